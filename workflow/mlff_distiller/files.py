@@ -1,0 +1,75 @@
+"""Reading settings and writing results: always whole files, never half of one."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlff_distiller.errors import UserError
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Write ``data`` to ``path`` atomically: a temporary file beside it, flushed to disk, then renamed over it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes private files; results are for everyone the umask lets in.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write ``text`` (UTF-8) to ``path`` atomically."""
+    return write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Write ``value`` as strict JSON (no NaN, no Infinity) to ``path`` atomically."""
+    return write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """The JSON value in ``path``; a missing or damaged file is a :class:`UserError` that names it."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({error}); delete it and run the workflow again") from None
+
+
+def load_settings(text_or_path: str | Path) -> dict[str, Any]:
+    """Settings from JSON text (begins with ``{``) or from a YAML or JSON file."""
+    text = str(text_or_path)
+    if not text.lstrip().startswith("{"):
+        if not Path(text).is_file():
+            raise UserError(f"--settings {text}: no such file, and not JSON text (which begins with '{{')")
+        text = Path(text).read_text()
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--settings: neither valid JSON nor YAML: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError("--settings: expected a mapping of keys to values")
+    return value
+
+
+def user_cache() -> Path:
+    """The user's cache: ``$MLFF_DISTILLER_CACHE``, else ``$XDG_CACHE_HOME/mlff-distiller``, else ``~/.cache/mlff-distiller``."""
+    if explicit := os.environ.get("MLFF_DISTILLER_CACHE"):
+        return Path(explicit)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlff-distiller"

@@ -1,0 +1,51 @@
+"""The contract that every way of computing energies and forces fulfils, so that benchmark, MD and calculator are written once."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+
+class Potential(ABC):
+    """Energies and forces of a batch of systems.
+
+    All methods take the same arguments:
+
+    - ``numbers`` [N] int64, atomic numbers;
+    - ``positions`` [N, 3] A, in :attr:`dtype`, on :attr:`device`;
+    - ``batch`` [N] int64, the system of each atom, ascending from 0;
+    - ``cell`` [B, 3, 3] A, lattice vectors in rows, or None;
+    - ``pbc`` [B, 3] bool, or None.
+
+    Energies are float64 (reference energies of thousands of eV would drown the rest in float32), forces in :attr:`dtype`.
+    Tensors that come back are the caller's to keep: a later call never changes them.
+    """
+
+    #: Neighbors further apart than this do not interact, A.
+    cutoff: float
+    device: torch.device
+    dtype: torch.dtype
+
+    @abstractmethod
+    def energy(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+    ) -> Tensor:
+        """Energies [B] eV."""
+
+    @abstractmethod
+    def __call__(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Energies [B] eV and forces [N, 3] eV/A."""
+
+    def with_stress(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor, pbc: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies [B] eV, forces [N, 3] eV/A and stresses [B, 3, 3] eV/A^3 (ASE's sign: dE/dstrain / volume)."""
+        raise NotImplementedError(f"{type(self).__name__} has no stress")
+
+    def neighbors(
+        self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The potential's own neighbor search alone, for timing it (see :mod:`mlff_distiller.neighbors`)."""
+        raise NotImplementedError(f"the neighbor search of {type(self).__name__} is part of its kernels")

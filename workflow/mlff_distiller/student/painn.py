@@ -1,0 +1,241 @@
+"""PaiNN (Schuett, Unke, Gastegger, ICML 2021) as the student force field.
+
+Scalar features s [N, F] and vector features v [N, 3, F]. With r_ij = r_j - r_i for receiver i and sender j:
+
+    message  (ds, a, b)_ij = phi(s_j) * W(|r_ij|)        W linear in the radial basis, times the cutoff
+             s_i += sum_j ds_ij      v_i += sum_j a_ij r_ij/|r_ij| + b_ij v_j
+    update   (a_vv, a_sv, a_ss)_i = mlp(s_i, |V v_i|)    U, V linear over features, never over x, y, z
+             s_i += a_ss + a_sv <U v_i, V v_i>           v_i += a_vv U v_i
+    readout  E = sum_i mlp(s_i) + reference energy of element i
+
+With ``mlp_width == n_features`` this is SchNetPack's PaiNN, weight for weight.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from mlff_distiller.errors import UserError, nearest
+from mlff_distiller.neighbors import choose_neighbor_search, edge_vectors
+from mlff_distiller.student.radial import GaussianBasis, cosine_cutoff
+
+#: Added to |V v|^2 before the square root, whose slope at 0 is infinite (SchNetPack's value).
+NORM_EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """Sizes of the student; the defaults have 427,169 parameters."""
+
+    n_features: int = 128
+    n_blocks: int = 3
+    n_radial: int = 20
+    cutoff: float = 5.0
+    mlp_width: int = 80
+    readout_width: int = 96
+    max_atomic_number: int = 100
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise UserError(f"student: {field.name} must be a positive number, not {value!r}")
+            if field.type in (int, "int") and value != int(value):
+                raise UserError(f"student: {field.name} must be a whole number, not {value!r}")
+        if self.n_radial < 2:
+            raise UserError("student: n_radial must be at least 2: the width of a Gaussian is the spacing of the centers")
+
+    @classmethod
+    def from_mapping(cls, mapping: dict[str, Any]) -> "StudentConfig":
+        """From a configuration mapping; an unknown key is refused with the nearest right one."""
+        known = {field.name for field in fields(cls)}
+        for key in mapping:
+            if key not in known:
+                raise UserError(f"student: unknown key {key!r}{nearest(key, known)}")
+        return cls(**mapping)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The sizes as a plain mapping, for checkpoint headers and records."""
+        return asdict(self)
+
+
+class Message(nn.Module):
+    """phi of the message block; the filters W come from one product for all blocks (see :class:`PaiNN`)."""
+
+    def __init__(self, n_features: int, mlp_width: int):
+        super().__init__()
+        self.phi_in = nn.Linear(n_features, mlp_width)
+        self.phi_out = nn.Linear(mlp_width, 3 * n_features)
+
+    def forward(
+        self, s: Tensor, v: Tensor, filters: Tensor, directions: Tensor, receivers: Tensor, senders: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """s [N, F], v [N, 3, F], filters [E, 3 F], directions [E, 3], receivers [E], senders [E] -> new s, v."""
+        weights = self.phi_out(silu(self.phi_in(s)))[senders] * filters
+        ds, along, carry = torch.chunk(weights, 3, dim=-1)
+        dv = along[:, None, :] * directions[:, :, None] + carry[:, None, :] * v[senders]
+        # Autocast may have made the contributions narrower than the features they are added to.
+        return s.index_add(0, receivers, ds.to(s.dtype)), v.index_add(0, receivers, dv.to(v.dtype))
+
+
+class Update(nn.Module):
+    """Mixes scalars and vectors of one atom."""
+
+    def __init__(self, n_features: int, mlp_width: int):
+        super().__init__()
+        self.epsilon = NORM_EPSILON
+        self.mix_uv = nn.Linear(n_features, 2 * n_features, bias=False)
+        self.mlp_in = nn.Linear(2 * n_features, mlp_width)
+        self.mlp_out = nn.Linear(mlp_width, 3 * n_features)
+
+    def forward(self, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """s [N, F], v [N, 3, F] -> new s, v."""
+        v_v, u_v = torch.chunk(self.mix_uv(v), 2, dim=-1)
+        norm = torch.sqrt((v_v * v_v).sum(dim=1) + self.epsilon)
+        a_ss, a_vv, a_sv = torch.chunk(self.mlp_out(silu(self.mlp_in(torch.cat([s, norm], dim=-1)))), 3, dim=-1)
+        return s + a_ss + a_sv * (u_v * v_v).sum(dim=1), v + a_vv[:, None, :] * u_v
+
+
+class PaiNN(nn.Module):
+    """Energies of atoms from a neighbor graph, without the reference energies."""
+
+    def __init__(self, config: StudentConfig):
+        super().__init__()
+        features = config.n_features
+        self.cutoff = float(config.cutoff)
+        self.n_features = features
+        self.embedding = nn.Embedding(config.max_atomic_number + 1, features)
+        self.basis = GaussianBasis(config.n_radial, self.cutoff)
+        # One product gives the filters of every block: they depend on the distance alone.
+        self.filters = nn.Linear(config.n_radial, config.n_blocks * 3 * features)
+        self.messages = nn.ModuleList([Message(features, config.mlp_width) for _ in range(config.n_blocks)])
+        self.updates = nn.ModuleList([Update(features, config.mlp_width) for _ in range(config.n_blocks)])
+        self.readout_in = nn.Linear(features, config.readout_width)
+        self.readout_out = nn.Linear(config.readout_width, 1)
+
+    def forward(self, numbers: Tensor, vectors: Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
+        """Atomic energies.
+
+        Args:
+            numbers: [N] int64, atomic numbers.
+            vectors: [E, 3], A, r_j - r_i (with its periodic image) of each edge.
+            receivers: [E] int64, i.
+            senders: [E] int64, j.
+
+        Returns:
+            [N] eV, in the dtype of the parameters.
+        """
+        distances = torch.linalg.vector_norm(vectors, dim=-1)
+        directions = vectors / distances[:, None]
+        envelope = cosine_cutoff(distances, self.cutoff)
+        filters = self.filters(self.basis(distances)) * envelope[:, None]
+        s = self.embedding(numbers)
+        v = s.new_zeros([s.shape[0], 3, self.n_features])
+        for index, (message, update) in enumerate(zip(self.messages, self.updates)):  # noqa: B905 (TorchScript)
+            width = 3 * self.n_features
+            block = filters[:, index * width : (index + 1) * width]
+            s, v = message(s, v, block, directions, receivers, senders)
+            s, v = update(s, v)
+        return self.readout_out(silu(self.readout_in(s))).squeeze(-1)
+
+
+class StudentForceField(nn.Module):
+    """Energies of molecules and periodic systems, neighbor search included; forces are the negative gradient.
+
+    Args:
+        config: the sizes of the network.
+        reference_energies: [max_atomic_number + 1] eV, float64, added per atom; zeros by default.
+        neighbors: ``auto``, ``native``, ``torch_cluster`` or ``vesin`` (see :mod:`mlff_distiller.neighbors`).
+        use_torch_cluster: the older name of that choice: True is ``torch_cluster`` (with a fallback to ``native``
+            when it is not installed), False is ``native``, None leaves ``neighbors`` as it is.
+    """
+
+    # TorchScript would otherwise try to compile them.
+    __jit_unused_properties__ = ["device", "dtype"]
+
+    def __init__(
+        self,
+        config: StudentConfig | None = None,
+        reference_energies: Tensor | None = None,
+        neighbors: str = "native",
+        use_torch_cluster: bool | None = None,
+    ):
+        super().__init__()
+        self.config = config or StudentConfig()
+        if use_torch_cluster is not None:
+            neighbors = "torch_cluster" if use_torch_cluster else "native"
+        self.network = PaiNN(self.config)
+        self.neighbor_search = choose_neighbor_search(neighbors)
+        self.cutoff = float(self.config.cutoff)
+        if reference_energies is None:
+            reference_energies = torch.zeros(self.config.max_atomic_number + 1, dtype=torch.float64)
+        self.register_buffer("reference_energies", reference_energies.to(torch.float64))
+
+    def _apply(self, fn, recurse=True):
+        # Reference energies are thousands of eV: they stay in fp64 whatever the network is cast to.
+        exact = self.reference_energies
+        super()._apply(fn, recurse)
+        self.reference_energies = exact.to(self.reference_energies.device)
+        return self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the parameters, and so of positions and forces."""
+        return self.network.readout_out.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.network.readout_out.weight.device
+
+    def forward(
+        self,
+        numbers: Tensor,
+        positions: Tensor,
+        batch: Tensor,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+        n_systems: int | None = None,
+    ) -> Tensor:
+        """Energies.
+
+        Args:
+            numbers: [N] int64, atomic numbers.
+            positions: [N, 3] A.
+            batch: [N] int64, the system of each atom, ascending.
+            cell: [B, 3, 3] A, lattice vectors in rows, or None.
+            pbc: [B, 3] bool, or None for no periodicity.
+            n_systems: B, for callers that know it; otherwise it is read from ``cell`` or from the last atom's ``batch``.
+
+        Returns:
+            [B] eV, float64.
+        """
+        receivers, senders, shifts = self.neighbor_search(positions, self.cutoff, batch, cell, pbc)
+        return self.energy_of_graph(numbers, positions, batch, cell, receivers, senders, shifts, n_systems)
+
+    @torch.jit.export
+    def energy_of_graph(
+        self,
+        numbers: Tensor,
+        positions: Tensor,
+        batch: Tensor,
+        cell: Tensor | None,
+        receivers: Tensor,
+        senders: Tensor,
+        shifts: Tensor | None,
+        n_systems: int | None = None,
+    ) -> Tensor:
+        """Energies [B] eV, float64, on a neighbor graph that is given (see :meth:`forward` for the arguments)."""
+        if n_systems is None:
+            if cell is not None:
+                n_systems = cell.shape[0]
+            else:
+                n_systems = int(batch[-1].item()) + 1 if batch.shape[0] > 0 else 0
+        vectors = edge_vectors(positions, receivers, senders, batch, cell, shifts)
+        atomic = self.network(numbers, vectors, receivers, senders)
+        # The sum and the references are in fp64: a float32 total of thousands of eV keeps no meV.
+        atomic = atomic.to(torch.float64) + self.reference_energies[numbers]
+        return torch.zeros([n_systems], dtype=torch.float64, device=positions.device).index_add(0, batch, atomic)
