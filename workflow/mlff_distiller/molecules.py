@@ -1,8 +1,8 @@
 """The benchmark molecules, and how a SMILES string becomes a geometry.
 
-The geometries ship in ``resources/molecules``; ``python -m mlff_distiller molecules`` makes them again: RDKit conformers
-(ETKDGv3, Riniker and Landrum 2015; Wang et al. 2020) with a fixed seed, MMFF94 to rank them, and the teacher to relax
-the best of them.
+The geometries ship in ``resources/molecules``; ``python -m mlff_distiller molecules`` makes them again: conformers by
+RDKit (ETKDGv3: Riniker and Landrum 2015, Wang et al. 2020) with a fixed seed, MMFF94 to rank them, and the teacher to
+relax the best of them.
 """
 
 import argparse

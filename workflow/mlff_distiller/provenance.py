@@ -47,8 +47,8 @@ def collect() -> dict[str, Any]:
 
     Returns:
         ``{"stage", "time_utc", "machine", "os", "python", "packages", "git", "threads"}``; everything but time and
-        threads is gathered once per process. ``machine`` is :func:`machine`; ``git`` is ``{"commit", "dirty"}``, both null outside
-        a git checkout; ``packages`` maps a distribution's name to its version, null where it is not installed.
+        threads is gathered once per process. ``machine`` is :func:`machine`; ``git`` is ``{"commit", "dirty"}``, both
+        null outside a git checkout; ``packages`` maps a distribution's name to its version, null where it is missing.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return copy.deepcopy(_collect_once()) | {"time_utc": now, "threads": threads()}

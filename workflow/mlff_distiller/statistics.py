@@ -168,7 +168,7 @@ def geometric_mean(ratios: Sequence[Ratio]) -> Ratio:
 
 
 def ratio_of(numerator: Ratio, denominator: Ratio) -> Ratio:
-    """Ratio of two quantities measured apart from each other (independent errors, added in quadrature on the log scale)."""
+    """Ratio of two quantities measured apart: independent errors, added in quadrature on the log scale."""
     value = numerator.value / denominator.value
     below = math.hypot(math.log(numerator.value / numerator.low), math.log(denominator.high / denominator.value))
     above = math.hypot(math.log(numerator.high / numerator.value), math.log(denominator.value / denominator.low))

@@ -1,5 +1,6 @@
 """Molecules and periodic boxes as :class:`ase.Atoms`, refused early when they make no sense."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,8 +120,8 @@ def check_atoms(atoms: "Atoms", where: str = "atoms") -> "Atoms":
         worst = int(np.argmin(distance))
         symbols = atoms.get_chemical_symbols()
         raise UserError(
-            f"{where}: atoms {i[worst]} ({symbols[i[worst]]}) and {j[worst]} ({symbols[j[worst]]}) are {distance[worst]:.3f} A "
-            f"apart, on top of each other (limit {MIN_DISTANCE} A); are the positions in A, and the cell right?"
+            f"{where}: atoms {i[worst]} ({symbols[i[worst]]}) and {j[worst]} ({symbols[j[worst]]}) are "
+            f"{distance[worst]:.3f} A apart, on top of each other (limit {MIN_DISTANCE} A); are the positions in A, and the cell right?"
         )
     return atoms
 
@@ -213,3 +214,18 @@ def _n_atoms(path: Path) -> int:
 def _is_index(text: str) -> bool:
     return text.removeprefix("-").isdigit()
 
+
+def read_systems(paths: Iterable[str | Path]) -> "dict[str, Atoms]":
+    """:func:`read_system` of each path, by name.
+
+    Raises:
+        UserError: as :func:`read_system`; or two systems have the same name.
+    """
+    systems: dict[str, Atoms] = {}
+    for path in paths:
+        atoms = read_system(path)
+        name = atoms.info["name"]
+        if name in systems:
+            raise UserError(f"{path}: there is another system called {name!r}; rename one of them")
+        systems[name] = atoms
+    return systems

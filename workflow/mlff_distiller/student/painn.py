@@ -62,6 +62,15 @@ class StudentConfig:
         return asdict(self)
 
 
+def parts(x: Tensor, n: int) -> list[Tensor]:
+    """[..., n F] as n tensors [..., F].
+
+    Not ``torch.chunk``: TorchScript's own differentiation of it takes a part that nothing depends on (the vectors of the
+    last block) for one that is not there, and fails on the shapes.
+    """
+    return x.unflatten(-1, [n, -1]).unbind(-2)
+
+
 class Message(nn.Module):
     """phi of the message block; the filters W come from one product for all blocks (see :class:`PaiNN`)."""
 
@@ -75,7 +84,7 @@ class Message(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """s [N, F], v [N, 3, F], filters [E, 3 F], directions [E, 3], receivers [E], senders [E] -> new s, v."""
         weights = self.phi_out(silu(self.phi_in(s)))[senders] * filters
-        ds, along, carry = torch.chunk(weights, 3, dim=-1)
+        ds, along, carry = parts(weights, 3)
         dv = along[:, None, :] * directions[:, :, None] + carry[:, None, :] * v[senders]
         # Autocast may have made the contributions narrower than the features they are added to.
         return s.index_add(0, receivers, ds.to(s.dtype)), v.index_add(0, receivers, dv.to(v.dtype))
@@ -93,9 +102,9 @@ class Update(nn.Module):
 
     def forward(self, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """s [N, F], v [N, 3, F] -> new s, v."""
-        v_v, u_v = torch.chunk(self.mix_uv(v), 2, dim=-1)
+        v_v, u_v = parts(self.mix_uv(v), 2)
         norm = torch.sqrt((v_v * v_v).sum(dim=1) + self.epsilon)
-        a_ss, a_vv, a_sv = torch.chunk(self.mlp_out(silu(self.mlp_in(torch.cat([s, norm], dim=-1)))), 3, dim=-1)
+        a_ss, a_vv, a_sv = parts(self.mlp_out(silu(self.mlp_in(torch.cat([s, norm], dim=-1)))), 3)
         return s + a_ss + a_sv * (u_v * v_v).sum(dim=1), v + a_vv[:, None, :] * u_v
 
 

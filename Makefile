@@ -1,0 +1,35 @@
+# make         set up .venv from the locked pins, run the workflow, print where the report is
+# make test    set up, then run the tests
+# make lint    set up, then check style and workflow
+# make lock    resolve the pins in pyproject.toml anew (UPGRADE=1: take newer versions) and write envs/
+# PYTHON=python3.12 chooses the interpreter; ARGS="..." is passed on to snakemake or pytest.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := all
+.PHONY: all test lint lock set-up
+# One step after the other, whatever -j says: Snakemake does the parallel work.
+.NOTPARALLEL:
+
+# Only what stands in the environment counts: nothing from PYTHONPATH or the user's own packages.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONNOUSERSITE := 1
+unexport PYTHONPATH PYTHONHOME
+
+all: set-up
+	snakemake --cores all $(ARGS)
+
+test: set-up
+	pytest $(ARGS)
+
+lint: set-up
+	ruff check .
+	ruff format --check .
+	snakefmt --check --compact-diff Snakefile workflow/rules
+	snakemake --lint
+
+lock: set-up
+	python -m mlff_distiller pins lock $(if $(UPGRADE),--upgrade)
+
+set-up:
+	@envs/set_up.sh $(PYTHON)

@@ -1,0 +1,221 @@
+"""Job records with realistic numbers, as input for the tests of tables, figures and reports.
+
+These are made up, with known truths (a speed-up put in must come out); no result of the project comes from here.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlff_distiller import records
+
+SYSTEMS = {
+    "water": 3,
+    "methane": 5,
+    "benzene": 12,
+    "caffeine": 24,
+    "penicillin_g": 41,
+    "cholesterol": 74,
+    "ala9_capped": 102,
+}
+#: variant -> (family, dtype, speed-up on energy, on energy + forces, compile seconds)
+VARIANTS = {
+    "eager": ("eager", "float32", 1.0, 1.0, None),
+    "torchscript": ("torchscript", "float32", 1.45, 1.1, 2.1),
+    "torch_compile": ("torch_compile", "float32", 1.9, 1.3, 31.0),
+    "torch_compile_forces": ("torch_compile", "float32", 1.9, 2.6, 48.0),
+    "bf16": ("autocast", "bfloat16", 0.7, 0.72, None),
+    "vesin": ("eager", "float32", 1.08, 1.05, None),
+    "analytic": ("analytic", "float32", 1.0, 1.6, None),
+    "cpp": ("cpp", "float32", 5.5, 6.1, 14.0),
+}
+UNAVAILABLE = {
+    "torch_cluster": "torch-cluster could not be built: no C++ compiler; install g++ and run again",
+    "cuda_graph": "needs a CUDA device; this machine has none",
+}
+FAILS_EQUIVALENCE = "bf16"
+FAILS_MD = "analytic"
+
+
+def eager_ms(n_atoms: int, task: str) -> float:
+    """A plausible CPU time of the baseline."""
+    energy = 1.6 + 0.2 * n_atoms
+    return {"energy": energy, "energy_forces": 2.6 * energy, "neighbors": 0.15 + 0.0004 * n_atoms**2}[task]
+
+
+def benchmark(
+    variant: str,
+    task: str,
+    system: str,
+    speedup: float,
+    *,
+    replicate: int = 1,
+    runs: int = 20,
+    process_spread: float = 0.02,
+    **fields: Any,
+) -> dict[str, Any]:
+    """One replicate: log-normal samples, a common slow-down of both sides of the pair, a process effect on each."""
+    seed = [replicate, *map(ord, variant + task + system)]
+    random = np.random.default_rng(seed)
+    center = eager_ms(SYSTEMS[system], task)
+    common = np.exp(random.normal(0, 0.05)) * np.exp(random.gamma(2, 0.01, runs))
+    samples, baseline = (
+        (center / ratio * common * np.exp(random.normal(0, process_spread) + random.normal(0, 0.02, runs))).tolist()
+        for ratio in (speedup, 1.0)
+    )
+    given = {
+        "n_atoms": SYSTEMS[system],
+        "n_edges": SYSTEMS[system] * min(SYSTEMS[system] - 1, 24),
+        "batch": 1,
+        "device": "cpu",
+        "dtype": VARIANTS.get(variant, (None, "float32"))[1],
+        "samples_ms": samples,
+        "baseline_samples_ms": baseline,
+    }
+    common_fields = {"replicate": replicate, "warmup": 10, "runs": runs, "threads": 1}
+    return records.record("benchmark", variant=variant, task=task, system=system, **common_fields, **given | fields)
+
+
+def equivalence(variant: str, system: str, **fields: Any) -> dict[str, Any]:
+    """One equivalence record: passes unless told otherwise."""
+    bad = variant == FAILS_EQUIVALENCE
+    given = {
+        "n_atoms": SYSTEMS[system],
+        "batch": 1,
+        "device": "cpu",
+        "dtype": VARIANTS[variant][1],
+        "energy_error_mev_per_atom": 2e-4,
+        "force_rmse_mev_per_a": 4.1 if bad else 3e-3,
+        "force_max_mev_per_a": 9.0 if bad else 1e-2,
+        "eager_force_rmse_mev_per_a": 2.8e-3,
+        "eager_energy_error_mev_per_atom": 2e-4,
+        "tolerance_mev_per_a": 0.05,
+        "equivalent": not bad,
+    }
+    return records.record("equivalence", variant=variant, system=system, **given | fields)
+
+
+def md(variant: str, system: str, **fields: Any) -> dict[str, Any]:
+    """One MD record with a bounded energy trace; the variant that fails heats up."""
+    bad = variant == FAILS_MD
+    random = np.random.default_rng([7, *map(ord, variant + system)])
+    drift = 1.8 if bad else random.normal(0, 0.004)
+    time = np.linspace(0, 500, 51)
+    trace = drift * time / 1000 + random.normal(0, 0.03, 51)
+    given = {
+        "n_atoms": SYSTEMS[system],
+        "batch": 1,
+        "device": "cpu",
+        "dtype": "float32",
+        "ensemble": "NVE",
+        "timestep_fs": 0.5,
+        "n_steps": 1000,
+        "drift_mev_per_atom_ps": drift,
+        "drift_stderr_mev_per_atom_ps": 0.006,
+        "mean_temperature_k": 287.0,
+        "max_momentum": 1e-6,
+        "max_energy_excursion_mev_per_atom": float(np.abs(trace).max()),
+        "force_rmse_mev_per_a": 4e-3,
+        "bonds_broken": 0,
+        "steps_per_s": 120.0,
+        "passed": not bad,
+        "gates": {"drift_mev_per_atom_ps": {"value": abs(drift), "limit": 0.1, "passed": not bad}},
+        "energy_trace": {"time_fs": time.tolist(), "total_mev_per_atom": (trace - trace[0]).tolist()},
+    }
+    return records.record("md", variant=variant, system=system, task="energy_forces", **given | fields)
+
+
+def run_records(replicates: int = 3) -> list[dict[str, Any]]:
+    """Everything a default run on a CPU would write: winners, losers, a failure of each kind, things unavailable."""
+    made = [
+        records.record(
+            "preflight",
+            device="cpu",
+            checks=[
+                {"name": "CPU", "value": "Test processor, 2 cores", "ok": True, "advice": ""},
+                {"name": "GPU", "value": "none", "ok": True, "advice": ""},
+                {"name": "torch", "value": "2.5.1", "ok": True, "advice": ""},
+                {"name": "C++ compiler", "value": "none", "ok": False, "advice": "install g++ to build torch-cluster"},
+            ],
+        ),
+        records.record(
+            "torch_cluster", status="unavailable", reason=UNAVAILABLE["torch_cluster"], route=None, version=None
+        ),
+    ]
+    for variant, (family, dtype, energy, forces, compile_s) in VARIANTS.items():
+        made.append(
+            records.record(
+                "compile",
+                variant=variant,
+                family=family,
+                device="cpu",
+                dtype=dtype,
+                compile_s=compile_s or 0.1,
+                artifact=f"{variant}.bin",
+                artifact_sha256="0" * 64,
+                options={"neighbors": "vesin" if variant == "vesin" else "native"},
+            )
+        )
+        for system in SYSTEMS:
+            made.append(equivalence(variant, system))
+            for task, speedup in (("energy", energy), ("energy_forces", forces), ("neighbors", 1.0)):
+                made += [benchmark(variant, task, system, speedup, replicate=r + 1) for r in range(replicates)]
+            if variant != FAILS_EQUIVALENCE and system in ("benzene", "caffeine", "penicillin_g"):
+                made.append(md(variant, system))
+    for variant, reason in UNAVAILABLE.items():
+        made.append(
+            records.record(
+                "compile", variant=variant, device="cpu", dtype="float32", status="unavailable", reason=reason
+            )
+        )
+        for system, n_atoms in SYSTEMS.items():
+            made.append(
+                records.record(
+                    "benchmark",
+                    variant=variant,
+                    task="energy_forces",
+                    system=system,
+                    n_atoms=n_atoms,
+                    batch=1,
+                    device="cpu",
+                    dtype="float32",
+                    status="unavailable",
+                    reason=reason,
+                )
+            )
+    for system, n_atoms in SYSTEMS.items():
+        slow = benchmark("teacher", "energy_forces", system, 0.5 / (1 + n_atoms / 30), dtype="float64")
+        del slow["baseline_samples_ms"]
+        made.append(slow)
+    for split, mae in (("train", 41.0), ("val", 46.5), ("test", 48.2), ("benchmark_molecules", 71.0)):
+        made.append(
+            records.record(
+                "accuracy",
+                variant="eager",
+                device="cpu",
+                dtype="float32",
+                split=split,
+                force_mae_mev_per_a=mae,
+                force_rmse_mev_per_a=mae * 1.5,
+                force_r2=0.994,
+                force_cosine=0.997,
+                energy_mae_mev_per_atom=mae / 20,
+                n_configurations=200,
+            )
+        )
+    return made
+
+
+def write_run(folder: Path, replicates: int = 3) -> list[Path]:
+    """The records of :func:`run_records` in one file per kind, as the stages would leave them."""
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for entry in run_records(replicates):
+        by_kind.setdefault(entry["kind"], []).append(entry)
+    return [records.write(folder / f"{kind}.json", entries) for kind, entries in by_kind.items()]
+
+
+def strip_samples(document: dict[str, Any]) -> str:
+    """A document as canonical text, to compare two of them."""
+    return json.dumps(document, sort_keys=True)

@@ -1,0 +1,269 @@
+import argparse
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from synthetic_records import UNAVAILABLE, VARIANTS, run_records, write_run
+
+from mlff_distiller import claims, figures, html_page, report, results
+from mlff_distiller.errors import UserError
+from mlff_distiller.files import write_json
+from mlff_distiller.summary import Run
+
+LEDGER = Path(__file__).parents[2] / "config" / "claims.yaml"
+SETTINGS = {
+    "gates": {"week_1": {"energy_speedup": 3.0}, "project": {"energy_forces_speedup": 50.0, "md_passes": True}},
+    "torch": {"version": "2.5.1"},
+}
+
+
+class Page(HTMLParser):
+    """What a page holds: ids, links, images, whatever is loaded, and whether its tags are balanced."""
+
+    VOID = ("meta", "link", "img", "br", "hr", "input")
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.links, self.images, self.loaded, self.open, self.tags = [], [], [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if "id" in attrs:
+            self.ids.append(attrs["id"])
+        if tag == "a":
+            self.links.append(attrs["href"])
+        if tag == "img":
+            self.images.append(attrs)
+        self.loaded += [attrs[key] for key in ("src", "srcset", "data") if key in attrs]
+        if tag == "link":
+            self.loaded.append(attrs["href"])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory):
+    return results.collect(write_run(tmp_path_factory.mktemp("jobs"), replicates=3))
+
+
+@pytest.fixture(scope="module")
+def folder(document, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    source = write_json(folder / "phase3_results.json", document)
+    parser = argparse.ArgumentParser()
+    report.add_arguments(parser)
+    line = ["--results", source, "--settings", json.dumps(SETTINGS), "--claims", LEDGER, "--output-dir", folder]
+    assert report.run(parser.parse_args([str(word) for word in line])) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def markdown(folder):
+    return (folder / "PHASE3_REPORT.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return Page((folder / "PHASE3_REPORT.html").read_text())
+
+
+def test_the_page_needs_nothing_but_itself(page, folder):
+    assert page.open == []
+    assert all(address.startswith("data:") for address in page.loaded)
+    assert "script" not in page.tags
+    text = (folder / "PHASE3_REPORT.html").read_text()
+    assert not re.search(r"@import|url\(", text)
+    assert "prefers-color-scheme: dark" in text
+    assert 'name="viewport"' in text
+
+
+def test_all_figures_are_in_the_page_with_a_text_for_those_who_cannot_see_them(page):
+    assert len(page.images) == len(figures.FIGURES)
+    for image in page.images:
+        kind, _, content = image["src"].partition(";base64,")
+        assert kind == "data:image/svg+xml"
+        assert b"<svg" in base64.b64decode(content)[:1000]
+        assert image["alt"]
+
+
+def test_links_inside_the_page_lead_somewhere(page):
+    assert len(page.links) >= 8
+    assert len(page.ids) == len(set(page.ids))
+    for link in page.links:
+        assert link.startswith("#")
+        assert link[1:] in page.ids
+
+
+def test_figures_named_in_the_markdown_exist(markdown, folder):
+    named = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", markdown)
+    assert len(named) == len(figures.FIGURES)
+    assert all((folder / name).is_file() for name in named)
+
+
+def test_tables_have_the_same_number_of_columns_in_every_row(markdown):
+    tables = re.findall(r"(?:^\|.*\n)+", markdown, flags=re.M)
+    assert len(tables) >= 10
+    for table in tables:
+        widths = {len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}
+        assert len(widths) == 1, table
+
+
+def test_the_first_page_says_where_what_won_and_whether_to_trust_it(markdown):
+    first = markdown.split("![")[0]
+    for word in ("Where", "What", "Winner", "Correct", "Trust"):
+        assert f"**{word}.**" in first
+    assert "torch " in first
+    assert "10 variants on 7 molecules of 3 to 102 atoms" in first
+    assert "`cpp`: 6." in first
+    assert "MD: passed" in first
+    assert len(first.strip().splitlines()) <= 8
+
+
+def test_losses_and_failures_are_shown(markdown):
+    results_table = markdown.split("## Results")[1].split("##")[0]
+    for name in (*VARIANTS, *UNAVAILABLE):
+        assert f"| `{name}` |" in results_table
+    failures = markdown.split("## What failed")[1].split("##")[0]
+    assert "no C++ compiler" in failures
+    assert "not equivalent to the fp64 referee on water: force error 4.1 meV/A" in failures
+    assert "MD on benzene" in failures
+
+
+def test_gates_claims_and_gaps_are_in_the_report(markdown):
+    decided = markdown.split("## Decision gates")[1].split("##")[0]
+    assert "| **Week 1** | all of it | | **passed** |" in decided
+    assert "| **Project** | all of it | | **failed** |" in decided
+    judged = markdown.split("claims against this run")[1].split("## ")[0]
+    assert judged.count("not testable here") > 5
+    assert "confirmed" in judged
+    gaps = markdown.split("## What was not measured")[1]
+    assert "Nothing ran on a GPU" in gaps
+    assert "No MD was run on" in gaps
+
+
+def test_other_sections_carry_their_numbers(markdown):
+    assert "install g++ to build torch-cluster" in markdown.split("### Preflight")[1]
+    assert "Unavailable: torch-cluster could not be built" in markdown.split("### torch-cluster")[1]
+    teacher = markdown.split("## The teacher's own cost")[1].split("##")[0]
+    assert teacher.count("× as long") == 14
+    assert "| eager | benchmark\\_molecules |" in markdown
+
+
+def test_week_1_sets_the_sources_table_beside_this_run(folder):
+    text = (folder / "PHASE3_WEEK1.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| TorchScript JIT"))
+    assert "| 2.57 | 1.45× |" in row
+    assert re.search(r"\| 1\.4\d×\s\[1\.\d\d,\s1\.\d\d\] \| faster \|", row)
+    assert "| torch-cluster | - | could not be installed | - | - | unavailable |" in text
+    assert "no C++ compiler" in text
+    assert "**Gate of week 1: passed.**" in text
+
+
+def test_another_version_of_torch_is_said_on_the_first_page(document):
+    other = json.loads(json.dumps(document))
+    other["provenance"]["packages"]["torch"] = ["2.11.0"]
+    lines = report.first_lines(Run(other["records"]), other["provenance"], SETTINGS)
+    assert "2.11.0 (not the 2.5.1 that results are meant for)" in lines["Where"]
+    assert "torch 2.11.0 rather than 2.5.1" in lines["Trust"]
+
+
+def test_a_control_that_differs_from_itself_is_a_doubt(document):
+    entries = json.loads(json.dumps(document["records"]))
+    for entry in entries:
+        if entry["kind"] == "benchmark" and entry["variant"] == "eager":
+            entry |= {"speedup": 1.2, "speedup_ci95": [1.15, 1.25]}
+    doubts = report.doubts_about(Run(entries), document["provenance"], SETTINGS, None)
+    assert any("eager against itself shows 1.20×" in doubt for doubt in doubts)
+
+
+def test_when_nothing_is_faster_the_report_says_so(document):
+    entries = [e for e in document["records"] if e["variant"] in ("eager", "bf16", None)]
+    lines = report.first_lines(Run(entries), document["provenance"], SETTINGS)
+    assert lines["Winner"].startswith("None")
+
+
+def test_the_fastest_is_passed_over_when_its_md_failed(document):
+    entries = json.loads(json.dumps(document["records"]))
+    for entry in entries:
+        if entry["kind"] == "md" and entry["variant"] == "cpp":
+            entry["passed"] = False
+    lines = report.first_lines(Run(entries), document["provenance"], SETTINGS)
+    assert lines["Winner"].startswith("`torch_compile_forces`")
+    assert "Faster but not chosen: `cpp` (MD failed)" in lines["Winner"]
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [(), ("preflight",), ("benchmark",), ("benchmark", "equivalence"), ("md",), ("compile",), ("accuracy",)],
+    ids=str,
+)
+def test_a_report_can_be_made_of_any_part_of_a_run(document, tmp_path, kept):
+    part = {"provenance": document["provenance"], "records": [e for e in document["records"] if e["kind"] in kept]}
+    written = report.write(part, SETTINGS, claims.load(LEDGER), tmp_path)
+    assert [path.name for path in written] == ["PHASE3_REPORT.md", "PHASE3_REPORT.html", "PHASE3_WEEK1.md"]
+    Page((tmp_path / "PHASE3_REPORT.html").read_text())
+
+
+def test_reasons_cannot_break_the_page(document, tmp_path):
+    entries = json.loads(json.dumps(document["records"]))
+    nasty = "a | b <script>alert(1)</script>\n| [x](http://example.org) *y* ![z](http://example.org/z.png)"
+    for entry in entries:
+        if entry["status"] == "unavailable":
+            entry["reason"] = nasty
+    report.write({**document, "records": entries}, SETTINGS, None, tmp_path)
+    page = Page((tmp_path / "PHASE3_REPORT.html").read_text())
+    assert "script" not in page.tags
+    assert len(page.images) == len(figures.FIGURES)
+    assert all(link.startswith("#") for link in page.links)
+
+
+def test_figures_that_exist_are_taken_as_they_are(document, tmp_path):
+    drawn = tmp_path / "elsewhere"
+    report.write(document, SETTINGS, None, tmp_path / "a", drawn)
+    before = {path: path.stat().st_mtime_ns for path in drawn.iterdir()}
+    report.write(document, SETTINGS, None, tmp_path / "b", drawn)
+    assert {path: path.stat().st_mtime_ns for path in drawn.iterdir()} == before
+    assert "](../elsewhere/speedup.png)" in (tmp_path / "b" / "PHASE3_REPORT.md").read_text()
+
+
+def test_a_missing_image_is_named(tmp_path):
+    with pytest.raises(UserError, match="no such image"):
+        html_page.page("![x](x.png)", lambda source: tmp_path / source)
+
+
+def test_show_prints_the_summary(folder, capsys):
+    parser = argparse.ArgumentParser()
+    report.add_arguments(parser)
+    assert report.run(parser.parse_args(["show", str(folder)])) == 0
+    shown = capsys.readouterr().out
+    for word in ("Where", "Winner", "cpp", "torch_compile_forces", "unavailable", "no C++ compiler"):
+        assert word in shown
+
+
+def test_the_command_line_says_what_is_missing(tmp_path):
+    parser = argparse.ArgumentParser()
+    report.add_arguments(parser)
+    with pytest.raises(UserError, match="say which run"):
+        report.run(parser.parse_args(["show"]))
+    with pytest.raises(UserError, match="--results and --output-dir are needed"):
+        report.run(parser.parse_args([]))
+    with pytest.raises(UserError, match="no phase3_results"):
+        report.run(parser.parse_args(["show", str(tmp_path)]))
+
+
+def test_the_numbers_of_the_tables_are_those_of_the_records():
+    run = Run(results.merge(run_records()))
+    row = next(row for row in report.overview(run) if row["variant"] == "cpp")
+    ratios = [entry["speedup"] for entry in run.benchmarks("cpp", "energy_forces").values()]
+    product = 1.0
+    for ratio in ratios:
+        product *= ratio
+    assert row["energy_forces"].startswith(f"{product ** (1 / len(ratios)):.2f}×")

@@ -1,0 +1,45 @@
+"""Systems as the tensors that a :class:`~mlff_distiller.potentials.base.Potential` takes."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+class Batch(NamedTuple):
+    """The arguments of a potential, in its order; ``potential(*batch)``.
+
+    numbers [N] int64; positions [N, 3] A; batch [N] int64; cell [B, 3, 3] A or None; pbc [B, 3] bool or None.
+    """
+
+    numbers: Tensor
+    positions: Tensor
+    batch: Tensor
+    cell: Tensor | None
+    pbc: Tensor | None
+
+    @classmethod
+    def from_atoms(
+        cls, systems: "Sequence[Atoms]", device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ) -> "Batch":
+        """One batch of ``systems``; cells appear when at least one system is periodic.
+
+        Molecules are moved so that their atoms average to the origin, in float64, before the cast: energies and
+        forces do not change by it, and float32 keeps its digits for the distances.
+        """
+        systems = list(systems)
+        sizes = [len(atoms) for atoms in systems]
+        positions = [a.positions - (0.0 if a.pbc.any() else a.positions.mean(axis=0)) for a in systems if len(a)]
+        periodic = any(atoms.pbc.any() for atoms in systems)
+        return cls(
+            numbers=torch.from_numpy(np.concatenate([a.numbers for a in systems]).astype(np.int64)).to(device),
+            positions=torch.from_numpy(np.concatenate(positions)).to(device, dtype),
+            batch=torch.repeat_interleave(torch.arange(len(systems)), torch.tensor(sizes)).to(device),
+            cell=torch.tensor(np.stack([a.cell.array for a in systems]), dtype=dtype, device=device) if periodic else None,
+            pbc=torch.tensor(np.stack([a.pbc for a in systems]), device=device) if periodic else None,
+        )

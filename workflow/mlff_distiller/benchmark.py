@@ -1,0 +1,109 @@
+"""The benchmark stage: one variant against eager, interleaved in one process, one replicate."""
+
+import argparse
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlff_distiller import records
+from mlff_distiller.compile import first_line
+from mlff_distiller.systems import read_systems
+from mlff_distiller.validation import shaken
+from mlff_distiller.variants import artifact
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+TASKS = ("energy", "energy_forces", "neighbors")
+#: Geometries that the timed calls go through, so that no call can reuse the answer of the one before.
+N_FRAMES = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command line of the stage."""
+    artifact.add_arguments(parser)
+    parser.add_argument("--equivalence", type=Path, required=True, help="records of the variant's equivalence check")
+    parser.add_argument("--systems", nargs="+", required=True, help="files of the molecules")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--warmup", type=int, default=10, help="calls before counting (default %(default)s)")
+    parser.add_argument("--runs", type=int, default=50, help="timed calls (default %(default)s)")
+    parser.add_argument("--replicate", type=int, default=0, help="number of this process among its replicates")
+    parser.add_argument("--output", type=Path, required=True, help="records to write (JSON)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """One record of kind ``benchmark`` per system and task, every sample in it."""
+    systems = read_systems(args.systems)
+    records.write(args.output, measure(args, systems))
+    return 0
+
+
+def measure(args: argparse.Namespace, systems: "dict[str, Atoms]") -> list[dict[str, Any]]:
+    """The records of the stage. What failed its equivalence check is not timed: its records carry the reason."""
+    made = artifact.read_metadata(args.variant)
+    common = {key: made[key] for key in ("variant", "device", "dtype", "batch")}
+    common |= {"replicate": args.replicate, "warmup": args.warmup, "runs": args.runs, "threads": args.threads}
+    verdicts = {entry["system"]: entry for entry in records.read(args.equivalence)}
+    rows = []
+    loaded = baseline = None
+    for name, atoms in systems.items():
+        fields = common | {"system": name, "n_atoms": len(atoms)}
+        verdict = verdicts.get(name)
+        if verdict is None or verdict["status"] != "ok":
+            status = verdict["status"] if verdict else "failed"
+            reason = verdict["reason"] if verdict else "no equivalence record for this molecule"
+            rows += [records.record("benchmark", **fields, task=t, status=status, reason=reason) for t in args.tasks]
+            continue
+        if loaded is None:
+            loaded, baseline = artifact.load_variant(args), eager_baseline(args, made["device"])
+        for task in args.tasks:
+            entry = fields | {"task": task}
+            try:
+                entry |= time_task(loaded.potential, baseline, atoms, task, args)
+            except NotImplementedError as why:
+                entry |= {"status": "unavailable", "reason": str(why)}
+            except Exception as error:
+                traceback.print_exc()
+                entry |= {"status": "failed", "reason": f"{type(error).__name__}: {first_line(error)}"}
+            rows.append(records.record("benchmark", **entry))
+    return rows
+
+
+def eager_baseline(args: argparse.Namespace, device: str):
+    """Eager PyTorch in fp32 with the native neighbor search and forces by autograd: what everything is compared with."""
+    import torch
+
+    from mlff_distiller.potentials.autograd import AutogradPotential
+    from mlff_distiller.student.checkpoint import load_student
+
+    return AutogradPotential(load_student(args.checkpoint, device, torch.float32, neighbors="native"))
+
+
+def time_task(potential, baseline, atoms: "Atoms", task: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Samples (ms) of a task on one system for the variant and, interleaved with it, for the baseline."""
+    import torch
+
+    from mlff_distiller.batch import Batch
+    from mlff_distiller.timing import interleaved
+
+    frames = shaken(atoms, N_FRAMES, amplitude=0.01, seed=args.replicate)
+    calls = []
+    for which in (potential, baseline):
+        inputs = [Batch.from_atoms([frame], which.device, which.dtype) for frame in frames]
+        calls.append(_call(which, task, inputs))
+    on_gpu = potential.device.type == "cuda"
+    samples, reference = interleaved(calls, args.warmup, args.runs, torch.cuda.synchronize if on_gpu else None)
+    n_edges = baseline.neighbors(*_search_arguments(Batch.from_atoms([atoms], baseline.device, baseline.dtype)))[0].shape[0]
+    return {"n_edges": n_edges, "samples_ms": samples, "baseline_samples_ms": reference}
+
+
+def _search_arguments(inputs) -> tuple:
+    return inputs.positions, inputs.batch, inputs.cell, inputs.pbc
+
+
+def _call(potential, task: str, inputs: list):
+    if task == "neighbors":
+        arguments = [_search_arguments(entry) for entry in inputs]
+        return lambda index: potential.neighbors(*arguments[index % len(arguments)])
+    function = potential.energy if task == "energy" else potential
+    return lambda index: function(*inputs[index % len(inputs)])

@@ -1,0 +1,65 @@
+"""The student as an ASE calculator."""
+
+from typing import TYPE_CHECKING
+
+from ase.calculators.calculator import Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from mlff_distiller.batch import Batch
+from mlff_distiller.errors import UserError
+from mlff_distiller.potentials.base import Potential
+
+if TYPE_CHECKING:
+    import torch
+    from ase import Atoms
+
+
+class StudentCalculator(Calculator):
+    """Energy (eV), free energy, forces (eV/A) and, for fully periodic systems, stress (eV/A^3, Voigt) of a potential.
+
+    Args:
+        potential: any :class:`~mlff_distiller.potentials.base.Potential`.
+
+    ASE keeps the results and asks again whenever positions, elements, cell or periodicity have changed.
+    """
+
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 (ASE's convention)
+
+    def __init__(self, potential: Potential, **kwargs):
+        super().__init__(**kwargs)
+        self.potential = potential
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str,
+        device: str = "cpu",
+        dtype: "torch.dtype | None" = None,
+        use_torch_cluster: bool | None = None,
+        **kwargs,
+    ) -> "StudentCalculator":
+        """The plain (autograd) calculator of a checkpoint; fp32 unless ``dtype`` says otherwise."""
+        import torch
+
+        from mlff_distiller.potentials.autograd import AutogradPotential
+        from mlff_distiller.student.checkpoint import load_student
+
+        student = load_student(path, device, dtype or torch.float32, use_torch_cluster=use_torch_cluster)
+        return cls(AutogradPotential(student), **kwargs)
+
+    def calculate(self, atoms: "Atoms | None" = None, properties=("energy",), system_changes=all_changes) -> None:
+        """Fill ``self.results``; stress only when asked for, since it costs more."""
+        super().calculate(atoms, properties, system_changes)
+        if len(self.atoms) == 0:
+            raise UserError("no atoms: there is nothing to compute")
+        batch = Batch.from_atoms([self.atoms], self.potential.device, self.potential.dtype)
+        if "stress" in properties:
+            if not self.atoms.pbc.all():
+                raise UserError("stress needs a system that is periodic in all three directions")
+            energies, forces, stress = self.potential.with_stress(*batch)
+            self.results["stress"] = full_3x3_to_voigt_6_stress(stress[0].cpu().double().numpy())
+        else:
+            energies, forces = self.potential(*batch)
+        energy = float(energies[0])
+        self.results["energy"] = self.results["free_energy"] = energy
+        self.results["forces"] = forces.cpu().double().numpy()

@@ -1,0 +1,176 @@
+"""One sentence per figure on what to see in it, worked out from the records. Kept apart from the drawing, so that
+editing a sentence redraws nothing."""
+
+from collections.abc import Callable
+
+from mlff_distiller.figures import title
+from mlff_distiller.results import BASELINE
+from mlff_distiller.statistics import Ratio, ratio_of
+from mlff_distiller.summary import TASKS, Run
+
+TITLES = {
+    "speedup": "Speed-up per variant",
+    "latency": "Latency against size",
+    "energy_forces": "Energy against energy + forces",
+    "neighbors": "Neighbor search against size",
+    "compile": "Compile cost and break-even",
+    "nve_drift": "Energy conservation in MD",
+    "md_energy": "Energy along the trajectories",
+    "accuracy": "Accuracy of the student",
+}
+#: How to read each figure; the same for every run.
+READING = {
+    "speedup": "Diamonds: geometric mean over the molecules with 95 % interval; dots: single molecules.",
+    "latency": "Both axes logarithmic. A cross marks a variant that is not equivalent to the student.",
+    "energy_forces": "Geometric means over the molecules; right: their ratio with 95 % interval.",
+    "neighbors": "Both axes logarithmic; each search as the model calls it.",
+    "compile": "Steps to break even: compile time divided by the time saved per energy + forces evaluation.",
+    "nve_drift": "One point per molecule, smallest on top.",
+    "md_energy": "Total energy relative to the first frame.",
+    "accuracy": "Against the teacher's labels; the tiers are bars for molecules never seen in training.",
+}
+
+
+def caption(name: str, run: Run) -> str:
+    """What to see in figure ``name`` of this run, in one sentence."""
+    return SENTENCES[name](run) or "This run has nothing to show here."
+
+
+def interval(ratio: Ratio) -> str:
+    """A ratio for people: ``1.45× [1.41, 1.49]``, with spaces at which no line breaks."""
+    return f"{ratio.value:.2f}×\u00a0[{ratio.low:.2f},\u00a0{ratio.high:.2f}]"
+
+
+def _speedup(run: Run) -> str:
+    parts = []
+    for task, words in zip(TASKS, ("on the energy alone", "on energy + forces"), strict=True):
+        if ranking := run.ranking(task):
+            name, ratio = ranking[0]
+            slower = sum(r.verdict == "slower" for _, r in ranking)
+            open_ = sum(r.verdict == "no difference shown" for _, r in ranking)
+            rest = [f"{slower} slower" if slower else "", f"{open_} with no difference shown" if open_ else ""]
+            counted = ", ".join(
+                [f"{len(ranking) - slower - open_} of {len(ranking)} variants faster", *filter(None, rest)]
+            )
+            parts.append(f"{words}, {name} leads with {interval(ratio)} ({counted})")
+    text = "; ".join(parts)
+    return text[:1].upper() + text[1:] + "." if text else ""
+
+
+def _latency(run: Run) -> str:
+    times = run.times(BASELINE, "energy_forces")
+    if len(times) < 2:
+        return ""
+    small, large = next(iter(times)), list(times)[-1]
+    atoms = run.systems[large] / max(run.systems[small], 1)
+    growth = times[large].value / times[small].value
+    text = f"From {title(small)} to {title(large)} ({atoms:.0f} times the atoms) eager takes {growth:.1f} times as long"
+    if winner := run.winner():
+        ours = run.times(winner[0], "energy_forces")
+        text += f", {winner[0]} {ours[large].value / ours[small].value:.1f} times"
+    teacher = {e["system"]: e["median_ms"] for e in run.teacher()}
+    if large in teacher:
+        text += f"; on {title(large)} the teacher takes {_times(teacher[large] / times[large].value)} as eager"
+    return text + "."
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.1f} times as long" if factor >= 0.95 else f"only {factor:.2f} times as long"
+
+
+def _energy_forces(run: Run) -> str:
+    ratios = {name: ratio for name in run.variants if (ratio := run.force_ratio(name))}
+    if BASELINE not in ratios:
+        return ""
+    cheapest = min(ratios, key=lambda name: ratios[name].value)
+    dearest = max(ratios, key=lambda name: ratios[name].value)
+    text = f"Energy + forces cost eager {interval(ratios[BASELINE])} the time of the energy alone"
+    if cheapest != dearest:
+        text += (
+            f"; relative to its own energy the forces are cheapest in {cheapest} ({ratios[cheapest].value:.2f}×) "
+            f"and dearest in {dearest} ({ratios[dearest].value:.2f}×)"
+        )
+    return text + "."
+
+
+def _neighbors(run: Run) -> str:
+    search, whole = (run.times(BASELINE, task) for task in ("neighbors", "energy_forces"))
+    shared = [system for system in search if system in whole]
+    if not shared:
+        return ""
+    shares = {system: search[system].value / whole[system].value for system in (shared[0], shared[-1])}
+    text = ", ".join(f"{share:.0%} on {title(system)}" for system, share in shares.items())
+    return f"The search takes this share of eager's energy + forces: {text}."
+
+
+def _compile(run: Run) -> str:
+    seconds = {e["variant"]: e["compile_s"] for e in run.of("compile", status="ok") if e.get("compile_s")}
+    if not seconds:
+        return ""
+    dearest = max(seconds, key=lambda name: seconds[name])
+    text = f"{dearest} takes longest to compile ({seconds[dearest]:.3g} s)"
+    winner = run.winner()
+    steps = [e["break_even_steps"] for e in run.benchmarks(winner[0], "energy_forces").values()] if winner else []
+    if steps and all(steps):
+        text += (
+            f"; {winner[0]} has paid for itself after {min(steps):,} to {max(steps):,} steps, depending on the molecule"
+        )
+    return text + "."
+
+
+def _nve_drift(run: Run) -> str:
+    entries = [e for e in run.of("md") if e.get("drift_mev_per_atom_ps") is not None]
+    if not entries:
+        return ""
+    worst = max(entries, key=lambda e: abs(e["drift_mev_per_atom_ps"]))
+    failed = list(dict.fromkeys(e["variant"] for e in entries if not e.get("passed")))
+    text = f"{sum(bool(e.get('passed')) for e in entries)} of {len(entries)} trajectories passed their gates"
+    text += f" (failed: {', '.join(failed)})" if failed else ""
+    drift, error = worst["drift_mev_per_atom_ps"], worst.get("drift_stderr_mev_per_atom_ps") or 0
+    where = f"{worst['variant']} on {title(worst['system'])}"
+    return f"{text}; the largest drift is {drift:.2g} ± {error:.1g} meV/atom/ps, {where}."
+
+
+def _md_energy(run: Run) -> str:
+    entries = [e for e in run.of("md") if e.get("max_energy_excursion_mev_per_atom") is not None]
+    if not entries:
+        return ""
+    worst = max(entries, key=lambda e: e["max_energy_excursion_mev_per_atom"])
+    eager = [e["max_energy_excursion_mev_per_atom"] for e in entries if e["variant"] == BASELINE]
+    text = (
+        f"The total energy strays at most {worst['max_energy_excursion_mev_per_atom']:.2g} meV/atom from its start "
+        f"({worst['variant']} on {title(worst['system'])})"
+    )
+    return text + (f", for eager {max(eager):.2g}." if eager else ".")
+
+
+def _accuracy(run: Run) -> str:
+    errors = {
+        e["split"]: e["force_mae_mev_per_a"] for e in run.of("accuracy", status="ok") if e.get("force_mae_mev_per_a")
+    }
+    if not errors:
+        return ""
+    split = next((name for name in ("test", "test_molecules", "val") if name in errors), next(iter(errors)))
+    others = {name: value for name, value in errors.items() if name != split}
+    text = f"The force error is {errors[split]:.3g} meV/Å on the split {split!r}"
+    return text + (f" ({', '.join(f'{name} {value:.3g}' for name, value in others.items())})." if others else ".")
+
+
+SENTENCES: dict[str, Callable[[Run], str]] = {
+    "speedup": _speedup,
+    "latency": _latency,
+    "energy_forces": _energy_forces,
+    "neighbors": _neighbors,
+    "compile": _compile,
+    "nve_drift": _nve_drift,
+    "md_energy": _md_energy,
+    "accuracy": _accuracy,
+}
+
+
+def teacher_ratio(run: Run, variant: str) -> Ratio | None:
+    """How many times as long the teacher takes as ``variant``, largest system that both did."""
+    ours = run.times(variant, "energy_forces")
+    theirs = {e["system"]: Ratio(e["median_ms"], *e["median_ci95_ms"]) for e in run.teacher()}
+    shared = [system for system in ours if system in theirs]
+    return ratio_of(theirs[shared[-1]], ours[shared[-1]]) if shared else None

@@ -1,0 +1,51 @@
+"""The command line: one sub-command per stage, each in a module of its own that is imported only when asked for."""
+
+import argparse
+import importlib
+import sys
+
+from mlff_distiller.errors import UserError, nearest
+
+#: Sub-command -> (module with add_arguments and run, what it does).
+STAGES = {
+    "pins": ("pins", "check or renew the locked pins"),
+    "preflight": ("preflight", "record and check the machine and its software"),
+    "check-inputs": ("inputs", "look at molecules, checkpoint and settings before any work"),
+    "torch-cluster": ("torch_cluster", "obtain torch-cluster: prebuilt, else built once and kept"),
+    "molecules": ("molecules", "make the benchmark molecules again"),
+    "sample": ("sampling", "sample configurations of molecules"),
+    "label": ("labeling", "label configurations by the teacher"),
+    "train": ("training.train", "train the student on labels"),
+    "accuracy": ("training.accuracy", "student against teacher on held-out molecules"),
+    "time-teacher": ("teacher_timing", "time the teacher on the benchmark molecules"),
+    "compile": ("compile", "build one variant"),
+    "validate": ("validation", "check one variant against the fp64 referee"),
+    "benchmark": ("benchmark", "time one variant against eager, interleaved"),
+    "simulate": ("simulate", "run NVE with one variant and judge it"),
+    "collect": ("results", "merge all records into one table"),
+    "figure": ("figures", "draw one figure"),
+    "report": ("report", "render the reports, or show a run in the terminal"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one stage; a :class:`UserError` is printed as one message, exit status 2."""
+    argv = sys.argv[1:] if argv is None else argv
+    # Only the chosen stage's module is imported: `report` must not wait for torch.
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    parser = argparse.ArgumentParser(prog="python -m mlff_distiller", description=__doc__)
+    stages = parser.add_subparsers(dest="stage", metavar="STAGE", required=True)
+    if chosen is not None and chosen not in STAGES:
+        parser.error(f"unknown stage {chosen!r}{nearest(chosen, STAGES)}")
+    module = None
+    for name, (module_name, summary) in STAGES.items():
+        stage = stages.add_parser(name, help=summary, description=summary)
+        if name == chosen:
+            module = importlib.import_module(f"mlff_distiller.{module_name}")
+            module.add_arguments(stage)
+    args = parser.parse_args(argv)
+    try:
+        return module.run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2

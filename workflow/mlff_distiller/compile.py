@@ -1,0 +1,93 @@
+"""The compile stage: one variant, from a checkpoint to an artifact with its metadata."""
+
+import argparse
+import shutil
+import time
+import traceback
+from pathlib import Path
+
+from mlff_distiller import records
+from mlff_distiller.errors import UserError
+from mlff_distiller.files import load_settings
+from mlff_distiller.systems import read_systems
+from mlff_distiller.variants import artifact
+from mlff_distiller.variants.registry import check_spec, family_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command line of the stage."""
+    artifact.add_arguments(parser)
+    parser.add_argument("--name", required=True, help="name of the variant in the configuration")
+    parser.add_argument("--settings", required=True, help="its mapping: family and options (JSON text or a file)")
+    parser.add_argument("--preflight", type=Path, help="record of the preflight stage, which chose the device (default: cpu)")
+    parser.add_argument("--systems", nargs="+", required=True, help="files of molecules that it must serve")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write ``--variant`` (a record) and the artifact beside it. A variant that cannot be built is recorded, not an error."""
+    spec = check_spec(args.name, load_settings(args.settings))
+    device = records.read(args.preflight)[0]["device"] if args.preflight else "cpu"
+    made = artifact.record_fields(args.name, spec, device) | {"family": spec["family"], "options": spec}
+    systems = list(read_systems(args.systems).values())
+    try:
+        made |= build(args, spec, device, systems)
+    except _Unavailable as reason:
+        made |= {"status": "unavailable", "reason": str(reason)}
+    except Exception as error:
+        traceback.print_exc()
+        made |= {"status": "failed", "reason": f"{type(error).__name__}: {first_line(error)}"}
+    if made.get("reason"):
+        print(f"{args.name}: {made['status']}: {made['reason']}")
+    records.write(args.variant, [records.record("compile", **made)])
+    return 0
+
+
+class _Unavailable(Exception):
+    pass
+
+
+def first_line(error: BaseException, limit: int = 300) -> str:
+    """The first line of an error's text that says something, cut to ``limit`` characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else "no message")[:limit]
+
+
+def build(args: argparse.Namespace, spec: dict, device: str, systems: list) -> dict:
+    """Compile into the folder of ``args.variant``; the fields that only a build can tell."""
+    import torch
+
+    from mlff_distiller.batch import Batch
+    from mlff_distiller.student.checkpoint import load_student
+
+    family = family_of(spec)
+    try:
+        artifact.activate_dependencies(spec, args.torch_cluster)
+    except UserError as error:
+        raise _Unavailable(str(error)) from None
+    if reason := family.unavailable(spec, device):
+        raise _Unavailable(reason)
+    torch.set_num_threads(args.threads)
+    student = load_student(args.checkpoint, device, torch.float32, neighbors=spec.get("neighbors"))
+    examples = [Batch.from_atoms([atoms], student.device, student.dtype) for atoms in systems]
+
+    # The folder is this variant's alone; what an earlier, other build left there must not be mixed in.
+    folder = args.variant.parent
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    start = time.perf_counter()
+    name = family.build(student, spec, examples, folder)
+    # What the first calls compile is part of the price, whether the family calls it building or not.
+    potential = family.load(student, spec, folder)
+    for example in examples:
+        for _ in range(3):
+            potential(*example)
+    if student.device.type == "cuda":
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    return {
+        "compile_s": round(seconds, 3) if name else 0.0,
+        "artifact": name,
+        "artifact_sha256": artifact.sha256_of(folder / name) if name else None,
+        "checkpoint_sha256": artifact.sha256_of(args.checkpoint),
+        "torch": torch.__version__,
+    }

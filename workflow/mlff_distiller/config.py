@@ -1,0 +1,76 @@
+"""The configuration, checked before any job starts: a typo is an error with the right key beside it, never ignored."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlff_distiller.errors import UserError, nearest
+from mlff_distiller.variants.registry import BASELINE, check_spec
+
+SCHEMA = Path(__file__).parent.parent / "schemas" / "config.schema.yaml"
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Raise one :class:`UserError` that lists everything wrong with ``config``."""
+    from jsonschema import Draft202012Validator
+
+    validator = Draft202012Validator(yaml.safe_load(SCHEMA.read_text()))
+    complaints = [line for error in validator.iter_errors(config) for line in _explain(error)]
+    if not complaints:
+        complaints = _check_meaning(config)
+    if complaints:
+        raise UserError("configuration: " + "\nconfiguration: ".join(sorted(complaints)))
+
+
+def system_path(name: str, folder: str) -> str:
+    """Where a system named in the configuration lies: ``water`` in ``folder``, anything with a suffix at its own path."""
+    return name if Path(name.partition("@")[0]).suffix else f"{folder}/{name}.extxyz"
+
+
+def system_name(name: str) -> str:
+    """The name under which the results of a system are filed: that of its file."""
+    return Path(name.partition("@")[0]).stem
+
+
+def _explain(error) -> list[str]:
+    where = ".".join(map(str, error.absolute_path)) or "top level"
+    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+        known = error.schema.get("properties", {})
+        return [f"{where}: unknown key {key!r}{nearest(key, known)}" for key in error.instance if key not in known]
+    if error.validator == "enum":
+        return [f"{where}: cannot be {error.instance!r}{nearest(error.instance, error.validator_value)}"]
+    return [f"{where}: {error.message}"]
+
+
+def _check_meaning(config: dict[str, Any]) -> list[str]:
+    """What a schema cannot say: names that must exist, files that must be there."""
+    complaints = []
+    for name, spec in config["variants"].items():
+        try:
+            check_spec(name, spec)
+        except UserError as error:
+            complaints.append(str(error))
+    if config["variants"].get(BASELINE) != {"family": "eager"}:
+        complaints.append(f"variants: {BASELINE} must be there as {{family: eager}}: it is what all others are compared with")
+    molecules = config["molecules"]
+    if not Path(molecules["folder"]).is_dir():
+        complaints.append(f"molecules.folder: {molecules['folder']}: no such folder")
+    known = sorted(path.stem for path in Path(molecules["folder"]).glob("*.extxyz"))
+    for name in molecules["systems"]:
+        if not Path(system_path(name, molecules["folder"]).partition("@")[0]).is_file():
+            complaints.append(f"molecules.systems: {name!r}: no such molecule or file{nearest(name, known)}")
+    names = [system_name(name) for name in molecules["systems"]]
+    if len(set(names)) < len(names):
+        complaints.append("molecules.systems: two of them have the same name; rename one of the files")
+    for name in config["md"]["systems"]:
+        if system_name(name) not in names:
+            complaints.append(f"md.systems: {name!r} is not among molecules.systems{nearest(name, names)}")
+    for key, path in (
+        ("student.checkpoint", config["student"]["checkpoint"]),
+        ("claims", config["claims"]),
+        ("molecules.list", config["molecules"]["list"]),
+    ):
+        if path is not None and not Path(path).is_file():
+            complaints.append(f"{key}: {path}: no such file")
+    return complaints

@@ -1,0 +1,144 @@
+"""Compiles the C++ kernel for one student's sizes, one dtype and this machine's processor, and keeps the result.
+
+Sizes are compiled in: loops of known length are what lets the compiler keep tiles in registers. Imports no torch.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from mlff_distiller.errors import UserError
+from mlff_distiller.files import user_cache
+
+HERE = Path(__file__).parent
+SOURCE = HERE / "painn.cpp"
+HEADERS = ("simd.hpp", "gemm.hpp", "neighbors.hpp", "painn.hpp")
+COMPILERS = ("g++", "c++", "clang++")
+FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fPIC", "-shared")
+#: Tried in order until one compiles: some compilers do not know this processor, some have no OpenMP.
+FLAG_CHOICES = (
+    ("-march=native", "-fopenmp"),
+    ("-mcpu=native", "-fopenmp"),
+    ("-fopenmp",),
+    ("-march=native",),
+    (),
+)
+DTYPES = {"float32": "float", "float64": "double"}
+#: Seconds; the build takes about ten.
+TIMEOUT = 300
+
+
+@functools.cache
+def find_compiler() -> str | None:
+    """The path of a C++ compiler: ``$CXX``, else the first of g++, c++ and clang++; None when there is none."""
+    for name in (os.environ.get("CXX"), *COMPILERS):
+        if name and (path := shutil.which(name)):
+            return path
+    return None
+
+
+def unavailable() -> str | None:
+    """Why the kernel cannot be built here, in words; None when it can."""
+    if find_compiler() is None:
+        return f"no C++ compiler ({', '.join(COMPILERS)} or $CXX) on this machine; on Debian: `apt-get install g++`"
+    return None
+
+
+def build(sizes: dict[str, int], dtype: str) -> Path:
+    """The shared library for a student of ``sizes``; from the user's cache when this machine built it before.
+
+    Args:
+        sizes: ``n_features``, ``mlp_width``, ``readout_width``, ``n_blocks``, ``n_radial``.
+        dtype: ``float32`` or ``float64``.
+
+    Raises:
+        UserError: no compiler, or it fails (its words are in the message).
+    """
+    reason = unavailable()
+    if reason:
+        raise UserError(f"cpp kernel: {reason}")
+    defines = [
+        f"-DMLFF_REAL={DTYPES[dtype]}",
+        f"-DMLFF_FEATURES={sizes['n_features']}",
+        f"-DMLFF_MLP={sizes['mlp_width']}",
+        f"-DMLFF_READOUT={sizes['readout_width']}",
+        f"-DMLFF_BLOCKS={sizes['n_blocks']}",
+        f"-DMLFF_RADIAL={sizes['n_radial']}",
+    ]
+    path = user_cache() / "cpp" / _key(defines) / "painn.so"
+    if not path.is_file():
+        _compile(defines, path)
+    return path
+
+
+def _key(defines: list[str]) -> str:
+    """Changes with whatever changes the machine code."""
+    digest = hashlib.sha256()
+    for name in (SOURCE.name, *HEADERS):
+        digest.update((HERE / name).read_bytes())
+    runtime = _torch_openmp()
+    for part in (_compiler_version(), *FLAGS, repr(FLAG_CHOICES), *defines, _processor(), str(runtime)):
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()[:24]
+
+
+@functools.cache
+def _compiler_version() -> str:
+    found = subprocess.run([find_compiler(), "--version"], capture_output=True, text=True, timeout=60, check=False)
+    return found.stdout.partition("\n")[0]
+
+
+@functools.cache
+def _processor() -> str:
+    """What -march=native looks at: the model and its instruction sets."""
+    try:
+        text = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+    except OSError:
+        return platform.machine() + platform.processor()
+    kept = re.findall(r"^(?:vendor_id|cpu family|model|model name|flags|Features|CPU part)\s*:.*$", text, re.MULTILINE)
+    return platform.machine() + "\n".join(kept)
+
+
+@functools.cache
+def _torch_openmp() -> Path | None:
+    """The OpenMP runtime inside torch's wheel. Sharing it matters: a second runtime's idle threads would fight for cores."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    found = sorted((Path(spec.submodule_search_locations[0]) / "lib").glob("libgomp*.so*"))
+    return found[0] if found else None
+
+
+def _compile(defines: list[str], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    compiler = find_compiler()
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".painn.", suffix=".so")
+    os.close(handle)
+    complaints = []
+    try:
+        for choice in FLAG_CHOICES:
+            command = [compiler, *FLAGS, *choice, *defines, str(SOURCE), "-o", temporary]
+            runtime = _torch_openmp()
+            if "-fopenmp" in choice and runtime and "clang" not in _compiler_version():
+                # Named first, it resolves the symbols, and --as-needed leaves the compiler's own runtime out.
+                command += ["-Wl,--as-needed", str(runtime), f"-Wl,-rpath,{runtime.parent}"]
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+            except subprocess.TimeoutExpired:
+                complaints.append(f"{compiler} took longer than {TIMEOUT} s")
+                continue
+            if done.returncode == 0:
+                os.chmod(temporary, 0o755)
+                os.replace(temporary, path)
+                return
+            complaints.append(done.stderr.strip() or f"{compiler} ended with {done.returncode}")
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    raise UserError(f"cpp kernel: {compiler} cannot compile {SOURCE.name}:\n{complaints[0][-2000:]}")

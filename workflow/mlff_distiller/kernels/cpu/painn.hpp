@@ -1,0 +1,769 @@
+// Energy and forces of PaiNN in one pass, after potentials/ANALYTIC_FORCES.md; names follow it.
+//
+// Threads own contiguous ranges of atoms, and a thread writes rows of its own atoms only. A pair of atoms of one range is
+// visited once for both directions; a pair across two ranges is visited by both threads, each for its own atom.
+#pragma once
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "gemm.hpp"
+#include "neighbors.hpp"
+
+namespace mlff {
+
+constexpr int BLOCKS = MLFF_BLOCKS, RADIAL = MLFF_RADIAL;
+// Widths padded to whole vectors; padding has zero weights everywhere and so stays out of every result.
+constexpr int padded(int n) {
+  const int vectors = (n + LANES - 1) / LANES;
+  return LANES * (vectors > 6 ? round_up(vectors, vectors % 5 && vectors % 6 ? 4 : 1) : vectors);
+}
+constexpr int F = padded(MLFF_FEATURES), H = padded(MLFF_MLP), R = padded(MLFF_READOUT);
+// Gaussians further than 5 spacings from the distance (they are one spacing wide, exp(-18) = 1.5e-8 at 6) are below the
+// last bit of float; double keeps all of them.
+constexpr int WINDOW = sizeof(Real) == 4 && RADIAL > 12 ? 12 : RADIAL;
+// Atoms per chunk of the node networks: its rows stay in the first caches while the weights stream by.
+constexpr int CHUNK = 12;
+// Atoms closer than this (A) coincide: there is no direction between them.
+constexpr double COINCIDING = 1e-6;
+
+template <class T>
+class Buffer {  // aligned memory that grows and never shrinks
+ public:
+  T* reserve(size_t size) {
+    if (size > capacity) {
+      const size_t bytes = size_t(round_up_bytes(size * sizeof(T)));
+      T* fresh = static_cast<T*>(std::aligned_alloc(ALIGNMENT, bytes));
+      if (!fresh) throw std::bad_alloc();
+      memory.reset(fresh);
+      capacity = size;
+    }
+    return memory.get();
+  }
+
+ private:
+  static size_t round_up_bytes(size_t n) { return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
+  struct Free {
+    void operator()(T* p) const { std::free(p); }
+  };
+  std::unique_ptr<T, Free> memory;
+  size_t capacity = 0;
+};
+
+// Pointers to the student's weights, row-major [out, in] as in torch.nn.Linear, in the order of the fields; the fields and
+// their shapes are those of AnalyticWeights in potentials/analytic.py.
+struct GivenWeights {
+  const Real *centers, *filters, *filters_bias, *embedding, *first_message, *phi_in, *phi_in_bias, *phi_out,
+      *phi_out_bias, *mix_uv, *mlp_in, *mlp_in_bias, *mlp_out, *mlp_out_bias, *readout_in, *readout_in_bias,
+      *readout_out, *readout_out_bias;
+};
+
+// Features in a row of n parts (of MLFF_FEATURES each) at their padded places: entry(part * F + feature).
+template <class Entry>
+inline Real part_of(int column, Entry entry) {
+  const int part = column / F, feature = column % F;
+  return feature < MLFF_FEATURES ? entry(part * MLFF_FEATURES + feature) : Real(0);
+}
+
+class Network {
+ public:
+  // a_ss, a_sv, a_vv: a_vv last, so that the last block (which does not need it) takes the first 2F columns.
+  Packed<F, H> phi_in[BLOCKS];
+  Packed<H, 3 * F, F> phi_out[BLOCKS];
+  Packed<F, 2 * F, F> mix[BLOCKS];
+  Packed<2 * F, H> mlp_in[BLOCKS];
+  Packed<H, 3 * F, F> mlp_out[BLOCKS];
+  Packed<F, R> readout_in;
+  Packed<3 * F, H> phi_out_back[BLOCKS];
+  Packed<H, F> phi_in_back[BLOCKS];
+  Packed<2 * F, F> mix_back[BLOCKS];
+  Packed<H, 2 * F, F> mlp_in_back[BLOCKS];
+  Packed<3 * F, H> mlp_out_back[BLOCKS];
+  Packed<R, F> readout_in_back;
+  Real *phi_in_bias, *phi_out_bias, *mlp_in_bias, *mlp_out_bias, *readout_in_bias, *readout_out;
+  Real* embedding;      // [elements, F]
+  Real* first_message;  // [elements, 2F]
+  Real* filters;        // [BLOCKS][RADIAL + 1][3F], the bias last
+  Real centers[RADIAL];
+  double readout_bias;
+  double cutoff, exponent, norm_epsilon;
+  int n_elements;
+  std::vector<double> references;
+
+  Network(const GivenWeights& given, const double* reference_energies, int elements, double cutoff_, double exponent_,
+          double norm_epsilon_)
+      : cutoff(cutoff_),
+        exponent(exponent_),
+        norm_epsilon(norm_epsilon_),
+        n_elements(elements),
+        references(reference_energies, reference_energies + elements) {
+    constexpr int f = MLFF_FEATURES, h = MLFF_MLP, r = MLFF_READOUT;
+    // [rows, columns] of the padded widths, zero beyond the true ones.
+    const auto width = [](int n, int real) { return n < real; };
+    size_t total = 0;
+    for (int pass = 0; pass < 2; ++pass) {
+      // The first pass counts, the second fills.
+      Real* at = pass ? storage.reserve(total) : nullptr;
+      total = 0;
+      const auto take = [&](size_t size) {
+        Real* here = pass ? at + total : nullptr;
+        total += (size + 15) / 16 * 16;
+        return here;
+      };
+      const auto pack = [&](auto& matrix, auto element) {
+        Real* to = take(std::remove_reference_t<decltype(matrix)>::SIZE);
+        if (pass) matrix.pack(to, element);
+      };
+      const auto vector = [&](Real*& to, size_t size, auto element) {
+        to = take(size);
+        if (pass)
+          for (size_t i = 0; i < size; ++i) to[i] = element(int(i));
+      };
+      vector(phi_in_bias, BLOCKS * H, [&](int i) {
+        return i >= H && width(i % H, h) ? given.phi_in_bias[(i / H - 1) * h + i % H] : Real(0);
+      });
+      vector(phi_out_bias, BLOCKS * 3 * F, [&](int i) {
+        const int b = i / (3 * F) - 1;
+        return b < 0 ? Real(0) : part_of(i % (3 * F), [&](int n) { return given.phi_out_bias[b * 3 * f + n]; });
+      });
+      vector(mlp_in_bias, BLOCKS * H,
+             [&](int i) { return width(i % H, h) ? given.mlp_in_bias[i / H * h + i % H] : Real(0); });
+      vector(mlp_out_bias, BLOCKS * 3 * F, [&](int i) {
+        const int b = i / (3 * F);
+        return part_of(swapped(i % (3 * F)), [&](int n) { return given.mlp_out_bias[b * 3 * f + n]; });
+      });
+      vector(readout_in_bias, R, [&](int i) { return width(i, r) ? given.readout_in_bias[i] : Real(0); });
+      vector(readout_out, R, [&](int i) { return width(i, r) ? given.readout_out[i] : Real(0); });
+      vector(embedding, size_t(n_elements) * F,
+             [&](int i) { return width(i % F, f) ? given.embedding[i / F * f + i % F] : Real(0); });
+      vector(first_message, size_t(n_elements) * 2 * F, [&](int i) {
+        const int z = i / (2 * F);
+        return part_of(i % (2 * F), [&](int n) { return given.first_message[z * 2 * f + n]; });
+      });
+      vector(filters, size_t(BLOCKS) * (RADIAL + 1) * 3 * F, [&](int i) {
+        const int b = i / ((RADIAL + 1) * 3 * F), k = i / (3 * F) % (RADIAL + 1);
+        return part_of(i % (3 * F), [&](int n) {
+          return k < RADIAL ? given.filters[(b * 3 * f + n) * RADIAL + k] : given.filters_bias[b * 3 * f + n];
+        });
+      });
+      for (int b = 0; b < BLOCKS; ++b) {
+        const Real *in = given.phi_in + (b - 1) * h * f, *out = given.phi_out + (b - 1) * 3 * f * h;
+        if (b > 0) {
+          const auto phi_in_entry = [=](int feature, int hidden) {
+            return feature < f && hidden < h ? in[hidden * f + feature] : Real(0);
+          };
+          const auto phi_out_entry = [=](int hidden, int column) {
+            return hidden < h ? part_of(column, [=](int n) { return out[n * h + hidden]; }) : Real(0);
+          };
+          pack(phi_in[b], phi_in_entry);
+          pack(phi_out[b], phi_out_entry);
+          pack(phi_out_back[b], [=](int k, int n) { return phi_out_entry(n, k); });
+          pack(phi_in_back[b], [=](int k, int n) { return phi_in_entry(n, k); });
+        }
+        const Real *uv = given.mix_uv + b * 2 * f * f, *first = given.mlp_in + b * h * 2 * f,
+                   *second = given.mlp_out + b * 3 * f * h;
+        const auto mix_entry = [=](int k, int column) {
+          return k < f ? part_of(column, [=](int n) { return uv[n * f + k]; }) : Real(0);
+        };
+        const auto mlp_in_entry = [=](int k, int hidden) {
+          return hidden < h ? part_of(k, [=](int n) { return first[hidden * 2 * f + n]; }) : Real(0);
+        };
+        const auto mlp_out_entry = [=](int hidden, int column) {
+          return hidden < h ? part_of(swapped(column), [=](int n) { return second[n * h + hidden]; }) : Real(0);
+        };
+        pack(mix[b], mix_entry);
+        pack(mlp_in[b], mlp_in_entry);
+        pack(mlp_out[b], mlp_out_entry);
+        pack(mix_back[b], [=](int k, int n) { return mix_entry(n, k); });
+        pack(mlp_in_back[b], [=](int k, int n) { return mlp_in_entry(n, k); });
+        pack(mlp_out_back[b], [=](int k, int n) { return mlp_out_entry(n, k); });
+      }
+      const auto readout_entry = [=](int k, int n) {
+        return k < f && n < r ? given.readout_in[n * f + k] : Real(0);
+      };
+      pack(readout_in, readout_entry);
+      pack(readout_in_back, [=](int k, int n) { return readout_entry(n, k); });
+    }
+    for (int k = 0; k < RADIAL; ++k) centers[k] = given.centers[k];
+    readout_bias = given.readout_out_bias[0];
+  }
+
+ private:
+  // Columns (ss, vv, sv) of the student <-> (ss, sv, vv) here; its own inverse.
+  static int swapped(int column) { return column < F ? column : column < 2 * F ? column + F : column - F; }
+  Buffer<Real> storage;
+};
+
+// A pair of neighbors, as seen from the atom `self` that the visiting thread owns.
+struct Pair {
+  int32_t self, other;
+  int32_t window;           // the first Gaussian
+  bool both;                // `other` is this thread's too: do both directions
+  Real u[3], inverse_distance, distance;
+  Real value[WINDOW + 1];   // Gaussians times cutoff, and the cutoff for the bias
+  Real slope[WINDOW + 1];   // their derivatives by the distance
+};
+
+struct ThreadScratch {
+  std::vector<Pair> pairs;
+  Buffer<Real> memory;
+  Buffer<Real> edge_gradients;  // [pairs][4]: g_d, g_u
+  Failure failure;
+  std::vector<double> virial;   // [systems][9]
+};
+
+class Workspace {
+ public:
+  Failure evaluate(const Network& net, int threads, int64_t n_atoms, int64_t n_systems, const int64_t* numbers,
+                   const Real* positions, const int64_t* batch, const Real* cell, const uint8_t* pbc, double* energies,
+                   Real* forces, double* virials) {
+    for (int64_t atom = 0; atom < n_atoms; ++atom)
+      if (numbers[atom] < 0 || numbers[atom] >= net.n_elements) return {Status::bad_number, atom};
+    const Failure failure = atoms.set(n_atoms, n_systems, positions, batch, cell, pbc, net.cutoff);
+    if (failure.status != Status::ok) return failure;
+    // A thread without two atoms of its own costs more than it brings.
+    threads = int(std::max<int64_t>(1, std::min<int64_t>(threads, (n_atoms + 1) / 2)));
+    allocate(net, n_atoms, threads);
+    for (int64_t atom = 0; atom < n_atoms; ++atom) element[atom] = int32_t(numbers[atoms.order[atom]]);
+#ifndef _OPENMP
+    threads = 1;
+#endif
+    if (threads == 1) {
+      run(net, 0, 1, n_systems, forces, virials != nullptr);
+    }
+#ifdef _OPENMP
+    else {
+#pragma omp parallel num_threads(threads)
+      {
+        const int granted = omp_get_num_threads();  // asked for, not promised
+        run(net, omp_get_thread_num(), granted, n_systems, forces, virials != nullptr);
+#pragma omp single
+        threads = granted;
+      }
+    }
+#endif
+    for (int t = 0; t < threads; ++t)
+      if (scratch[t].failure.status != Status::ok) return scratch[t].failure;
+    for (int64_t b = 0; b < n_systems; ++b) {
+      double total = 0;
+      for (int64_t atom = atoms.first[b]; atom < atoms.first[b + 1]; ++atom) total += atomic[atom];
+      energies[b] = total;
+      if (virials)
+        for (int x = 0; x < 9; ++x) {
+          double virial = 0;
+          for (int t = 0; t < threads; ++t) virial += scratch[t].virial[9 * b + x];
+          virials[9 * b + x] = virial;
+        }
+    }
+    return {};
+  }
+
+  Atoms atoms;
+
+ private:
+  std::vector<ThreadScratch> scratch;
+  std::vector<int32_t> element;
+  std::vector<double> atomic;  // energies of atoms, references included
+  Buffer<Real> node_memory;
+  // Rows of atoms; those with an index of a block are kept for the way back.
+  Real *s, *v_mid, *gs[2], *gv[2], *collected;
+  Real *x[BLOCKS], *v_in[BLOCKS], *uv[BLOCKS], *inverse_norm[BLOCKS], *gate[BLOCKS], *phi_slope[BLOCKS],
+      *mlp_slope[BLOCKS];
+
+  void allocate(const Network&, int64_t n, int threads) {
+    if (int(scratch.size()) < threads) scratch.resize(threads);
+    element.resize(n);
+    atomic.resize(n);
+    size_t total = 0;
+    Real* base = nullptr;
+    for (int pass = 0; pass < 2; ++pass) {
+      if (pass) base = node_memory.reserve(total);
+      total = 0;
+      const auto take = [&](int width) {
+        Real* here = base + total;
+        total += size_t(n) * width;
+        return here;
+      };
+      s = take(F);
+      v_mid = take(3 * F);
+      collected = take(5 * F);
+      for (int i = 0; i < 2; ++i) gs[i] = take(F), gv[i] = take(3 * F);
+      for (int b = 0; b < BLOCKS; ++b) {
+        x[b] = take(b ? 3 * F : 0);
+        v_in[b] = take(b ? 3 * F : 0);
+        uv[b] = take(6 * F);
+        inverse_norm[b] = take(F);
+        gate[b] = take(3 * F);
+        phi_slope[b] = take(b ? H : 0);
+        mlp_slope[b] = take(H);
+      }
+    }
+  }
+
+  static void wait() {
+#pragma omp barrier
+  }
+
+  void run(const Network& net, int thread, int threads, int64_t n_systems, Real* forces, bool want_virial) {
+    ThreadScratch& mine = scratch[thread];
+    mine.failure = {};
+    const int64_t n = atoms.n_atoms, from = n * thread / threads, to = n * (thread + 1) / threads;
+    try {
+      find_pairs(net, mine, from, to);
+      mine.memory.reserve(size_t(CHUNK) * std::max(11 * F + H, 2 * R));
+      mine.edge_gradients.reserve(4 * mine.pairs.size());
+      if (want_virial) mine.virial.assign(9 * n_systems, 0.0);
+    } catch (const std::bad_alloc&) {
+      // The other threads wait at barriers: go on with nothing to do.
+      mine.failure.status = Status::out_of_memory;
+      mine.pairs.clear();
+      run_barriers(forces != nullptr, threads);
+      return;
+    }
+    for (int b = 0; b < BLOCKS; ++b) {
+      start_message(net, b, from, to);
+      if (b == 0)
+        message<true>(net, b, mine);
+      else
+        message<false>(net, b, mine);
+      for_chunks(from, to, [&](int64_t first, int rows) {
+        update(net, b, first, rows, mine.memory.reserve(0));
+        if (b + 1 < BLOCKS) phi(net, b + 1, first, rows, mine.memory.reserve(0));
+      });
+      if (b + 1 < BLOCKS && threads > 1) wait();
+    }
+    int now = 0;  // which of the two buffers of gs and gv holds the present ones
+    for_chunks(from, to, [&](int64_t first, int rows) {
+      readout(net, first, rows, mine.memory.reserve(0), forces != nullptr);
+      if (forces) update_back(net, BLOCKS - 1, first, rows, gs[now], gv[now], mine.memory.reserve(0));
+    });
+    if (!forces) return;
+    std::fill_n(mine.edge_gradients.reserve(0), 4 * mine.pairs.size(), Real(0));
+    for (int b = BLOCKS - 1; b >= 0; --b) {
+      if (threads > 1) wait();
+      if (b == 0) {
+        message_back<true>(net, b, gs[now], gv[now], mine);
+      } else {
+        std::fill(collected + from * 5 * F, collected + to * 5 * F, Real(0));
+        message_back<false>(net, b, gs[now], gv[now], mine);
+        for_chunks(from, to, [&](int64_t first, int rows) {
+          phi_back(net, b, first, rows, gs[now], gv[now], gs[1 - now], gv[1 - now], mine.memory.reserve(0));
+          update_back(net, b - 1, first, rows, gs[1 - now], gv[1 - now], mine.memory.reserve(0));
+        });
+        now = 1 - now;
+      }
+    }
+    collect_forces(mine, from, to, forces, want_virial);
+  }
+
+  static void run_barriers(bool with_forces, int threads) {
+    if (threads == 1) return;
+    for (int b = 0; b + 1 < BLOCKS; ++b) wait();
+    if (with_forces)
+      for (int b = 0; b < BLOCKS; ++b) wait();
+  }
+
+  template <class Work>
+  static void for_chunks(int64_t from, int64_t to, Work work) {
+    const int64_t n = to - from, chunks = (n + CHUNK - 1) / CHUNK;
+    for (int64_t c = 0; c < chunks; ++c) {
+      const int64_t first = from + n * c / chunks;
+      work(first, int(from + n * (c + 1) / chunks - first));
+    }
+  }
+
+  void find_pairs(const Network& net, ThreadScratch& mine, int64_t from, int64_t to) {
+    mine.pairs.clear();
+    const Real cutoff2 = Real(net.cutoff) * Real(net.cutoff);
+    for (int64_t self = from; self < to; ++self) {
+      const auto add = [&](int64_t other, const std::array<Real, 3>& r, const int* image) {
+        const bool both = other >= from && other < to;
+        // Once for both directions; an atom and its own image: the images on one side.
+        if (both && (other < self || (other == self && !leads(image)))) return;
+        add_pair(net, mine, self, other, r, both);
+      };
+      if (atoms.bin[self] < 0) {
+        const int64_t b = atoms.system[self], first = atoms.first[b], last = atoms.first[b + 1];
+        atoms.neighbors_all_pairs(self, first, std::min(from, last), cutoff2, add);
+        atoms.neighbors_all_pairs(self, std::max(self + 1, first), last, cutoff2, add);
+      } else {
+        atoms.neighbors_by_bins(self, cutoff2, add);
+      }
+    }
+  }
+
+  static bool leads(const int* image) {
+    for (int k = 0; image && k < 3; ++k)
+      if (image[k]) return image[k] > 0;
+    return false;
+  }
+
+  void add_pair(const Network& net, ThreadScratch& mine, int64_t self, int64_t other, const std::array<Real, 3>& r,
+                bool both) {
+    const Real d = std::sqrt(r[0] * r[0] + r[1] * r[1] + r[2] * r[2]);
+    if (!(d > Real(COINCIDING))) {
+      mine.failure = {Status::coinciding, std::min(atoms.order[self], atoms.order[other]),
+                      std::max(atoms.order[self], atoms.order[other])};
+      return;
+    }
+    mine.pairs.emplace_back();
+    Pair& pair = mine.pairs.back();
+    pair.self = int32_t(self);
+    pair.other = int32_t(other);
+    pair.both = both;
+    pair.distance = d;
+    pair.inverse_distance = 1 / d;
+    for (int k = 0; k < 3; ++k) pair.u[k] = r[k] * pair.inverse_distance;
+    const Real spacing = net.centers[1] - net.centers[0];
+    const int nearest = int(d / spacing);
+    pair.window = std::min(std::max(nearest - (WINDOW / 2 - 1), 0), RADIAL - WINDOW);
+    const Real turn = Real(M_PI / net.cutoff), angle = d * turn;
+    const Real envelope = Real(0.5) * (std::cos(angle) + 1), envelope_slope = Real(-0.5) * turn * std::sin(angle);
+    constexpr int SPAN = round_up(WINDOW, LANES);
+    alignas(ALIGNMENT) Real offset[SPAN] = {}, gaussian[SPAN];
+    const Real exponent = Real(net.exponent);
+    for (int k = 0; k < WINDOW; ++k) offset[k] = d - net.centers[pair.window + k];
+    for (int k = 0; k < SPAN; k += LANES) {
+      const Vec o = load(offset + k);
+      store(gaussian + k, exp(exponent * o * o));
+    }
+    for (int k = 0; k < WINDOW; ++k) {
+      pair.value[k] = gaussian[k] * envelope;
+      pair.slope[k] = gaussian[k] * (2 * exponent * offset[k] * envelope + envelope_slope);
+    }
+    pair.value[WINDOW] = envelope;
+    pair.slope[WINDOW] = envelope_slope;
+  }
+
+  // s and v before the messages of block b are added.
+  void start_message(const Network& net, int b, int64_t from, int64_t to) {
+    if (b == 0) {
+      for (int64_t atom = from; atom < to; ++atom)
+        std::copy_n(net.embedding + size_t(element[atom]) * F, F, s + atom * F);
+      std::fill(v_mid + from * 3 * F, v_mid + to * 3 * F, Real(0));
+    } else {
+      std::copy(v_in[b] + from * 3 * F, v_in[b] + to * 3 * F, v_mid + from * 3 * F);
+    }
+  }
+
+  // W and W' at one vector of features, the parts s, a and (not in the first block) c.
+  template <int PARTS, bool SLOPES>
+  static void filter(const Pair& pair, const Real* table, int feature, Vec* w, Vec* w_slope) {
+#pragma GCC unroll 3
+    for (int part = 0; part < PARTS; ++part) {
+      const Vec bias = load(table + RADIAL * 3 * F + part * F + feature);
+      w[part] = bias * pair.value[WINDOW];
+      if constexpr (SLOPES) w_slope[part] = bias * pair.slope[WINDOW];
+    }
+    const Real* row = table + pair.window * 3 * F + feature;
+#pragma GCC unroll 32
+    for (int k = 0; k < WINDOW; ++k)
+#pragma GCC unroll 3
+      for (int part = 0; part < PARTS; ++part) {
+        const Vec entry = load(row + k * 3 * F + part * F);
+        w[part] += entry * pair.value[k];
+        if constexpr (SLOPES) w_slope[part] += entry * pair.slope[k];
+      }
+  }
+
+  const Real* message_row(const Network& net, int b, int64_t atom) const {
+    return b == 0 ? net.first_message + size_t(element[atom]) * 2 * F : x[b] + atom * 3 * F;
+  }
+
+  template <bool FIRST>
+  void message(const Network& net, int b, ThreadScratch& mine) {
+    const Real* table = net.filters + size_t(b) * (RADIAL + 1) * 3 * F;
+    constexpr int PARTS = FIRST ? 2 : 3;
+    for (const Pair& pair : mine.pairs) {
+      const int64_t i = pair.self, j = pair.other;
+      const Real *x_i = message_row(net, b, i), *x_j = message_row(net, b, j);
+      const Real *v_i = v_in[b] + i * 3 * F, *v_j = v_in[b] + j * 3 * F;
+      Real *s_i = s + i * F, *s_j = s + j * F, *sum_i = v_mid + i * 3 * F, *sum_j = v_mid + j * 3 * F;
+      for (int f = 0; f < F; f += LANES) {
+        Vec w[3];
+        filter<PARTS, false>(pair, table, f, w, nullptr);
+        store(s_i + f, load(s_i + f) + w[0] * load(x_j + f));
+        const Vec a = w[1] * load(x_j + F + f);
+        Vec c{};
+        if constexpr (!FIRST) c = w[2] * load(x_j + 2 * F + f);
+#pragma GCC unroll 3
+        for (int k = 0; k < 3; ++k) {
+          Vec dv = a * pair.u[k];
+          if constexpr (!FIRST) dv += c * load(v_j + k * F + f);
+          store(sum_i + k * F + f, load(sum_i + k * F + f) + dv);
+        }
+        if (!pair.both) continue;
+        store(s_j + f, load(s_j + f) + w[0] * load(x_i + f));
+        const Vec back = w[1] * load(x_i + F + f);
+        if constexpr (!FIRST) c = w[2] * load(x_i + 2 * F + f);
+#pragma GCC unroll 3
+        for (int k = 0; k < 3; ++k) {
+          Vec dv = -back * pair.u[k];
+          if constexpr (!FIRST) dv += c * load(v_i + k * F + f);
+          store(sum_j + k * F + f, load(sum_j + k * F + f) + dv);
+        }
+      }
+    }
+  }
+
+  // g_d and g_u of every pair; for the sender's side, sums over neighbors n of an atom, with u from it to n:
+  // collected = (sum Ws gs_n, -sum Wa gv_n.u, sum Wc gv_n) [5F].
+  template <bool FIRST>
+  void message_back(const Network& net, int b, const Real* g_s, const Real* g_v, ThreadScratch& mine) {
+    const Real* table = net.filters + size_t(b) * (RADIAL + 1) * 3 * F;
+    constexpr int PARTS = FIRST ? 2 : 3;
+    Real* gradient = mine.edge_gradients.reserve(0);
+    for (const Pair& pair : mine.pairs) {
+      const int64_t i = pair.self, j = pair.other;
+      const Real *x_i = message_row(net, b, i), *x_j = message_row(net, b, j);
+      const Real *v_i = v_in[b] + i * 3 * F, *v_j = v_in[b] + j * 3 * F;
+      const Real *gs_i = g_s + i * F, *gs_j = g_s + j * F, *gv_i = g_v + i * 3 * F, *gv_j = g_v + j * 3 * F;
+      Real *to_i = collected + i * 5 * F, *to_j = collected + j * 5 * F;
+      Vec g_d{}, g_u[3] = {};
+      for (int f = 0; f < F; f += LANES) {
+        Vec w[3], w_slope[3];
+        filter<PARTS, true>(pair, table, f, w, w_slope);
+        const Vec s_i = load(gs_i + f), s_j = load(gs_j + f);
+        Vec vi[3], vj[3];
+#pragma GCC unroll 3
+        for (int k = 0; k < 3; ++k) vi[k] = load(gv_i + k * F + f), vj[k] = load(gv_j + k * F + f);
+        const Vec along_i = vi[0] * pair.u[0] + vi[1] * pair.u[1] + vi[2] * pair.u[2];
+        const Vec along_j = vj[0] * pair.u[0] + vj[1] * pair.u[1] + vj[2] * pair.u[2];
+        const Vec a_i = load(x_i + F + f), a_j = load(x_j + F + f);
+        g_d += w_slope[0] * (load(x_j + f) * s_i + load(x_i + f) * s_j);
+        g_d += w_slope[1] * (a_j * along_i - a_i * along_j);
+        const Vec wa_i = w[1] * a_i, wa_j = w[1] * a_j;
+#pragma GCC unroll 3
+        for (int k = 0; k < 3; ++k) g_u[k] += wa_j * vi[k] - wa_i * vj[k];
+        if constexpr (!FIRST) {
+          Vec carry_i{}, carry_j{};
+#pragma GCC unroll 3
+          for (int k = 0; k < 3; ++k) {
+            carry_i += vi[k] * load(v_j + k * F + f);
+            carry_j += vj[k] * load(v_i + k * F + f);
+          }
+          g_d += w_slope[2] * (load(x_j + 2 * F + f) * carry_i + load(x_i + 2 * F + f) * carry_j);
+          store(to_i + f, load(to_i + f) + w[0] * s_j);
+          store(to_i + F + f, load(to_i + F + f) - w[1] * along_j);
+#pragma GCC unroll 3
+          for (int k = 0; k < 3; ++k)
+            store(to_i + (2 + k) * F + f, load(to_i + (2 + k) * F + f) + w[2] * vj[k]);
+          if (!pair.both) continue;
+          store(to_j + f, load(to_j + f) + w[0] * s_i);
+          store(to_j + F + f, load(to_j + F + f) + w[1] * along_i);
+#pragma GCC unroll 3
+          for (int k = 0; k < 3; ++k)
+            store(to_j + (2 + k) * F + f, load(to_j + (2 + k) * F + f) + w[2] * vi[k]);
+        }
+      }
+      gradient[0] += sum(g_d);
+      for (int k = 0; k < 3; ++k) gradient[1 + k] += sum(g_u[k]);
+      gradient += 4;
+    }
+  }
+
+  // silu in place, its slopes kept.
+  static void activate(Real* hidden, Real* slopes, int size) {
+    for (int i = 0; i < size; i += LANES) {
+      Vec value, slope;
+      silu(load(hidden + i), value, slope);
+      store(hidden + i, value);
+      store(slopes + i, slope);
+    }
+  }
+
+  static void scale(Real* values, const Real* factors, int size) {
+    for (int i = 0; i < size; i += LANES) store(values + i, load(values + i) * load(factors + i));
+  }
+
+  // x of block b from s.
+  void phi(const Network& net, int b, int64_t first, int rows, Real* hidden) {
+    multiply<Start::bias>(net.phi_in[b], s + first * F, F, rows, net.phi_in_bias + b * H, hidden, H);
+    activate(hidden, phi_slope[b] + first * H, rows * H);
+    multiply<Start::bias>(net.phi_out[b], hidden, H, rows, net.phi_out_bias + b * 3 * F, x[b] + first * 3 * F, 3 * F);
+  }
+
+  void update(const Network& net, int b, int64_t first, int rows, Real* memory) {
+    const bool last = b + 1 == BLOCKS;
+    Real *both = memory, *hidden = both + CHUNK * 2 * F;
+    multiply<Start::zero>(net.mix[b], v_mid + first * 3 * F, F, 3 * rows, nullptr, uv[b] + first * 6 * F, 2 * F);
+    const Real epsilon = Real(net.norm_epsilon);
+    for (int row = 0; row < rows; ++row) {
+      const Real* mixed = uv[b] + (first + row) * 6 * F;
+      for (int f = 0; f < F; f += LANES) {
+        Vec square = splat(epsilon);
+        for (int k = 0; k < 3; ++k) square += load(mixed + 2 * k * F + f) * load(mixed + 2 * k * F + f);
+        const Vec norm = square_root(square);
+        store(both + row * 2 * F + f, load(s + (first + row) * F + f));
+        store(both + row * 2 * F + F + f, norm);
+        store(inverse_norm[b] + (first + row) * F + f, Real(1) / norm);
+      }
+    }
+    multiply<Start::bias>(net.mlp_in[b], both, 2 * F, rows, net.mlp_in_bias + b * H, hidden, H);
+    activate(hidden, mlp_slope[b] + first * H, rows * H);
+    multiply<Start::bias>(net.mlp_out[b], hidden, H, rows, net.mlp_out_bias + b * 3 * F, gate[b] + first * 3 * F, 3 * F,
+                          last ? 2 * F : 3 * F);
+    for (int row = 0; row < rows; ++row) {
+      const int64_t atom = first + row;
+      const Real *mixed = uv[b] + atom * 6 * F, *a = gate[b] + atom * 3 * F, *old = v_mid + atom * 3 * F;
+      for (int f = 0; f < F; f += LANES) {
+        Vec dot{};
+        for (int k = 0; k < 3; ++k) dot += load(mixed + 2 * k * F + f) * load(mixed + (2 * k + 1) * F + f);
+        store(s + atom * F + f, load(s + atom * F + f) + load(a + f) + load(a + F + f) * dot);
+        if (last) continue;
+        const Vec a_vv = load(a + 2 * F + f);
+        Real* fresh = v_in[b + 1] + atom * 3 * F;
+        for (int k = 0; k < 3; ++k)
+          store(fresh + k * F + f, load(old + k * F + f) + a_vv * load(mixed + (2 * k + 1) * F + f));
+      }
+    }
+  }
+
+  // Energies of atoms; gs[0] and gv[0] to begin the way back with.
+  void readout(const Network& net, int64_t first, int rows, Real* hidden, bool with_gradient) {
+    Real* slopes = hidden + CHUNK * R;
+    multiply<Start::bias>(net.readout_in, s + first * F, F, rows, net.readout_in_bias, hidden, R);
+    activate(hidden, slopes, rows * R);
+    for (int row = 0; row < rows; ++row) {
+      Vec energy{};
+      for (int f = 0; f < R; f += LANES) {
+        const Vec weight = load(net.readout_out + f);
+        energy += load(hidden + row * R + f) * weight;
+        store(slopes + row * R + f, load(slopes + row * R + f) * weight);
+      }
+      atomic[first + row] = double(sum(energy)) + net.readout_bias + net.references[element[first + row]];
+    }
+    if (!with_gradient) return;
+    multiply<Start::zero>(net.readout_in_back, slopes, R, rows, nullptr, gs[0] + first * F, F);
+    std::fill_n(gv[0] + first * 3 * F, size_t(rows) * 3 * F, Real(0));
+  }
+
+  // gs, gv after the update of block b -> before it, in place.
+  void update_back(const Network& net, int b, int64_t first, int rows, Real* g_s, Real* g_v, Real* memory) {
+    const bool last = b + 1 == BLOCKS;
+    Real *g_gate = memory, *hidden = g_gate + CHUNK * 3 * F, *g_in = hidden + CHUNK * H, *g_uv = memory + CHUNK * (3 * F + H + 2 * F);
+    for (int row = 0; row < rows; ++row) {
+      const int64_t atom = first + row;
+      const Real *mixed = uv[b] + atom * 6 * F, *gv_row = g_v + atom * 3 * F;
+      for (int f = 0; f < F; f += LANES) {
+        Vec dot{}, stretch{};
+        for (int k = 0; k < 3; ++k) {
+          const Vec u = load(mixed + (2 * k + 1) * F + f);
+          dot += load(mixed + 2 * k * F + f) * u;
+          if (!last) stretch += load(gv_row + k * F + f) * u;
+        }
+        const Vec g = load(g_s + atom * F + f);
+        store(g_gate + row * 3 * F + f, g);
+        store(g_gate + row * 3 * F + F + f, g * dot);
+        if (!last) store(g_gate + row * 3 * F + 2 * F + f, stretch);
+      }
+    }
+    multiply<Start::zero>(net.mlp_out_back[b], g_gate, 3 * F, rows, nullptr, hidden, H, H, last ? 2 * F : 3 * F);
+    scale(hidden, mlp_slope[b] + first * H, rows * H);
+    multiply<Start::zero>(net.mlp_in_back[b], hidden, H, rows, nullptr, g_in, 2 * F);
+    for (int row = 0; row < rows; ++row) {
+      const int64_t atom = first + row;
+      const Real *mixed = uv[b] + atom * 6 * F, *gv_row = g_v + atom * 3 * F, *a = gate[b] + atom * 3 * F;
+      for (int f = 0; f < F; f += LANES) {
+        const Vec g = load(g_s + atom * F + f), g_dot = g * load(a + F + f);
+        const Vec g_norm = load(g_in + row * 2 * F + F + f) * load(inverse_norm[b] + atom * F + f);
+        for (int k = 0; k < 3; ++k) {
+          const Vec v = load(mixed + 2 * k * F + f), u = load(mixed + (2 * k + 1) * F + f);
+          store(g_uv + (row * 3 + k) * 2 * F + f, g_dot * u + g_norm * v);
+          Vec g_u = g_dot * v;
+          if (!last) g_u += load(a + 2 * F + f) * load(gv_row + k * F + f);
+          store(g_uv + (row * 3 + k) * 2 * F + F + f, g_u);
+        }
+        store(g_s + atom * F + f, g + load(g_in + row * 2 * F + f));
+      }
+    }
+    multiply<Start::accumulate>(net.mix_back[b], g_uv, 2 * F, 3 * rows, nullptr, g_v + first * 3 * F, F);
+  }
+
+  // gs, gv after the message of block b, and what was collected over edges -> gs, gv before it.
+  void phi_back(const Network& net, int b, int64_t first, int rows, const Real* g_s, const Real* g_v, Real* fresh_s,
+                Real* fresh_v, Real* memory) {
+    Real *g_x = memory, *hidden = memory + CHUNK * 3 * F;
+    for (int row = 0; row < rows; ++row) {
+      const int64_t atom = first + row;
+      const Real *sums = collected + atom * 5 * F, *v = v_in[b] + atom * 3 * F, *x_c = x[b] + atom * 3 * F + 2 * F;
+      for (int f = 0; f < F; f += LANES) {
+        store(g_x + row * 3 * F + f, load(sums + f));
+        store(g_x + row * 3 * F + F + f, load(sums + F + f));
+        Vec g_c{};
+        for (int k = 0; k < 3; ++k) {
+          const Vec y = load(sums + (2 + k) * F + f);
+          g_c += load(v + k * F + f) * y;
+          store(fresh_v + (atom * 3 + k) * F + f, load(g_v + (atom * 3 + k) * F + f) + load(x_c + f) * y);
+        }
+        store(g_x + row * 3 * F + 2 * F + f, g_c);
+        store(fresh_s + atom * F + f, load(g_s + atom * F + f));
+      }
+    }
+    multiply<Start::zero>(net.phi_out_back[b], g_x, 3 * F, rows, nullptr, hidden, H);
+    scale(hidden, phi_slope[b] + first * H, rows * H);
+    multiply<Start::accumulate>(net.phi_in_back[b], hidden, H, rows, nullptr, fresh_s + first * F, F);
+  }
+
+  void collect_forces(ThreadScratch& mine, int64_t from, int64_t to, Real* forces, bool want_virial) {
+    for (int64_t atom = from; atom < to; ++atom)
+      for (int k = 0; k < 3; ++k) forces[3 * int64_t(atoms.order[atom]) + k] = 0;
+    const Real* gradient = mine.edge_gradients.reserve(0);
+    for (const Pair& pair : mine.pairs) {
+      const Real along = gradient[1] * pair.u[0] + gradient[2] * pair.u[1] + gradient[3] * pair.u[2];
+      Real g[3];
+      for (int k = 0; k < 3; ++k)
+        g[k] = gradient[0] * pair.u[k] + (gradient[1 + k] - along * pair.u[k]) * pair.inverse_distance;
+      Real *on_i = forces + 3 * int64_t(atoms.order[pair.self]), *on_j = forces + 3 * int64_t(atoms.order[pair.other]);
+      for (int k = 0; k < 3; ++k) on_i[k] += g[k];
+      if (pair.both)
+        for (int k = 0; k < 3; ++k) on_j[k] -= g[k];
+      if (want_virial) {
+        // The other thread adds its half of a pair across ranges.
+        const double share = pair.both ? 0.5 : 0.25;
+        double* virial = mine.virial.data() + 9 * int64_t(atoms.system[pair.self]);
+        for (int k = 0; k < 3; ++k)
+          for (int l = 0; l < 3; ++l)
+            virial[3 * k + l] += share * pair.distance * (double(pair.u[k]) * g[l] + double(pair.u[l]) * g[k]);
+      }
+      gradient += 4;
+    }
+  }
+};
+
+// A network, and workspaces for as many calls as run at the same time.
+class Model {
+ public:
+  const Network network;
+
+  template <class... Arguments>
+  explicit Model(Arguments... arguments) : network(arguments...) {}
+
+  std::unique_ptr<Workspace> take() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex);
+      if (!idle.empty()) {
+        auto workspace = std::move(idle.back());
+        idle.pop_back();
+        return workspace;
+      }
+    }
+    return std::make_unique<Workspace>();
+  }
+
+  void give_back(std::unique_ptr<Workspace> workspace) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    idle.push_back(std::move(workspace));
+  }
+
+ private:
+  std::mutex mutex;
+  std::vector<std::unique_ptr<Workspace>> idle;
+};
+
+}  // namespace mlff

@@ -1,0 +1,189 @@
+"""Energy and forces by the C++ kernel, neighbor search included: one call, no tensor operation in between."""
+
+import ctypes
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mlff_distiller.errors import UserError
+from mlff_distiller.kernels.cpu import binding
+from mlff_distiller.kernels.cpu.build import build
+from mlff_distiller.potentials.analytic import analytic_weights
+from mlff_distiller.potentials.base import Potential
+from mlff_distiller.student.painn import StudentForceField
+
+_Where = ctypes.c_int64 * 2
+
+
+def build_library(student: StudentForceField) -> Path:
+    """The shared library for this student's sizes and dtype (see :func:`mlff_distiller.kernels.cpu.build.build`).
+
+    Raises:
+        UserError: no compiler, or a dtype other than float32 and float64.
+    """
+    dtype = str(student.dtype).removeprefix("torch.")
+    if dtype not in ("float32", "float64"):
+        raise UserError(f"cpp kernel: the student must be float32 or float64, not {dtype}")
+    config = student.config
+    sizes = {
+        "n_features": int(config.n_features),
+        "mlp_width": int(config.mlp_width),
+        "readout_width": int(config.readout_width),
+        "n_blocks": int(config.n_blocks),
+        "n_radial": int(config.n_radial),
+    }
+    return build(sizes, dtype)
+
+
+class CppPotential(Potential):
+    """A student's energies, forces and stresses on the CPU.
+
+    Deterministic for a given number of threads. Any number of Python threads may call one instance at once.
+
+    Args:
+        student: on the CPU, float32 or float64; its weights are copied.
+        threads: at most this many threads per call; torch's own number at the time of the call by default.
+        library: a kernel built before for a student of these sizes; built (or taken from the cache) by default.
+
+    Raises:
+        UserError: the student is not on the CPU, or the kernel cannot be built or loaded.
+    """
+
+    def __init__(self, student: StudentForceField, threads: int | None = None, library: str | Path | None = None):
+        if student.device.type != "cpu":
+            raise UserError(f"cpp kernel: the student is on {student.device}; it runs on the CPU only")
+        if threads is not None and threads < 1:
+            raise UserError(f"cpp kernel: threads must be at least 1, not {threads}")
+        self.student = student
+        self.threads = threads
+        self.cutoff = student.cutoff
+        self.device = student.device
+        self.dtype = student.dtype
+        self._library = binding.load_library(library or build_library(student))
+        weights = analytic_weights(student)
+        arrays = [getattr(weights, name).to(self.dtype).contiguous() for name in binding.WEIGHT_FIELDS]
+        self._model = binding.Model(
+            self._library,
+            [array.data_ptr() for array in arrays],
+            weights.reference_energies.data_ptr(),
+            weights.embedding.shape[0],
+            weights.cutoff,
+            weights.exponent,
+            weights.norm_epsilon,
+        )
+        self._evaluate = self._library.mlff_evaluate
+
+    def energy(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+    ) -> Tensor:
+        """Energies [B] eV.
+
+        Raises:
+            UserError: a position that is not finite, coinciding atoms, an unknown element, a flat cell; names the atom.
+        """
+        return self._run(numbers, positions, batch, cell, pbc, forces=None)[0]
+
+    def __call__(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Energies [B] eV and forces [N, 3] eV/A; raises as :meth:`energy` does."""
+        forces = torch.empty((positions.shape[0], 3), dtype=self.dtype)
+        return self._run(numbers, positions, batch, cell, pbc, forces)[0], forces
+
+    def with_stress(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor, pbc: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies [B] eV, forces [N, 3] eV/A and stresses [B, 3, 3] eV/A^3; raises as :meth:`energy` does."""
+        forces = torch.empty((positions.shape[0], 3), dtype=self.dtype)
+        virials = torch.empty((cell.shape[0], 3, 3), dtype=torch.float64)
+        energies, _ = self._run(numbers, positions, batch, cell, pbc, forces, virials)
+        volumes = torch.linalg.det(cell.double()).abs()[:, None, None]
+        return energies, forces, (virials / volumes).to(self.dtype)
+
+    def neighbors(
+        self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The kernel's neighbor search alone (see :mod:`mlff_distiller.neighbors`); raises as :meth:`energy` does."""
+        positions, batch, cell, pbc, n_systems = self._inputs(positions, batch, cell, pbc)
+        found, n_edges, where = ctypes.c_void_p(), ctypes.c_int64(), _Where()
+        status = self._library.mlff_neighbors(
+            self.cutoff,
+            positions.shape[0],
+            n_systems,
+            positions.data_ptr(),
+            batch.data_ptr(),
+            None if cell is None else cell.data_ptr(),
+            None if pbc is None else pbc.data_ptr(),
+            ctypes.addressof(found),
+            ctypes.addressof(n_edges),
+            ctypes.addressof(where),
+        )
+        if status:
+            self._refuse(status, where, positions)
+        periodic = cell is not None and pbc is not None and bool(pbc.any())
+        receivers = torch.empty(n_edges.value, dtype=torch.int64)
+        senders = torch.empty_like(receivers)
+        shifts = torch.empty((n_edges.value, 3), dtype=torch.int64) if periodic else None
+        self._library.mlff_take_neighbors(
+            found, receivers.data_ptr(), senders.data_ptr(), shifts.data_ptr() if periodic else None
+        )
+        return receivers, senders, shifts
+
+    def _inputs(self, positions: Tensor, batch: Tensor, cell: Tensor | None, pbc: Tensor | None):
+        """The arguments as the kernel reads them, and B. Costs nothing when they are as the contract says."""
+        if positions.dtype is not self.dtype or positions.is_cuda:
+            raise UserError(
+                f"cpp kernel: positions must be {self.dtype} on the CPU, not {positions.dtype} on {positions.device}"
+            )
+        if not positions.is_contiguous():
+            positions = positions.contiguous()
+        if not batch.is_contiguous():
+            batch = batch.contiguous()
+        if cell is not None:
+            cell = cell.detach().to(self.dtype).contiguous()
+            pbc = None if pbc is None else pbc.contiguous()
+            return positions, batch, cell, pbc, cell.shape[0]
+        n_atoms = batch.shape[0]
+        # Read in place: indexing a tensor would cost more than the kernel's own look at the input.
+        last = ctypes.c_int64.from_address(batch.data_ptr() + 8 * (n_atoms - 1)).value if n_atoms else -1
+        return positions, batch, None, None, max(last + 1, 0)
+
+    def _run(
+        self,
+        numbers: Tensor,
+        positions: Tensor,
+        batch: Tensor,
+        cell: Tensor | None,
+        pbc: Tensor | None,
+        forces: Tensor | None,
+        virials: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        positions, batch, cell, pbc, n_systems = self._inputs(positions, batch, cell, pbc)
+        if not numbers.is_contiguous():
+            numbers = numbers.contiguous()
+        energies = torch.empty(n_systems, dtype=torch.float64)
+        where = _Where()
+        status = self._evaluate(
+            self._model.handle,
+            self.threads or torch.get_num_threads(),
+            positions.shape[0],
+            n_systems,
+            numbers.data_ptr(),
+            positions.data_ptr(),
+            batch.data_ptr(),
+            None if cell is None else cell.data_ptr(),
+            None if pbc is None else pbc.data_ptr(),
+            energies.data_ptr(),
+            None if forces is None else forces.data_ptr(),
+            None if virials is None else virials.data_ptr(),
+            where,
+        )
+        if status:
+            self._refuse(status, where, positions)
+        return energies, virials
+
+    def _refuse(self, status: int, where, positions: Tensor):
+        first, second = int(where[0]), int(where[1])
+        place = positions[first].tolist() if status == binding.BAD_POSITION else None
+        raise UserError(binding.explain(status, first, second, place))

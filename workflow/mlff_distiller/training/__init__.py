@@ -1,0 +1,1 @@
+"""Training the student on a teacher's labels."""

@@ -1,0 +1,48 @@
+"""The model card that travels in a student's checkpoint: where it comes from, and how good it is."""
+
+from typing import Any
+
+from mlff_distiller import provenance
+from mlff_distiller.dataset import Dataset, summary
+from mlff_distiller.training.settings import TrainingSettings
+from mlff_distiller.training.state import Progress
+
+#: What holds for every student of this kind, whatever it was trained on.
+GENERAL_LIMITS = (
+    "Interactions end where message passing ends: no electrostatics or dispersion at long range.",
+    "No charge or spin input: neutral closed-shell systems only, unless the training data say otherwise.",
+    "Not to be trusted for elements, bonds or energies far from its training data; it gives no warning there.",
+    "It can be no better than its teacher.",
+)
+
+
+def make_card(
+    dataset: Dataset, settings: TrainingSettings, progress: Progress, made_on: dict[str, Any]
+) -> dict[str, Any]:
+    """The card of a student trained on ``dataset``.
+
+    Args:
+        dataset: all of it; the card counts what each split holds.
+        settings: of the training.
+        progress: at its end; the figures are those of the kept weights on the learning curve's held-out configurations.
+        made_on: what :meth:`Trainer.made_on` says.
+    """
+    training = dataset.of_split("train")
+    elements = ", ".join(str(number) for number in sorted(set(training.numbers.tolist())))
+    source = provenance.collect()
+    best = min(progress.history, key=lambda entry: entry["val_force_mae_mev_per_a"])
+    return {
+        "teacher": dataset.teacher or None,
+        "data": summary(dataset),
+        "settings": settings.to_mapping(),
+        "training": {"steps": progress.step, "epochs": progress.epoch, "seconds": round(progress.seconds, 1)}
+        | made_on
+        | {key: source[key] for key in ("time_utc", "machine", "packages", "git")},
+        "figures": {"split": "val", "n_configurations": made_on["n_validation"]}
+        | {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")},
+        "limits": [
+            f"Trained on molecules and clusters of {training.n_atoms.min()} to {training.n_atoms.max()} atoms "
+            f"of the atomic numbers {elements}.",
+            *GENERAL_LIMITS,
+        ],
+    }

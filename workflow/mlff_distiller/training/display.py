@@ -1,0 +1,98 @@
+"""What a person sees of a training: a progress bar in a terminal, a line now and then elsewhere."""
+
+import signal
+import time
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlff_distiller.training.train import Trainer
+
+#: Without a terminal, at least so long between two lines, s.
+LINE_EVERY = 10.0
+
+
+class ProgressDisplay:
+    """Shows how far ``trainer`` is, as a context."""
+
+    def __init__(self, trainer: "Trainer"):
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self.trainer = trainer
+        self.console = Console()
+        self.bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f} %"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("training", total=1.0, text="")
+        self.last_line = 0.0
+
+    def __enter__(self) -> "ProgressDisplay":
+        self.bar.start()
+        self._say(f"{self.trainer.describe()}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+        if not self.console.is_terminal:
+            self._say(self.text())
+
+    def update(self) -> None:
+        """Shows the present state."""
+        self.bar.update(self.task, completed=self.trainer.done(), text=self.text())
+        if not self.console.is_terminal and time.monotonic() - self.last_line > LINE_EVERY:
+            self._say(self.text())
+
+    def text(self) -> str:
+        """The state in one line."""
+        progress = self.trainer.progress
+        text = f"step {progress.step} epoch {progress.epoch} {100 * self.trainer.done():.0f} %"
+        if progress.history:
+            last = progress.history[-1]
+            text += (
+                f" | held-out forces {last['val_force_mae_mev_per_a']:.1f} meV/A"
+                f" energies {last['val_energy_mae_mev_per_atom']:.2f} meV/atom"
+                f" (best {progress.best_error:.1f} meV/A)"
+            )
+        return text
+
+    def _say(self, text: str) -> None:
+        self.last_line = time.monotonic()
+        print(text, flush=True) if not self.console.is_terminal else self.console.print(text)
+
+
+class Interruption:
+    """Notes SIGINT and SIGTERM as a context, so that the state can be saved first; a second one ends the program."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self):
+        self.happened = False
+        self.before: dict[int, object] = {}
+
+    def __enter__(self) -> "Interruption":
+        for number in self.SIGNALS:
+            try:
+                self.before[number] = signal.signal(number, self._note)
+            except ValueError:
+                break  # not the main thread: whoever runs it there handles signals
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.happened = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.before.clear()

@@ -1,0 +1,53 @@
+"""What a training starts with: a device, a student with reference energies, and held-out configurations to look at."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from mlff_distiller.dataset import Dataset
+from mlff_distiller.errors import UserError
+from mlff_distiller.student.checkpoint import load_student
+from mlff_distiller.student.painn import StudentConfig, StudentForceField
+from mlff_distiller.training.data import Configurations, composition_energies, fit_reference_energies
+from mlff_distiller.training.evaluate import predict
+from mlff_distiller.training.settings import TrainingSettings
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is a GPU where torch sees one, else the CPU.
+
+    Raises:
+        UserError: ``cuda`` where torch sees no GPU.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device cuda: PyTorch sees no GPU here; set device to cpu, or see `snakemake -c4 preflight`")
+    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)
+
+
+def initial_student(settings: TrainingSettings, training: Dataset, device: torch.device) -> StudentForceField:
+    """A student with seeded random weights, or the one to start from, and reference energies that fit ``training``."""
+    if settings.start_from is None:
+        config = StudentConfig.from_mapping(settings.student)
+        references = fit_reference_energies(training, config.max_atomic_number)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            return StudentForceField(config, torch.from_numpy(references)).to(device)
+    student = load_student(settings.start_from, device=device)
+    # Another teacher has another zero of energy: what the network leaves unexplained goes into the references.
+    references = student.reference_energies.cpu().numpy()
+    configurations = Configurations.build(training, references, student.cutoff, device)
+    parameters = dict(student.network.named_parameters())
+    explained, _ = predict(student.network, parameters, configurations, 2 * settings.batch_atoms)
+    explained = explained.cpu().numpy().astype(np.float64) + composition_energies(training, references)
+    left = replace(training, energies=training.energies - explained)
+    references = references + fit_reference_energies(left, student.config.max_atomic_number)
+    student.reference_energies.copy_(torch.from_numpy(references))
+    return student
+
+
+def thinned(dataset: Dataset, n: int, seed: int) -> Dataset:
+    """At most ``n`` configurations of ``dataset``, drawn with the seed, in their order."""
+    if len(dataset) <= n:
+        return dataset
+    return dataset.select(np.sort(np.random.default_rng([seed, n]).choice(len(dataset), n, replace=False)))

@@ -1,0 +1,181 @@
+"""One update of the weights: batch, loss, gradient, AdamW, moving average; as eager operations or as one CUDA graph."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlff_distiller.student.painn import PaiNN
+from mlff_distiller.training.data import Batch, Capacity, Configurations, pack
+from mlff_distiller.training.loss import Loss, loss_and_gradient
+from mlff_distiller.training.settings import TrainingSettings
+from mlff_distiller.training.weights import FlatWeights
+
+LOGGER = logging.getLogger(__name__)
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
+
+
+@dataclass
+class Weights:
+    """Everything that an update changes: flat vectors [P], and sums since they were last read."""
+
+    current: Tensor
+    average: Tensor
+    first_moment: Tensor
+    second_moment: Tensor
+
+    @classmethod
+    def start(cls, flat: Tensor) -> "Weights":
+        """Before the first update."""
+        return cls(flat.clone(), flat.clone(), torch.zeros_like(flat), torch.zeros_like(flat))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def copy_(self, tensors: dict[str, Tensor]) -> None:
+        """Overwrites all of them in place."""
+        for name, tensor in self.tensors().items():
+            tensor.copy_(tensors[name])
+
+
+class Stepper:
+    """Makes updates on one device.
+
+    Args:
+        network: whose structure to train.
+        weights: changed in place by every call.
+        configurations: the training set.
+        capacity: of a batch.
+        settings: loss, clipping, decay.
+        compiled: trace the loss and its gradient and compile it with Inductor; on a GPU also capture the whole update
+            in a CUDA graph. What cannot be compiled here runs eagerly, with a warning.
+    """
+
+    def __init__(
+        self,
+        network: PaiNN,
+        weights: Weights,
+        configurations: Configurations,
+        capacity: Capacity,
+        settings: TrainingSettings,
+        compiled: bool,
+    ):
+        self.network, self.weights, self.configurations, self.capacity = network, weights, configurations, capacity
+        self.settings, self.loss, self.layout = settings, Loss.of(settings), FlatWeights(network)
+        device = configurations.positions.device
+        self.ids = torch.full([capacity.n_molecules - 1], -1, dtype=torch.int64, device=device)
+        #: Numbers that change from step to step live on the device, where a CUDA graph can see them change.
+        self.controls = torch.zeros([4], device=device)
+        #: Force term, energy term, gradient norm, number of updates: summed over the updates since the last read.
+        self.sums = torch.zeros([4], device=device)
+        self.gradient_of: Callable[[list[Tensor], Batch], tuple[Tensor, Tensor]] = self._eager_gradient
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.mode = "eager"
+        if compiled:
+            self._compile()
+
+    def __call__(self, ids: np.ndarray, step: int, learning_rate: float, averaging_weight: float) -> None:
+        """Update number ``step`` (from 1) with the configurations ``ids`` [capacity.n_molecules - 1] (-1: none)."""
+        values = [
+            learning_rate / (1.0 - BETA_1**step),
+            1.0 / (1.0 - BETA_2**step) ** 0.5,
+            1.0 - learning_rate * self.settings.weight_decay,
+            averaging_weight,
+        ]
+        self.controls.copy_(torch.tensor(values), non_blocking=True)
+        self.ids.copy_(torch.from_numpy(ids), non_blocking=True)
+        if self.graph is None:
+            self._update()
+        else:
+            self.graph.replay()
+
+    def read_sums(self) -> dict[str, float]:
+        """Mean force term (eV/A), energy term (eV/atom) and gradient norm since the last call; waits for the device."""
+        force, energy, norm, count = self.sums.tolist()
+        self.sums.zero_()
+        count = max(count, 1.0)
+        return {"force": force / count, "energy": energy / count, "gradient_norm": norm / count}
+
+    @torch.no_grad()
+    def _update(self) -> None:
+        batch = self.configurations.batch(self.ids, self.capacity)
+        with torch.enable_grad():
+            terms, gradient = self.gradient_of(self.layout.views(self.weights.current), batch)
+        norm = torch.linalg.vector_norm(gradient)
+        gradient = gradient * (self.settings.clip_norm / norm.clamp(min=self.settings.clip_norm))
+        rate, correction, decay, share = self.controls.unbind()
+        state = self.weights
+        state.first_moment.lerp_(gradient, 1.0 - BETA_1)
+        state.second_moment.mul_(BETA_2).addcmul_(gradient, gradient, value=1.0 - BETA_2)
+        change = state.first_moment / (state.second_moment.sqrt() * correction + EPSILON)
+        state.current.mul_(decay).sub_(change * rate)
+        state.average.add_((state.current - state.average) * share)
+        self.sums[:2] += terms
+        self.sums[2] += norm
+        self.sums[3] += 1.0
+
+    def _eager_gradient(self, parameters: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        return loss_and_gradient(self.network, self.layout.names, parameters, batch, self.loss)
+
+    def _compile(self) -> None:
+        """Replaces the eager gradient, and on a GPU the whole update, by compiled ones; the weights stay."""
+        device = self.configurations.positions.device
+        before = {name: tensor.clone() for name, tensor in self.weights.tensors().items()}
+        first = pack(np.arange(len(self.configurations)), self.configurations, self.capacity)[0]
+        self.ids.copy_(torch.from_numpy(first))
+        example = self.configurations.batch(self.ids, self.capacity)
+        try:
+            self.gradient_of = compile_gradient(self._eager_gradient, self.layout.views(self.weights.current), example)
+            self.mode = "inductor"
+            if device.type == "cuda":
+                self.graph = self._capture()
+                self.mode = "inductor in a CUDA graph"
+            else:
+                self._update()
+        except Exception as error:
+            # A compiler that fails costs speed, not the training; which exceptions it raises is not documented.
+            LOGGER.warning("the step could not be compiled (%s: %s); it runs eagerly", type(error).__name__, error)
+            self.gradient_of, self.graph, self.mode = self._eager_gradient, None, "eager"
+        self.weights.copy_(before)
+        self.sums.zero_()
+
+    def _capture(self) -> torch.cuda.CUDAGraph:
+        # Kernels load and workspaces are allocated on first use, which a capture does not allow: warm up beside it.
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self._update()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._update()
+        return graph
+
+
+def compile_gradient(
+    function: Callable[[list[Tensor], Batch], tuple[Tensor, Tensor]], parameters: list[Tensor], example: Batch
+) -> Callable[[list[Tensor], Batch], tuple[Tensor, Tensor]]:
+    """``function`` traced through both derivatives into one graph of plain operations, and compiled by Inductor.
+
+    Args:
+        function: the loss terms and the gradient of parameters and batch.
+        parameters, example: of the shapes that it will always be called with.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def flat(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+        return function(list(tensors[: len(parameters)]), Batch(*tensors[len(parameters) :]))
+
+    traced = make_fx(flat)(*(p.detach() for p in parameters), *example)
+    compiled = torch.compile(traced, dynamic=False, fullgraph=True)
+
+    def run(parameters: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return compiled(*parameters, *batch)
+
+    return run

@@ -1,0 +1,258 @@
+"""Stage ``train``: a student learns energies and forces from a teacher's labels.
+
+The whole dataset lies on the device as flat tensors with its neighbors found once; a step packs whole molecules into
+a batch of fixed size there. The weights that are kept are the moving average with the smallest force error on held-out
+molecules. A training that is interrupted, or paused by ``--pause-after``, goes on with the same command.
+"""
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mlff_distiller import records
+from mlff_distiller.dataset import Dataset, content_hash, read_dataset
+from mlff_distiller.errors import UserError
+from mlff_distiller.files import load_settings
+from mlff_distiller.student.checkpoint import save_student
+from mlff_distiller.student.painn import StudentForceField
+from mlff_distiller.training import schedule
+from mlff_distiller.training.card import make_card
+from mlff_distiller.training.data import Configurations, pack, plan_capacity
+from mlff_distiller.training.display import Interruption, ProgressDisplay
+from mlff_distiller.training.evaluate import errors, predict
+from mlff_distiller.training.initial import choose_device, initial_student, thinned
+from mlff_distiller.training.settings import TrainingSettings
+from mlff_distiller.training.state import Progress, load_state, save_state
+from mlff_distiller.training.step import Stepper, Weights
+from mlff_distiller.training.weights import FlatWeights
+
+#: Exit status of a training that paused or was interrupted with its state saved (EX_TEMPFAIL: try again).
+PAUSED = 75
+#: Once in so many seconds the device is waited for, so that the clock does not run ahead of it.
+WAIT_EVERY = 0.5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command ``train``."""
+    parser.description = "Distill: train the student on a labeled dataset; an interrupted training goes on."
+    parser.add_argument("--dataset", type=Path, required=True, help="labeled configurations (HDF5 or extxyz)")
+    parser.add_argument("--settings", required=True, help="JSON text or file, e.g. '{\"max_seconds\": 60}'")
+    parser.add_argument("--output", type=Path, required=True, help="student checkpoint to write (safetensors)")
+    parser.add_argument("--record", type=Path, required=True, help="JSON to write: learning curve and figures")
+    parser.add_argument("--checkpoint-dir", type=Path, required=True, help="where the state of the training is kept")
+    parser.add_argument(
+        "--pause-after",
+        type=float,
+        metavar="SECONDS",
+        help=f"save the state and stop with exit status {PAUSED} after so long; the same command goes on from there",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train to the end; 0 when the student is written, :data:`PAUSED` when there is more to do."""
+    settings = TrainingSettings.from_mapping(load_settings(args.settings))
+    dataset = read_dataset(args.dataset)
+    trainer = Trainer(dataset, settings, args.checkpoint_dir)
+    student = trainer.run(args.pause_after)
+    progress = trainer.progress
+    if student is None:
+        print(f"paused at step {progress.step}, {100 * trainer.done():.0f} %; the same command goes on from there")
+        return PAUSED
+    card = make_card(dataset, settings, progress, trainer.made_on())
+    save_student(args.output, student, card)
+    records.write(args.record, [training_record(card, progress)])
+    print(f"{args.output}: force MAE {progress.best_error:.1f} meV/A on held-out molecules after {progress.step} steps")
+    return 0
+
+
+def training_record(card: dict, progress: Progress) -> dict:
+    """The record of a training: kind ``accuracy``, task ``training``, with the ``learning_curve``."""
+    made = card["training"]
+    more = {"settings": card["settings"], "training": made, "learning_curve": progress.history}
+    common = {"variant": "student", "task": "training", "device": made["device"], "dtype": "float32"}
+    return records.record("accuracy", **common, **card["figures"], **more)
+
+
+class Trainer:
+    """A training, from the start or from the state that lies in ``checkpoint_dir``; its clock starts here.
+
+    Args:
+        dataset: with configurations in the splits ``train`` and ``val``.
+        settings: see :class:`TrainingSettings`.
+        checkpoint_dir: the state is kept here; a finished training leaves it, and running again ends at once.
+
+    Raises:
+        UserError: no data to train or validate on, or a state of another training.
+    """
+
+    def __init__(self, dataset: Dataset, settings: TrainingSettings, checkpoint_dir: Path):
+        self.started = time.monotonic()
+        self.settings, self.checkpoint_dir = settings, Path(checkpoint_dir)
+        self.device = choose_device(settings.device)
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        if self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
+        self.identity = settings.fingerprint() | {"dataset": content_hash(dataset)}
+        stored = load_state(self.checkpoint_dir, self.identity)
+
+        training, validation = dataset.of_split("train"), dataset.of_split("val")
+        for split, part in (("train", training), ("val", validation)):
+            if len(part) == 0:
+                raise UserError(f"the dataset has no configurations in the split {split!r}: sample more molecules")
+        validation = thinned(validation, settings.n_validation, settings.seed)
+        self.student = initial_student(settings, training, self.device)
+        references = self.student.reference_energies.cpu().numpy()
+        self.training = Configurations.build(training, references, self.student.cutoff, self.device)
+        self.validation = Configurations.build(validation, references, self.student.cutoff, self.device)
+        self.capacity = plan_capacity(self.training, settings.batch_atoms)
+
+        self.layout = FlatWeights(self.student.network)
+        self.weights = Weights.start(self.layout.read(self.student.network))
+        self.best = self.weights.average.clone()
+        self.progress = Progress()
+        if stored is not None:
+            tensors, self.progress = stored
+            self.best.copy_(tensors.pop("best"))
+            self.weights.copy_(tensors)
+        self.seconds_before = self.progress.seconds
+        self.learning_rate = 0.0
+        self._epoch = -1
+        # A finished training only hands out its student: nothing to compile.
+        wanted = self.device.type == "cuda" if settings.compile == "auto" else settings.compile
+        compiled = wanted and not self.is_finished()
+        self.stepper = Stepper(self.student.network, self.weights, self.training, self.capacity, settings, compiled)
+        self.stepper.sums.copy_(torch.tensor(self.progress.sums))
+
+    def run(self, pause_after: float | None = None) -> StudentForceField | None:
+        """Train to the end, or until ``pause_after`` seconds or an interruption, with the state saved.
+
+        Returns:
+            The student with the best weights, on the CPU; None when there is more to do.
+
+        Raises:
+            UserError: the training diverged.
+        """
+        with Interruption() as interruption, ProgressDisplay(self) as display:
+            saved = waited = time.monotonic()
+            while not self.is_finished():
+                self.step()
+                now = time.monotonic()
+                if now - waited > WAIT_EVERY:
+                    self.wait()
+                    display.update()
+                    waited = now
+                if interruption.happened or (pause_after is not None and now - self.started > pause_after):
+                    self.save()
+                    return None
+                if now - saved > self.settings.checkpoint_seconds:
+                    self.save()
+                    saved = now
+            if not self.progress.history or self.progress.history[-1]["step"] < self.progress.step:
+                self.evaluate()
+                display.update()
+            self.save()
+        self.layout.write(self.student.network, self.best)
+        return self.student.cpu().eval().requires_grad_(False)
+
+    def step(self) -> None:
+        """One update, and at the end of an epoch the evaluation."""
+        progress, table = self.progress, self.batches()
+        self.learning_rate = schedule.learning_rate(self.settings, self.done())
+        progress.step += 1
+        share = schedule.averaging_weight(self.settings, progress.step)
+        self.stepper(table[progress.batch], progress.step, self.learning_rate, share)
+        progress.batch += 1
+        if progress.batch == len(table):
+            progress.epoch, progress.batch = progress.epoch + 1, 0
+            if progress.epoch % self.settings.evaluate_every == 0:
+                self.evaluate()
+
+    def batches(self) -> np.ndarray:
+        """The batches of this epoch (see :func:`pack`), in an order drawn from the seed and the epoch alone."""
+        if self._epoch != self.progress.epoch:
+            order = np.random.default_rng([self.settings.seed, self.progress.epoch]).permutation(len(self.training))
+            self._epoch, self._batches = self.progress.epoch, pack(order, self.training, self.capacity)
+        return self._batches
+
+    def evaluate(self) -> None:
+        """Adds the averaged weights' errors on held-out molecules to the learning curve, and keeps the best weights."""
+        progress = self.progress
+        parameters = self.layout.named(self.weights.average)
+        predicted = predict(self.student.network, parameters, self.validation, 2 * self.settings.batch_atoms)
+        found = errors(self.validation, *predicted)
+        means = self.stepper.read_sums()
+        if not all(map(math.isfinite, (*means.values(), *found.values()))):
+            raise self.diverged()
+        progress.history.append(
+            {"step": progress.step, "epoch": progress.epoch, "seconds": round(self.clock(), 3)}
+            | {"learning_rate": self.learning_rate}
+            | {f"train_{name}": value for name, value in means.items()}
+            | {f"val_{name}": value for name, value in found.items()}
+        )
+        error = found["force_mae_mev_per_a"]
+        if progress.best_error is None or error < progress.best_error:
+            progress.best_error, progress.stale = error, 0
+            self.best.copy_(self.weights.average)
+        else:
+            progress.stale += 1
+
+    def save(self) -> None:
+        """Stores the state of the training.
+
+        Raises:
+            UserError: the weights are no longer finite; what was stored before stays.
+        """
+        if not torch.isfinite(self.weights.current).all():
+            raise self.diverged()
+        self.progress.seconds, self.progress.sums = self.clock(), self.stepper.sums.tolist()
+        save_state(self.checkpoint_dir, self.weights, self.best, self.progress, self.identity)
+
+    def clock(self) -> float:
+        """Wall time of all parts of this training, s."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def done(self) -> float:
+        """How much of the training is done, 0 to 1."""
+        return schedule.progress(self.settings, self.progress.step, self.clock())
+
+    def is_finished(self) -> bool:
+        """Whether the schedule has ended, or early stopping ends it."""
+        patience = self.settings.patience
+        return self.done() >= 1.0 or (patience is not None and self.progress.stale >= patience)
+
+    def wait(self) -> None:
+        """Until the device has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def diverged(self) -> UserError:
+        """The error that says so."""
+        return UserError(
+            f"the training diverged before step {self.progress.step}: numbers are no longer finite; "
+            f"delete {self.checkpoint_dir} and lower learning_rate (now {self.settings.learning_rate})"
+        )
+
+    def made_on(self) -> dict:
+        """For the card: device, how the steps ran, sizes."""
+        return {
+            "device": self.device.type,
+            "steps_ran": self.stepper.mode,
+            "batch_atoms": self.capacity.n_atoms,
+            "parameters": sum(self.layout.sizes),
+            "n_training": len(self.training),
+            "n_validation": len(self.validation),
+        }
+
+    def describe(self) -> str:
+        """What is trained on, and how, in one line."""
+        atoms = int(self.training.host_atom_counts.sum())
+        return (
+            f"{len(self.training)} configurations ({atoms} atoms) to learn from, {len(self.validation)} held out; "
+            f"{sum(self.layout.sizes)} parameters on {self.device.type}, {self.stepper.mode}; "
+            f"batches of {self.capacity.n_atoms} atoms and {self.capacity.n_edges} edges"
+        )

@@ -1,0 +1,122 @@
+"""From a variant's folder to a potential: what the compile stage wrote, checked and loaded."""
+
+import argparse
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlff_distiller import records
+from mlff_distiller.errors import UserError
+from mlff_distiller.potentials.base import Potential
+from mlff_distiller.variants.registry import check_spec, family_of, needs_torch_cluster
+
+#: The record in a variant's folder.
+METADATA = "variant.json"
+
+
+class VariantNotThere(Exception):
+    """The variant was not built; ``status`` and the message are those of its compile record."""
+
+    def __init__(self, status: str, reason: str):
+        super().__init__(reason)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class LoadedVariant:
+    """A variant ready to be called, and the fields that its records share."""
+
+    name: str
+    potential: Potential
+    precision: str
+    fields: dict[str, Any]
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hash of a file, or of the names and contents of all files below a folder."""
+    path = Path(path)
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        if path.is_dir():
+            digest.update(str(file.relative_to(path)).encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def dtype_name(spec: dict[str, Any]) -> str:
+    """The number format in which a variant multiplies, for its records."""
+    return spec.get("dtype", "float32")
+
+
+def record_fields(name: str, spec: dict[str, Any], device: str) -> dict[str, Any]:
+    """The common fields of every record about a variant."""
+    return {"variant": name, "device": device, "dtype": dtype_name(spec), "batch": 1}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of every stage that loads a variant."""
+    parser.add_argument("--variant", type=Path, required=True, help="the variant's variant.json, from the compile stage")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="the student (safetensors)")
+    parser.add_argument("--torch-cluster", type=Path, help="record of the torch-cluster stage, for variants that need it")
+    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch (default %(default)s)")
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The compile record of a variant."""
+    found = [entry for entry in records.read(path) if entry["kind"] == "compile"]
+    if len(found) != 1:
+        raise UserError(f"{path}: expected one compile record, found {len(found)}; delete it and run `snakemake compile`")
+    return found[0]
+
+
+def load_variant(args: argparse.Namespace) -> LoadedVariant:
+    """The variant that ``args`` (see :func:`add_arguments`) name, on the device it was compiled for.
+
+    Raises:
+        VariantNotThere: its compile record says unavailable or failed.
+        UserError: it was built from another student or by another torch.
+    """
+    made = read_metadata(args.variant)
+    if made["status"] != "ok":
+        raise VariantNotThere(made["status"], made["reason"])
+    if made["checkpoint_sha256"] != sha256_of(args.checkpoint):
+        raise UserError(
+            f"{args.variant}: compiled from another student than {args.checkpoint}; run `snakemake compile` again"
+        )
+    import torch
+
+    if made["torch"] != torch.__version__:
+        raise UserError(
+            f"{args.variant}: compiled by torch {made['torch']}, this is {torch.__version__}; run `snakemake compile` again"
+        )
+    return open_variant(made["variant"], made["options"], made["device"], args)
+
+
+def open_variant(name: str, spec: dict[str, Any], device: str, args: argparse.Namespace) -> LoadedVariant:
+    """Load from the folder of ``args.variant``, whose artifact exists; without the checks of :func:`load_variant`."""
+    import torch
+
+    from mlff_distiller.student.checkpoint import load_student
+
+    torch.set_num_threads(args.threads)
+    spec = check_spec(name, spec)
+    activate_dependencies(spec, args.torch_cluster)
+    family = family_of(spec)
+    student = load_student(args.checkpoint, device, torch.float32, neighbors=spec.get("neighbors"))
+    potential = family.load(student, spec, args.variant.parent)
+    return LoadedVariant(name, potential, family.precision_of(spec), record_fields(name, spec, device))
+
+
+def activate_dependencies(spec: dict[str, Any], torch_cluster_record: Path | None) -> None:
+    """Make importable what a variant needs beyond the environment.
+
+    Raises:
+        UserError: torch-cluster is needed and was not obtained.
+    """
+    if needs_torch_cluster(spec):
+        from mlff_distiller import torch_cluster
+
+        if torch_cluster_record is None:
+            raise UserError("this variant needs torch-cluster: give --torch-cluster, the record of that stage")
+        torch_cluster.activate(torch_cluster_record)

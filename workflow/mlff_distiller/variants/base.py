@@ -1,0 +1,45 @@
+"""What a family of variants provides: build an artifact once, load it as a potential as often as needed."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mlff_distiller.batch import Batch
+from mlff_distiller.potentials.base import Potential
+from mlff_distiller.student.painn import StudentForceField
+
+
+class VariantFamily(ABC):
+    """One way of running the student. Instances carry no state; everything that was built lies in ``folder``."""
+
+    #: How far from the fp64 referee a variant may be: a class of :data:`mlff_distiller.validation.TOLERANCES`.
+    precision = "float32"
+
+    def unavailable(self, spec: dict[str, Any], device: str) -> str | None:
+        """Why this variant cannot run on ``device`` ("cpu" or "cuda") here, in words; None when it can."""
+        return None
+
+    def precision_of(self, spec: dict[str, Any]) -> str:
+        """The class of tolerance that the variant is held to."""
+        return self.precision
+
+    @abstractmethod
+    def build(
+        self, student: StudentForceField, spec: dict[str, Any], examples: Sequence[Batch], folder: Path
+    ) -> str | None:
+        """Compile into ``folder`` for the student's device and dtype.
+
+        Args:
+            student: on its device, in its dtype.
+            spec: the variant's checked options.
+            examples: systems it must serve, small and large.
+            folder: empty; everything that loading needs is written here.
+
+        Returns:
+            The name of the main artifact in ``folder``, or None when the family compiles nothing ahead of time.
+        """
+
+    @abstractmethod
+    def load(self, student: StudentForceField, spec: dict[str, Any], folder: Path) -> Potential:
+        """The potential, from what :meth:`build` wrote."""

@@ -1,0 +1,19 @@
+"""PyTorch as it comes: the baseline, and the neighbor backends compared on it."""
+
+from mlff_distiller.potentials.autograd import AutogradPotential
+from mlff_distiller.variants.base import VariantFamily
+
+
+class Eager(VariantFamily):
+    """Nothing to compile."""
+
+    def build(self, student, spec, examples, folder):
+        """Nothing."""
+        return None
+
+    def load(self, student, spec, folder):
+        """The student with forces by autograd."""
+        return AutogradPotential(student)
+
+
+FAMILY = Eager()

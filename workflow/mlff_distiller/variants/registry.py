@@ -1,0 +1,82 @@
+"""The families of variants and the options of each. Imports nothing heavy: the configuration is checked against it.
+
+A variant in the configuration is a mapping with ``family`` and that family's options, e.g.
+``torchscript_torch_cluster: {family: torchscript, neighbors: torch_cluster}``.
+"""
+
+import importlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mlff_distiller.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from mlff_distiller.variants.base import VariantFamily
+
+#: The variant that all others are compared with; it must be in every configuration.
+BASELINE = "eager"
+
+NEIGHBORS = ("native", "torch_cluster", "vesin")
+
+
+@dataclass(frozen=True)
+class FamilyEntry:
+    """Where a family lives and what may be chosen: option name -> allowed values, the first is the default."""
+
+    module: str
+    summary: str
+    options: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+
+
+FAMILIES: dict[str, FamilyEntry] = {
+    "eager": FamilyEntry(
+        "mlff_distiller.variants.eager", "PyTorch as it comes, forces by autograd", {"neighbors": NEIGHBORS}
+    ),
+    "torchscript": FamilyEntry(
+        "mlff_distiller.variants.torchscript", "TorchScript, forces by autograd", {"neighbors": ("native", "torch_cluster")}
+    ),
+    "torch_compile": FamilyEntry(
+        "mlff_distiller.variants.torch_compile",
+        "Inductor on the energy (autograd outside) or on energy + forces (autograd traced inside)",
+        {"scope": ("energy", "energy_forces"), "neighbors": NEIGHBORS},
+    ),
+    "autocast": FamilyEntry(
+        "mlff_distiller.variants.autocast",
+        "mixed precision by autocast, forces by autograd",
+        {"dtype": ("float16", "bfloat16"), "neighbors": NEIGHBORS},
+    ),
+}
+
+
+def check_spec(name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """The spec of variant ``name`` with defaults filled in.
+
+    Raises:
+        UserError: no or unknown family, unknown option or value; names the nearest right one.
+    """
+    if not isinstance(spec, dict) or "family" not in spec:
+        raise UserError(f"variants: {name} must be a mapping with a 'family' (one of {', '.join(FAMILIES)})")
+    family = spec["family"]
+    if family not in FAMILIES:
+        raise UserError(f"variants: {name}: unknown family {family!r}{nearest(family, FAMILIES)}")
+    options = FAMILIES[family].options
+    filled: dict[str, Any] = {"family": family} | {key: allowed[0] for key, allowed in options.items()}
+    for key, value in spec.items():
+        if key == "family":
+            continue
+        if key not in options:
+            raise UserError(f"variants: {name}: {family} has no option {key!r}{nearest(key, options)}")
+        if value not in options[key]:
+            raise UserError(f"variants: {name}: {key} cannot be {value!r}{nearest(value, options[key])}")
+        filled[key] = value
+    return filled
+
+
+def family_of(spec: dict[str, Any]) -> "VariantFamily":
+    """The family object that builds and loads variants of ``spec``."""
+    return importlib.import_module(FAMILIES[spec["family"]].module).FAMILY
+
+
+def needs_torch_cluster(spec: dict[str, Any]) -> bool:
+    """Whether a variant cannot run without torch-cluster."""
+    return spec.get("neighbors") == "torch_cluster"

@@ -1,0 +1,45 @@
+# Needs: compiled variants and their equivalence records.
+# Makes: results/{run}/benchmark/{variant}/{replicate}.json, every sample in it; one process per variant and replicate.
+
+
+rule benchmark_variant:
+    input:
+        variant="results/{run}/variants/{variant}/variant.json",
+        equivalence="results/{run}/variants/{variant}/equivalence.json",
+        student="results/{run}/student/student.safetensors",
+        torch_cluster=torch_cluster_of,
+        molecules=files_of(SYSTEMS),
+        code=variant_sources("benchmark"),
+    output:
+        "results/{run}/benchmark/{variant}/{replicate}.json",
+    log:
+        "logs/{run}/benchmark_variant/{variant}/{replicate}.log",
+    benchmark:
+        "logs/{run}/benchmark_variant/{variant}/{replicate}.tsv"
+    conda:
+        "../../envs/student.yaml"
+    # Nothing else may run beside a timing.
+    threads: workflow.cores
+    params:
+        systems=list(SYSTEMS.values()),
+        tasks=config["benchmark"]["tasks"],
+        warmup=config["benchmark"]["warmup"],
+        runs=config["benchmark"]["runs"],
+        torch_threads=config["benchmark"]["threads"],
+        torch_cluster=torch_cluster_option,
+    shell:
+        "python -m mlff_distiller benchmark --variant {input.variant} --equivalence {input.equivalence}"
+        " --checkpoint {input.student} {params.torch_cluster} --systems {params.systems:q}"
+        " --tasks {params.tasks} --warmup {params.warmup} --runs {params.runs} --threads {params.torch_threads}"
+        " --replicate {wildcards.replicate} --output {output} > {log} 2>&1"
+
+
+rule benchmark:
+    input:
+        expand(
+            "results/{run}/benchmark/{variant}/{replicate}.json",
+            run=RUN,
+            variant=config["variants"],
+            replicate=REPLICATES,
+        ),
+        expand("results/{run}/benchmark/teacher.json", run=RUN),

@@ -1,0 +1,78 @@
+# Needs: the configuration. Makes: no file; the names, paths and helpers that the stages share.
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
+
+from mlff_distiller.config import check_config, system_name, system_path
+from mlff_distiller.errors import UserError
+from mlff_distiller.sources import sources_of
+from mlff_distiller.variants.registry import FAMILIES, needs_torch_cluster
+
+try:
+    check_config(config)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+RUN = config["run"]
+# Name -> file, of the molecules that ship and of those that the user names by path.
+SYSTEMS = {
+    system_name(name): system_path(name, config["molecules"]["folder"]) for name in config["molecules"]["systems"]
+}
+MD_SYSTEMS = [system_name(name) for name in config["md"]["systems"]]
+REPLICATES = range(config["benchmark"]["replicates"])
+
+
+wildcard_constraints:
+    run=RUN,
+    variant="|".join(config["variants"]),
+    replicate=r"\d+",
+
+
+# Conda clears PYTHONPATH when it activates an environment; this runs after that.
+shell.prefix('set -euo pipefail; export PYTHONPATH="$PWD/workflow" PYTHONUNBUFFERED=1; ')
+
+
+def as_json(value):
+    """A piece of the configuration as a command-line argument, the same text whatever the order of its keys."""
+    return json.dumps(value, sort_keys=True)
+
+
+def settings(value):
+    """:func:`as_json` as a parameter: a function, or Snakemake would take its braces for wildcards."""
+    return lambda wildcards: as_json(value)
+
+
+def variant_sources(stage):
+    """The source files behind a stage that loads the variant of the job."""
+
+    def sources(wildcards):
+        family = FAMILIES[config["variants"][wildcards.variant]["family"]]
+        return sources_of(stage, family.module.removeprefix("mlff_distiller."))
+
+    return sources
+
+
+def torch_cluster_of(wildcards):
+    """The torch-cluster record, for the variants that cannot run without it; nothing for the others."""
+    if needs_torch_cluster(config["variants"][wildcards.variant]):
+        return f"results/{wildcards.run}/preflight/torch_cluster.json"
+    return []
+
+
+def torch_cluster_option(wildcards, input):
+    return f"--torch-cluster {input.torch_cluster}" if input.torch_cluster else ""
+
+
+def files_of(systems):
+    """The files behind systems, by name, without the ``@index`` that may choose a frame."""
+    return [SYSTEMS[name].partition("@")[0] for name in systems]
+
+
+def print_outcome():
+    """Where to look, when there is a report."""
+    page = Path(f"results/{RUN}/report/PHASE3_REPORT.html")
+    if page.is_file():
+        print(f"\nReport:  {page}\n         {page.with_suffix('.md')}\nFigures: {page.parent / 'figures'}/")

@@ -1,0 +1,68 @@
+# Needs: preflight, the student; torch-cluster for the variants that use it.
+# Makes: results/{run}/variants/{variant}/: the artifact with its metadata, and the proof that it equals the student.
+
+
+rule compile_variant:
+    input:
+        machine="results/{run}/preflight/machine.json",
+        student="results/{run}/student/student.safetensors",
+        torch_cluster=torch_cluster_of,
+        molecules=files_of(SYSTEMS),
+        code=variant_sources("compile"),
+    output:
+        "results/{run}/variants/{variant}/variant.json",
+    log:
+        "logs/{run}/compile_variant/{variant}.log",
+    benchmark:
+        "logs/{run}/compile_variant/{variant}.tsv"
+    conda:
+        "../../envs/student.yaml"
+    # The time it takes is a result, so it has the machine to itself.
+    threads: workflow.cores
+    params:
+        spec=lambda wildcards: as_json(config["variants"][wildcards.variant]),
+        systems=list(SYSTEMS.values()),
+        torch_threads=config["benchmark"]["threads"],
+        torch_cluster=torch_cluster_option,
+    shell:
+        "python -m mlff_distiller compile --name {wildcards.variant} --settings {params.spec:q}"
+        " --preflight {input.machine} --checkpoint {input.student} {params.torch_cluster}"
+        " --systems {params.systems:q} --threads {params.torch_threads}"
+        " --variant {output} > {log} 2>&1"
+
+
+rule check_equivalence:
+    input:
+        variant="results/{run}/variants/{variant}/variant.json",
+        student="results/{run}/student/student.safetensors",
+        torch_cluster=torch_cluster_of,
+        molecules=files_of(SYSTEMS),
+        code=variant_sources("validation"),
+    output:
+        "results/{run}/variants/{variant}/equivalence.json",
+    log:
+        "logs/{run}/check_equivalence/{variant}.log",
+    benchmark:
+        "logs/{run}/check_equivalence/{variant}.tsv"
+    conda:
+        "../../envs/student.yaml"
+    params:
+        systems=list(SYSTEMS.values()),
+        frames=config["equivalence"]["frames"],
+        amplitude=config["equivalence"]["amplitude"],
+        seed=config["equivalence"]["seed"],
+        torch_cluster=torch_cluster_option,
+    shell:
+        "python -m mlff_distiller validate --variant {input.variant} --checkpoint {input.student} {params.torch_cluster}"
+        " --systems {params.systems:q} --frames {params.frames}"
+        " --amplitude {params.amplitude} --seed {params.seed} --output {output} > {log} 2>&1"
+
+
+rule compile:
+    input:
+        expand(
+            "results/{run}/variants/{variant}/{what}.json",
+            run=RUN,
+            variant=config["variants"],
+            what=["variant", "equivalence"],
+        ),

@@ -1,0 +1,128 @@
+# Needs: preflight; the molecule list and the teacher, or a checkpoint named in the configuration.
+# Makes: results/{run}/student/student.safetensors, its accuracy on molecules it never saw, and the teacher's own cost.
+
+SAMPLING = {"sampling": config["student"]["sampling"], "teacher": config["teacher"]}
+LABELING = {"teacher": config["teacher"], "limits": config["student"]["limits"]}
+
+
+rule sample_configurations:
+    input:
+        inputs="results/{run}/preflight/inputs.json",
+        molecules=config["molecules"]["list"],
+        code=sources_of("sampling"),
+    output:
+        configurations="results/{run}/dataset/configurations.h5",
+        card="results/{run}/dataset/sampling.json",
+    log:
+        "logs/{run}/sample_configurations.log",
+    conda:
+        "../../envs/teacher.yaml"
+    threads: workflow.cores
+    params:
+        settings=settings(SAMPLING),
+        benchmark=config["molecules"]["folder"],
+    shell:
+        "python -m mlff_distiller sample --molecules {input.molecules} --benchmark {params.benchmark}"
+        " --settings {params.settings:q} --cores {threads} --card {output.card}"
+        " --output {output.configurations} 2>&1 | tee {log}"
+
+
+rule label_configurations:
+    input:
+        configurations="results/{run}/dataset/configurations.h5",
+        card="results/{run}/dataset/sampling.json",
+        code=sources_of("labeling"),
+    output:
+        dataset="results/{run}/dataset/labels.h5",
+        card="results/{run}/dataset/labels.json",
+    log:
+        "logs/{run}/label_configurations.log",
+    conda:
+        "../../envs/teacher.yaml"
+    threads: workflow.cores
+    params:
+        settings=settings(LABELING),
+    shell:
+        "python -m mlff_distiller label --configurations {input.configurations} --sample-card {input.card}"
+        " --settings {params.settings:q} --cores {threads} --card {output.card} --output {output.dataset} 2>&1 | tee {log}"
+
+
+if config["student"]["checkpoint"]:
+
+    rule copy_student:
+        input:
+            inputs="results/{run}/preflight/inputs.json",
+            checkpoint=config["student"]["checkpoint"],
+        output:
+            "results/{run}/student/student.safetensors",
+        log:
+            "logs/{run}/copy_student.log",
+        conda:
+            "../../envs/student.yaml"
+        shell:
+            "cp {input.checkpoint} {output} 2> {log}"
+
+else:
+
+    rule train_student:
+        input:
+            machine="results/{run}/preflight/machine.json",
+            dataset="results/{run}/dataset/labels.h5",
+            code=sources_of("training.train"),
+        output:
+            student="results/{run}/student/student.safetensors",
+            record="results/{run}/student/training.json",
+        log:
+            "logs/{run}/train_student.log",
+        conda:
+            "../../envs/student.yaml"
+        threads: workflow.cores
+        params:
+            settings=settings(config["student"]["training"]),
+            # Outside the outputs: Snakemake removes those of an interrupted job, and this is what it resumes from.
+            folder=subpath(output.student, parent=True),
+        shell:
+            "python -m mlff_distiller train --dataset {input.dataset} --settings {params.settings:q}"
+            " --checkpoint-dir {params.folder}/training_state --record {output.record} --output {output.student} 2>&1 | tee {log}"
+
+
+rule measure_accuracy:
+    input:
+        student="results/{run}/student/student.safetensors",
+        dataset="results/{run}/dataset/labels.h5",
+        code=sources_of("training.accuracy"),
+    output:
+        "results/{run}/student/accuracy.json",
+    log:
+        "logs/{run}/measure_accuracy.log",
+    conda:
+        "../../envs/student.yaml"
+    shell:
+        "python -m mlff_distiller accuracy --checkpoint {input.student} --dataset {input.dataset}"
+        " --output {output} > {log} 2>&1"
+
+
+rule time_teacher:
+    input:
+        inputs="results/{run}/preflight/inputs.json",
+        molecules=files_of(SYSTEMS),
+        code=sources_of("teacher_timing"),
+    output:
+        "results/{run}/benchmark/teacher.json",
+    log:
+        "logs/{run}/time_teacher.log",
+    conda:
+        "../../envs/teacher.yaml"
+    threads: workflow.cores
+    params:
+        settings=settings({"teacher": config["teacher"]}),
+        systems=list(SYSTEMS.values()),
+        teacher_threads=config["benchmark"]["threads"],
+    shell:
+        "python -m mlff_distiller time-teacher --systems {params.systems:q}"
+        " --settings {params.settings:q} --threads {params.teacher_threads} --output {output} > {log} 2>&1"
+
+
+rule distill:
+    input:
+        expand("results/{run}/student/{what}", run=RUN, what=["student.safetensors", "accuracy.json"]),

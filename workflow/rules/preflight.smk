@@ -1,0 +1,60 @@
+# Needs: nothing but the machine and the configured inputs.
+# Makes: results/{run}/preflight/{machine,inputs,torch_cluster}.json; stops early, with advice, when work would be lost.
+
+
+rule check_machine:
+    input:
+        code=sources_of("preflight"),
+    output:
+        "results/{run}/preflight/machine.json",
+    log:
+        "logs/{run}/check_machine.log",
+    conda:
+        "../../envs/student.yaml"
+    params:
+        settings=settings({"device": config["device"], "torch": config["torch"]}),
+    shell:
+        "python -m mlff_distiller preflight --settings {params.settings:q} --output {output} 2>&1 | tee {log}"
+
+
+rule check_inputs:
+    input:
+        code=sources_of("inputs"),
+        molecules=files_of(SYSTEMS),
+        checkpoint=config["student"]["checkpoint"] or [],
+    output:
+        "results/{run}/preflight/inputs.json",
+    log:
+        "logs/{run}/check_inputs.log",
+    conda:
+        "../../envs/student.yaml"
+    params:
+        systems=list(SYSTEMS.values()),
+        checkpoint=f"--checkpoint {config['student']['checkpoint']}" if config["student"]["checkpoint"] else "",
+        settings=settings({key: config[key] for key in ("student", "md")}),
+    shell:
+        "python -m mlff_distiller check-inputs --systems {params.systems:q}"
+        " {params.checkpoint} --settings {params.settings:q} --output {output} 2>&1 | tee {log}"
+
+
+rule obtain_torch_cluster:
+    input:
+        machine="results/{run}/preflight/machine.json",
+        code=sources_of("torch_cluster"),
+    output:
+        "results/{run}/preflight/torch_cluster.json",
+    log:
+        "logs/{run}/obtain_torch_cluster.log",
+    conda:
+        "../../envs/student.yaml"
+    # A build compiles on several cores; the settings say on how many.
+    threads: workflow.cores
+    params:
+        settings=settings(config["torch_cluster"]),
+    shell:
+        "python -m mlff_distiller torch-cluster --settings {params.settings:q} --output {output} 2>&1 | tee {log}"
+
+
+rule preflight:
+    input:
+        expand("results/{run}/preflight/{what}.json", run=RUN, what=["machine", "inputs", "torch_cluster"]),

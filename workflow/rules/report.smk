@@ -1,0 +1,79 @@
+# Needs: the records of every other stage.
+# Makes: results/{run}/phase3_results.{json,csv} and results/{run}/report/: figures, PHASE3_REPORT.{md,html}, PHASE3_WEEK1.md.
+
+FIGURES = config["report"]["figures"]
+
+
+rule collect_results:
+    input:
+        rules.preflight.input,
+        rules.compile.input,
+        rules.benchmark.input,
+        rules.md.input,
+        expand("results/{run}/student/accuracy.json", run=RUN),
+        code=sources_of("results"),
+    output:
+        json="results/{run}/report/phase3_results.json",
+        csv="results/{run}/report/phase3_results.csv",
+    log:
+        "logs/{run}/collect_results.log",
+    conda:
+        "../../envs/report.yaml"
+    params:
+        records=lambda wildcards, input: [path for path in input if path.endswith(".json")],
+    shell:
+        "python -m mlff_distiller collect {params.records} --output-json {output.json} --output-csv {output.csv} > {log} 2>&1"
+
+
+rule plot_figure:
+    input:
+        results="results/{run}/report/phase3_results.json",
+        code=sources_of("figures"),
+    output:
+        png=report(
+            "results/{run}/report/figures/{figure}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        svg="results/{run}/report/figures/{figure}.svg",
+    log:
+        "logs/{run}/plot_figure/{figure}.log",
+    conda:
+        "../../envs/report.yaml"
+    shell:
+        "python -m mlff_distiller figure --name {wildcards.figure} --results {input.results}"
+        " --output {output.png} {output.svg} > {log} 2>&1"
+
+
+rule render_report:
+    input:
+        results="results/{run}/report/phase3_results.json",
+        figures=expand("results/{{run}}/report/figures/{figure}.{form}", figure=FIGURES, form=["png", "svg"]),
+        claims=config["claims"] or [],
+        templates=expand(
+            "workflow/mlff_distiller/templates/{name}",
+            name=["PHASE3_REPORT.md.j2", "PHASE3_WEEK1.md.j2", "page.html.j2"],
+        ),
+        code=sources_of("report"),
+    output:
+        html=report("results/{run}/report/PHASE3_REPORT.html", caption="../report/report.rst", category="Report"),
+        markdown="results/{run}/report/PHASE3_REPORT.md",
+        week_1="results/{run}/report/PHASE3_WEEK1.md",
+    log:
+        "logs/{run}/render_report.log",
+    conda:
+        "../../envs/report.yaml"
+    params:
+        settings=settings({"gates": config["gates"], "torch": {"version": config["torch"]["version"]}}),
+        claims=f"--claims {config['claims']}" if config["claims"] else "",
+        folder=subpath(output.html, parent=True),
+    shell:
+        "python -m mlff_distiller report --results {input.results} --settings {params.settings:q} {params.claims}"
+        " --figures {params.folder}/figures --output-dir {params.folder} > {log} 2>&1"
+
+
+rule report:
+    input:
+        expand("results/{run}/report/PHASE3_{name}", run=RUN, name=["REPORT.html", "REPORT.md", "WEEK1.md"]),
+        expand("results/{run}/report/phase3_results.{form}", run=RUN, form=["json", "csv"]),
