@@ -48,7 +48,7 @@ rm -f $stamp
 if [[ "$(identity $venv/bin/python)" != "$identity" ]] || ! $venv/bin/python -m pip --version >/dev/null 2>&1; then
     # From the interpreter beneath, should "python" be the very environment that is about to go.
     python=$("$python" -c 'import sys; print(sys._base_executable)')
-    "$python" -c 'import ensurepip, venv' 2>/dev/null || fail \
+    "$python" -c 'import venv; from ensurepip import bootstrap' 2>/dev/null || fail \
         "$python cannot make environments (its venv or ensurepip module is missing)." \
         "On Debian or Ubuntu: apt-get install python3-venv (or python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv), then again."
     echo "set-up: new environment with Python ${identity%% *}"

@@ -78,7 +78,7 @@ def test_an_absolute_time_is_judged_on_its_own_gpu_only(ledger):
     run = on_gpu()
     assert "H100" in verdict_of("energy-baseline", run, ledger).why
     same = [{"gpus": ["NVIDIA GeForce RTX 3080 Ti"]}]
-    assert verdict_of("energy-baseline", run, ledger, same).verdict in (claims.CONFIRMED, claims.REFUTED)
+    assert "absolute time" not in verdict_of("energy-baseline", run, ledger, same).why
 
 
 def test_what_was_not_measured_says_why(ledger):

@@ -16,7 +16,7 @@ TITLES = {
     "compile": "Compile cost and break-even",
     "nve_drift": "Energy conservation in MD",
     "md_energy": "Energy along the trajectories",
-    "accuracy": "Accuracy of the student",
+    "accuracy": "Accuracy per split of the data",
 }
 #: How to read each figure; the same for every run.
 READING = {
@@ -145,9 +145,7 @@ def _md_energy(run: Run) -> str:
 
 
 def _accuracy(run: Run) -> str:
-    errors = {
-        e["split"]: e["force_mae_mev_per_a"] for e in run.of("accuracy", status="ok") if e.get("force_mae_mev_per_a")
-    }
+    errors = {e["split"]: e["force_mae_mev_per_a"] for e in run.accuracy() if e.get("force_mae_mev_per_a")}
     if not errors:
         return ""
     split = next((name for name in ("test", "test_molecules", "val") if name in errors), next(iter(errors)))

@@ -240,9 +240,10 @@ def read_extxyz(
         for what, value, known in (("energy", energy, frame.info), ("forces", force, frame.arrays)):
             if value is None:
                 key = energy_key if what == "energy" else forces_key
+                present = ", ".join(sorted({*known, *results})) or "nothing"
                 raise UserError(
-                    f"{path}: frame {i} has no {what} {key!r}; it has "
-                    f"{', '.join(sorted({*known, *results})) or 'nothing'}. Every frame needs a total energy in eV and forces in eV/A; name other keys with {what}_key"
+                    f"{path}: frame {i} has no {what} {key!r}; it has {present}. Every frame needs a total energy "
+                    f"in eV and forces in eV/A; name other keys with {what}_key"
                 )
         force = np.asarray(force, dtype=np.float64)
         if not np.isfinite(energy) or not np.isfinite(force).all() or not np.isfinite(frame.positions).all():
@@ -304,8 +305,8 @@ _RATIOS = {
 def doubtful_units(dataset: Dataset) -> list[str]:
     """What makes the labels look as if they were not in eV and eV/A; empty when nothing does.
 
-    Three signs: per-element energies by least squares that match all-electron atoms in Hartree or kcal/mol; changes of
-    energy between similar frames that are not minus force times displacement; forces far beyond any thermal geometry's.
+    Three signs: energies that match the sum of all-electron atoms in Hartree, kcal/mol or kJ/mol; changes of energy
+    between similar frames that are not minus force times displacement; forces far beyond any thermal geometry's.
     """
     doubts = []
     ratio = _energy_force_ratio(dataset)
@@ -314,12 +315,14 @@ def doubtful_units(dataset: Dataset) -> list[str]:
         closest = min(alike, key=lambda f: abs(np.log(_RATIOS[f] / ratio)))
         hint = f", as with {closest}" if abs(np.log(_RATIOS[closest] / ratio)) < 0.2 else ""
         doubts.append(f"energy changes are {ratio:.3g} times what the forces say{hint}")
-    elements, fitted = element_energies(dataset)
-    known = [(e, _ATOMS_HARTREE[z]) for z, e in zip(elements, fitted, strict=True) if z in _ATOMS_HARTREE and z != 1]
+    known = np.isin(dataset.numbers, list(_ATOMS_HARTREE))
+    whole = np.logical_and.reduceat(known, dataset.offsets[:-1])
+    expected = np.add.reduceat([_ATOMS_HARTREE.get(z, 0.0) for z in dataset.numbers.tolist()], dataset.offsets[:-1])
+    ratios = dataset.energies[whole] / expected[whole]
     for unit, factor in (("Hartree", 1.0), ("kcal/mol", 627.509), ("kJ/mol", 2625.5)):
         # Within 3 %: bonding changes an all-electron energy by less, and valence-only energies in eV are far off.
-        if known and all(abs(e / (factor * reference) - 1) < 0.03 for e, reference in known):
-            doubts.append(f"energies per element look like all-electron energies in {unit}")
+        if len(ratios) and np.all(np.abs(ratios / factor - 1) < 0.03):
+            doubts.append(f"energies look like all-electron energies in {unit}")
     rms = float(np.sqrt(np.mean(dataset.forces.astype(np.float64) ** 2)))
     if rms > 15.0:
         doubts.append(f"the forces' RMS is {rms:.3g}, far above thermal geometries (1 to 3 eV/A): kcal/mol/A?")
@@ -329,15 +332,12 @@ def doubtful_units(dataset: Dataset) -> list[str]:
 def element_energies(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Energy per element by least squares over all configurations: atomic numbers [e] and energies [e] in eV.
 
-    Compositions that leave an element's share open (one molecule only) give the solution of least norm, scaled by
-    the elements' all-electron energies where those are known, so that a single molecule still tells its unit.
+    Where the compositions leave an element's share open (one molecule only), it is the solution of least norm.
     """
     elements, inverse = np.unique(dataset.numbers, return_inverse=True)
     counts = np.zeros((len(dataset), len(elements)))
     np.add.at(counts, (np.repeat(np.arange(len(dataset)), dataset.n_atoms), inverse), 1.0)
-    scale = np.array([abs(_ATOMS_HARTREE.get(int(z), 1.0)) for z in elements])
-    solution, *_ = np.linalg.lstsq(counts * scale, dataset.energies, rcond=1e-10)
-    return elements, solution * scale
+    return elements, np.linalg.lstsq(counts, dataset.energies, rcond=1e-10)[0]
 
 
 def content_hash(dataset: Dataset) -> str:

@@ -285,7 +285,7 @@ def _drifts(run: Run, name: str) -> list[dict[str, Any]]:
 
 def accuracy(run: Run) -> "Figure":
     """Force and energy error of the student against its teacher, per split of the data."""
-    entries = [e for e in run.of("accuracy", status="ok") if e.get("force_mae_mev_per_a") is not None]
+    entries = [e for e in run.accuracy() if e.get("force_mae_mev_per_a") is not None]
     if not entries:
         return _nothing("accuracy")
     several = len({entry["variant"] for entry in entries}) > 1

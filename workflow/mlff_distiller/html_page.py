@@ -28,11 +28,14 @@ def page(markdown: str, images: Callable[[str], Path]) -> str:
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(markdown)
     sections: list[tuple[str, str]] = []
-    heading = "Report"
+    heading, taken = "Report", {}
     for position, token in enumerate(tokens):
         if token.type == "heading_open":
             text = tokens[position + 1].content
             anchor = slug(text)
+            taken[anchor] = taken.get(anchor, 0) + 1
+            if taken[anchor] > 1:
+                anchor += f"-{taken[anchor]}"
             token.attrSet("id", anchor)
             if token.tag == "h1":
                 heading = text

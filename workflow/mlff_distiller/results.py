@@ -25,6 +25,8 @@ TEACHER = "teacher"
 BENCHMARK_KEY = ("variant", "task", "system", "batch", "device", "dtype")
 #: Benchmark fields that belong to one replicate and are replaced by their summary.
 REPLICATE_FIELDS = ("replicate", "samples_ms", "baseline_samples_ms")
+#: Fields that hold curves: for the figures, not for a table.
+SERIES = ("energy_trace", "learning_curve")
 #: Every merged benchmark record has these, null where the measurement failed.
 SUMMARY_FIELDS = (
     "replicates",
@@ -255,7 +257,7 @@ def _add_break_even(benchmarks: list[Record], others: list[Record]) -> None:
 def to_table(entries: Iterable[Record]) -> Any:
     """A flat :class:`pandas.DataFrame`, one row per record.
 
-    Intervals become two columns, energy traces are left out, anything else that is nested becomes JSON text.
+    Intervals become two columns, curves are left out, anything else that is nested becomes JSON text.
     """
     import pandas
 
@@ -268,7 +270,7 @@ def _flat(entry: Record) -> Record:
         if key.endswith(("_ci95", "_ci95_ms")):
             low, high = value or (None, None)
             row |= {f"{key}_low": low, f"{key}_high": high}
-        elif key != "energy_trace":
+        elif key not in SERIES:
             row[key] = json.dumps(value) if isinstance(value, dict | list) else value
     return row
 

@@ -33,6 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "seed": 2025,
     "molecules": 150,  # hand-written ones first, evenly over the classes; grown by rule beyond those
     "max_atoms": 16,  # largest molecule of train, val and test
+    "grown_max_atoms": 30,  # largest of those that are grown, if less
     "configurations": 900,  # of train, val and test together
     "fractions": {"val": 0.1, "test": 0.1},  # of the molecules
     "larger": {"molecules": 6, "configurations": 30, "max_atoms": 30},  # larger than any trained
@@ -51,7 +52,7 @@ DEFAULTS: dict[str, Any] = {
     "md_temperatures": [300, 600, 1000],
     "md_stride": 15,  # steps of 1 fs between kept frames
     "md_molecules": 0.3,  # share of the molecules that get a trajectory
-    "relax_steps": 15,
+    "relax_steps": 10,
     "conformers": 3,  # at most; one for every eight configurations of a molecule
     "cluster_partner_atoms": 12,
     "cluster_atoms": 40,
@@ -160,7 +161,8 @@ def checked_settings(settings: Mapping[str, Any] | None) -> dict[str, Any]:
         raise UserError("sampling: max_atoms must be 3 or more, molecules and configurations 1 or more")
     if merged["larger"]["molecules"] and merged["larger"]["max_atoms"] <= merged["max_atoms"]:
         raise UserError(
-            f"sampling.larger.max_atoms: {merged['larger']['max_atoms']} is not more than max_atoms, {merged['max_atoms']}"
+            f"sampling.larger.max_atoms: {merged['larger']['max_atoms']} is not more than "
+            f"max_atoms, {merged['max_atoms']}"
         )
     return merged
 
@@ -175,7 +177,8 @@ def plan(
     seed, limit, larger = settings["seed"], settings["max_atoms"], settings["larger"]
     chosen = _evenly([m for m in molecules if m.n_atoms <= limit], settings["molecules"], seed)
     if len(chosen) < settings["molecules"]:
-        chosen += grow(molecules, settings["molecules"] - len(chosen), seed, limit)
+        grown_limit = min(limit, settings["grown_max_atoms"])
+        chosen += grow(molecules, settings["molecules"] - len(chosen), seed, grown_limit)
     big = _evenly([m for m in molecules if limit < m.n_atoms <= larger["max_atoms"]], larger["molecules"] // 2, seed)
     if len(big) < larger["molecules"]:
         big += grow(molecules, larger["molecules"] - len(big), seed + 1, larger["max_atoms"], min_atoms=limit + 1)

@@ -129,19 +129,19 @@ def empty(message: str) -> "Figure":
 
 
 def times_axis(axis: Any, *, dense: bool = True) -> None:
-    """Plain numbers (0.5, 1, 20, 1000) on a logarithmic axis, between the decades too where the range is short."""
+    """Plain numbers (0.5, 1, 20, 1,000) on a logarithmic axis, between the decades too where the range is short."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = sorted(axis.get_view_interval())
     decades = high / low if low > 0 else 10
     subs = (1, 1.5, 2, 3, 5, 7) if decades < 4 else (1, 2, 5) if decades < 150 and dense else (1,)
     axis.set_major_locator(LogLocator(subs=subs, numticks=12))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}".replace(",", " ")))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
 def label_lines(
-    axes: "Axes", ends: Sequence[tuple[float, float, str, str]], *, gap: float = 0.055, offset: float = 6
+    axes: "Axes", ends: Sequence[tuple[float, float, str, str]], *, gap: float = 0.046, offset: float = 6
 ) -> None:
     """Write each line's name beside its right end, pushed apart so that none overlaps.
 

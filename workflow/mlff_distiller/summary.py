@@ -1,6 +1,7 @@
 """What the merged records say as a whole: speed-ups over all systems, verdicts, the winner. Figures, gates, claims and
 report all ask here, so that they cannot disagree."""
 
+import math
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -44,6 +45,14 @@ class Run:
     def teacher(self) -> list[Record]:
         """The teacher's own timings, whatever device the student ran on."""
         return [e for e in self.records if e["kind"] == "benchmark" and e["variant"] == TEACHER and e["status"] == "ok"]
+
+    def accuracy(self) -> list[Record]:
+        """The student's errors per split, whatever device they were worked out on.
+
+        A training's own estimate counts only where the accuracy stage did not run.
+        """
+        found = [e for e in self.records if e["kind"] == "accuracy"]
+        return [e for e in found if e["task"] != "training"] or found
 
     @cached_property
     def variants(self) -> list[str]:
@@ -144,6 +153,18 @@ class Run:
     def md(self, variant: str) -> str:
         """``passed``, ``failed`` or ``not run``, over all systems."""
         return self._verdict("md", variant, "passed")
+
+    def md_speed(self, variant: str) -> float | None:
+        """MD steps per second over those of the baseline, geometric mean over the systems that both ran.
+
+        Each is one run, apart from the other: a number without an interval.
+        """
+        ours, eager = (
+            {e["system"]: e["steps_per_s"] for e in self.of("md", variant=name) if e.get("steps_per_s")}
+            for name in (variant, BASELINE)
+        )
+        ratios = [ours[system] / eager[system] for system in ours if system in eager]
+        return math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else None
 
     def _verdict(self, kind: str, variant: str, field: str) -> str:
         found = [e for e in self.of(kind, variant=variant) if e["status"] != "unavailable"]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 MAX_ATOMIC_NUMBER = 100
 #: Two atoms closer than this (A) are a mistake in the file, not chemistry: the shortest bond, H2, has 0.74 A.
 MIN_DISTANCE = 0.3
+#: Real liquids at their density take 2 to 20.
+_PACKING_STEPS = 100
 SUFFIXES = (".extxyz", ".xyz")
 
 
@@ -121,7 +123,8 @@ def check_atoms(atoms: "Atoms", where: str = "atoms") -> "Atoms":
         symbols = atoms.get_chemical_symbols()
         raise UserError(
             f"{where}: atoms {i[worst]} ({symbols[i[worst]]}) and {j[worst]} ({symbols[j[worst]]}) are "
-            f"{distance[worst]:.3f} A apart, on top of each other (limit {MIN_DISTANCE} A); are the positions in A, and the cell right?"
+            f"{distance[worst]:.3f} A apart, on top of each other (limit {MIN_DISTANCE} A); are the positions in A, "
+            "and is the cell right?"
         )
     return atoms
 
@@ -166,7 +169,7 @@ def liquid_box(
     numbers = np.tile(molecule.numbers, n_molecules)
     hydrogen = numbers == 1
     box = Atoms(numbers=numbers, cell=[length] * 3, pbc=True)
-    for _ in range(500):
+    for _ in range(_PACKING_STEPS):
         arms = np.concatenate([rotation.apply(body) for rotation in rotations])
         box.positions = centers[index] + arms
         push, turn = _overlap(box, index, arms, hydrogen, min_distance, n_molecules)

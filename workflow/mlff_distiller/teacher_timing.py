@@ -42,8 +42,7 @@ def time_teacher(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command ``time-teacher``."""
     parser.description = "Time the teacher's energy and forces on molecules, for comparison with the student."
-    parser.add_argument("--systems", nargs="+", required=True, metavar="NAME", help="names in --molecules, or paths")
-    parser.add_argument("--molecules", type=Path, required=True, help="directory of the molecules")
+    parser.add_argument("--systems", nargs="+", required=True, help="files of the molecules")
     parser.add_argument("--output", type=Path, required=True, help="records to write (JSON)")
     parser.add_argument("--settings", help="JSON text or file with a 'teacher' mapping (default: GFN2-xTB)")
     parser.add_argument("--runs", type=int, default=10, help="timed evaluations per molecule (default %(default)s)")
@@ -56,16 +55,16 @@ def run(args: argparse.Namespace) -> int:
     """Time every system and write one record each; a system on which the teacher fails is recorded as failed."""
     from mlff_distiller import records
     from mlff_distiller.files import load_settings
-    from mlff_distiller.systems import load_system
+    from mlff_distiller.systems import read_systems
 
     if min(args.runs, args.threads) < 1 or args.warmup < 0:
         raise UserError("--runs and --threads must be at least 1, --warmup at least 0")
     _with_threads(args.threads)
     teacher = (load_settings(args.settings) if args.settings else {}).get("teacher")
-    systems = [(name, load_system(name, args.molecules)) for name in args.systems]
+    systems = read_systems(args.systems)
     make_calculator(teacher)
     made = []
-    for name, atoms in systems:
+    for name, atoms in systems.items():
         outcome: dict[str, Any] = {"status": "ok", "samples_ms": []}
         try:
             outcome["samples_ms"] = time_teacher(atoms, teacher, args.runs, args.warmup, seed=args.replicate)

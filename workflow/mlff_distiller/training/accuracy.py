@@ -1,0 +1,192 @@
+"""Stage ``accuracy``: how far the student is from its teacher, split by split, in fp32 as the student runs by default."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mlff_distiller import records
+from mlff_distiller.dataset import Dataset, read_dataset
+from mlff_distiller.errors import UserError, nearest
+from mlff_distiller.files import load_settings
+from mlff_distiller.student.checkpoint import load_student
+from mlff_distiller.student.painn import StudentForceField
+from mlff_distiller.training.data import Configurations
+from mlff_distiller.training.evaluate import MEV, predict
+from mlff_distiller.training.initial import choose_device, thinned
+
+#: Force MAE on held-out molecules, meV/A, up to which a student is called so (Amin et al., ICLR 2025, give the scale).
+TIERS = ((20.0, "excellent"), (50.0, "good"), (100.0, "usable with a warning"))
+BEYOND_TIERS = "not usable"
+#: Edges of the bins of force length (eV/A) and of molecule size (atoms).
+FORCE_BINS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, float("inf"))
+SIZE_BINS = (1, 9, 17, 25, 33, 49, 65, 97, 1_000_000)
+#: Defaults of ``--settings``: device; most configurations of a split; points kept for parity plots; atoms at once.
+DEFAULTS = {
+    "device": "auto",
+    "n_configurations": 20_000,
+    "n_points": 2000,
+    "seed": 0,
+    "batch_atoms": 4096,
+    "threads": None,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command ``accuracy``."""
+    parser.description = "Compare a student with its teacher's labels on parts of a dataset."
+    parser.add_argument("--checkpoint", type=Path, required=True, help="student (safetensors)")
+    parser.add_argument("--dataset", type=Path, required=True, help="labeled configurations (HDF5 or extxyz)")
+    parser.add_argument("--splits", default="val,test", help="comma-separated (default %(default)s)")
+    parser.add_argument("--settings", default="{}", help=f"JSON text or file with any of {', '.join(DEFAULTS)}")
+    parser.add_argument("--output", type=Path, required=True, help="JSON of records (kind accuracy) to write")
+
+
+def run(args: argparse.Namespace) -> int:
+    """One record for each split; 0 when they are written, whatever the accuracy."""
+    settings = load_settings(args.settings)
+    for key in settings:
+        if key not in DEFAULTS:
+            raise UserError(f"accuracy: unknown key {key!r}{nearest(key, DEFAULTS)}")
+    settings = DEFAULTS | settings
+    if settings["threads"]:
+        torch.set_num_threads(int(settings["threads"]))
+    student = load_student(args.checkpoint, device=choose_device(settings["device"]))
+    dataset = read_dataset(args.dataset)
+    made = []
+    for split in args.splits.split(","):
+        part = dataset.of_split(split.strip())
+        if len(part) == 0:
+            reason = f"no configurations of the split {split.strip()!r} in {args.dataset.name}"
+            made.append(_record(student, split.strip(), status="unavailable", reason=reason))
+            print(f"{split}: {reason}")
+            continue
+        part = thinned(part, int(settings["n_configurations"]), int(settings["seed"]))
+        found = measure(student, part, int(settings["n_points"]), int(settings["seed"]), int(settings["batch_atoms"]))
+        made.append(_record(student, split.strip(), **found))
+        print(
+            f"{split}: force MAE {found['force_mae_mev_per_a']:.1f} meV/A ({found['tier']}), "
+            f"R2 {found['force_r2']:.5f}, energy MAE {found['energy_mae_mev_per_atom']:.2f} meV/atom, "
+            f"{found['n_configurations']} configurations"
+        )
+    records.write(args.output, made)
+    return 0
+
+
+def measure(
+    student: StudentForceField, dataset: Dataset, n_points: int = 2000, seed: int = 0, batch_atoms: int = 4096
+) -> dict[str, Any]:
+    """The student's errors on labeled configurations.
+
+    Args:
+        student: on its device.
+        dataset: at least one configuration.
+        n_points: force components kept for a parity plot, drawn with ``seed``.
+        seed: of that draw.
+        batch_atoms: see :func:`predict`.
+
+    Returns:
+        Fields of an ``accuracy`` record. Forces: MAE and RMSE over components (meV/A), R2 (over components), mean cosine
+        (atoms with labels above 0.05 eV/A); energies: MAE per atom (meV), and the same with each molecule's mean error
+        taken off (what MD of one molecule sees); all of it again ``by_element``, ``by_force``, ``by_size``,
+        ``by_method``; ``parity`` holds ``teacher`` and ``student`` force components, eV/A, with their atomic numbers.
+    """
+    references = student.reference_energies.cpu().numpy()
+    configurations = Configurations.build(dataset, references, student.cutoff, student.device, student.dtype)
+    parameters = dict(student.network.named_parameters())
+    energies, forces = predict(student.network, parameters, configurations, batch_atoms)
+    truth = dataset.forces.astype(np.float64)
+    forces = forces.cpu().numpy().astype(np.float64)
+    wrong = forces - truth
+    # eV/atom; the references were subtracted in fp64 on both sides
+    energy_errors = (energies - configurations.energies).cpu().numpy().astype(np.float64) / dataset.n_atoms
+    length = np.linalg.norm(truth, axis=1)
+    owner = np.repeat(np.arange(len(dataset)), dataset.n_atoms)
+    method = [dataset.methods[m] for m in dataset.method]
+    mae = MEV * float(np.abs(wrong).mean())
+    chosen = np.sort(np.random.default_rng(seed).permutation(truth.size)[:n_points])
+    per_size = _bins(dataset.n_atoms, SIZE_BINS, lambda a, b: f"{a}-{b - 1}" if b < SIZE_BINS[-1] else f">={a}")
+    return {
+        "n_configurations": len(dataset),
+        "n_molecules": len(np.unique(dataset.molecule)),
+        "force_mae_mev_per_a": mae,
+        "force_rmse_mev_per_a": MEV * float(np.sqrt((wrong**2).mean())),
+        "force_r2": _r2(truth, wrong),
+        "force_cosine": _cosine(truth, forces),
+        "energy_mae_mev_per_atom": MEV * float(np.abs(energy_errors).mean()),
+        "energy_rmse_mev_per_atom": MEV * float(np.sqrt((energy_errors**2).mean())),
+        "relative_energy_mae_mev_per_atom": MEV * _mae_without_offset(energy_errors, dataset.molecule),
+        "tier": tier(mae),
+        "by_element": _force_groups(dataset.numbers.astype(str), wrong),
+        "by_force": _force_groups(
+            _bins(length, FORCE_BINS, lambda a, b: f"{a:g}-{b:g}" if b < np.inf else f">={a:g}"), wrong
+        ),
+        "by_size": _groups(per_size, owner, wrong, energy_errors),
+        "by_method": _groups(np.array(method), owner, wrong, energy_errors),
+        "parity": {
+            "teacher": np.round(truth.reshape(-1)[chosen], 5).tolist(),
+            "student": np.round(forces.reshape(-1)[chosen], 5).tolist(),
+            "numbers": dataset.numbers[chosen // 3].tolist(),
+        },
+    }
+
+
+def tier(force_mae: float) -> str:
+    """What a force MAE (meV/A) on held-out molecules is worth in words."""
+    return next((name for limit, name in TIERS if force_mae <= limit), BEYOND_TIERS)
+
+
+def _record(student: StudentForceField, split: str, **fields: Any) -> dict[str, Any]:
+    dtype = str(student.dtype).removeprefix("torch.")
+    return records.record("accuracy", variant="student", split=split, device=student.device.type, dtype=dtype, **fields)
+
+
+def _r2(truth: np.ndarray, wrong: np.ndarray) -> float | None:
+    spread = ((truth - truth.mean()) ** 2).sum()
+    return float(1.0 - (wrong**2).sum() / spread) if spread > 0 else None
+
+
+def _cosine(truth: np.ndarray, forces: np.ndarray) -> float | None:
+    lengths, others = np.linalg.norm(truth, axis=1), np.linalg.norm(forces, axis=1)
+    strong = lengths > 0.05  # the direction of a force that nearly vanishes is noise
+    if not strong.any():
+        return None
+    product = (truth[strong] * forces[strong]).sum(axis=1)
+    return float((product / (lengths[strong] * np.maximum(others[strong], 1e-12))).mean())
+
+
+def _mae_without_offset(energy_errors: np.ndarray, molecule: np.ndarray) -> float:
+    _, row, count = np.unique(molecule, return_inverse=True, return_counts=True)
+    offset = np.bincount(row, weights=energy_errors) / count
+    several = count[row] > 1
+    return float(np.abs(energy_errors - offset[row])[several].mean()) if several.any() else float("nan")
+
+
+def _bins(values: np.ndarray, edges: tuple, name: Any) -> np.ndarray:
+    names = np.array([name(a, b) for a, b in zip(edges, edges[1:], strict=False)])
+    return names[np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(names) - 1)]
+
+
+def _force_groups(labels: np.ndarray, wrong: np.ndarray) -> dict[str, dict[str, float]]:
+    """Force errors of the atoms of each label [T]; in order of first appearance of sorted labels."""
+    found = {}
+    for name in dict.fromkeys(labels[np.argsort(labels, kind="stable")].tolist()):
+        part = wrong[labels == name]
+        found[name] = {
+            "n_atoms": len(part),
+            "force_mae_mev_per_a": MEV * float(np.abs(part).mean()),
+            "force_rmse_mev_per_a": MEV * float(np.sqrt((part**2).mean())),
+        }
+    return found
+
+
+def _groups(labels: np.ndarray, owner: np.ndarray, wrong: np.ndarray, energy_errors: np.ndarray) -> dict[str, dict]:
+    """Force and energy errors of the configurations of each label [C]."""
+    found = _force_groups(labels[owner], wrong)
+    for name, entry in found.items():
+        here = labels == name
+        entry["n_configurations"] = int(here.sum())
+        entry["energy_mae_mev_per_atom"] = MEV * float(np.abs(energy_errors[here]).mean())
+    return found

@@ -1,4 +1,4 @@
-"""The C interface of a built kernel, by ctypes. Calls release Python's lock, and any number of threads may call at once."""
+"""The C interface of a built kernel, by ctypes. Calls release Python's lock; any number of threads may call at once."""
 
 import ctypes
 import weakref

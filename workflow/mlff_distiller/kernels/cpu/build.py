@@ -35,7 +35,6 @@ DTYPES = {"float32": "float", "float64": "double"}
 TIMEOUT = 300
 
 
-@functools.cache
 def find_compiler() -> str | None:
     """The path of a C++ compiler: ``$CXX``, else the first of g++, c++ and clang++; None when there is none."""
     for name in (os.environ.get("CXX"), *COMPILERS):
@@ -84,14 +83,14 @@ def _key(defines: list[str]) -> str:
     for name in (SOURCE.name, *HEADERS):
         digest.update((HERE / name).read_bytes())
     runtime = _torch_openmp()
-    for part in (_compiler_version(), *FLAGS, repr(FLAG_CHOICES), *defines, _processor(), str(runtime)):
+    for part in (_version(find_compiler()), *FLAGS, repr(FLAG_CHOICES), *defines, _processor(), str(runtime)):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:24]
 
 
 @functools.cache
-def _compiler_version() -> str:
-    found = subprocess.run([find_compiler(), "--version"], capture_output=True, text=True, timeout=60, check=False)
+def _version(compiler: str) -> str:
+    found = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=60, check=False)
     return found.stdout.partition("\n")[0]
 
 
@@ -108,7 +107,7 @@ def _processor() -> str:
 
 @functools.cache
 def _torch_openmp() -> Path | None:
-    """The OpenMP runtime inside torch's wheel. Sharing it matters: a second runtime's idle threads would fight for cores."""
+    """The OpenMP runtime inside torch's wheel, to be shared: the idle threads of a second one would fight for cores."""
     spec = importlib.util.find_spec("torch")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -126,7 +125,7 @@ def _compile(defines: list[str], path: Path) -> None:
         for choice in FLAG_CHOICES:
             command = [compiler, *FLAGS, *choice, *defines, str(SOURCE), "-o", temporary]
             runtime = _torch_openmp()
-            if "-fopenmp" in choice and runtime and "clang" not in _compiler_version():
+            if "-fopenmp" in choice and runtime and "clang" not in _version(compiler):
                 # Named first, it resolves the symbols, and --as-needed leaves the compiler's own runtime out.
                 command += ["-Wl,--as-needed", str(runtime), f"-Wl,-rpath,{runtime.parent}"]
             try:

@@ -152,8 +152,8 @@ class Network {
         });
       });
       for (int b = 0; b < BLOCKS; ++b) {
-        const Real *in = given.phi_in + (b - 1) * h * f, *out = given.phi_out + (b - 1) * 3 * f * h;
         if (b > 0) {
+          const Real *in = given.phi_in + (b - 1) * h * f, *out = given.phi_out + (b - 1) * 3 * f * h;
           const auto phi_in_entry = [=](int feature, int hidden) {
             return feature < f && hidden < h ? in[hidden * f + feature] : Real(0);
           };
@@ -285,7 +285,7 @@ class Workspace {
       if (pass) base = node_memory.reserve(total);
       total = 0;
       const auto take = [&](int width) {
-        Real* here = base + total;
+        Real* here = base ? base + total : nullptr;
         total += size_t(n) * width;
         return here;
       };

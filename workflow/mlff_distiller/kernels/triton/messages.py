@@ -24,7 +24,7 @@ def message_forward(
     filter_weight,  # [K, 3 F]
     filter_bias,  # [3 F]
     radial,  # [3 + K] cutoff, exponent of the Gaussians, pi / cutoff, their centers
-    CAPACITY: tl.constexpr,
+    capacity,
     F: tl.constexpr,
     K: tl.constexpr,
     FB: tl.constexpr,
@@ -36,7 +36,7 @@ def message_forward(
     i = tl.program_id(0).to(tl.int64)
     f = tl.program_id(1) * FB + tl.arange(0, FB)
     k = tl.arange(0, K)
-    count = tl.minimum(tl.load(counts + i), CAPACITY)
+    count = tl.minimum(tl.load(counts + i), capacity)
     weight = filter_weight + k[:, None] * (3 * F) + f[None, :]
     w_s = tl.load(weight)
     w_a = tl.load(weight + F)
@@ -59,7 +59,7 @@ def message_forward(
     for e0 in range(0, count, BE):
         e = e0 + tl.arange(0, BE)
         there = e < count
-        at = i * CAPACITY + e
+        at = i * capacity + e
         j = tl.load(neighbors + at, mask=there, other=0).to(tl.int64)
         ux = tl.load(geometry + 4 * at, mask=there, other=0.0)
         uy = tl.load(geometry + 4 * at + 1, mask=there, other=0.0)
@@ -93,7 +93,7 @@ def message_forward(
     tl.store(v_out + i * (3 * F) + 2 * F + f, vz)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_atoms"])
 def message_backward(
     numbers,
     neighbors,
@@ -105,12 +105,12 @@ def message_backward(
     gv,  # [N, 3, F] dE/dv after the message
     g_phi,  # [N, 3 F] dE/dphi, out; not written in the first block
     gv_out,  # [N, 3, F] dE/dv before the message, out; not written in the first block
-    pull,  # [F / FB, N, CAPACITY, 3] dE/dr of each slot, r from receiver to sender, out or added to
+    pull,  # [F / FB, N, capacity, 3] dE/dr of each slot, r from receiver to sender, out or added to
     filter_weight,
     filter_bias,
     radial,
     n_atoms,
-    CAPACITY: tl.constexpr,
+    capacity,
     F: tl.constexpr,
     K: tl.constexpr,
     FB: tl.constexpr,
@@ -123,7 +123,7 @@ def message_backward(
     j = tl.program_id(0).to(tl.int64)
     f = tl.program_id(1) * FB + tl.arange(0, FB)
     k = tl.arange(0, K)
-    count = tl.minimum(tl.load(counts + j), CAPACITY)
+    count = tl.minimum(tl.load(counts + j), capacity)
     weight = filter_weight + k[:, None] * (3 * F) + f[None, :]
     w_s = tl.load(weight)
     w_a = tl.load(weight + F)
@@ -147,11 +147,11 @@ def message_backward(
     gp_s = tl.zeros_like(p_s)
     gp_a = tl.zeros_like(p_s)
     gp_c = tl.zeros_like(p_s)
-    part = pull + tl.program_id(1).to(tl.int64) * n_atoms * (CAPACITY * 3)
+    part = pull + tl.program_id(1).to(tl.int64) * n_atoms * (capacity * 3)
     for e0 in range(0, count, BE):
         e = e0 + tl.arange(0, BE)
         there = e < count
-        at = j * CAPACITY + e
+        at = j * capacity + e
         i = tl.load(neighbors + at, mask=there, other=0).to(tl.int64)
         ux = -tl.load(geometry + 4 * at, mask=there, other=0.0)
         uy = -tl.load(geometry + 4 * at + 1, mask=there, other=0.0)

@@ -9,11 +9,11 @@ def dense_rows(
     positions,  # [N, 3] A
     first,  # [N] int32, first atom of the system of each atom
     last,  # [N] int32, one past its last atom
-    neighbors,  # [N, CAPACITY] int32, out
-    geometry,  # [N, CAPACITY, 4] unit vector from i to j, distance (A), out
+    neighbors,  # [N, capacity] int32, out
+    geometry,  # [N, capacity, 4] unit vector from i to j, distance (A), out
     radial,  # cutoff, ...
-    counts,  # [N] int32, out: neighbors found, also when more than CAPACITY
-    CAPACITY: tl.constexpr,
+    counts,  # [N] int32, out: neighbors found, also when more than capacity
+    capacity,
     BLOCK: tl.constexpr,
 ):
     """One program an atom looks at all atoms of its system (not periodic)."""
@@ -35,8 +35,8 @@ def dense_rows(
         # A NaN counts as near: it has to reach energy and forces, not to vanish.
         flag = tl.where(squared >= cutoff * cutoff, 0, tl.where(other, 1, 0))
         slot = count + tl.cumsum(flag, 0) - 1
-        keep = (flag > 0) & (slot < CAPACITY)
-        at = i.to(tl.int64) * CAPACITY + slot
+        keep = (flag > 0) & (slot < capacity)
+        at = i.to(tl.int64) * capacity + slot
         d = tl.sqrt(squared)
         tl.store(neighbors + at, j, mask=keep)
         tl.store(geometry + 4 * at, dx / d, mask=keep)

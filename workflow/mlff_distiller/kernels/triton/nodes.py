@@ -11,7 +11,7 @@ import triton.language as tl
 from mlff_distiller.kernels.triton.common import product, sigmoid, silu_slope
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_atoms"])
 def node_forward(
     s_in,  # [N, F] after the message
     v_in,  # [N, 3, F]
@@ -111,7 +111,7 @@ def node_forward(
             tl.store(head_out + n * (3 * F) + f[None, :], out, mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_atoms"])
 def node_backward(
     gs_in,  # [N, F] dE/ds' that comes past the head; zero, and not read, in the last block
     gv_in,  # [N, 3, F] dE/dv'; zero, and not read, in the last block

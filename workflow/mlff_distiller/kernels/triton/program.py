@@ -27,15 +27,20 @@ class Tiles:
     edge_features: int = 32
     edge_warps: int = 4
     atoms: int = 16
-    node_features: int = 32
+    node_features: int = 16
     node_warps: int = 4
+    node_stages: int = 2
 
 
 def default_tiles(n_atoms: int, features: int) -> Tiles:
-    """Few atoms: small tiles, so that many multiprocessors share the work; many atoms: large ones, that read less."""
+    """Few atoms: small tiles, so that many multiprocessors share the work; many atoms: larger ones, that read less.
+
+    Chosen by measurement on an H200 (NOTES.md).
+    """
+    edge_features = min(64, features)
     if n_atoms <= 512:
-        return Tiles(edge_features=min(32, features))
-    return Tiles(edges=32, edge_features=min(64, features), atoms=32, node_warps=8)
+        return Tiles(edge_features=edge_features, node_features=32)
+    return Tiles(edge_features=edge_features, atoms=32, node_features=32, node_warps=8)
 
 
 class Program:
@@ -115,20 +120,20 @@ class Program:
             self.geometry,
             self.student.radial,
             self.counts,
-            CAPACITY=self.capacity,
+            self.capacity,
             BLOCK=128 if self.capacity > 32 else 32,
             num_warps=1,
         )
 
     def _edge_options(self) -> dict[str, object]:
         return {
-            "CAPACITY": self.capacity,
             "F": self.student.features,
             "K": self.student.gaussians,
             "FB": self.tiles.edge_features,
             "BE": self.tiles.edges,
             "PRECISION": self.precision,
             "num_warps": self.tiles.edge_warps,
+            "num_stages": 1,
         }
 
     def _node_options(self, block: int) -> dict[str, object]:
@@ -141,6 +146,7 @@ class Program:
             "LAST": block == len(self.student.blocks) - 1,
             "PRECISION": self.precision,
             "num_warps": self.tiles.node_warps,
+            "num_stages": self.tiles.node_stages,
         }
 
     def _message_forward(self, block: int) -> None:
@@ -159,6 +165,7 @@ class Program:
             weights.filter_weight,
             weights.filter_bias,
             self.student.radial,
+            self.capacity,
             FIRST=first,
             **self._edge_options(),
         )
@@ -229,6 +236,7 @@ class Program:
             weights.filter_bias,
             self.student.radial,
             self.n_atoms,
+            self.capacity,
             FIRST=first,
             ADD=block != len(self.student.blocks) - 1,
             **self._edge_options(),
@@ -249,7 +257,7 @@ class Program:
             self.forces,
             self.energies,
             self.n_atoms if forces else 0,
-            CAPACITY=self.capacity,
+            self.capacity,
             WIDTH=power_of_two(self.capacity),
             PARTS=self.parts,
             BE=16,

@@ -4,13 +4,13 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_atoms"])
 def forces_and_energies(
     positions,  # [N, 3]
-    neighbors,  # [N, CAPACITY]
-    geometry,  # [N, CAPACITY, 4]
+    neighbors,  # [N, capacity]
+    geometry,  # [N, capacity, 4]
     counts,  # [N]
-    pull,  # [PARTS, N, CAPACITY, 3]
+    pull,  # [PARTS, N, capacity, 3]
     atomic,  # [N] eV
     numbers,  # [N]
     references,  # [elements] eV, float64
@@ -18,7 +18,7 @@ def forces_and_energies(
     forces,  # [N, 3], out
     energies,  # [B] float64, out
     n_atoms,
-    CAPACITY: tl.constexpr,
+    capacity,
     WIDTH: tl.constexpr,
     PARTS: tl.constexpr,
     BE: tl.constexpr,
@@ -33,7 +33,7 @@ def forces_and_energies(
     if pid < n_atoms:
         j = pid.to(tl.int64)
         rows = j * 0 + n_atoms  # in 64 bits
-        count = tl.minimum(tl.load(counts + j), CAPACITY)
+        count = tl.minimum(tl.load(counts + j), capacity)
         e = tl.arange(0, BE)
         t = tl.arange(0, WIDTH)
         # x - x is zero, or NaN for a position that is not finite and has no neighbor to say so.
@@ -46,21 +46,21 @@ def forces_and_energies(
         for e0 in range(0, count, BE):
             slot = e0 + e
             there = slot < count
-            at = j * CAPACITY + slot
+            at = j * capacity + slot
             i = tl.load(neighbors + at, mask=there, other=0).to(tl.int64)
             ux = tl.load(geometry + 4 * at, mask=there, other=0.0)
             uy = tl.load(geometry + 4 * at + 1, mask=there, other=0.0)
             uz = tl.load(geometry + 4 * at + 2, mask=there, other=0.0)
-            back = i[:, None] * CAPACITY + t[None, :]
-            filled = tl.minimum(tl.load(counts + i, mask=there, other=0), CAPACITY)
+            back = i[:, None] * capacity + t[None, :]
+            filled = tl.minimum(tl.load(counts + i, mask=there, other=0), capacity)
             valid = there[:, None] & (t[None, :] < filled[:, None])
             same = valid & (tl.load(neighbors + back, mask=valid, other=-1) == j)
             same = same & (tl.load(geometry + 4 * back, mask=same, other=0.0) == -ux[:, None])
             same = same & (tl.load(geometry + 4 * back + 1, mask=same, other=0.0) == -uy[:, None])
             same = same & (tl.load(geometry + 4 * back + 2, mask=same, other=0.0) == -uz[:, None])
             for part in range(PARTS):
-                own = pull + 3 * (part * rows * CAPACITY + at)
-                their = pull + 3 * (part * rows * CAPACITY + back)
+                own = pull + 3 * (part * rows * capacity + at)
+                their = pull + 3 * (part * rows * capacity + back)
                 fx += tl.sum(tl.sum(tl.load(their, mask=same, other=0.0), axis=1), axis=0)
                 fy += tl.sum(tl.sum(tl.load(their + 1, mask=same, other=0.0), axis=1), axis=0)
                 fz += tl.sum(tl.sum(tl.load(their + 2, mask=same, other=0.0), axis=1), axis=0)

@@ -1,0 +1,54 @@
+"""What the tests share: the benchmark molecules, and students with random but fixed weights."""
+
+from pathlib import Path
+
+import pytest
+
+MOLECULES = Path(__file__).parent.parent / "resources" / "molecules"
+
+
+@pytest.fixture(scope="session")
+def molecules():
+    """The benchmark molecules by name, as ase.Atoms."""
+    from mlff_distiller.systems import read_systems
+
+    return read_systems(sorted(MOLECULES.glob("*.extxyz")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """PyTorch in one thread: small tensors gain nothing from more, and results repeat exactly."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def student():
+    """A student of the default size, fp32, random weights that give forces of chemical size."""
+    return make_student()
+
+
+@pytest.fixture(scope="session")
+def student64():
+    """The same weights in fp64."""
+    import torch
+
+    return make_student().to(torch.float64)
+
+
+def make_student(**config):
+    """A student with fixed random weights; ``config`` as for StudentConfig, ``neighbors`` too."""
+    import torch
+
+    from mlff_distiller.student import StudentConfig, StudentForceField
+
+    neighbors = config.pop("neighbors", "native")
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        made = StudentForceField(StudentConfig(**config), neighbors=neighbors)
+        # The default initialization of the readout gives forces of meV/A; errors would hide in them.
+        with torch.no_grad():
+            made.network.readout_out.weight.mul_(30.0)
+        made.reference_energies[1:20] = -torch.linspace(10.0, 2000.0, 19, dtype=torch.float64)
+    return made.eval().requires_grad_(False)

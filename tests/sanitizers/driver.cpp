@@ -1,0 +1,264 @@
+// Drives the C++ kernel with molecules and with hostile input, to be built with sanitizers (see test_sanitizers.py).
+// Beyond what those find, it checks what must hold whatever the weights are. Usage: driver MOLECULE.extxyz...
+#include <cstdio>
+#include <fstream>
+#include <random>
+#include <sstream>
+#include <string>
+
+#include "painn.cpp"
+
+namespace {
+
+const char* ELEMENTS[] = {"X", "H", "He", "Li", "Be", "B", "C", "N", "O", "F", "Ne", "Na", "Mg", "Al", "Si", "P", "S"};
+constexpr int N_ELEMENTS = 17;
+constexpr double CUTOFF = 5.0;
+const double TOLERANCE = sizeof(Real) == 4 ? 2e-4 : 1e-10;
+std::mt19937_64 generator(7);
+
+double uniform(double low, double high) { return std::uniform_real_distribution<double>(low, high)(generator); }
+
+[[noreturn]] void fail(const std::string& what) {
+  std::fprintf(stderr, "FAILED: %s\n", what.c_str());
+  std::exit(1);
+}
+
+struct System {
+  std::vector<int64_t> numbers, batch;
+  std::vector<Real> positions, cell;
+  std::vector<uint8_t> pbc;
+  int64_t n_systems = 0;
+
+  void add(const System& other) {
+    numbers.insert(numbers.end(), other.numbers.begin(), other.numbers.end());
+    positions.insert(positions.end(), other.positions.begin(), other.positions.end());
+    for (int64_t b : other.batch) batch.push_back(n_systems + b);
+    cell.insert(cell.end(), other.cell.begin(), other.cell.end());
+    pbc.insert(pbc.end(), other.pbc.begin(), other.pbc.end());
+    n_systems += other.n_systems;
+  }
+};
+
+System read(const char* path) {
+  std::ifstream file(path);
+  std::string line;
+  if (!std::getline(file, line)) fail(std::string("cannot read ") + path);
+  const int n = std::stoi(line);
+  std::getline(file, line);
+  System system;
+  for (int atom = 0; atom < n; ++atom) {
+    std::getline(file, line);
+    std::istringstream words(line);
+    std::string symbol;
+    double x[3];
+    words >> symbol >> x[0] >> x[1] >> x[2];
+    int z = 0;
+    while (z < N_ELEMENTS && symbol != ELEMENTS[z]) ++z;
+    if (!words || z == N_ELEMENTS) fail(std::string("cannot read ") + path);
+    system.numbers.push_back(z);
+    for (double value : x) system.positions.push_back(Real(value));
+  }
+  system.batch.assign(n, 0);
+  system.n_systems = 1;
+  return system;
+}
+
+// n atoms at random in a box; periodic along the axes of `mask`.
+System random_system(int n, double side, int mask) {
+  System system;
+  for (int atom = 0; atom < n; ++atom) {
+    system.numbers.push_back(std::uniform_int_distribution<int>(1, 9)(generator));
+    for (int k = 0; k < 3; ++k) system.positions.push_back(Real(uniform(-side, 2 * side)));
+  }
+  system.batch.assign(n, 0);
+  system.n_systems = 1;
+  for (int k = 0; k < 9; ++k) system.cell.push_back(Real((k % 4 == 0 ? side : 0) + uniform(0, 0.2) * side));
+  for (int k = 0; k < 3; ++k) system.pbc.push_back(mask >> k & 1);
+  return system;
+}
+
+struct Result {
+  int status = 0;
+  int64_t where[2] = {0, 0};
+  std::vector<double> energies, virials;
+  std::vector<Real> forces;
+};
+
+// Every array is exactly as long as the interface says: an access beyond it is seen.
+Result evaluate(void* model, const System& system, int threads, bool with_forces = true) {
+  Result result;
+  const int64_t n = int64_t(system.numbers.size());
+  result.energies.resize(system.n_systems);
+  result.forces.resize(3 * n);
+  const bool cells = !system.cell.empty();
+  if (cells) result.virials.resize(9 * system.n_systems);
+  result.status =
+      mlff_evaluate(model, threads, n, system.n_systems, system.numbers.data(), system.positions.data(),
+                    system.batch.data(), cells ? system.cell.data() : nullptr, cells ? system.pbc.data() : nullptr,
+                    result.energies.data(), with_forces ? result.forces.data() : nullptr,
+                    with_forces && cells ? result.virials.data() : nullptr, result.where);
+  return result;
+}
+
+int64_t count_neighbors(const System& system) {
+  void* list = nullptr;
+  int64_t edges = 0, where[2];
+  const bool cells = !system.cell.empty();
+  const int64_t n = int64_t(system.numbers.size());
+  if (mlff_neighbors(CUTOFF, n, system.n_systems, system.positions.data(), system.batch.data(),
+                     cells ? system.cell.data() : nullptr, cells ? system.pbc.data() : nullptr, &list, &edges, where))
+    return -1;
+  std::vector<int64_t> receivers(edges), senders(edges), shifts(3 * edges);
+  mlff_take_neighbors(list, receivers.data(), senders.data(), cells ? shifts.data() : nullptr);
+  for (int64_t edge = 0; edge < edges; ++edge)
+    if (receivers[edge] < 0 || receivers[edge] >= n || senders[edge] < 0 || senders[edge] >= n) fail("neighbor index");
+  return edges;
+}
+
+// Threads agree, nothing is NaN, forces of each system sum to zero, the energy alone is the same energy.
+Result check(void* model, const System& system, const std::string& name) {
+  const Result one = evaluate(model, system, 1);
+  if (one.status) fail(name + ": status " + std::to_string(one.status));
+  double scale = 1;
+  for (Real force : one.forces) scale = std::max(scale, std::abs(double(force)));
+  for (int threads : {2, 3}) {
+    const Result other = evaluate(model, system, threads), bare = evaluate(model, system, threads, false);
+    for (size_t i = 0; i < one.forces.size(); ++i)
+      if (!(std::abs(double(one.forces[i] - other.forces[i])) <= TOLERANCE * scale))
+        fail(name + ": forces differ with " + std::to_string(threads) + " threads");
+    for (size_t b = 0; b < one.energies.size(); ++b)
+      if (!(std::abs(one.energies[b] - other.energies[b]) + std::abs(one.energies[b] - bare.energies[b]) <=
+            TOLERANCE * (1 + std::abs(one.energies[b]))))
+        fail(name + ": energies differ with " + std::to_string(threads) + " threads");
+  }
+  std::vector<double> total(3 * system.n_systems);
+  for (size_t i = 0; i < one.forces.size(); ++i) total[3 * system.batch[i / 3] + i % 3] += one.forces[i];
+  for (double sum : total)
+    if (!(std::abs(sum) <= TOLERANCE * scale * std::max<size_t>(1, system.numbers.size())))
+      fail(name + ": forces do not sum to zero");
+  if (count_neighbors(system) < 0) fail(name + ": neighbors");
+  return one;
+}
+
+void expect(void* model, const System& system, Status status, int64_t where, const std::string& name) {
+  for (int threads : {1, 2, 3}) {
+    const Result found = evaluate(model, system, threads);
+    if (found.status != int(status) || found.where[0] != where)
+      fail(name + ": status " + std::to_string(found.status) + " at " + std::to_string(found.where[0]));
+  }
+}
+
+void* make_model() {
+  constexpr int f = MLFF_FEATURES, h = MLFF_MLP, r = MLFF_READOUT;
+  constexpr size_t later = BLOCKS - 1;
+  const size_t sizes[18] = {RADIAL,        BLOCKS * 3 * f * RADIAL, BLOCKS * 3 * f, N_ELEMENTS * f, N_ELEMENTS * 2 * f,
+                            later * h * f, later * h,               later * 3 * f * h, later * 3 * f, BLOCKS * 2 * f * f,
+                            BLOCKS * h * 2 * f, BLOCKS * h,         BLOCKS * 3 * f * h, BLOCKS * 3 * f, r * f,
+                            r,             r,                       1};
+  std::vector<std::vector<Real>> arrays;
+  const Real* pointers[18];
+  for (int i = 0; i < 18; ++i) {
+    arrays.emplace_back(sizes[i]);
+    for (size_t k = 0; k < sizes[i]; ++k) arrays[i][k] = i ? Real(uniform(-0.1, 0.1)) : Real(CUTOFF * k / (RADIAL - 1));
+    pointers[i] = arrays[i].data();
+  }
+  std::vector<double> references(N_ELEMENTS, -1.0);
+  const double spacing = CUTOFF / (RADIAL - 1);
+  void* model = mlff_create(pointers, references.data(), N_ELEMENTS, CUTOFF, -0.5 / (spacing * spacing), 1e-8);
+  if (!model) fail("no model");
+  return model;  // the arrays go: a model keeps copies
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  void* model = make_model();
+  System all;
+  for (int i = 1; i < argc; ++i) {
+    const System molecule = read(argv[i]);
+    check(model, molecule, argv[i]);
+    all.add(molecule);
+  }
+  check(model, all, "all molecules in one batch");
+  int cases = argc - 1;
+
+  System empty;
+  check(model, empty, "no atoms, no systems");
+  empty.n_systems = 3;
+  if (check(model, empty, "three empty systems").energies != std::vector<double>(3, 0.0)) fail("energy of nothing");
+  System gaps = all;
+  for (int64_t& b : gaps.batch) b = 2 * b + 1;
+  gaps.n_systems = 2 * all.n_systems + 2;
+  check(model, gaps, "empty systems between");
+
+  // Two atoms at and about the cutoff.
+  for (double distance : {1e-3, 0.5, CUTOFF - 1e-6, CUTOFF, std::nextafter(CUTOFF, 6.0), 5.5, 1e4, 9e8}) {
+    System two = random_system(2, 1.0, 0);
+    two.cell.clear(), two.pbc.clear();
+    two.positions = {0, 0, 0, Real(distance), 0, 0};
+    const Result found = check(model, two, "two atoms " + std::to_string(distance) + " A apart");
+    for (Real force : found.forces)
+      if (distance >= CUTOFF && force != 0) fail("a force beyond the cutoff");
+  }
+  // Fuzz: any number of atoms, any box from far smaller than the cutoff to far larger, any periodicity, mixed batches.
+  for (int round = 0; round < 100; ++round) {
+    System mixed;
+    for (int part = std::uniform_int_distribution<int>(1, 3)(generator); part > 0; --part) {
+      const int n = round % 10 == 0 ? std::uniform_int_distribution<int>(150, 260)(generator)
+                                    : std::uniform_int_distribution<int>(0, 24)(generator);
+      mixed.add(random_system(n, n > 100 ? uniform(15, 200) : std::exp(uniform(std::log(2.5), std::log(3e3))),
+                              std::uniform_int_distribution<int>(0, 7)(generator)));
+    }
+    // Atoms nearly on top of each other make forces that no tolerance fits: those must only not crash.
+    bool close = false;
+    for (const System* s : {&mixed})
+      for (size_t a = 0; a < s->numbers.size(); ++a)
+        for (size_t b = 0; b < a; ++b) {
+          double d2 = 0;
+          for (int k = 0; k < 3; ++k) d2 += std::pow(double(s->positions[3 * a + k] - s->positions[3 * b + k]), 2);
+          close = close || d2 < 0.01;
+        }
+    if (close)
+      evaluate(model, mixed, 2);
+    else
+      check(model, mixed, "fuzz " + std::to_string(round));
+    ++cases;
+  }
+
+  // What makes no sense is refused, and the model is none the worse for it.
+  System broken = all;
+  broken.positions[3 * 5 + 1] = std::numeric_limits<Real>::quiet_NaN();
+  expect(model, broken, Status::bad_position, 5, "NaN");
+  broken.positions[3 * 5 + 1] = std::numeric_limits<Real>::infinity();
+  expect(model, broken, Status::bad_position, 5, "infinity");
+  broken = all;
+  for (int k = 0; k < 3; ++k) broken.positions[3 * 2 + k] = broken.positions[k];
+  expect(model, broken, Status::coinciding, 0, "coinciding atoms");
+  broken = all;
+  broken.numbers[4] = -1;
+  expect(model, broken, Status::bad_number, 4, "negative atomic number");
+  broken.numbers[4] = N_ELEMENTS;
+  expect(model, broken, Status::bad_number, 4, "unknown element");
+  broken = all;
+  broken.batch[1] = all.n_systems;
+  expect(model, broken, Status::bad_batch, 1, "batch index too large");
+  broken.batch[1] = -3;
+  expect(model, broken, Status::bad_batch, 1, "negative batch index");
+  broken = random_system(4, 6.0, 7);
+  for (int k = 0; k < 3; ++k) broken.cell[k] = broken.cell[3 + k];
+  expect(model, broken, Status::bad_cell, 0, "flat cell");
+  broken.cell.assign(9, 0);
+  expect(model, broken, Status::bad_cell, 0, "no cell");
+  broken.cell = {Real(1e-4), 0, 0, 0, 8, 0, 0, 0, 8};
+  expect(model, broken, Status::bad_cell, 0, "a cell too thin");
+  broken.cell.assign(9, std::numeric_limits<Real>::quiet_NaN());
+  expect(model, broken, Status::bad_cell, 0, "NaN cell");
+  System lone = random_system(1, 6.0, 7);
+  lone.cell = {Real(1e-3), 0, 0, 0, 8, 0, 0, 0, 8};
+  if (evaluate(model, lone, 1).status == 0) fail("an absurd cell was accepted");
+  check(model, all, "all molecules once more");
+
+  mlff_destroy(model);
+  std::printf("%d systems passed\n", cases);
+  return 0;
+}

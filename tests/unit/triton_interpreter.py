@@ -1,0 +1,115 @@
+"""Triton's interpreter on a CPU: run as a program, it compares the kernels with the student in fp64 and prints JSON.
+
+A program of its own, because Triton decides at its first import whether to interpret.
+"""
+
+import ctypes
+import json
+import os
+import sys
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import numpy as np
+import triton.runtime.interpreter as interpreter
+
+
+class NumpyMemory:
+    """Loads and stores of the interpreter: those of Triton 3.1 are compiled for NumPy 1 and read garbage under NumPy 2."""
+
+    @staticmethod
+    def _view(addresses, dtype):
+        low = int(addresses.min())
+        length = (int(addresses.max()) - low) // dtype.itemsize + 1
+        memory = (ctypes.c_char * (length * dtype.itemsize)).from_address(low)
+        return np.frombuffer(memory, dtype), ((addresses - np.uint64(low)) // np.uint64(dtype.itemsize)).astype(np.int64)
+
+    @staticmethod
+    def load(pointers, mask, other, dtype):
+        dtype = np.dtype(dtype)
+        value = np.array(np.broadcast_to(other, pointers.shape).astype(dtype))
+        mask = np.broadcast_to(mask, pointers.shape).astype(bool)
+        if mask.any():
+            view, index = NumpyMemory._view(pointers[mask].astype(np.uint64), dtype)
+            value[mask] = view[index]
+        return value
+
+    @staticmethod
+    def store(pointers, value, mask):
+        mask = np.broadcast_to(mask, pointers.shape).astype(bool)
+        if mask.any():
+            view, index = NumpyMemory._view(pointers[mask].astype(np.uint64), value.dtype)
+            view[index] = np.broadcast_to(value, pointers.shape)[mask]
+
+    def __getattr__(self, name):
+        return getattr(native, name)
+
+
+native = interpreter._interpreter
+interpreter._interpreter = NumpyMemory()
+patch_tensor = interpreter._patch_lang_tensor
+
+
+def patch(tensor):
+    """NumPy 2 also refuses to turn an array of one element into an index."""
+    patch_tensor(tensor)
+    tensor.__index__ = lambda self: int(self.handle.data.item())
+
+
+interpreter._patch_lang_tensor = patch
+
+
+def main() -> None:
+    """Print the largest deviations of energies and forces for the sizes given, e.g. ``float64 3,5 20``."""
+    import torch
+
+    from mlff_distiller.potentials.autograd import AutogradPotential
+    from mlff_distiller.potentials.triton import TritonPotential
+    from mlff_distiller.student.painn import StudentConfig, StudentForceField
+
+    dtype = getattr(torch, sys.argv[1])
+    torch.manual_seed(0)
+    config = StudentConfig(n_features=32, mlp_width=24, readout_width=12, n_radial=20)
+    exact = StudentForceField(config).to(torch.float64).requires_grad_(False)
+    with torch.no_grad():
+        exact.network.embedding.weight.mul_(3.0)
+        exact.network.readout_out.weight.mul_(20.0)
+    exact.reference_energies.normal_()
+    student = StudentForceField(config)
+    student.load_state_dict(exact.state_dict())
+    potential = TritonPotential(student.to(dtype).requires_grad_(False), precision="ieee")
+    reference = AutogradPotential(exact)
+    rows = []
+    for sizes in sys.argv[2:]:
+        sizes = [int(size) for size in sizes.split(",")]
+        n_atoms = sum(sizes)
+        numbers = torch.randint(1, 10, [n_atoms])
+        batch = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+        for spread in (1.3, 2.2):  # the second call of the same topology: atoms have crossed the cutoff
+            positions = torch.randn(n_atoms, 3, dtype=torch.float64) * spread * max(sizes) ** (1 / 3)
+            positions = positions.to(dtype).to(torch.float64)
+            energies, forces = reference(numbers, positions, batch)
+            found, found_forces = potential(numbers, positions.to(dtype), batch)
+            only = potential.energy(numbers, positions.to(dtype), batch)
+            receivers, senders, _ = potential.neighbors(positions.to(dtype), batch)
+            wanted = reference.neighbors(positions.to(dtype), batch)
+            rows.append(
+                {
+                    "sizes": sizes,
+                    "energy": float((found - energies).abs().max()),
+                    "energy_only": float((only - energies).abs().max()),
+                    "force": float((found_forces - forces).abs().max()),
+                    "scale": float(forces.abs().max()),
+                    "same_edges": torch.equal(receivers, wanted[0]) and torch.equal(senders, wanted[1]),
+                }
+            )
+    # A position that is not a number must show, also where the atom is alone.
+    lost = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [float("nan"), 0.0, 0.0]], dtype=dtype)
+    numbers, batch = torch.tensor([1, 8, 1]), torch.tensor([0, 0, 1])
+    energies, forces = potential(numbers, lost, batch)
+    nan = {"own": bool(forces[2].isnan().any()), "others": bool(forces[:2].isnan().any())}
+    print(json.dumps({"rows": rows, "nan": nan}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""A wrong configuration stops before any job, and the message names the right key."""
+
+import copy
+
+import pytest
+import yaml
+from tests.workflow.conftest import ROOT
+
+from mlff_distiller.config import SCHEMA, check_config
+from mlff_distiller.errors import UserError
+
+DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+
+
+@pytest.fixture(autouse=True)
+def in_the_checkout(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def changed(path, value):
+    config = copy.deepcopy(DEFAULT)
+    *parents, last = path.split(".")
+    place = config
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    return config
+
+
+def test_the_default_is_right():
+    check_config(DEFAULT)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "full.yaml", "gpu.yaml"])
+def test_every_shipped_file_is_right_over_the_default(name):
+    def lay(over, under):
+        both = isinstance(over, dict) and isinstance(under, dict)
+        return under | {key: lay(value, under.get(key)) for key, value in over.items()} if both else over
+
+    check_config(lay(yaml.safe_load((ROOT / "config" / name).read_text()), DEFAULT))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("benchmrk", {}, "unknown key 'benchmrk'; did you mean 'benchmark'"),
+        ("benchmark.run", 50, "benchmark: unknown key 'run'; did you mean 'runs'"),
+        ("benchmark.runs", "many", "benchmark.runs: 'many' is not of type 'integer'"),
+        ("benchmark.tasks", ["energy_force"], "did you mean 'energy_forces'"),
+        ("device", "gpu", "device: cannot be 'gpu'"),
+        ("variants.torchscript", {"family": "torchscrip"}, "unknown family 'torchscrip'; did you mean 'torchscript'"),
+        ("variants.vesin", {"family": "eager", "neighbours": "vesin"}, "no option 'neighbours'; did you mean 'neighbors'"),
+        ("variants.vesin", {"family": "eager", "neighbors": "vesinn"}, "did you mean 'vesin'"),
+        ("variants.eager", {"family": "torchscript"}, "eager must be there"),
+        ("molecules.systems", ["watr"], "'watr': no such molecule or file; did you mean 'water'"),
+        ("molecules.systems", ["mine/molecule.xyz"], "no such molecule or file"),
+        ("md.systems", ["caffein"], "did you mean 'caffeine'"),
+        ("student.checkpoint", "nowhere.safetensors", "student.checkpoint: nowhere.safetensors: no such file"),
+        ("teacher.calculator", "tblite.ase.TBLite", "teacher.calculator"),
+        ("run", "../elsewhere", "run:"),
+        ("report.figures", ["speedups"], "did you mean 'speedup'"),
+    ],
+)
+def test_a_mistake_is_named(path, value, message):
+    with pytest.raises(UserError) as error:
+        check_config(changed(path, value))
+    assert message in str(error.value)
+
+
+def test_all_mistakes_are_listed_at_once():
+    config = changed("device", "gpu")
+    config["benchmark"]["run"] = 3
+    with pytest.raises(UserError) as error:
+        check_config(config)
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_snakemake_stops_with_the_sentence(fresh):
+    fresh.edit("config/config.yaml", "  warmup: 10", "  warmpu: 10")
+    done = fresh.snakemake("--dry-run")
+    assert done.returncode != 0
+    assert "unknown key 'warmpu'; did you mean 'warmup'?" in done.stderr + done.stdout
+
+
+def test_every_key_is_explained():
+    text = (ROOT / "config" / "README.md").read_text()
+    schema = yaml.safe_load(SCHEMA.read_text())
+
+    def keys(node, path=""):
+        for key, inner in node.get("properties", {}).items():
+            yield f"{path}{key}"
+            yield from keys(inner, f"{path}{key}.")
+
+    missing = [key for key in keys(schema) if f"`{key}`" not in text]
+    assert not missing
+
+
+def test_the_schema_lists_the_figures_that_there_are():
+    from mlff_distiller.figures import FIGURES
+
+    schema = yaml.safe_load(SCHEMA.read_text())
+    assert schema["properties"]["report"]["properties"]["figures"]["items"]["enum"] == list(FIGURES)

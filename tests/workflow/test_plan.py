@@ -1,0 +1,113 @@
+"""What runs when: exact job counts and reasons from dry runs."""
+
+import pytest
+import yaml
+from tests.workflow.conftest import ROOT
+
+CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+VARIANTS = len(CONFIG["variants"])
+REPLICATES = CONFIG["benchmark"]["replicates"]
+MD_SYSTEMS = len(CONFIG["md"]["systems"])
+FIGURES = len(CONFIG["report"]["figures"])
+#: What every change of a record ends in.
+REPORT = {"collect_results": 1, "plot_figure": FIGURES, "render_report": 1, "all": 1}
+ONE_VARIANT = {
+    "compile_variant": 1,
+    "check_equivalence": 1,
+    "benchmark_variant": REPLICATES,
+    "run_md": MD_SYSTEMS,
+}
+ALL_VARIANTS = {
+    "compile_variant": VARIANTS,
+    "check_equivalence": VARIANTS,
+    "benchmark_variant": VARIANTS * REPLICATES,
+    "run_md": VARIANTS * MD_SYSTEMS,
+}
+PREFLIGHT = {"check_machine": 1, "check_inputs": 1, "obtain_torch_cluster": 1}
+DATASET = {"sample_configurations": 1, "label_configurations": 1}
+STUDENT = {"train_student": 1, "measure_accuracy": 1}
+
+
+def test_a_fresh_run_starts_every_job_once(fresh):
+    assert fresh.plan() == PREFLIGHT | DATASET | STUDENT | {"time_teacher": 1} | ALL_VARIANTS | REPORT
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("preflight", PREFLIGHT | {"preflight": 1}),
+        ("distill", {"check_machine": 1, "check_inputs": 1, "distill": 1} | DATASET | STUDENT),
+        ("report", PREFLIGHT | DATASET | STUDENT | {"time_teacher": 1} | ALL_VARIANTS | REPORT | {"report": 1, "all": 0}),
+    ],
+)
+def test_a_stage_target_starts_what_it_needs(fresh, target, expected):
+    assert fresh.plan(target) == {name: count for name, count in expected.items() if count}
+
+
+def test_a_finished_run_has_nothing_to_do(finished):
+    assert finished.plan() == {}
+
+
+def test_editing_one_variant_reruns_that_variant_and_the_report(finished):
+    finished.edit("config/config.yaml", "vesin: {family: eager, neighbors: vesin}", "vesin: {family: eager, neighbors: native}")
+    assert finished.plan() == ONE_VARIANT | REPORT
+    assert "Params have changed since last execution" in finished.reasons()
+
+
+def test_adding_a_variant_runs_that_variant_and_the_report(finished):
+    finished.edit("config/config.yaml", "  vesin:", "  second_vesin: {family: eager, neighbors: vesin}\n  vesin:")
+    assert finished.plan() == ONE_VARIANT | REPORT
+
+
+def test_editing_a_caption_reruns_no_measurement(finished):
+    with (finished.folder / "workflow/mlff_distiller/captions.py").open("a") as stream:
+        stream.write("# a change\n")
+    planned = finished.plan()
+    assert planned["render_report"] == 1
+    assert not set(planned) & {"compile_variant", "check_equivalence", "benchmark_variant", "run_md", "collect_results"}
+
+
+def test_editing_a_family_reruns_its_variants_alone(finished):
+    with (finished.folder / "workflow/mlff_distiller/variants/torchscript.py").open("a") as stream:
+        stream.write("# a change\n")
+    scripted = sum(spec["family"] == "torchscript" for spec in CONFIG["variants"].values())
+    assert finished.plan() == {name: scripted * count for name, count in ONE_VARIANT.items()} | REPORT
+    assert "Updated input files: workflow/mlff_distiller/variants/torchscript.py" in finished.reasons()
+
+
+def test_editing_the_md_stage_reruns_md_and_the_report(finished):
+    with (finished.folder / "workflow/mlff_distiller/simulate.py").open("a") as stream:
+        stream.write("# a change\n")
+    planned = finished.plan()
+    assert planned == {"run_md": VARIANTS * MD_SYSTEMS, "check_inputs": 1} | REPORT or planned["run_md"] == VARIANTS * MD_SYSTEMS
+    assert "benchmark_variant" not in planned
+
+
+def test_more_timed_runs_rerun_the_benchmarks_alone(finished):
+    finished.edit("config/config.yaml", "  runs: 50", "  runs: 60")
+    assert finished.plan() == {"benchmark_variant": VARIANTS * REPLICATES} | REPORT
+
+
+def test_another_md_length_reruns_md_alone(finished):
+    finished.edit("config/config.yaml", "steps: 500", "steps: 600")
+    planned = finished.plan()
+    assert planned["run_md"] == VARIANTS * MD_SYSTEMS
+    assert "benchmark_variant" not in planned
+
+
+def test_other_gates_rerender_the_report_alone(finished):
+    finished.edit("config/config.yaml", "project: {energy_forces_speedup: 5.0}", "project: {energy_forces_speedup: 6.0}")
+    assert finished.plan() == {"render_report": 1, "all": 1}
+
+
+def test_a_lost_record_is_made_again_alone(finished):
+    (finished.folder / "results/default/benchmark/torchscript/1.json").unlink()
+    assert finished.plan() == {"benchmark_variant": 1} | REPORT
+
+
+def test_timing_jobs_take_every_core(fresh):
+    text = fresh.reasons("--cores", "3", "benchmark")
+    jobs = text.split("\nrule ")
+    timed = [job for job in jobs if job.startswith(("benchmark_variant", "compile_variant", "time_teacher"))]
+    assert len(timed) == VARIANTS * (REPLICATES + 1) + 1
+    assert all("threads: 3" in job for job in timed)

@@ -1,0 +1,216 @@
+"""One CUDA graph for energies and forces: the operations stay, what launching them costs on the host goes away.
+
+A graph replays fixed operations on fixed buffers, so the number of edges must not depend on the positions. Two ways:
+
+- small molecules: **all** pairs of a system are edges. The cutoff function makes those beyond it exactly zero, so nothing
+  has to be searched and nothing can be missed when atoms cross the cutoff;
+- otherwise the search runs before the graph, and its edges are padded to a capacity with edges of a ghost atom that are
+  longer than the cutoff. More edges than the capacity get a graph of their own, larger.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mlff_distiller.neighbors import edge_vectors
+from mlff_distiller.neighbors.native import pairs_within_systems
+from mlff_distiller.potentials.base import Potential
+from mlff_distiller.potentials.edgewise import EdgeGradient, EdgewisePotential
+from mlff_distiller.student.painn import StudentForceField
+
+#: Systems up to this many atoms take all pairs as edges: about as many as a search of a dense molecule would keep.
+ALL_PAIRS_LIMIT = 64
+#: With more edges than this the device is busy for milliseconds, and a graph would only hold its memory.
+EDGE_LIMIT = 300_000
+#: Captured graphs that one potential keeps; the least recently used one goes first.
+GRAPHS_KEPT = 32
+
+
+class CapturedCall:
+    """A function without arguments, captured as a CUDA graph at its first call; on a CPU simply called.
+
+    The function must read and write the same buffers every time and must not wait for the device.
+    """
+
+    def __init__(self, function: Callable[[], None], device: torch.device):
+        self.function = function
+        self.device = device
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self) -> None:
+        """Run the function, or replay it."""
+        if self.device.type != "cuda":
+            self.function()
+            return
+        if self.graph is None:
+            # The first calls compile kernels and create handles, which a capture does not allow.
+            stream = torch.cuda.Stream(self.device)
+            stream.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(stream):
+                for _ in range(3):
+                    self.function()
+            torch.cuda.current_stream(self.device).wait_stream(stream)
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.function()
+        self.graph.replay()
+
+
+class Recent(OrderedDict):
+    """A mapping that forgets what was used longest ago."""
+
+    def find(self, key, make):
+        """The value of ``key``, from ``make()`` when there is none."""
+        if key not in self:
+            self[key] = make()
+            if len(self) > GRAPHS_KEPT:
+                self.popitem(last=False)
+        self.move_to_end(key)
+        return self[key]
+
+
+@dataclass(frozen=True)
+class Topology:
+    """What belongs to numbers and batch alone."""
+
+    numbers: Tensor
+    batch: Tensor
+    sizes: tuple[int, ...]  # atoms of each system
+
+
+class TopologyReader:
+    """Reads the systems' sizes from the device only when the tensors are not those of the last call, unchanged."""
+
+    def __init__(self):
+        self.last: Topology | None = None
+        self.versions: tuple[int, int] | None = None
+
+    def __call__(self, numbers: Tensor, batch: Tensor) -> Topology:
+        """The topology; the same object as long as nothing changed."""
+        if numbers.is_inference() or batch.is_inference():
+            versions = None  # such tensors do not count their changes
+        else:
+            versions = (numbers._version, batch._version)
+        known = self.last
+        same = known is not None and known.numbers is numbers and known.batch is batch
+        if not same or versions is None or versions != self.versions:
+            sizes = torch.bincount(batch).tolist() if batch.numel() else []
+            self.last, self.versions = Topology(numbers, batch, tuple(sizes)), versions
+        return self.last
+
+
+class EdgeGraph:
+    """Buffers for a number of atoms, systems and edges, and the captured evaluation on them."""
+
+    def __init__(self, edge_gradient: EdgeGradient, references: Tensor, like: Tensor, sizes: tuple[int, int, int]):
+        n_atoms, n_systems, n_edges = sizes
+        device = like.device
+        self.edge_gradient, self.references = edge_gradient, references
+        self.topology: Topology | None = None
+        self.numbers = torch.ones([n_atoms], dtype=torch.int64, device=device)
+        self.batch = torch.zeros([n_atoms], dtype=torch.int64, device=device)
+        self.receivers = torch.zeros([n_edges], dtype=torch.int64, device=device)
+        self.senders = torch.zeros([n_edges], dtype=torch.int64, device=device)
+        self.positions = torch.zeros([n_atoms, 3], dtype=like.dtype, device=device)
+        # The periodic part of each edge's vector; that of ghost edges keeps them apart.
+        self.offsets = torch.ones([n_edges, 3], dtype=like.dtype, device=device)
+        self.energies = torch.zeros([n_systems], dtype=torch.float64, device=device)
+        self.forces = torch.zeros_like(self.positions)
+        self.run = CapturedCall(self._evaluate, device)
+
+    def _evaluate(self) -> None:
+        vectors = self.positions[self.senders] - self.positions[self.receivers] + self.offsets
+        atomic, gradient = self.edge_gradient(self.numbers, vectors, self.receivers, self.senders)
+        self.forces.zero_().index_add_(0, self.receivers, gradient).index_add_(0, self.senders, gradient, alpha=-1)
+        self.energies.zero_().index_add_(0, self.batch, atomic.to(torch.float64) + self.references[self.numbers])
+
+
+class GraphedPotential(Potential):
+    """Any function of edges (autograd, analytic, compiled by Inductor) replayed as CUDA graphs.
+
+    On a CPU the same buffers and paddings are used without a graph.
+    """
+
+    def __init__(self, student: StudentForceField, edge_gradient: EdgeGradient):
+        self.plain = EdgewisePotential(student, edge_gradient)
+        self.edge_gradient = edge_gradient
+        self.references = student.reference_energies
+        self.cutoff, self.device, self.dtype = student.cutoff, student.device, student.dtype
+        self.topology = TopologyReader()
+        self.graphs: Recent = Recent()
+
+    def energy(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+    ) -> Tensor:
+        """Energies [B] eV."""
+        return self(numbers, positions, batch, cell, pbc)[0]
+
+    def __call__(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Energies [B] eV and forces [N, 3] eV/A."""
+        positions = positions.detach()
+        topology = self.topology(numbers, batch)
+        periodic = cell is not None and pbc is not None and bool(pbc.any())
+        n_systems = cell.shape[0] if cell is not None else len(topology.sizes)
+        n_atoms = numbers.shape[0]
+        n_pairs = sum(size * (size - 1) for size in topology.sizes)
+        if n_atoms and not periodic and max(topology.sizes) <= ALL_PAIRS_LIMIT and n_pairs <= EDGE_LIMIT:
+            graph = self._graph((n_atoms, n_systems, n_pairs), positions)
+            if graph.topology is not topology:
+                receivers, senders = pairs_within_systems(batch)
+                self._fill(graph, topology, receivers, senders)
+                graph.offsets.zero_()
+        else:
+            receivers, senders, shifts = self.plain.neighbors(positions, batch, cell, pbc)
+            n_edges = receivers.shape[0]
+            if not 0 < n_edges <= EDGE_LIMIT:
+                return self.plain(numbers, positions, batch, cell, pbc)
+            # One ghost atom and one ghost system take the edges that pad.
+            graph = self._graph((n_atoms + 1, n_systems + 1, edge_capacity(n_edges)), positions)
+            self._fill(graph, topology, receivers, senders)
+            graph.receivers[n_edges:] = n_atoms
+            graph.senders[n_edges:] = n_atoms
+            graph.batch[n_atoms] = n_systems
+            graph.offsets.fill_(2 * self.cutoff)
+            origin = positions.new_zeros([n_atoms, 3])
+            graph.offsets[:n_edges] = edge_vectors(origin, receivers, senders, batch, cell, shifts)
+        graph.positions[:n_atoms] = positions
+        graph.run()
+        return graph.energies[:n_systems].clone(), graph.forces[:n_atoms].clone()
+
+    def with_stress(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor, pbc: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies, forces and stresses; without a graph."""
+        return self.plain.with_stress(numbers, positions, batch, cell, pbc)
+
+    def neighbors(
+        self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The student's neighbor search, as larger and periodic systems use it."""
+        return self.plain.neighbors(positions, batch, cell, pbc)
+
+    def _graph(self, sizes: tuple[int, int, int], like: Tensor) -> EdgeGraph:
+        return self.graphs.find(sizes, lambda: EdgeGraph(self.edge_gradient, self.references, like, sizes))
+
+    @staticmethod
+    def _fill(graph: EdgeGraph, topology: Topology, receivers: Tensor, senders: Tensor) -> None:
+        if graph.topology is not topology:
+            graph.numbers[: topology.numbers.shape[0]] = topology.numbers
+            graph.batch[: topology.batch.shape[0]] = topology.batch
+            graph.topology = topology
+        graph.receivers[: receivers.shape[0]] = receivers
+        graph.senders[: senders.shape[0]] = senders
+
+
+def edge_capacity(n_edges: int) -> int:
+    """The capacity that ``n_edges`` edges get: some room to grow, and few different values.
+
+    At most an eighth more than rounded up, so that padding never costs more than that.
+    """
+    step = max(64, 1 << (max(n_edges - 1, 1).bit_length() - 3))
+    return (n_edges + step // 2 + step - 1) // step * step

@@ -1,0 +1,129 @@
+"""Energies and forces by the fused Triton kernels, each set of sizes captured in one CUDA graph."""
+
+import torch
+from torch import Tensor
+
+from mlff_distiller.errors import UserError
+from mlff_distiller.kernels.triton.program import PRECISIONS, Program, Tiles
+from mlff_distiller.kernels.triton.weights import pack
+from mlff_distiller.potentials.base import Potential
+from mlff_distiller.potentials.graphed import CapturedCall, Recent, Topology, TopologyReader
+from mlff_distiller.student.painn import StudentForceField
+
+#: Neighbors that an atom gets room for before any was counted; molecules and liquids have 20 to 60 within 5 A.
+FIRST_CAPACITY = 64
+#: Rows up to this long hold all other atoms of the molecule: nothing can overflow, and nothing is checked.
+ALWAYS_ENOUGH = 128
+
+
+class TritonPotential(Potential):
+    """See :mod:`mlff_distiller.kernels.triton`.
+
+    Args:
+        student: on a GPU, in float32; its weights are copied.
+        precision: of matrix products: ``tf32x3`` (as exact as float32), ``ieee`` (float32), ``tf32`` or ``bf16``.
+        graph: replay CUDA graphs instead of launching kernels one by one.
+        tiles: sizes of the kernels' tiles; chosen by the number of atoms otherwise.
+
+    Raises:
+        UserError: unknown precision, or sizes that the kernels cannot tile.
+    """
+
+    def __init__(
+        self, student: StudentForceField, precision: str = "tf32x3", graph: bool = True, tiles: Tiles | None = None
+    ):
+        if precision not in PRECISIONS:
+            raise UserError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
+        self.packed = pack(student)
+        self.precision, self.graph, self.tiles = precision, graph, tiles
+        self.cutoff, self.device, self.dtype = student.cutoff, student.device, student.dtype
+        self.topology = TopologyReader()
+        self.evaluations: Recent = Recent()
+        self.capacity = FIRST_CAPACITY
+
+    def energy(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+    ) -> Tensor:
+        """Energies [B] eV."""
+        program = self._run(numbers, positions, batch, cell, pbc, forces=False)
+        return program.energies.clone()
+
+    def __call__(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Energies [B] eV and forces [N, 3] eV/A."""
+        program = self._run(numbers, positions, batch, cell, pbc, forces=True)
+        return program.energies.clone(), program.forces.clone()
+
+    def neighbors(
+        self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The rows of neighbors as the kernels fill them, turned into edges."""
+        topology = self.topology(batch, batch)
+        program = self._evaluation(topology, None)[0]
+        program.positions.copy_(positions)
+        program.find_neighbors()
+        slots = torch.arange(program.capacity, device=self.device)
+        filled = slots[None, :] < program.counts[:, None]
+        receivers = torch.nonzero(filled)[:, 0]
+        return receivers, program.neighbors[filled].to(torch.int64), None
+
+    def _run(
+        self,
+        numbers: Tensor,
+        positions: Tensor,
+        batch: Tensor,
+        cell: Tensor | None,
+        pbc: Tensor | None,
+        forces: bool,
+    ) -> Program:
+        if cell is not None and pbc is not None and bool(pbc.any()):
+            raise UserError("the Triton kernels do not search periodic systems yet; use another variant for them")
+        topology = self.topology(numbers, batch)
+        while True:
+            program, run = self._evaluation(topology, cell, forces)
+            program.positions.copy_(positions)
+            run()
+            if program.capacity >= max(topology.sizes) - 1:
+                return program
+            # Only then can an atom have more neighbors than its row holds.
+            most = int(program.counts.max())
+            if most <= program.capacity:
+                return program
+            self.capacity = rounded(most + most // 8)
+
+    def _evaluation(
+        self, topology: Topology, cell: Tensor | None, forces: bool = True
+    ) -> tuple[Program, CapturedCall]:
+        n_systems = cell.shape[0] if cell is not None else len(topology.sizes)
+        capacity = rounded(max(topology.sizes) - 1)
+        if capacity > ALWAYS_ENOUGH:
+            capacity = min(capacity, self.capacity)
+        key = (topology.numbers.shape[0], n_systems, capacity)
+        entry = self.evaluations.find(key, lambda: self._new(*key))
+        program = entry["program"]
+        if entry["topology"] is not topology:
+            sizes = torch.tensor(topology.sizes + (0,) * (n_systems - len(topology.sizes)), device=self.device)
+            program.starts[1:] = torch.cumsum(sizes, 0)
+            program.numbers.copy_(topology.numbers)
+            program.first.copy_(program.starts[topology.batch])
+            program.last.copy_(program.starts[topology.batch + 1])
+            entry["topology"] = topology
+        return program, entry[forces]
+
+    def _new(self, n_atoms: int, n_systems: int, capacity: int) -> dict:
+        program = Program(self.packed, n_atoms, n_systems, capacity, self.precision, self.tiles)
+        return {
+            "program": program,
+            "topology": None,
+            True: self._call(lambda: program.launch(forces=True)),
+            False: self._call(lambda: program.launch(forces=False)),
+        }
+
+    def _call(self, function):
+        return CapturedCall(function, self.device) if self.graph else function
+
+
+def rounded(capacity: int) -> int:
+    """The next multiple of 16."""
+    return max(16, (capacity + 15) // 16 * 16)

@@ -1,0 +1,29 @@
+"""Hand-derived forces in plain PyTorch: as they stand, or compiled by Inductor as one function without autograd."""
+
+from mlff_distiller.potentials.analytic import AnalyticPotential, analytic_edge_gradient
+from mlff_distiller.variants.base import VariantFamily
+from mlff_distiller.variants.torch_compile import ARTIFACT, compile_edge_gradient, use_cache
+
+
+class Analytic(VariantFamily):
+    """Option ``compile``: ``none`` or ``inductor``."""
+
+    def build(self, student, spec, examples, folder):
+        """With Inductor: run every example, so that all code that loading needs is in the cache."""
+        if spec["compile"] == "none":
+            return None
+        potential = self.load(student, spec, folder)
+        for example in examples:
+            potential(*example)
+        return ARTIFACT
+
+    def load(self, student, spec, folder):
+        """The potential; compiled code comes from the cache at the first call."""
+        if spec["compile"] == "none":
+            return AnalyticPotential(student)
+        use_cache(folder / ARTIFACT)
+        compiled = compile_edge_gradient(analytic_edge_gradient(student), student.device, student.dtype)
+        return AnalyticPotential(student, compiled)
+
+
+FAMILY = Analytic()
