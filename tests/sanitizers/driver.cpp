@@ -182,6 +182,12 @@ int main(int argc, char** argv) {
   check(model, all, "all molecules in one batch");
   int cases = argc - 1;
 
+  System many;  // shared out in groups
+  for (int copy = 0; copy < 30; ++copy) many.add(random_system(copy % 9, 4.0, 0)), many.add(random_system(7, 6.0, 7));
+  check(model, many, "many small systems");
+  many.positions.back() = Real(-1e10);
+  expect(model, many, Status::bad_position, int64_t(many.numbers.size()) - 1, "far out, in the last group");
+
   System empty;
   check(model, empty, "no atoms, no systems");
   empty.n_systems = 3;
@@ -211,13 +217,12 @@ int main(int argc, char** argv) {
     }
     // Atoms nearly on top of each other make forces that no tolerance fits: those must only not crash.
     bool close = false;
-    for (const System* s : {&mixed})
-      for (size_t a = 0; a < s->numbers.size(); ++a)
-        for (size_t b = 0; b < a; ++b) {
-          double d2 = 0;
-          for (int k = 0; k < 3; ++k) d2 += std::pow(double(s->positions[3 * a + k] - s->positions[3 * b + k]), 2);
-          close = close || d2 < 0.01;
-        }
+    for (size_t a = 0; a < mixed.numbers.size(); ++a)
+      for (size_t b = 0; b < a; ++b) {
+        double d2 = 0;
+        for (int k = 0; k < 3; ++k) d2 += std::pow(double(mixed.positions[3 * a + k] - mixed.positions[3 * b + k]), 2);
+        close = close || d2 < 0.01;
+      }
     if (close)
       evaluate(model, mixed, 2);
     else

@@ -16,6 +16,7 @@ from mlff_distiller.potentials.analytic import (
 )
 from mlff_distiller.student.painn import StudentConfig, StudentForceField
 from mlff_distiller.systems import load_system
+from mlff_distiller.variants.analytic import FAMILY
 
 MOLECULES = Path(__file__).parents[2] / "resources" / "molecules"
 NAMES = ("water", "methane", "benzene", "caffeine", "penicillin_g", "cholesterol", "ala9_capped")
@@ -140,3 +141,24 @@ def test_float32_error_is_of_the_size_of_autograds():
         _, expected = reference(*wide)
         analytic = relative(AnalyticPotential(single)(*batch)[1].double(), expected)
         assert analytic <= 2 * relative(AutogradPotential(single)(*batch)[1].double(), expected)
+
+
+def test_inductor_compiles_the_function_once_for_every_size(tmp_path):
+    """One thread and water first, on purpose: both have misled Inductor (lost sums; 3 taken for a constant)."""
+    student = make_student(torch.float32)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    try:
+        potential = FAMILY.load(student, {"family": "analytic", "compile": "inductor"}, tmp_path)
+        for name in ("water", "caffeine", "benzene"):
+            batch = Batch.from_atoms([load_system(name, MOLECULES)])
+            expected_energies, expected_forces = AutogradPotential(student)(*batch)
+            energies, forces = potential(*batch)
+            assert relative(energies, expected_energies) < 1e-6
+            assert relative(forces, expected_forces) < 1e-5
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    finally:
+        torch.set_num_threads(threads)
+        torch._dynamo.reset()

@@ -122,6 +122,32 @@ def test_missing_cell_vectors_of_axes_that_are_not_periodic(exact):
     assert_equal_to_autograd(exact, Batch.from_atoms([chain, layer], dtype=torch.float64))
 
 
+def test_a_batch_of_many_is_shared_out_in_groups(exact):
+    truth, kernel = exact
+    names = [name for name in NAMES if name != "cholesterol"] * 9
+    batch = molecule(*names)
+    energies = torch.cat([truth.energy(*molecule(name)) for name in names[:6]] * 9)
+    forces = torch.cat([truth(*molecule(name))[1] for name in names[:6]] * 9)
+    boxes = Batch.from_atoms([random_system(seed, 12, 5.0) for seed in range(40)], dtype=torch.float64)
+    expected = truth.with_stress(*boxes)
+    for kernel.threads in THREADS:
+        found_energies, found_forces = kernel(*batch)
+        assert relative(found_energies, energies) < EXACT
+        assert relative(found_forces, forces) < EXACT
+        for found, one in zip(kernel.with_stress(*boxes), expected, strict=True):
+            assert relative(found, one) < EXACT
+    kernel.threads = 2
+    bad = batch.positions.clone()
+    bad[1000, 2] = float("nan")
+    with pytest.raises(UserError, match="atom 1000 is at"):
+        kernel(*batch._replace(positions=bad))
+    flat = boxes.cell.clone()
+    flat[33, 1] = 0
+    with pytest.raises(UserError, match="system 33 span no volume"):
+        kernel(*boxes._replace(cell=flat))
+    kernel.threads = None
+
+
 @pytest.mark.parametrize("threads", THREADS)
 def test_stress_equals_autograd(exact, threads):
     truth, kernel = exact

@@ -1,8 +1,11 @@
 """Datasets: the file, what reads it, and labels that are not what they should be."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import h5py
 import numpy as np
@@ -26,6 +29,7 @@ from mlff_distiller.dataset import (
 )
 from mlff_distiller.errors import UserError
 from mlff_distiller.labeling import label_dataset
+from mlff_distiller.parts import read_part, run_in_parts
 
 HARTREE, BOHR, KCAL = 27.211386, 0.529177, 0.0433641
 EMT_TEACHER = {"calculator": "ase.calculators.emt:EMT"}
@@ -281,6 +285,42 @@ def test_parts_of_other_configurations_or_another_teacher_are_not_reused(tmp_pat
     atoms = moved.atoms(0)
     atoms.calc = EMT()
     assert labeled.energies[0] == pytest.approx(atoms.get_potential_energy(), abs=1e-12)
+
+
+def _worker_dies(task):
+    if task == 1:
+        os._exit(1)
+    return {"task": np.array(task)}
+
+
+def test_a_dead_worker_is_reported_and_loses_no_finished_part(tmp_path):
+    run_in_parts(_worker_dies, [0, 2], tmp_path, "key", 1, "trying")
+    with pytest.raises(UserError, match="a worker process died"):
+        run_in_parts(_worker_dies, [0, 2, 1], tmp_path, "key", 1, "trying")
+    assert int(read_part(tmp_path / "000001.npz")["task"]) == 2
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_goes_on(tmp_path):
+    write_dataset(tmp_path / "plain.h5", small_dataset(labeled=False).select(np.repeat(np.arange(6), 20_000)))
+    command = [sys.executable, "-m", "mlff_distiller", "label", "--configurations", str(tmp_path / "plain.h5")]
+    command += ["--output", str(tmp_path / "out.h5"), "--settings", json.dumps({"teacher": EMT_TEACHER})]
+    environment = {**os.environ, "PYTHONPATH": "workflow"}
+    running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("out.h5.parts/*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGINT)
+    said = running.communicate(timeout=60)[1]
+    assert running.returncode == 2
+    assert "error: interrupted; what is done stays in" in said
+    assert "Traceback" not in said
+    kept = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("out.h5.parts/*.npz")}
+    assert 0 < len(kept) < 45
+    again = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert "parts are done already" in again.stdout.readline()
+    os.killpg(again.pid, signal.SIGINT)
+    again.communicate(timeout=60)
+    assert all((tmp_path / "out.h5.parts" / name).stat().st_mtime_ns == stamp for name, stamp in kept.items())
 
 
 def test_failures_and_absurd_labels_are_left_out_and_counted(tmp_path):

@@ -73,7 +73,7 @@ def test_periodic(student64, device):
 def test_capacity_leaves_room_and_wastes_little():
     for n_edges in [1, 63, 64, 100, 1000, 12345, 299_999]:
         capacity = edge_capacity(n_edges)
-        assert n_edges < capacity <= max(128, n_edges * 1.4)
+        assert n_edges < capacity <= max(192, n_edges * 1.4)
     assert len({edge_capacity(n) for n in range(1, 300_000, 97)}) < 60
 
 

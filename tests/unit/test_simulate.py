@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mlff_distiller.errors import UserError
-from mlff_distiller.simulate import DEFAULTS, bonds_of, drift, settings_with_defaults
+from mlff_distiller.md_settings import DEFAULTS, settings_with_defaults
+from mlff_distiller.simulate import bonds_of, drift
 
 
 def test_drift_finds_a_slope_under_a_vibration():

@@ -26,7 +26,7 @@ class Checkout:
 
     def plan(self, *arguments: str) -> Counter:
         """How many jobs of each rule a dry run would start."""
-        done = self.snakemake("--dry-run", "--quiet", "rules", *arguments)
+        done = self.snakemake(*arguments, "--dry-run", "--quiet", "rules")
         text = done.stdout + done.stderr
         assert done.returncode == 0, text
         table = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\ntotal ", text, re.DOTALL)
@@ -37,7 +37,7 @@ class Checkout:
 
     def reasons(self, *arguments: str) -> str:
         """The text of a dry run with the reason of every job."""
-        done = self.snakemake("--dry-run", *arguments)
+        done = self.snakemake(*arguments, "--dry-run")
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 

@@ -5,6 +5,7 @@ import io
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -41,7 +42,7 @@ def run_in_parts(
         weights: of the tasks, for the progress bar; 1 each when None.
 
     Raises:
-        UserError: a worker died (the parts done so far stay).
+        UserError: interrupted, or a worker died; the parts done so far stay.
     """
     directory = Path(directory)
     written = directory / "key"
@@ -79,7 +80,8 @@ def _compute(
     # spawn, not fork: a forked worker would inherit an OpenMP runtime that was started with other settings.
     context = multiprocessing.get_context("spawn")
     queue = iter(missing)
-    with ProcessPoolExecutor(max_workers=max(1, min(cores, len(missing))), mp_context=context) as pool:
+    workers = max(1, min(cores, len(missing)))
+    with ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=_ignore_interrupts) as pool:
         running: dict[Any, int] = {}
         try:
             while True:
@@ -91,6 +93,10 @@ def _compute(
                     index = running.pop(future)
                     future.result()
                     advance(weights[index])
+        except KeyboardInterrupt:
+            raise UserError(
+                f"interrupted; what is done stays in {paths[0].parent}: run the same command again to go on"
+            ) from None
         except BrokenProcessPool:
             raise UserError(
                 f"a worker process died (out of memory?); what is done stays in {paths[0].parent}: "
@@ -98,6 +104,11 @@ def _compute(
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    """Let a worker finish its part when the user presses Ctrl-C: the parent decides, and no work is lost."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _one(function: Callable[[Any], dict[str, np.ndarray]], task: Any, path: Path) -> None:

@@ -36,6 +36,7 @@ DEFAULTS: dict[str, Any] = {
     "grown_max_atoms": 30,  # largest of those that are grown, if less
     "configurations": 900,  # of train, val and test together
     "fractions": {"val": 0.1, "test": 0.1},  # of the molecules
+    "splits": ["train", "val", "test"],  # only these are made; [test] measures a student that is there already
     "larger": {"molecules": 6, "configurations": 30, "max_atoms": 30},  # larger than any trained
     "benchmark_configurations": 6,  # of each benchmark molecule
     "shares": {
@@ -134,6 +135,10 @@ def checked_settings(settings: Mapping[str, Any] | None) -> dict[str, Any]:
         if key not in DEFAULTS:
             raise UserError(f"sampling.{key}: unknown key{nearest(key, DEFAULTS)}")
         default = DEFAULTS[key]
+        if key == "splits":
+            for split in value if isinstance(value, list) else [value]:
+                if split not in default:
+                    raise UserError(f"sampling.splits: unknown split {split!r}{nearest(split, default)}")
         if isinstance(default, dict):
             if not isinstance(value, Mapping):
                 raise UserError(f"sampling.{key}: expected a mapping, got {value!r}")
@@ -144,6 +149,8 @@ def checked_settings(settings: Mapping[str, Any] | None) -> dict[str, Any]:
         else:
             merged[key] = value
     for path, value, default in _leaves(merged):
+        if path == "splits":
+            continue
         items = value if isinstance(default, list) else [value]
         if not isinstance(items, list) or not all(
             isinstance(v, int | float) and not isinstance(v, bool) and v >= 0 for v in items
@@ -175,10 +182,14 @@ def plan(
 ) -> tuple[list[Job], dict[str, int]]:
     """One job per molecule, and how many molecules each class gave. A function of its arguments alone."""
     seed, limit, larger = settings["seed"], settings["max_atoms"], settings["larger"]
-    chosen = _evenly([m for m in molecules if m.n_atoms <= limit], settings["molecules"], seed)
+
+    def wanted(candidates: Sequence[Molecule]) -> list[Molecule]:
+        return [m for m in candidates if split_of(m.smiles, settings["fractions"], seed) in settings["splits"]]
+
+    chosen = _evenly(wanted([m for m in molecules if m.n_atoms <= limit]), settings["molecules"], seed)
     if len(chosen) < settings["molecules"]:
         grown_limit = min(limit, settings["grown_max_atoms"])
-        chosen += grow(molecules, settings["molecules"] - len(chosen), seed, grown_limit)
+        chosen += wanted(grow(molecules, settings["molecules"] - len(chosen), seed, grown_limit))
     big = _evenly([m for m in molecules if limit < m.n_atoms <= larger["max_atoms"]], larger["molecules"] // 2, seed)
     if len(big) < larger["molecules"]:
         big += grow(molecules, larger["molecules"] - len(big), seed + 1, larger["max_atoms"], min_atoms=limit + 1)

@@ -15,31 +15,14 @@ import numpy as np
 
 from mlff_distiller import records
 from mlff_distiller.compile import first_line
-from mlff_distiller.errors import UserError, nearest
 from mlff_distiller.files import load_settings, write_text
+from mlff_distiller.md_settings import settings_with_defaults
 from mlff_distiller.systems import read_system
 from mlff_distiller.variants import artifact
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-#: What the stage understands, with defaults; the configuration's ``md`` section overrides.
-DEFAULTS: dict[str, Any] = {
-    "timestep_fs": 0.5,
-    "steps": 2000,
-    "equilibration_steps": 200,
-    "temperature_k": 300.0,
-    "sample_every": 10,
-    "force_check_every": 100,
-    "seed": 0,
-    "gates": {
-        "drift_mev_per_atom_ps": 0.1,
-        "momentum": 1e-3,
-        "force_rmse_mev_per_a": 0.1,
-        "excursion_mev_per_atom": 5.0,
-        "bonds_broken": 0,
-    },
-}
 #: A bond is broken when it is longer than this many times its length at the start.
 BROKEN = 1.5
 
@@ -76,15 +59,6 @@ def bonds_of(atoms: "Atoms") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     i, j, distance = neighbor_list("ijd", atoms, natural_cutoffs(atoms, mult=1.2))
     once = i < j
     return i[once], j[once], distance[once]
-
-
-def settings_with_defaults(given: dict[str, Any]) -> dict[str, Any]:
-    """``given`` over :data:`DEFAULTS`; an unknown key is refused with the nearest right one."""
-    for where, mapping, known in (("md", given, DEFAULTS), ("md: gates", given.get("gates", {}), DEFAULTS["gates"])):
-        for key in mapping:
-            if key not in known:
-                raise UserError(f"{where}: unknown key {key!r}{nearest(key, known)}")
-    return DEFAULTS | given | {"gates": DEFAULTS["gates"] | given.get("gates", {})}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

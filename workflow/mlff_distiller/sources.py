@@ -29,7 +29,9 @@ def sources_of(*modules: str) -> list[str]:
         if file in found:
             continue
         found.add(file)
-        waiting += [path for name in _imports(file) if (path := _file_of(name)) is not None]
+        # Importing a module runs the __init__ of the packages around it.
+        names = _imports(file) | {f"{PACKAGE}.{'.'.join(file.relative_to(ROOT).parts[:-1])}".rstrip(".")}
+        waiting += [path for name in names if (path := _file_of(name)) is not None]
     checkout = ROOT.parent.parent
     return sorted(str(path.relative_to(checkout)) for path in found)
 

@@ -7,7 +7,6 @@ LABELING = {"teacher": config["teacher"], "limits": config["student"]["limits"]}
 
 rule sample_configurations:
     input:
-        inputs="results/{run}/preflight/inputs.json",
         molecules=config["molecules"]["list"],
         code=sources_of("sampling"),
     output:
@@ -51,7 +50,6 @@ if config["student"]["checkpoint"]:
 
     rule copy_student:
         input:
-            inputs="results/{run}/preflight/inputs.json",
             checkpoint=config["student"]["checkpoint"],
         output:
             "results/{run}/student/student.safetensors",
@@ -99,12 +97,11 @@ rule measure_accuracy:
         "../../envs/student.yaml"
     shell:
         "python -m mlff_distiller accuracy --checkpoint {input.student} --dataset {input.dataset}"
-        " --output {output} > {log} 2>&1"
+        " --splits all --output {output} > {log} 2>&1"
 
 
 rule time_teacher:
     input:
-        inputs="results/{run}/preflight/inputs.json",
         molecules=files_of(SYSTEMS),
         code=sources_of("teacher_timing"),
     output:

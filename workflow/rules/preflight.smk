@@ -9,6 +9,8 @@ rule check_machine:
         "results/{run}/preflight/machine.json",
     log:
         "logs/{run}/check_machine.log",
+    # The checks come before all else, and a failed job lets no new one start.
+    priority: 100
     conda:
         "../../envs/student.yaml"
     params:
@@ -26,6 +28,8 @@ rule check_inputs:
         "results/{run}/preflight/inputs.json",
     log:
         "logs/{run}/check_inputs.log",
+    # No job has this as an input: a new look at the inputs must not rerun what they did not change.
+    priority: 100
     conda:
         "../../envs/student.yaml"
     params:

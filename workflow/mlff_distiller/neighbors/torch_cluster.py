@@ -52,7 +52,7 @@ class TorchClusterSearch(nn.Module):
         source_ends[1:] = torch.cumsum(source_sizes, 0)
         target_ends = bound.clone()
         target_ends[1:] = torch.cumsum(torch.bincount(target_batch, minlength=n_systems), 0)
-        pairs = torch.ops.torch_cluster.radius(sources, targets, source_ends, target_ends, cutoff, most, 1, False)
+        pairs = torch.ops.torch_cluster.radius(sources, targets, source_ends, target_ends, cutoff, most, 1)
         order = torch.argsort(pairs[0], stable=True)
         return pairs[0][order], pairs[1][order]
 

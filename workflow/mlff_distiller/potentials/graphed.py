@@ -210,7 +210,7 @@ class GraphedPotential(Potential):
 def edge_capacity(n_edges: int) -> int:
     """The capacity that ``n_edges`` edges get: some room to grow, and few different values.
 
-    At most an eighth more than rounded up, so that padding never costs more than that.
+    A quarter more at most, from some hundreds of edges on, and room for an eighth before another graph is needed.
     """
-    step = max(64, 1 << (max(n_edges - 1, 1).bit_length() - 3))
+    step = 1 << max(6, n_edges.bit_length() - 3)
     return (n_edges + step // 2 + step - 1) // step * step

@@ -92,9 +92,7 @@ class TritonPotential(Potential):
                 return program
             self.capacity = rounded(most + most // 8)
 
-    def _evaluation(
-        self, topology: Topology, cell: Tensor | None, forces: bool = True
-    ) -> tuple[Program, CapturedCall]:
+    def _evaluation(self, topology: Topology, cell: Tensor | None, forces: bool = True) -> tuple[Program, CapturedCall]:
         n_systems = cell.shape[0] if cell is not None else len(topology.sizes)
         capacity = rounded(max(topology.sizes) - 1)
         if capacity > ALWAYS_ENOUGH:

@@ -1,6 +1,9 @@
-"""Stage ``accuracy``: how far the student is from its teacher, split by split, in fp32 as the student runs by default."""
+"""Stage ``accuracy``: how far the student is from its teacher, split by split, in fp32 as it runs by default."""
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +23,9 @@ from mlff_distiller.training.initial import choose_device, thinned
 #: Force MAE on held-out molecules, meV/A, up to which a student is called so (Amin et al., ICLR 2025, give the scale).
 TIERS = ((20.0, "excellent"), (50.0, "good"), (100.0, "usable with a warning"))
 BEYOND_TIERS = "not usable"
-#: Edges of the bins of force length (eV/A) and of molecule size (atoms).
-FORCE_BINS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, float("inf"))
-SIZE_BINS = (1, 9, 17, 25, 33, 49, 65, 97, 1_000_000)
+#: Lower ends of the bins of force length (eV/A) and of molecule size (atoms).
+FORCE_BINS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+SIZE_BINS = (1, 9, 17, 25, 33, 49, 65, 97)
 #: Defaults of ``--settings``: device; most configurations of a split; points kept for parity plots; atoms at once.
 DEFAULTS = {
     "device": "auto",
@@ -39,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Compare a student with its teacher's labels on parts of a dataset."
     parser.add_argument("--checkpoint", type=Path, required=True, help="student (safetensors)")
     parser.add_argument("--dataset", type=Path, required=True, help="labeled configurations (HDF5 or extxyz)")
-    parser.add_argument("--splits", default="val,test", help="comma-separated (default %(default)s)")
+    parser.add_argument("--splits", default="val,test", help="comma-separated, or all (default %(default)s)")
     parser.add_argument("--settings", default="{}", help=f"JSON text or file with any of {', '.join(DEFAULTS)}")
     parser.add_argument("--output", type=Path, required=True, help="JSON of records (kind accuracy) to write")
 
@@ -57,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     dataset = read_dataset(args.dataset)
     made = []
     for split in args.splits.split(","):
-        part = dataset.of_split(split.strip())
+        part = dataset if split.strip() == "all" else dataset.of_split(split.strip())
         if len(part) == 0:
             reason = f"no configurations of the split {split.strip()!r} in {args.dataset.name}"
             made.append(_record(student, split.strip(), status="unavailable", reason=reason))
@@ -88,10 +91,10 @@ def measure(
         batch_atoms: see :func:`predict`.
 
     Returns:
-        Fields of an ``accuracy`` record. Forces: MAE and RMSE over components (meV/A), R2 (over components), mean cosine
-        (atoms with labels above 0.05 eV/A); energies: MAE per atom (meV), and the same with each molecule's mean error
-        taken off (what MD of one molecule sees); all of it again ``by_element``, ``by_force``, ``by_size``,
-        ``by_method``; ``parity`` holds ``teacher`` and ``student`` force components, eV/A, with their atomic numbers.
+        Fields of an ``accuracy`` record. Forces: MAE, RMSE (meV/A) and R2 over components, mean cosine over atoms with
+        labels above 0.05 eV/A. Energies: MAE and RMSE per atom (meV), and the MAE with each molecule's mean error taken
+        off (what MD of one molecule sees). Force errors again ``by_element`` and ``by_force``, both again ``by_size``
+        and ``by_method``. ``parity`` holds force components of ``teacher`` and ``student``, eV/A, and whose they are.
     """
     references = student.reference_energies.cpu().numpy()
     configurations = Configurations.build(dataset, references, student.cutoff, student.device, student.dtype)
@@ -102,12 +105,13 @@ def measure(
     wrong = forces - truth
     # eV/atom; the references were subtracted in fp64 on both sides
     energy_errors = (energies - configurations.energies).cpu().numpy().astype(np.float64) / dataset.n_atoms
-    length = np.linalg.norm(truth, axis=1)
     owner = np.repeat(np.arange(len(dataset)), dataset.n_atoms)
-    method = [dataset.methods[m] for m in dataset.method]
     mae = MEV * float(np.abs(wrong).mean())
     chosen = np.sort(np.random.default_rng(seed).permutation(truth.size)[:n_points])
-    per_size = _bins(dataset.n_atoms, SIZE_BINS, lambda a, b: f"{a}-{b - 1}" if b < SIZE_BINS[-1] else f">={a}")
+    elements, element = np.unique(dataset.numbers, return_inverse=True)
+    by_force = Groups.of_values(np.linalg.norm(truth, axis=1), FORCE_BINS)
+    by_size = Groups.of_values(dataset.n_atoms, SIZE_BINS)
+    by_method = Groups(dataset.method, dataset.methods)
     return {
         "n_configurations": len(dataset),
         "n_molecules": len(np.unique(dataset.molecule)),
@@ -119,12 +123,10 @@ def measure(
         "energy_rmse_mev_per_atom": MEV * float(np.sqrt((energy_errors**2).mean())),
         "relative_energy_mae_mev_per_atom": MEV * _mae_without_offset(energy_errors, dataset.molecule),
         "tier": tier(mae),
-        "by_element": _force_groups(dataset.numbers.astype(str), wrong),
-        "by_force": _force_groups(
-            _bins(length, FORCE_BINS, lambda a, b: f"{a:g}-{b:g}" if b < np.inf else f">={a:g}"), wrong
-        ),
-        "by_size": _groups(per_size, owner, wrong, energy_errors),
-        "by_method": _groups(np.array(method), owner, wrong, energy_errors),
+        "by_element": Groups(element, [str(number) for number in elements]).force_errors(wrong),
+        "by_force": by_force.force_errors(wrong),
+        "by_size": by_size.errors(owner, wrong, energy_errors),
+        "by_method": by_method.errors(owner, wrong, energy_errors),
         "parity": {
             "teacher": np.round(truth.reshape(-1)[chosen], 5).tolist(),
             "student": np.round(forces.reshape(-1)[chosen], 5).tolist(),
@@ -164,29 +166,37 @@ def _mae_without_offset(energy_errors: np.ndarray, molecule: np.ndarray) -> floa
     return float(np.abs(energy_errors - offset[row])[several].mean()) if several.any() else float("nan")
 
 
-def _bins(values: np.ndarray, edges: tuple, name: Any) -> np.ndarray:
-    names = np.array([name(a, b) for a, b in zip(edges, edges[1:], strict=False)])
-    return names[np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(names) - 1)]
+@dataclass(frozen=True)
+class Groups:
+    """A group for each of several things: ``member`` [n] is a row of ``names``; groups without members are left out."""
 
+    member: np.ndarray
+    names: Sequence[str]
 
-def _force_groups(labels: np.ndarray, wrong: np.ndarray) -> dict[str, dict[str, float]]:
-    """Force errors of the atoms of each label [T]; in order of first appearance of sorted labels."""
-    found = {}
-    for name in dict.fromkeys(labels[np.argsort(labels, kind="stable")].tolist()):
-        part = wrong[labels == name]
-        found[name] = {
-            "n_atoms": len(part),
-            "force_mae_mev_per_a": MEV * float(np.abs(part).mean()),
-            "force_rmse_mev_per_a": MEV * float(np.sqrt((part**2).mean())),
-        }
-    return found
+    @classmethod
+    def of_values(cls, values: np.ndarray, edges: Sequence[float]) -> "Groups":
+        """By which bin a value falls into; the last bin has no upper end."""
+        names = [f"{low:g} to {high:g}" for low, high in pairwise(edges)] + [f"{edges[-1]:g} and more"]
+        return cls(np.searchsorted(edges, values, side="right") - 1, names)
 
+    def force_errors(self, wrong: np.ndarray) -> dict[str, dict[str, float]]:
+        """By group: number of atoms, MAE and RMSE (meV/A) of ``wrong`` [n, 3] eV/A."""
+        found = {}
+        for row, name in enumerate(self.names):
+            if len(part := wrong[self.member == row]):
+                found[name] = {
+                    "n_atoms": len(part),
+                    "force_mae_mev_per_a": MEV * float(np.abs(part).mean()),
+                    "force_rmse_mev_per_a": MEV * float(np.sqrt((part**2).mean())),
+                }
+        return found
 
-def _groups(labels: np.ndarray, owner: np.ndarray, wrong: np.ndarray, energy_errors: np.ndarray) -> dict[str, dict]:
-    """Force and energy errors of the configurations of each label [C]."""
-    found = _force_groups(labels[owner], wrong)
-    for name, entry in found.items():
-        here = labels == name
-        entry["n_configurations"] = int(here.sum())
-        entry["energy_mae_mev_per_atom"] = MEV * float(np.abs(energy_errors[here]).mean())
-    return found
+    def errors(self, owner: np.ndarray, wrong: np.ndarray, energy_errors: np.ndarray) -> dict[str, dict[str, float]]:
+        """By group of configurations: errors of the atoms that ``owner`` [T] gives them, and of the energies [n]."""
+        found = Groups(self.member[owner], self.names).force_errors(wrong)
+        for row, name in enumerate(self.names):
+            if name in found:
+                here = energy_errors[self.member == row]
+                found[name]["n_configurations"] = len(here)
+                found[name]["energy_mae_mev_per_atom"] = MEV * float(np.abs(here).mean())
+        return found

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from mlff_distiller.student.painn import PaiNN
 from mlff_distiller.training.data import Batch
+from mlff_distiller.training.network import atomic_energies
 from mlff_distiller.training.settings import TrainingSettings
 
 
@@ -55,14 +55,14 @@ def energies_and_forces(
     """Energies [B] eV without reference energies and forces [A, 3] eV/A of a batch, with these parameters.
 
     Args:
-        network: its structure; its own parameters are not used.
+        network: its sizes; its own parameters are not used.
         parameters: by name.
         batch: see :class:`Batch`.
         differentiable: keep the graph, so that a loss on the forces can be differentiated.
     """
     positions = batch.positions.detach().requires_grad_(True)
     vectors = positions[batch.senders] - positions[batch.receivers] + batch.offsets
-    atomic = functional_call(network, parameters, (batch.numbers, vectors, batch.receivers, batch.senders))
+    atomic = atomic_energies(network, parameters, batch.numbers, vectors, batch.receivers, batch.senders)
     energies = atomic.new_zeros(batch.energies.shape).index_add(0, batch.molecule, atomic * batch.atom_weights)
     (gradient,) = torch.autograd.grad(energies.sum(), positions, create_graph=differentiable)
     return energies if differentiable else energies.detach(), -gradient

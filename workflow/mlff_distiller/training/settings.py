@@ -29,7 +29,7 @@ class TrainingSettings:
     seed: int = 0
     #: Atoms in a batch; whole molecules are packed up to it.
     batch_atoms: int = 4096
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     final_learning_rate: float = 1e-6
     #: Part of the schedule over which the learning rate rises from zero.
     warmup: float = 0.02
@@ -83,7 +83,7 @@ class TrainingSettings:
         if self.compile not in (True, False, "auto"):
             raise UserError(f"train: compile must be true, false or auto, not {self.compile!r}")
         if self.device not in ("auto", "cpu", "cuda"):
-            raise UserError(f"train: unknown device {self.device!r}{nearest(self.device, ('auto', 'cpu', 'cuda'))}")
+            raise UserError(f"train: device must be auto, cpu or cuda, not {self.device!r}")
         if self.start_from is not None and self.student:
             raise UserError("train: start_from brings the student's sizes; leave student out")
         StudentConfig.from_mapping(self.student)

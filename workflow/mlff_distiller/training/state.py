@@ -3,10 +3,13 @@
 The file is safetensors (no code in it): weights, their average, the optimizer's moments and the best average so far as
 flat vectors, and everything else as JSON in the header. No state of a random generator is needed: the order of the data
 is drawn anew from the seed and the number of the epoch.
+
+Its name carries a hash of the settings and the data: a training with others starts anew and leaves it alone.
 """
 
+import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,6 @@ from mlff_distiller.training.step import Weights
 
 FORMAT = "mlff-distiller-training"
 VERSION = 1
-FILE_NAME = "training.safetensors"
 
 
 @dataclass
@@ -43,35 +45,29 @@ class Progress:
     sums: list[float] = field(default_factory=lambda: [0.0] * 4)
 
 
-def save_state(
-    directory: str | Path, weights: Weights, best: Tensor, progress: Progress, identity: dict[str, Any]
-) -> Path:
-    """Write the state of a training into ``directory``, atomically; ``identity`` says what it belongs to."""
-    header = {
-        "format": FORMAT,
-        "version": str(VERSION),
-        "progress": json.dumps(progress.__dict__),
-        "identity": json.dumps(identity, sort_keys=True),
-    }
+def state_path(directory: str | Path, identity: dict[str, Any]) -> Path:
+    """Where the state of the training that ``identity`` (settings, data) belongs to is kept in ``directory``."""
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return Path(directory) / f"training_{digest[:12]}.safetensors"
+
+
+def save_state(path: str | Path, weights: Weights, best: Tensor, progress: Progress) -> Path:
+    """Write the state of a training, atomically."""
+    header = {"format": FORMAT, "version": str(VERSION), "progress": json.dumps(asdict(progress))}
     tensors = weights.tensors() | {"best": best}
-    data = to_safetensors({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata=header)
-    return write_bytes(Path(directory) / FILE_NAME, data)
+    return write_bytes(path, to_safetensors({n: t.cpu().contiguous() for n, t in tensors.items()}, metadata=header))
 
 
-def load_state(directory: str | Path, identity: dict[str, Any]) -> tuple[dict[str, Tensor], Progress] | None:
-    """The state in ``directory``, or None where no training was interrupted.
-
-    Args:
-        directory: as given to :func:`save_state`.
-        identity: of the training that wants to go on.
+def load_state(path: str | Path) -> tuple[dict[str, Tensor], Progress] | None:
+    """The state in ``path``, or None where no training was interrupted.
 
     Returns:
         Flat vectors by name (those of :class:`Weights`, and ``best``), and where the training stands.
 
     Raises:
-        UserError: a damaged file, or one of a training with other settings or data, naming what differs.
+        UserError: a damaged file, or one of another version.
     """
-    path = Path(directory) / FILE_NAME
+    path = Path(path)
     if not path.is_file():
         return None
     try:
@@ -79,18 +75,11 @@ def load_state(directory: str | Path, identity: dict[str, Any]) -> tuple[dict[st
             header = stream.metadata() or {}
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a dict)
         if (header["format"], header["version"]) != (FORMAT, str(VERSION)):
-            raise UserError(f"{path}: a training of another version; delete {directory} to train from the start")
-        stored = json.loads(header["identity"])
+            raise UserError(f"{path}: a training of another version; delete it to train from the start")
         progress = Progress(**json.loads(header["progress"]))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error}); delete {directory} to train from the start") from None
-    wanted = json.loads(json.dumps(identity))
-    if differing := sorted(name for name in stored | wanted if stored.get(name) != wanted.get(name)):
-        raise UserError(
-            f"{path}: the interrupted training differs in {', '.join(differing)}; "
-            f"give the same settings and data, or delete {directory} to train from the start"
-        )
+        raise UserError(f"{path}: damaged ({error}); delete it to train from the start") from None
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise UserError(f"{path}: {name} holds NaN or infinity; delete {directory} and lower learning_rate")
+            raise UserError(f"{path}: {name} holds NaN or infinity; delete it and lower learning_rate")
     return tensors, progress

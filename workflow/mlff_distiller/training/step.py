@@ -52,7 +52,7 @@ class Stepper:
         capacity: of a batch.
         settings: loss, clipping, decay.
         compiled: trace the loss and its gradient and compile it with Inductor; on a GPU also capture the whole update
-            in a CUDA graph. What cannot be compiled here runs eagerly, with a warning.
+            in a CUDA graph. What fails here is done without, with a warning; ``mode`` says what runs.
     """
 
     def __init__(
@@ -128,18 +128,20 @@ class Stepper:
         first = pack(np.arange(len(self.configurations)), self.configurations, self.capacity)[0]
         self.ids.copy_(torch.from_numpy(first))
         example = self.configurations.batch(self.ids, self.capacity)
+        # A compiler that fails costs speed, not the training; which exceptions it raises is not documented.
         try:
             self.gradient_of = compile_gradient(self._eager_gradient, self.layout.views(self.weights.current), example)
+            self._update()
             self.mode = "inductor"
-            if device.type == "cuda":
-                self.graph = self._capture()
-                self.mode = "inductor in a CUDA graph"
-            else:
-                self._update()
         except Exception as error:
-            # A compiler that fails costs speed, not the training; which exceptions it raises is not documented.
-            LOGGER.warning("the step could not be compiled (%s: %s); it runs eagerly", type(error).__name__, error)
-            self.gradient_of, self.graph, self.mode = self._eager_gradient, None, "eager"
+            LOGGER.warning("Inductor failed (%s: %s); the steps run without it", type(error).__name__, error)
+            self.gradient_of = self._eager_gradient
+        if device.type == "cuda":
+            try:
+                self.graph = self._capture()
+                self.mode += ", CUDA graph"
+            except Exception as error:
+                LOGGER.warning("no CUDA graph (%s: %s); the steps run without it", type(error).__name__, error)
         self.weights.copy_(before)
         self.sums.zero_()
 
@@ -158,13 +160,17 @@ class Stepper:
 
 
 def compile_gradient(
-    function: Callable[[list[Tensor], Batch], tuple[Tensor, Tensor]], parameters: list[Tensor], example: Batch
+    function: Callable[[list[Tensor], Batch], tuple[Tensor, Tensor]],
+    parameters: list[Tensor],
+    example: Batch,
+    backend: str = "inductor",
 ) -> Callable[[list[Tensor], Batch], tuple[Tensor, Tensor]]:
-    """``function`` traced through both derivatives into one graph of plain operations, and compiled by Inductor.
+    """``function`` traced through both derivatives into one graph of plain operations, and compiled.
 
     Args:
         function: the loss terms and the gradient of parameters and batch.
         parameters, example: of the shapes that it will always be called with.
+        backend: of :func:`torch.compile`.
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -172,7 +178,7 @@ def compile_gradient(
         return function(list(tensors[: len(parameters)]), Batch(*tensors[len(parameters) :]))
 
     traced = make_fx(flat)(*(p.detach() for p in parameters), *example)
-    compiled = torch.compile(traced, dynamic=False, fullgraph=True)
+    compiled = torch.compile(traced, backend=backend, dynamic=False, fullgraph=True)
 
     def run(parameters: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
         with torch.no_grad():

@@ -6,6 +6,7 @@ molecules. A training that is interrupted, or paused by ``--pause-after``, goes 
 """
 
 import argparse
+import ctypes
 import math
 import time
 from pathlib import Path
@@ -25,8 +26,9 @@ from mlff_distiller.training.data import Configurations, pack, plan_capacity
 from mlff_distiller.training.display import Interruption, ProgressDisplay
 from mlff_distiller.training.evaluate import errors, predict
 from mlff_distiller.training.initial import choose_device, initial_student, thinned
+from mlff_distiller.training.precision import matmul_precision
 from mlff_distiller.training.settings import TrainingSettings
-from mlff_distiller.training.state import Progress, load_state, save_state
+from mlff_distiller.training.state import Progress, load_state, save_state, state_path
 from mlff_distiller.training.step import Stepper, Weights
 from mlff_distiller.training.weights import FlatWeights
 
@@ -65,8 +67,25 @@ def run(args: argparse.Namespace) -> int:
     card = make_card(dataset, settings, progress, trainer.made_on())
     save_student(args.output, student, card)
     records.write(args.record, [training_record(card, progress)])
+    # Kept until here: an interruption while writing costs nothing. Kept longer, it would answer for newer code.
+    trainer.state_path.unlink()
     print(f"{args.output}: force MAE {progress.best_error:.1f} meV/A on held-out molecules after {progress.step} steps")
     return 0
+
+
+def keep_freed_memory() -> None:
+    """Tells the C library (glibc; others: nothing happens) to reuse large blocks instead of returning them.
+
+    A step on the CPU allocates and frees hundreds of MB-sized tensors; getting each from the system anew, page by page,
+    costs a tenth of its time.
+    """
+    trim_threshold, mmap_threshold, largest = -1, -3, 1 << 30
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(mmap_threshold, largest)
+        library.mallopt(trim_threshold, largest)
+    except (OSError, AttributeError):
+        pass
 
 
 def training_record(card: dict, progress: Progress) -> dict:
@@ -83,22 +102,22 @@ class Trainer:
     Args:
         dataset: with configurations in the splits ``train`` and ``val``.
         settings: see :class:`TrainingSettings`.
-        checkpoint_dir: the state is kept here; a finished training leaves it, and running again ends at once.
+        checkpoint_dir: the state is kept here, one file for each combination of settings and data.
 
     Raises:
-        UserError: no data to train or validate on, or a state of another training.
+        UserError: no data to train or validate on, or a damaged state.
     """
 
     def __init__(self, dataset: Dataset, settings: TrainingSettings, checkpoint_dir: Path):
         self.started = time.monotonic()
-        self.settings, self.checkpoint_dir = settings, Path(checkpoint_dir)
+        self.settings = settings
         self.device = choose_device(settings.device)
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        if self.device.type == "cuda":
-            torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
-        self.identity = settings.fingerprint() | {"dataset": content_hash(dataset)}
-        stored = load_state(self.checkpoint_dir, self.identity)
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        self.state_path = state_path(checkpoint_dir, settings.fingerprint() | {"dataset": content_hash(dataset)})
+        stored = load_state(self.state_path)
 
         training, validation = dataset.of_split("train"), dataset.of_split("val")
         for split, part in (("train", training), ("val", validation)):
@@ -125,7 +144,8 @@ class Trainer:
         # A finished training only hands out its student: nothing to compile.
         wanted = self.device.type == "cuda" if settings.compile == "auto" else settings.compile
         compiled = wanted and not self.is_finished()
-        self.stepper = Stepper(self.student.network, self.weights, self.training, self.capacity, settings, compiled)
+        with matmul_precision(self.device, settings.tf32):
+            self.stepper = Stepper(self.student.network, self.weights, self.training, self.capacity, settings, compiled)
         self.stepper.sums.copy_(torch.tensor(self.progress.sums))
 
     def run(self, pause_after: float | None = None) -> StudentForceField | None:
@@ -137,7 +157,8 @@ class Trainer:
         Raises:
             UserError: the training diverged.
         """
-        with Interruption() as interruption, ProgressDisplay(self) as display:
+        exactness = matmul_precision(self.device, self.settings.tf32)
+        with exactness, Interruption() as interruption, ProgressDisplay(self) as display:
             saved = waited = time.monotonic()
             while not self.is_finished():
                 self.step()
@@ -183,7 +204,9 @@ class Trainer:
         """Adds the averaged weights' errors on held-out molecules to the learning curve, and keeps the best weights."""
         progress = self.progress
         parameters = self.layout.named(self.weights.average)
-        predicted = predict(self.student.network, parameters, self.validation, 2 * self.settings.batch_atoms)
+        # In full precision, as the student will run, whatever the steps are computed in.
+        with matmul_precision(self.device, tf32=False):
+            predicted = predict(self.student.network, parameters, self.validation, 2 * self.settings.batch_atoms)
         found = errors(self.validation, *predicted)
         means = self.stepper.read_sums()
         if not all(map(math.isfinite, (*means.values(), *found.values()))):
@@ -210,7 +233,7 @@ class Trainer:
         if not torch.isfinite(self.weights.current).all():
             raise self.diverged()
         self.progress.seconds, self.progress.sums = self.clock(), self.stepper.sums.tolist()
-        save_state(self.checkpoint_dir, self.weights, self.best, self.progress, self.identity)
+        save_state(self.state_path, self.weights, self.best, self.progress)
 
     def clock(self) -> float:
         """Wall time of all parts of this training, s."""
@@ -234,7 +257,7 @@ class Trainer:
         """The error that says so."""
         return UserError(
             f"the training diverged before step {self.progress.step}: numbers are no longer finite; "
-            f"delete {self.checkpoint_dir} and lower learning_rate (now {self.settings.learning_rate})"
+            f"lower learning_rate (now {self.settings.learning_rate})"
         )
 
     def made_on(self) -> dict:

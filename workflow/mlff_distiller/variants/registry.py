@@ -45,6 +45,22 @@ FAMILIES: dict[str, FamilyEntry] = {
         "mixed precision by autocast, forces by autograd",
         {"dtype": ("float16", "bfloat16"), "neighbors": NEIGHBORS},
     ),
+    "analytic": FamilyEntry(
+        "mlff_distiller.variants.analytic",
+        "hand-derived forces in plain PyTorch, or compiled by Inductor",
+        {"compile": ("none", "inductor"), "neighbors": NEIGHBORS},
+    ),
+    "cpp": FamilyEntry("mlff_distiller.variants.cpp", "hand-derived forces as a fused, vectorized C++ kernel (CPU)"),
+    "cuda_graph": FamilyEntry(
+        "mlff_distiller.variants.cuda_graph",
+        "CUDA graph around PyTorch's operations (GPU)",
+        {"forces": ("autograd", "analytic"), "compile": ("none", "inductor")},
+    ),
+    "triton": FamilyEntry(
+        "mlff_distiller.variants.triton",
+        "hand-derived forces as fused Triton kernels, launched one by one or as one CUDA graph (GPU)",
+        {"precision": ("tf32x3", "ieee", "tf32", "bf16"), "graph": (True, False)},
+    ),
 }
 
 

@@ -19,7 +19,7 @@ from mlff_distiller.files import user_cache
 
 HERE = Path(__file__).parent
 SOURCE = HERE / "painn.cpp"
-HEADERS = ("simd.hpp", "gemm.hpp", "neighbors.hpp", "painn.hpp")
+HEADERS = ("simd.hpp", "gemm.hpp", "filters.hpp", "neighbors.hpp", "painn.hpp")
 COMPILERS = ("g++", "c++", "clang++")
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fPIC", "-shared")
 #: Tried in order until one compiles: some compilers do not know this processor, some have no OpenMP.

@@ -136,8 +136,9 @@ struct Atoms {
   std::vector<Bins> bins;                            // of the binned systems
   std::vector<int32_t> bins_of;                      // [systems] index into bins, or -1
 
-  // Checks the input and orders the atoms. Given arrays: positions [n, 3], batch [n], cell [b, 3, 3] or null, pbc [b, 3].
-  Failure set(int64_t n, int64_t systems, const Real* positions, const int64_t* batch, const Real* cell,
+  // Checks the input and orders the atoms. Given arrays: positions [n, 3], batch [n] counting from `base`, cell [b, 3, 3]
+  // or null, pbc [b, 3].
+  Failure set(int64_t n, int64_t systems, const Real* positions, const int64_t* batch, int64_t base, const Real* cell,
               const uint8_t* pbc, double cutoff) {
     n_atoms = n;
     n_systems = systems;
@@ -146,8 +147,8 @@ struct Atoms {
     for (int64_t atom = 0; atom < n; ++atom) {
       for (int x = 0; x < 3; ++x)
         if (!(std::abs(double(positions[3 * atom + x])) < FARTHEST)) return {Status::bad_position, atom};
-      const int64_t b = batch[atom];
-      if (b < 0 || b >= systems || (atom && b < batch[atom - 1])) return {Status::bad_batch, atom};
+      const int64_t b = batch[atom] - base;
+      if (b < 0 || b >= systems || (atom && batch[atom] < batch[atom - 1])) return {Status::bad_batch, atom};
       ++first[b + 1];
     }
     for (int64_t b = 0; b < systems; ++b) first[b + 1] += first[b];

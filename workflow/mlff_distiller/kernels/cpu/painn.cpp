@@ -31,11 +31,8 @@ int mlff_evaluate(void* model, int threads, int64_t n_atoms, int64_t n_systems, 
                   Real* forces, double* virials, int64_t* where) {
   Failure failure;
   try {
-    Model& owner = *static_cast<Model*>(model);
-    auto workspace = owner.take();
-    failure = workspace->evaluate(owner.network, threads, n_atoms, n_systems, numbers, positions, batch, cell, pbc,
-                                  energies, forces, virials);
-    owner.give_back(std::move(workspace));
+    failure = static_cast<Model*>(model)->evaluate(threads, {n_atoms, n_systems, 0, numbers, positions, batch, cell, pbc,
+                                                             energies, forces, virials});
   } catch (const std::bad_alloc&) {
     failure.status = Status::out_of_memory;
   }
@@ -56,7 +53,7 @@ int mlff_neighbors(double cutoff, int64_t n_atoms, int64_t n_systems, const Real
   try {
     auto found = std::make_unique<NeighborList>();
     Atoms atoms;
-    failure = atoms.set(n_atoms, n_systems, positions, batch, cell, pbc, cutoff);
+    failure = atoms.set(n_atoms, n_systems, positions, batch, 0, cell, pbc, cutoff);
     if (failure.status == Status::ok) {
       std::vector<int64_t> place(n_atoms);
       for (int64_t atom = 0; atom < n_atoms; ++atom) place[atoms.order[atom]] = atom;

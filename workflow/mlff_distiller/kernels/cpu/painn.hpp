@@ -12,21 +12,19 @@
 #include <mutex>
 #include <vector>
 
+#include "filters.hpp"
 #include "gemm.hpp"
 #include "neighbors.hpp"
 
 namespace mlff {
 
-constexpr int BLOCKS = MLFF_BLOCKS, RADIAL = MLFF_RADIAL;
+constexpr int BLOCKS = MLFF_BLOCKS;
 // Widths padded to whole vectors; padding has zero weights everywhere and so stays out of every result.
 constexpr int padded(int n) {
   const int vectors = (n + LANES - 1) / LANES;
   return LANES * (vectors > 6 ? round_up(vectors, vectors % 5 && vectors % 6 ? 4 : 1) : vectors);
 }
 constexpr int F = padded(MLFF_FEATURES), H = padded(MLFF_MLP), R = padded(MLFF_READOUT);
-// Gaussians further than 5 spacings from the distance (they are one spacing wide, exp(-18) = 1.5e-8 at 6) are below the
-// last bit of float; double keeps all of them.
-constexpr int WINDOW = sizeof(Real) == 4 && RADIAL > 12 ? 12 : RADIAL;
 // Atoms per chunk of the node networks: its rows stay in the first caches while the weights stream by.
 constexpr int CHUNK = 12;
 // Atoms closer than this (A) coincide: there is no direction between them.
@@ -88,21 +86,23 @@ class Network {
   Real *phi_in_bias, *phi_out_bias, *mlp_in_bias, *mlp_out_bias, *readout_in_bias, *readout_out;
   Real* embedding;      // [elements, F]
   Real* first_message;  // [elements, 2F]
-  Real* filters;        // [BLOCKS][RADIAL + 1][3F], the bias last
-  Real centers[RADIAL];
+  Real* filters;        // [BLOCKS][TABLE_ROWS][3F], see filters.hpp
+  RadialBasis basis;
   double readout_bias;
-  double cutoff, exponent, norm_epsilon;
+  double cutoff, norm_epsilon;
   int n_elements;
   std::vector<double> references;
 
-  Network(const GivenWeights& given, const double* reference_energies, int elements, double cutoff_, double exponent_,
+  Network(const GivenWeights& given, const double* reference_energies, int elements, double cutoff_, double exponent,
           double norm_epsilon_)
       : cutoff(cutoff_),
-        exponent(exponent_),
         norm_epsilon(norm_epsilon_),
         n_elements(elements),
         references(reference_energies, reference_energies + elements) {
     constexpr int f = MLFF_FEATURES, h = MLFF_MLP, r = MLFF_READOUT;
+    basis.cutoff = cutoff;
+    basis.exponent = exponent;
+    for (int k = 0; k < RADIAL; ++k) basis.centers[k] = given.centers[k];
     // [rows, columns] of the padded widths, zero beyond the true ones.
     const auto width = [](int n, int real) { return n < real; };
     size_t total = 0;
@@ -145,12 +145,16 @@ class Network {
         const int z = i / (2 * F);
         return part_of(i % (2 * F), [&](int n) { return given.first_message[z * 2 * f + n]; });
       });
-      vector(filters, size_t(BLOCKS) * (RADIAL + 1) * 3 * F, [&](int i) {
-        const int b = i / ((RADIAL + 1) * 3 * F), k = i / (3 * F) % (RADIAL + 1);
-        return part_of(i % (3 * F), [&](int n) {
-          return k < RADIAL ? given.filters[(b * 3 * f + n) * RADIAL + k] : given.filters_bias[b * 3 * f + n];
-        });
-      });
+      filters = take(size_t(BLOCKS) * TABLE_ROWS * 3 * F);
+      for (int b = 0; pass && b < BLOCKS; ++b)
+        fill_table(
+            basis, 3 * F,
+            [&](int k, int column) {
+              return part_of(column, [&](int n) {
+                return k < RADIAL ? given.filters[(b * 3 * f + n) * RADIAL + k] : given.filters_bias[b * 3 * f + n];
+              });
+            },
+            filters + size_t(b) * TABLE_ROWS * 3 * F);
       for (int b = 0; b < BLOCKS; ++b) {
         if (b > 0) {
           const Real *in = given.phi_in + (b - 1) * h * f, *out = given.phi_out + (b - 1) * 3 * f * h;
@@ -189,7 +193,6 @@ class Network {
       pack(readout_in, readout_entry);
       pack(readout_in_back, [=](int k, int n) { return readout_entry(n, k); });
     }
-    for (int k = 0; k < RADIAL; ++k) centers[k] = given.centers[k];
     readout_bias = given.readout_out_bias[0];
   }
 
@@ -202,11 +205,11 @@ class Network {
 // A pair of neighbors, as seen from the atom `self` that the visiting thread owns.
 struct Pair {
   int32_t self, other;
-  int32_t window;           // the first Gaussian
+  int32_t window;           // place in the filters' table
   bool both;                // `other` is this thread's too: do both directions
   Real u[3], inverse_distance, distance;
-  Real value[WINDOW + 1];   // Gaussians times cutoff, and the cutoff for the bias
-  Real slope[WINDOW + 1];   // their derivatives by the distance
+  Real value[WINDOW];       // weights of the rows for W
+  Real slope[WINDOW];       // and for its derivative by the distance
 };
 
 struct ThreadScratch {
@@ -217,19 +220,50 @@ struct ThreadScratch {
   std::vector<double> virial;   // [systems][9]
 };
 
+// What is asked for, and where the answers go. `batch` counts systems from `base`; cell and pbc, forces and virials may be
+// null, virials (dE/dstrain [systems, 9], eV) come with forces only.
+struct Call {
+  int64_t n_atoms, n_systems, base;
+  const int64_t* numbers;
+  const Real* positions;
+  const int64_t* batch;
+  const Real* cell;
+  const uint8_t* pbc;
+  double* energies;
+  Real* forces;
+  double* virials;
+
+  // The systems from `first` on alone, whose atoms begin at `atom`.
+  Call part(int64_t first, int64_t systems, int64_t atom, int64_t atoms) const {
+    return {atoms,
+            systems,
+            base + first,
+            numbers + atom,
+            positions + 3 * atom,
+            batch + atom,
+            cell ? cell + 9 * first : nullptr,
+            pbc ? pbc + 3 * first : nullptr,
+            energies + first,
+            forces ? forces + 3 * atom : nullptr,
+            virials ? virials + 9 * first : nullptr};
+  }
+};
+
 class Workspace {
  public:
-  Failure evaluate(const Network& net, int threads, int64_t n_atoms, int64_t n_systems, const int64_t* numbers,
-                   const Real* positions, const int64_t* batch, const Real* cell, const uint8_t* pbc, double* energies,
-                   Real* forces, double* virials) {
+  Failure evaluate(const Network& net, int threads, const Call& call) {
+    const int64_t n_atoms = call.n_atoms, n_systems = call.n_systems;
+    Real* forces = call.forces;
+    double* virials = call.virials;
     for (int64_t atom = 0; atom < n_atoms; ++atom)
-      if (numbers[atom] < 0 || numbers[atom] >= net.n_elements) return {Status::bad_number, atom};
-    const Failure failure = atoms.set(n_atoms, n_systems, positions, batch, cell, pbc, net.cutoff);
+      if (call.numbers[atom] < 0 || call.numbers[atom] >= net.n_elements) return {Status::bad_number, atom};
+    const Failure failure =
+        atoms.set(n_atoms, n_systems, call.positions, call.batch, call.base, call.cell, call.pbc, net.cutoff);
     if (failure.status != Status::ok) return failure;
     // A thread without two atoms of its own costs more than it brings.
     threads = int(std::max<int64_t>(1, std::min<int64_t>(threads, (n_atoms + 1) / 2)));
     allocate(net, n_atoms, threads);
-    for (int64_t atom = 0; atom < n_atoms; ++atom) element[atom] = int32_t(numbers[atoms.order[atom]]);
+    for (int64_t atom = 0; atom < n_atoms; ++atom) element[atom] = int32_t(call.numbers[atoms.order[atom]]);
 #ifndef _OPENMP
     threads = 1;
 #endif
@@ -252,7 +286,7 @@ class Workspace {
     for (int64_t b = 0; b < n_systems; ++b) {
       double total = 0;
       for (int64_t atom = atoms.first[b]; atom < atoms.first[b + 1]; ++atom) total += atomic[atom];
-      energies[b] = total;
+      call.energies[b] = total;
       if (virials)
         for (int x = 0; x < 9; ++x) {
           double virial = 0;
@@ -419,25 +453,7 @@ class Workspace {
     pair.distance = d;
     pair.inverse_distance = 1 / d;
     for (int k = 0; k < 3; ++k) pair.u[k] = r[k] * pair.inverse_distance;
-    const Real spacing = net.centers[1] - net.centers[0];
-    const int nearest = int(d / spacing);
-    pair.window = std::min(std::max(nearest - (WINDOW / 2 - 1), 0), RADIAL - WINDOW);
-    const Real turn = Real(M_PI / net.cutoff), angle = d * turn;
-    const Real envelope = Real(0.5) * (std::cos(angle) + 1), envelope_slope = Real(-0.5) * turn * std::sin(angle);
-    constexpr int SPAN = round_up(WINDOW, LANES);
-    alignas(ALIGNMENT) Real offset[SPAN] = {}, gaussian[SPAN];
-    const Real exponent = Real(net.exponent);
-    for (int k = 0; k < WINDOW; ++k) offset[k] = d - net.centers[pair.window + k];
-    for (int k = 0; k < SPAN; k += LANES) {
-      const Vec o = load(offset + k);
-      store(gaussian + k, exp(exponent * o * o));
-    }
-    for (int k = 0; k < WINDOW; ++k) {
-      pair.value[k] = gaussian[k] * envelope;
-      pair.slope[k] = gaussian[k] * (2 * exponent * offset[k] * envelope + envelope_slope);
-    }
-    pair.value[WINDOW] = envelope;
-    pair.slope[WINDOW] = envelope_slope;
+    pair.window = table_window(net.basis, d, pair.value, pair.slope);
   }
 
   // s and v before the messages of block b are added.
@@ -456,11 +472,10 @@ class Workspace {
   static void filter(const Pair& pair, const Real* table, int feature, Vec* w, Vec* w_slope) {
 #pragma GCC unroll 3
     for (int part = 0; part < PARTS; ++part) {
-      const Vec bias = load(table + RADIAL * 3 * F + part * F + feature);
-      w[part] = bias * pair.value[WINDOW];
-      if constexpr (SLOPES) w_slope[part] = bias * pair.slope[WINDOW];
+      w[part] = SPLINE ? load(table + size_t(pair.window) * 3 * F + part * F + feature) : Vec{};
+      if constexpr (SLOPES) w_slope[part] = Vec{};
     }
-    const Real* row = table + pair.window * 3 * F + feature;
+    const Real* row = table + size_t(FIRST_WINDOW + pair.window) * 3 * F + feature;
 #pragma GCC unroll 32
     for (int k = 0; k < WINDOW; ++k)
 #pragma GCC unroll 3
@@ -477,7 +492,7 @@ class Workspace {
 
   template <bool FIRST>
   void message(const Network& net, int b, ThreadScratch& mine) {
-    const Real* table = net.filters + size_t(b) * (RADIAL + 1) * 3 * F;
+    const Real* table = net.filters + size_t(b) * TABLE_ROWS * 3 * F;
     constexpr int PARTS = FIRST ? 2 : 3;
     for (const Pair& pair : mine.pairs) {
       const int64_t i = pair.self, j = pair.other;
@@ -515,7 +530,7 @@ class Workspace {
   // collected = (sum Ws gs_n, -sum Wa gv_n.u, sum Wc gv_n) [5F].
   template <bool FIRST>
   void message_back(const Network& net, int b, const Real* g_s, const Real* g_v, ThreadScratch& mine) {
-    const Real* table = net.filters + size_t(b) * (RADIAL + 1) * 3 * F;
+    const Real* table = net.filters + size_t(b) * TABLE_ROWS * 3 * F;
     constexpr int PARTS = FIRST ? 2 : 3;
     Real* gradient = mine.edge_gradients.reserve(0);
     for (const Pair& pair : mine.pairs) {
@@ -744,24 +759,100 @@ class Model {
   template <class... Arguments>
   explicit Model(Arguments... arguments) : network(arguments...) {}
 
-  std::unique_ptr<Workspace> take() {
+  // Many small systems are shared out among the threads, a group at a time and without barriers; few or large ones are
+  // worked on by all threads together.
+  Failure evaluate(int threads, const Call& call) {
+    std::vector<Group> groups;
+    if (call.n_systems > 1) {
+      const Failure failure = make_groups(call, groups);
+      if (failure.status != Status::ok) return failure;
+    }
+    if (int64_t(groups.size()) < GROUPS_PER_THREAD * threads) {
+      Lease lease(*this);
+      return lease.workspace->evaluate(network, threads, call);
+    }
+    // The first failure by place, whoever meets it first.
+    int64_t failed = int64_t(groups.size());
+    Failure first;
+#ifdef _OPENMP
+#pragma omp parallel num_threads(threads)
+#endif
     {
-      const std::lock_guard<std::mutex> lock(mutex);
-      if (!idle.empty()) {
-        auto workspace = std::move(idle.back());
-        idle.pop_back();
-        return workspace;
+      std::unique_ptr<Lease> lease;
+#ifdef _OPENMP
+#pragma omp for schedule(dynamic)
+#endif
+      for (int64_t g = 0; g < int64_t(groups.size()); ++g) {
+        const Group& group = groups[g];
+        Failure failure;
+        try {
+          if (!lease) lease = std::make_unique<Lease>(*this);
+          failure = lease->workspace->evaluate(
+              network, 1, call.part(group.system, group.n_systems, group.atom, group.n_atoms));
+        } catch (const std::bad_alloc&) {
+          failure.status = Status::out_of_memory;
+        }
+        if (failure.status == Status::ok) continue;
+        failure.where += failure.status == Status::bad_cell ? group.system : group.atom;
+        failure.other += group.atom;
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (g < failed) failed = g, first = failure;
       }
     }
-    return std::make_unique<Workspace>();
-  }
-
-  void give_back(std::unique_ptr<Workspace> workspace) {
-    const std::lock_guard<std::mutex> lock(mutex);
-    idle.push_back(std::move(workspace));
+    return first;
   }
 
  private:
+  struct Group {
+    int64_t system, n_systems, atom, n_atoms;
+  };
+  // Atoms in a group of systems: its rows stay in the second cache.
+  static constexpr int64_t GROUP_ATOMS = 48, GROUPS_PER_THREAD = 4;
+
+  static Failure make_groups(const Call& call, std::vector<Group>& groups) {
+    int64_t atom = 0;
+    for (int64_t system = 0; system < call.n_systems; ++system) {
+      const int64_t from = atom;
+      while (atom < call.n_atoms && call.batch[atom] == system) ++atom;
+      // A large system alone would keep one thread busy while the others wait.
+      if (atom - from > 16 * GROUP_ATOMS) {
+        groups.clear();
+        return {};
+      }
+      if (groups.empty() || groups.back().n_atoms + atom - from > GROUP_ATOMS)
+        groups.push_back({system, 1, from, atom - from});
+      else
+        groups.back().n_systems += 1, groups.back().n_atoms += atom - from;
+    }
+    if (atom < call.n_atoms) return {Status::bad_batch, atom};
+    return {};
+  }
+
+  // A workspace for the time of a call.
+  struct Lease {
+    Model& owner;
+    std::unique_ptr<Workspace> workspace;
+
+    explicit Lease(Model& model) : owner(model) {
+      {
+        const std::lock_guard<std::mutex> lock(owner.mutex);
+        if (!owner.idle.empty()) {
+          workspace = std::move(owner.idle.back());
+          owner.idle.pop_back();
+        }
+      }
+      if (!workspace) workspace = std::make_unique<Workspace>();
+    }
+    ~Lease() {
+      const std::lock_guard<std::mutex> lock(owner.mutex);
+      try {
+        owner.idle.push_back(std::move(workspace));
+      } catch (const std::bad_alloc&) {
+        // The next call makes itself another one.
+      }
+    }
+  };
+
   std::mutex mutex;
   std::vector<std::unique_ptr<Workspace>> idle;
 };

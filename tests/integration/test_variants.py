@@ -1,0 +1,127 @@
+"""Every family: build, load in another process' stead from what was written, and hold against the fp64 referee."""
+
+from argparse import Namespace
+
+import pytest
+
+from mlff_distiller import benchmark, records, simulate, validation
+from mlff_distiller import compile as compile_stage
+from mlff_distiller.student import save_student
+from mlff_distiller.variants.registry import FAMILIES
+from tests.conftest import MOLECULES, make_student
+
+SYSTEMS = [str(MOLECULES / f"{name}.extxyz") for name in ("water", "benzene")]
+#: Variant -> (spec, passes the check against fp64 on a CPU).
+CPU_VARIANTS = {
+    "eager": ({"family": "eager"}, True),
+    "vesin": ({"family": "eager", "neighbors": "vesin"}, True),
+    "torchscript": ({"family": "torchscript"}, True),
+    "torch_compile": ({"family": "torch_compile", "scope": "energy"}, True),
+    "torch_compile_forces": ({"family": "torch_compile", "scope": "energy_forces"}, True),
+    "analytic": ({"family": "analytic"}, True),
+    "analytic_compile": ({"family": "analytic", "compile": "inductor"}, True),
+    "cpp": ({"family": "cpp"}, True),
+    "bf16": ({"family": "autocast", "dtype": "bfloat16"}, False),
+}
+GPU_FAMILIES = {"cuda_graph", "triton"}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A student small enough that compiling it takes seconds; the same code runs as for a large one."""
+    student = make_student(n_features=16, mlp_width=16, readout_width=8, n_blocks=2)
+    return save_student(tmp_path_factory.mktemp("student") / "student.safetensors", student)
+
+
+def stage(module, **arguments):
+    """Run a stage as the command line does, with defaults for what is not given."""
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    words = []
+    for name, value in arguments.items():
+        words += [f"--{name.replace('_', '-')}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    assert module.run(parser.parse_args(words)) == 0
+
+
+def build(folder, checkpoint, name, spec):
+    import json
+
+    variant = folder / name / "variant.json"
+    stage(compile_stage, variant=variant, checkpoint=checkpoint, name=name, settings=json.dumps(spec), systems=SYSTEMS)
+    equivalence = folder / name / "equivalence.json"
+    stage(validation, variant=variant, checkpoint=checkpoint, systems=SYSTEMS, frames=2, output=equivalence)
+    return variant, equivalence
+
+
+@pytest.mark.parametrize("name", CPU_VARIANTS)
+def test_builds_loads_and_is_judged_against_fp64(tmp_path, checkpoint, name):
+    spec, passes = CPU_VARIANTS[name]
+    variant, equivalence = build(tmp_path, checkpoint, name, spec)
+    (made,) = records.read(variant)
+    assert made["status"] == "ok", made["reason"]
+    assert made["artifact"] is None or (variant.parent / made["artifact"]).exists()
+    for entry in records.read(equivalence):
+        assert entry["equivalent"] is passes, entry["reason"]
+        assert entry["status"] == ("ok" if passes else "failed")
+        assert bool(entry["reason"]) is not passes
+
+
+def test_every_family_is_tested_here():
+    assert {spec["family"] for spec, _ in CPU_VARIANTS.values()} | GPU_FAMILIES == set(FAMILIES)
+
+
+@pytest.mark.parametrize("family", sorted(GPU_FAMILIES))
+def test_without_a_gpu_a_gpu_family_is_unavailable_all_the_way(tmp_path, checkpoint, family):
+    variant, equivalence = build(tmp_path, checkpoint, family, {"family": family})
+    output = tmp_path / "benchmark.json"
+    stage(benchmark, variant=variant, equivalence=equivalence, checkpoint=checkpoint, systems=SYSTEMS, output=output)
+    for entry in records.read(variant) + records.read(equivalence) + records.read(output):
+        assert entry["status"] == "unavailable"
+        assert "CUDA device" in entry["reason"]
+
+
+def test_benchmark_and_md_of_a_variant(tmp_path, checkpoint):
+    variant, equivalence = build(tmp_path, checkpoint, "torchscript", {"family": "torchscript"})
+    common = {"variant": variant, "equivalence": equivalence, "checkpoint": checkpoint}
+    timed = tmp_path / "benchmark.json"
+    stage(benchmark, **common, systems=SYSTEMS, warmup=1, runs=4, output=timed)
+    entries = records.read(timed)
+    assert {(e["system"], e["task"]) for e in entries} == {
+        (system, task) for system in ("water", "benzene") for task in benchmark.TASKS
+    }
+    for entry in entries:
+        assert len(entry["samples_ms"]) == len(entry["baseline_samples_ms"]) == 4
+        assert min(entry["samples_ms"]) > 0
+    moved = tmp_path / "md.json"
+    settings = '{"steps": 100, "equilibration_steps": 5, "sample_every": 2, "force_check_every": 50}'
+    trajectory = tmp_path / "md.extxyz"
+    stage(simulate, **common, system=SYSTEMS[0], settings=settings, output=moved, trajectory=trajectory)
+    (entry,) = records.read(moved)
+    assert entry["status"] == "ok", entry["reason"]
+    assert entry["force_rmse_mev_per_a"] < 0.1
+    assert entry["max_momentum"] < 1e-3
+    from ase.io import read
+
+    assert len(read(trajectory, ":")) == 3
+
+
+def test_what_fails_the_check_is_not_timed(tmp_path, checkpoint):
+    variant, equivalence = build(tmp_path, checkpoint, "bf16", CPU_VARIANTS["bf16"][0])
+    timed = tmp_path / "benchmark.json"
+    stage(benchmark, variant=variant, equivalence=equivalence, checkpoint=checkpoint, systems=SYSTEMS, output=timed)
+    for entry in records.read(timed):
+        assert entry["status"] == "failed"
+        assert "against fp64" in entry["reason"]
+        assert "samples_ms" not in entry
+
+
+def test_a_variant_of_another_student_is_refused(tmp_path, checkpoint):
+    from mlff_distiller.errors import UserError
+    from mlff_distiller.variants.artifact import load_variant
+
+    variant, _ = build(tmp_path, checkpoint, "eager", {"family": "eager"})
+    other = save_student(tmp_path / "other.safetensors", make_student(n_features=16, mlp_width=8))
+    with pytest.raises(UserError, match="compiled from another student"):
+        load_variant(Namespace(variant=variant, checkpoint=other, threads=1, torch_cluster=None))

@@ -1,0 +1,72 @@
+"""The whole chain for real, as small as it can be: labels, training, variants, timings, MD, and a report at the end."""
+
+import json
+import re
+
+import pytest
+import yaml
+
+TINY = {
+    "run": "tiny",
+    "torch_cluster": {"mode": "off"},
+    "molecules": {"systems": ["water", "methane"]},
+    "student": {
+        "sampling": {"molecules": 12, "configurations": 60, "max_atoms": 8, "benchmark_configurations": 2},
+        "training": {
+            "max_seconds": None,
+            "n_steps": 30,
+            "student": {"n_features": 16, "mlp_width": 16, "readout_width": 16, "n_blocks": 1},
+        },
+    },
+    "variants": {
+        "torch_compile": None,
+        "torch_compile_forces": None,
+        "analytic_compile": None,
+        "fp16": None,
+    },
+    "benchmark": {"warmup": 1, "runs": 5, "replicates": 2, "threads": 1},
+    "md": {"systems": ["water"], "settings": {"steps": 200, "equilibration_steps": 20, "sample_every": 4}},
+}
+
+
+def lay(over, under):
+    """``over`` on ``under``, mappings merged, None removing a key of the variants."""
+    if not (isinstance(over, dict) and isinstance(under, dict)):
+        return over
+    merged = under | {key: lay(value, under.get(key)) for key, value in over.items()}
+    return merged if over is not TINY["variants"] else {key: value for key, value in merged.items() if value is not None}
+
+
+@pytest.mark.timeout(900)
+def test_the_whole_chain_ends_in_a_report(fresh):
+    default = yaml.safe_load((fresh.folder / "config/config.yaml").read_text())
+    (fresh.folder / "config/config.yaml").write_text(yaml.safe_dump(lay(TINY, default), sort_keys=False))
+    done = fresh.snakemake("report")
+    assert done.returncode == 0, done.stderr[-4000:]
+    folder = fresh.folder / "results/tiny/report"
+    document = json.loads((folder / "phase3_results.json").read_text())
+    assert document["provenance"]
+    rows = document["records"]
+    needed = {"kind", "variant", "task", "system", "n_atoms", "batch", "device", "dtype", "status", "reason"}
+    assert all(needed <= set(row) for row in rows)
+    assert {row["kind"] for row in rows} >= {"preflight", "torch_cluster", "compile", "equivalence", "benchmark", "md", "accuracy"}
+
+    timed = {r["variant"]: r for r in rows if r["kind"] == "benchmark" and r["system"] == "methane" and r["task"] == "energy_forces"}
+    for name in ("eager", "torchscript", "vesin", "analytic", "cpp"):
+        low, high = timed[name]["speedup_ci95"]
+        assert low <= timed[name]["speedup"] <= high
+        assert timed[name]["equivalent"] is True
+    # torch-cluster was switched off, bf16 is not accurate enough: both say so and carry no speed-up.
+    for name, status in (("torch_cluster", "unavailable"), ("bf16", "failed")):
+        assert timed[name]["status"] == status
+        assert timed[name]["reason"]
+        assert timed[name]["speedup"] is None
+
+    page = (folder / "PHASE3_REPORT.html").read_text()
+    assert "torchscript" in page
+    assert "unavailable" in page
+    assert not re.search(r'<(img|link|script)[^>]+(src|href)="(?!data:|#)', page), "the page must carry all it shows"
+    for figure in default["report"]["figures"]:
+        assert (folder / "figures" / f"{figure}.png").stat().st_size > 5000
+        assert (folder / "figures" / f"{figure}.svg").is_file()
+    assert fresh.plan("report") == {}

@@ -1,0 +1,96 @@
+"""Compiling the kernels: one shared library for the student's sizes and the device's architecture."""
+
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+
+from mlff_distiller.errors import UserError
+from mlff_distiller.files import user_cache
+from mlff_distiller.student.painn import NORM_EPSILON, StudentConfig
+
+SOURCE = Path(__file__).parent
+FEATURES = 128
+MAX_GAUSSIANS = 32
+
+
+def padded(width: int) -> int:
+    """The next multiple of 4: rows are read 16 bytes at a time."""
+    return (width + 3) // 4 * 4
+
+
+def definitions(config: StudentConfig) -> list[str]:
+    """The student's sizes as compiler flags.
+
+    Raises:
+        UserError: sizes for which the kernels are not written.
+    """
+    if config.n_features != FEATURES:
+        raise UserError(f"the CUDA kernels are written for n_features {FEATURES}, not {config.n_features}")
+    if config.n_radial > MAX_GAUSSIANS:
+        raise UserError(f"the CUDA kernels take at most {MAX_GAUSSIANS} Gaussians, not {config.n_radial}")
+    if config.n_blocks < 2:
+        raise UserError("the CUDA kernels need at least 2 blocks")
+    sizes = {
+        "FEATURES": config.n_features,
+        "HIDDEN": padded(config.mlp_width),
+        "READOUT": padded(config.readout_width),
+        "GAUSSIANS": config.n_radial,
+        "BLOCKS": config.n_blocks,
+        "NORM_EPSILON": f"{NORM_EPSILON!r}f",
+    }
+    return [f"-D{name}={value}" for name, value in sizes.items()]
+
+
+def find_nvcc() -> str | None:
+    """The CUDA compiler: on the PATH or in its usual place."""
+    usual = Path("/usr/local/cuda/bin/nvcc")
+    return shutil.which("nvcc") or (str(usual) if usual.is_file() else None)
+
+
+def unavailable() -> str | None:
+    """Why the kernels cannot be built or run here, in words; None when they can."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "the CUDA kernels need a CUDA device"
+    if torch.cuda.get_device_capability() < (9, 0):
+        return f"the CUDA kernels need clusters of blocks (Hopper or newer); this is a {torch.cuda.get_device_name()}"
+    if find_nvcc() is None:
+        return "the CUDA kernels need nvcc (the CUDA toolkit)"
+    return None
+
+
+def build(config: StudentConfig, architecture: str, name: str = "molecule") -> Path:
+    """The shared library of ``name``.cu, from the user's cache when it was built before.
+
+    Args:
+        config: the student's sizes.
+        architecture: such as ``sm_90``.
+        name: the kernel's file.
+
+    Raises:
+        UserError: no compiler, sizes that do not fit, or nvcc failed.
+    """
+    nvcc = find_nvcc()
+    if nvcc is None:
+        raise UserError("nvcc not found; install the CUDA toolkit or use the variant triton")
+    flags = ["-O3", "-std=c++17", f"-arch={architecture}", "-shared", "-Xcompiler", "-fPIC", *definitions(config)]
+    digest = hashlib.sha256(" ".join([*flags, _version(nvcc)]).encode())
+    for file in sorted([*SOURCE.glob("*.cu"), *SOURCE.glob("*.cuh")]):
+        digest.update(file.name.encode() + file.read_bytes())
+    library = user_cache() / "cuda" / f"{name}-{digest.hexdigest()[:16]}.so"
+    if not library.is_file():
+        library.parent.mkdir(parents=True, exist_ok=True)
+        made = library.with_suffix(f".{id(flags)}.tmp")
+        done = subprocess.run(
+            [nvcc, *flags, str(SOURCE / f"{name}.cu"), "-o", str(made)], capture_output=True, text=True
+        )
+        if done.returncode:
+            raise UserError(f"nvcc could not compile {name}.cu:\n{done.stderr[-4000:]}")
+        made.replace(library)
+    return library
+
+
+def _version(nvcc: str) -> str:
+    return subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout

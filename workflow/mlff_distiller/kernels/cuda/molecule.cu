@@ -1,0 +1,924 @@
+// Energies and forces of up to 128 atoms in one launch.
+//
+// A cluster of RANKS blocks owns up to 8 atoms; each of its blocks owns F / RANKS features of them and keeps the matching
+// slices of all weights in shared memory, where the reverse pass reads them too. Blocks of a cluster exchange vectors and
+// hidden layers through each other's shared memory; clusters exchange messages through global memory, six times in all,
+// and only with the blocks that own the same features. Every sum is taken in a fixed order: the same input gives the
+// same bits. NOTES.md has the phases and what each costs.
+//
+// Sizes come from the compiler's command line: FEATURES, HIDDEN, READOUT, GAUSSIANS, BLOCKS.
+
+#include "platform.cuh"
+
+constexpr int RANKS = 8;
+constexpr int F = FEATURES;
+constexpr int OWN = F / RANKS;  // features of one block of the cluster
+constexpr int H = HIDDEN;       // padded to a multiple of 4
+constexpr int R = READOUT;      // likewise
+constexpr int HM = H > R ? H : R;
+constexpr int K = GAUSSIANS;
+constexpr int KP = (K + 3) / 4 * 4;
+constexpr int THREADS = 256;
+constexpr int WARPS = THREADS / 32;
+constexpr int MAX_ATOMS = 8;     // of one cluster
+constexpr int CAPACITY = 64;     // neighbors of one atom
+static_assert(OWN == 16, "a warp takes two neighbors at once, one feature a lane");
+static_assert(K <= 32, "two Gaussians a lane");
+
+// Slices of the weights of one block of the network in shared memory.
+constexpr int MIX = 2 * OWN * F;  // [V own, U own][F]
+constexpr int MLP_IN = 2 * OWN * H;  // [s own, norm own][H]
+constexpr int MLP_OUT = 3 * OWN * H;  // [ss own, vv own, sv own][H]
+constexpr int HEAD_IN = OWN * H;      // [s own][H]; readout: [s own][R]
+constexpr int HEAD_OUT = 3 * OWN * H;  // [phi own][H]; readout: [R]
+constexpr int BLOCK_WEIGHTS = MIX + MLP_IN + MLP_OUT + HEAD_IN + HEAD_OUT;
+constexpr int LAST_WEIGHTS = MIX + MLP_IN + MLP_OUT + OWN * R + R;
+constexpr int WEIGHTS = (BLOCKS - 1) * BLOCK_WEIGHTS + LAST_WEIGHTS;
+// Biases of one block: mlp_in [H], mlp_out [3 OWN], head_in [HM], head_out [3 OWN].
+constexpr int BIASES = H + 3 * OWN + HM + 3 * OWN;
+// Filters of one block of the network: [K + 1][3 OWN], the bias last.
+constexpr int FILTERS = (K + 1) * 3 * OWN;
+
+// What the reverse pass needs of one atom and one block of the network.
+constexpr int STASH_UV = 0;                     // V v [3][OWN], U v [3][OWN]
+constexpr int STASH_MIX = STASH_UV + 6 * OWN;   // a_vv, a_sv [OWN]
+constexpr int STASH_H1 = STASH_MIX + 2 * OWN;   // [H] before the silu
+constexpr int STASH_H2 = STASH_H1 + H;          // [HM] before the silu
+constexpr int STASH = STASH_H2 + HM;
+
+struct Arguments {
+    const float* weights;     // [RANKS][WEIGHTS]
+    const float* biases;      // [RANKS][BLOCKS][BIASES]
+    const float* filters;     // [RANKS][BLOCKS][FILTERS]
+    const float* embedding;   // [elements][F]
+    const float* first_phi;   // [elements][3 F]
+    const float* radial;      // cutoff, exponent, pi / cutoff, centers [K]
+    const double* references;  // [elements]
+    const float* positions;   // [N][3]
+    const int* numbers;       // [N]
+    const int* first;         // [N] first atom of the system of each atom
+    const int* last;          // [N] one past its last
+    const int* starts;        // [B + 1]
+    float* messages;          // [RANKS][BLOCKS - 1][N][6][OWN] phi and v, exchanged between clusters
+    float* gradients;         // [RANKS][BLOCKS][N][4][OWN] dE/ds and dE/dv, likewise
+    float* stash;             // [clusters][RANKS][MAX_ATOMS][BLOCKS][STASH], where shared memory has no room
+    float* pulls;             // [N][N][4] dE/dr of each pair
+    float* atomic;            // [N] eV
+    float* forces;            // [N][3]
+    double* energies;         // [B]
+    int* most;                // [1] the largest number of neighbors found, where it exceeds CAPACITY
+    unsigned long long* counters;  // [RANKS + 1]
+    int n_atoms;
+    int n_systems;
+    int atoms;                // of one cluster
+    int with_forces;
+    int stash_shared;
+};
+
+// Shared memory, in floats, for ``atoms`` atoms.
+struct Layout {
+    int x, h1, h2, act, s, v, gs, gv, g_phi, uv, scratch, partial, geometry, cut, pull, index, count, stash, total;
+    DEVICE_HOST explicit Layout(int atoms, int stash_shared) {
+        int at = WEIGHTS + BLOCKS * BIASES;
+        auto take = [&](int floats) {
+            int here = at;
+            at += (floats + 3) / 4 * 4;
+            return here;
+        };
+        x = take(atoms * 3 * F);
+        h1 = take(atoms * HM);
+        h2 = take(atoms * HM);
+        act = take(atoms * HM);
+        s = take(atoms * 2 * OWN);  // s and the norms beside it
+        v = take(atoms * 3 * OWN);
+        gs = take(atoms * OWN);
+        gv = take(atoms * 3 * OWN);
+        g_phi = take(atoms * 3 * OWN);
+        uv = take(atoms * 6 * OWN);
+        scratch = take(WARPS * 2 * 2 * KP);
+        partial = take(2 * WARPS * 6 * OWN);
+        geometry = take(atoms * CAPACITY * 4);
+        cut = take(atoms * CAPACITY * 2);
+        pull = take(atoms * CAPACITY * 4);
+        index = take(atoms * CAPACITY);
+        count = take(MAX_ATOMS);
+        stash = take(stash_shared ? atoms * BLOCKS * STASH : 0);
+        total = at;
+    }
+};
+
+DEVICE float sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }
+
+DEVICE float silu_slope(float x) {
+    float y = sigmoid(x);
+    return y * (1.0f + x * (1.0f - y));
+}
+
+// Sums over the eight lanes of a group of eight values each; lane ``part`` gets value ``part``. Halves what is carried at
+// every step: seven shuffles instead of twenty-four.
+DEVICE float sum_of_eight(const float* v, int part) {
+    float four[4], two[2];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        four[i] = (part & 4 ? v[i + 4] : v[i]) + __shfl_xor_sync(0xffffffffu, part & 4 ? v[i] : v[i + 4], 4);
+    }
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        two[i] = (part & 2 ? four[i + 2] : four[i]) + __shfl_xor_sync(0xffffffffu, part & 2 ? four[i] : four[i + 2], 2);
+    }
+    return (part & 1 ? two[1] : two[0]) + __shfl_xor_sync(0xffffffffu, part & 1 ? two[0] : two[1], 1);
+}
+
+// out(o, r, sum_k x[r][k] w[o][k]) for o < OUTPUTS, r < rows. Eight lanes share a sum, a float4 each; a lane works on
+// OUTS outputs times ROWS rows at once, so that what it reads serves several products.
+template <int INNER, int OUTPUTS, int OUTS, int ROWS, typename Out>
+DEVICE void rows_by_rows(const float* x, int stride, const float* w, int rows, Out out) {
+    constexpr int SETS = OUTPUTS / (4 * OUTS);  // warps side by side along the outputs
+    constexpr int GROUPS = WARPS / SETS;        // and along the rows
+    static_assert(OUTPUTS % (4 * OUTS) == 0 && OUTS * ROWS % 8 == 0, "whole warps, whole groups of eight sums");
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, part = lane % 8;
+    const int group = warp / SETS;
+    if (group >= GROUPS) return;
+    const int o0 = (warp % SETS * 4 + lane / 8) * OUTS;
+    for (int first = group; first < rows; first += GROUPS * ROWS) {
+        float sum[ROWS * OUTS];
+#pragma unroll
+        for (int i = 0; i < ROWS * OUTS; i++) sum[i] = 0.0f;
+#pragma unroll
+        for (int k0 = 0; k0 < INNER; k0 += 32) {
+            const int k = k0 + 4 * part;
+            if (k < INNER) {
+                float4 b[OUTS];
+#pragma unroll
+                for (int o = 0; o < OUTS; o++) b[o] = *reinterpret_cast<const float4*>(w + (o0 + o) * INNER + k);
+#pragma unroll
+                for (int i = 0; i < ROWS; i++) {
+                    const int r = first + i * GROUPS;
+                    if (r < rows) {
+                        const float4 c = *reinterpret_cast<const float4*>(x + r * stride + k);
+#pragma unroll
+                        for (int o = 0; o < OUTS; o++) {
+                            sum[i * OUTS + o] += c.x * b[o].x + c.y * b[o].y + c.z * b[o].z + c.w * b[o].w;
+                        }
+                    }
+                }
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < ROWS * OUTS; i += 8) {
+            if (first + i / OUTS * GROUPS < rows) {
+                const float total = sum_of_eight(sum + i, part);
+                const int r = first + (i + part) / OUTS * GROUPS;
+                if (r < rows) out(o0 + (i + part) % OUTS, r, total);
+            }
+        }
+    }
+}
+
+// y[a][m][h] = sum_k x[a][m][k] w[k][h] for k < INNER, h < OUTPUTS, m < M.
+template <int INNER, int OUTPUTS, int M>
+DEVICE void rows_by_columns(const float* x, const float* w, float* y, int y_stride, int atoms) {
+    for (int item = threadIdx.x; item < atoms * OUTPUTS; item += THREADS) {
+        const int a = item / OUTPUTS, h = item % OUTPUTS;
+        float sum[M];
+#pragma unroll
+        for (int m = 0; m < M; m++) sum[m] = 0.0f;
+#pragma unroll
+        for (int k = 0; k < INNER; k += 4) {
+            float b[4];
+#pragma unroll
+            for (int q = 0; q < 4; q++) b[q] = w[(k + q) * OUTPUTS + h];
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                const float4 c = *reinterpret_cast<const float4*>(x + (a * M + m) * INNER + k);
+                sum[m] += c.x * b[0] + c.y * b[1] + c.z * b[2] + c.w * b[3];
+            }
+        }
+#pragma unroll
+        for (int m = 0; m < M; m++) y[(a * M + m) * y_stride + h] = sum[m];
+    }
+}
+
+// The partial sums of all blocks of the cluster, in the order of the ranks.
+DEVICE float cluster_sum(float* mine, float start) {
+    float part[RANKS];
+#pragma unroll
+    for (int rank = 0; rank < RANKS; rank++) part[rank] = *of_peer(mine, rank);
+    float sum = start;
+#pragma unroll
+    for (int rank = 0; rank < RANKS; rank++) sum += part[rank];
+    return sum;
+}
+
+// The filters of one block of the network for one feature: three channels of K weights and a bias.
+struct Filter {
+    float w[3][K];
+    float bias[3];
+    template <int CHANNELS>
+    DEVICE void load(const float* filters, int f) {
+#pragma unroll
+        for (int c = 0; c < CHANNELS; c++) {
+#pragma unroll
+            for (int k = 0; k < K; k++) w[c][k] = __ldg(filters + (k * 3 + c) * OWN + f);
+            bias[c] = __ldg(filters + (K * 3 + c) * OWN + f);
+        }
+    }
+};
+
+#ifndef CUDA_EMULATION
+extern __shared__ float4 shared_memory[];
+#endif
+
+// With TIMELINE defined, the first block notes when it passes each MARK, in nanoseconds.
+#ifdef TIMELINE
+__device__ long long timeline[64];
+#define MARK(n)                                                              \
+    if (blockIdx.x == 0 && threadIdx.x == 0) {                               \
+        long long now;                                                       \
+        asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now)::"memory");    \
+        timeline[n] = now;                                                   \
+    }
+#else
+#define MARK(n)
+#endif
+
+struct Molecule {
+    const Arguments& args;
+    float* base;
+    Layout at;
+    int rank, cluster, clusters, atoms, begin, thread, warp, lane, half, f, f_global;
+
+    DEVICE Molecule(const Arguments& arguments)
+        : args(arguments), base(reinterpret_cast<float*>(shared_memory)), at(arguments.atoms, arguments.stash_shared) {
+        rank = cluster_rank();
+        cluster = blockIdx.x / RANKS;
+        clusters = gridDim.x / RANKS;
+        begin = cluster * args.atoms;
+        atoms = min(args.atoms, args.n_atoms - begin);
+        thread = threadIdx.x;
+        warp = thread / 32;
+        lane = thread % 32;
+        half = lane / OWN;
+        f = lane % OWN;
+        f_global = rank * OWN + f;
+    }
+
+    DEVICE const float* weights(int block) const { return base + block * BLOCK_WEIGHTS; }
+    DEVICE const float* biases(int block) const { return base + WEIGHTS + block * BIASES; }
+    DEVICE float* stash(int a, int block) const {
+        if (args.stash_shared) return base + at.stash + (a * BLOCKS + block) * STASH;
+        return args.stash + ((static_cast<long long>(blockIdx.x) * MAX_ATOMS + a) * BLOCKS + block) * STASH;
+    }
+    DEVICE float* messages(int block, int n) const {
+        return args.messages + ((static_cast<long long>(rank) * (BLOCKS - 1) + block - 1) * args.n_atoms + n) * 6 * OWN;
+    }
+    DEVICE float* gradients(int block, int n) const {
+        return args.gradients + ((static_cast<long long>(rank) * BLOCKS + block) * args.n_atoms + n) * 4 * OWN;
+    }
+    DEVICE const float* filters(int block) const { return args.filters + (rank * BLOCKS + block) * FILTERS; }
+    DEVICE float4* geometry(int a) const { return reinterpret_cast<float4*>(base + at.geometry) + a * CAPACITY; }
+    DEVICE float2* cut(int a) const { return reinterpret_cast<float2*>(base + at.cut) + a * CAPACITY; }
+    DEVICE int* index(int a) const { return reinterpret_cast<int*>(base + at.index) + a * CAPACITY; }
+    DEVICE int* counts() const { return reinterpret_cast<int*>(base + at.count); }
+
+    DEVICE void start_copies() {
+        const float* from = args.weights + static_cast<long long>(rank) * WEIGHTS;
+        for (int i = 4 * thread; i < WEIGHTS; i += 4 * THREADS) copy_async(base + i, from + i);
+        from = args.biases + static_cast<long long>(rank) * BLOCKS * BIASES;
+        for (int i = 4 * thread; i < BLOCKS * BIASES; i += 4 * THREADS) copy_async(base + WEIGHTS + i, from + i);
+    }
+
+    // Neighbors of the cluster's atoms, one warp an atom, in ascending order.
+    DEVICE void find_neighbors() {
+        const float cutoff = args.radial[0], rate = args.radial[2];
+        for (int a = warp; a < atoms; a += WARPS) {
+            const int i = begin + a;
+            const int start = args.first[i], end = args.last[i];
+            const float x = args.positions[3 * i], y = args.positions[3 * i + 1], z = args.positions[3 * i + 2];
+            int count = 0;
+            for (int j0 = start; j0 < end; j0 += 32) {
+                const int j = j0 + lane;
+                const bool other = j < end && j != i;
+                const int q = other ? j : i;
+                const float dx = args.positions[3 * q] - x, dy = args.positions[3 * q + 1] - y;
+                const float dz = args.positions[3 * q + 2] - z;
+                const float squared = dx * dx + dy * dy + dz * dz;
+                // A NaN counts as near: it has to reach energy and forces, not to vanish.
+                const bool near = other && !(squared >= cutoff * cutoff);
+                const unsigned found = __ballot_sync(0xffffffffu, near);
+                const int slot = count + __popc(found & ((1u << lane) - 1u));
+                if (near && slot < CAPACITY) {
+                    const float d = sqrtf(squared);
+                    geometry(a)[slot] = make_float4(dx / d, dy / d, dz / d, d);
+                    const bool beyond = d >= cutoff;
+                    cut(a)[slot] = make_float2(beyond ? 0.0f : 0.5f * (cosf(d * rate) + 1.0f),
+                                               beyond ? 0.0f : -0.5f * rate * sinf(d * rate));
+                    index(a)[slot] = j;
+                }
+                count += __popc(found);
+            }
+            if (lane == 0) {
+                counts()[a] = min(count, CAPACITY);
+                if (count > CAPACITY) atomicMax(args.most, count);
+            }
+        }
+        for (int i = thread; i < atoms * CAPACITY * 4; i += THREADS) base[at.pull + i] = 0.0f;
+        __syncthreads();
+    }
+
+    // Gaussians at distance d, and with SLOPES their derivatives, in this warp's scratch; one row for each half.
+    template <bool SLOPES>
+    DEVICE const float* gaussians(float d) {
+        float* scratch = base + at.scratch + (warp * 2 + half) * 2 * KP;
+        __syncwarp();
+        const float exponent = __ldg(args.radial + 1);
+#pragma unroll
+        for (int k0 = 0; k0 < K; k0 += OWN) {
+            const int k = k0 + f;
+            if (k < K) {
+                const float offset = d - __ldg(args.radial + 3 + k);
+                const float value = __expf(exponent * offset * offset);
+                scratch[k] = value;
+                if (SLOPES) scratch[KP + k] = 2.0f * exponent * offset * value;
+            }
+        }
+        __syncwarp();
+        return scratch;
+    }
+
+    // One atom a cluster: all warps; two: half of them each; more: all warps on one atom after the other, since the
+    // numbers of neighbors differ.
+    DEVICE int warps_of_atom() const { return args.atoms == 2 ? WARPS / 2 : WARPS; }
+
+    // s and v after the message, in shared memory.
+    template <bool FIRST>
+    DEVICE void message_forward(int block, const Filter& filter) {
+        constexpr int CHANNELS = FIRST ? 2 : 3;
+        const int warps_each = warps_of_atom(), part = warp % warps_each, at_once = WARPS / warps_each;
+        for (int a0 = 0, buffer = 0; a0 < atoms; a0 += at_once, buffer ^= 1) {
+            const int a = a0 + warp / warps_each;
+            float s = 0.0f, vx = 0.0f, vy = 0.0f, vz = 0.0f;
+            if (a < atoms) {
+                const int count = counts()[a];
+                for (int e0 = 2 * part; e0 < count; e0 += 2 * warps_each) {
+                    const bool there = e0 + half < count;
+                    const int e = there ? e0 + half : e0;
+                    const int j = index(a)[e];
+                    const float4 u = geometry(a)[e];
+                    const float cut_value = there ? cut(a)[e].x : 0.0f;
+                    float p[3], v[3];
+                    if (FIRST) {
+                        const float* from = args.first_phi + args.numbers[j] * 3 * F + f_global;
+                        p[0] = __ldg(from);
+                        p[1] = __ldg(from + F);
+                    } else {
+                        const float* from = messages(block, j) + f;
+#pragma unroll
+                        for (int c = 0; c < 3; c++) p[c] = __ldcg(from + c * OWN);
+#pragma unroll
+                        for (int c = 0; c < 3; c++) v[c] = __ldcg(from + (3 + c) * OWN);
+                    }
+                    const float* g = gaussians<false>(u.w);
+                    float w[CHANNELS];
+#pragma unroll
+                    for (int c = 0; c < CHANNELS; c++) w[c] = filter.bias[c];
+#pragma unroll
+                    for (int k = 0; k < K; k += 4) {
+                        const float4 g4 = *reinterpret_cast<const float4*>(g + k);
+                        const float gk[4] = {g4.x, g4.y, g4.z, g4.w};
+#pragma unroll
+                        for (int q = 0; q < 4 && k + q < K; q++) {
+#pragma unroll
+                            for (int c = 0; c < CHANNELS; c++) w[c] += gk[q] * filter.w[c][k + q];
+                        }
+                    }
+#pragma unroll
+                    for (int c = 0; c < CHANNELS; c++) w[c] *= cut_value * p[c];
+                    s += w[0];
+                    vx += w[1] * u.x;
+                    vy += w[1] * u.y;
+                    vz += w[1] * u.z;
+                    if (!FIRST) {
+                        vx += w[CHANNELS - 1] * v[0];
+                        vy += w[CHANNELS - 1] * v[1];
+                        vz += w[CHANNELS - 1] * v[2];
+                    }
+                }
+            }
+            float* partials = base + at.partial + buffer * WARPS * 6 * OWN;
+            s += __shfl_xor_sync(0xffffffffu, s, OWN);
+            vx += __shfl_xor_sync(0xffffffffu, vx, OWN);
+            vy += __shfl_xor_sync(0xffffffffu, vy, OWN);
+            vz += __shfl_xor_sync(0xffffffffu, vz, OWN);
+            if (half == 0) {
+                float* partial = partials + warp * 6 * OWN;
+                partial[f] = s;
+                partial[OWN + f] = vx;
+                partial[2 * OWN + f] = vy;
+                partial[3 * OWN + f] = vz;
+            }
+            __syncthreads();
+            for (int item = thread; item < at_once * 4 * OWN; item += THREADS) {
+                const int at_round = item / (4 * OWN), b = a0 + at_round, c = item / OWN % 4, q = item % OWN;
+                if (b >= atoms) break;
+                float sum = 0.0f;
+                for (int w = 0; w < warps_each; w++) sum += partials[(at_round * warps_each + w) * 6 * OWN + c * OWN + q];
+                if (c == 0) {
+                    float* to = base + at.s + b * 2 * OWN + q;
+                    *to = (FIRST ? __ldg(args.embedding + args.numbers[begin + b] * F + rank * OWN + q) : *to) + sum;
+                } else {
+                    float* to = base + at.v + (b * 3 + c - 1) * OWN + q;
+                    sum += FIRST ? 0.0f : *to;
+                    *to = sum;
+                    // The update mixes all features: every block of the cluster gets every vector.
+#pragma unroll
+                    for (int peer = 0; peer < RANKS; peer++) {
+                        *of_peer(base + at.x + (b * 3 + c - 1) * F + rank * OWN + q, peer) = sum;
+                    }
+                }
+            }
+        }
+        cluster_barrier();
+    }
+
+    // The update, and the head on its result. Leaves s and v, hands phi and v to the other clusters.
+    template <bool LAST>
+    DEVICE void node_forward(int block) {
+        constexpr int HEAD = LAST ? R : H;
+        const float* w = weights(block);
+        const float* b = biases(block);
+        float* x = base + at.x;
+        float* uv = base + at.uv;
+        float* act = base + at.act;
+        rows_by_rows<F, 2 * OWN, 4, 6>(x, F, w, 3 * atoms, [&](int o, int r, float value) {
+            uv[(r / 3 * 6 + o / OWN * 3 + r % 3) * OWN + o % OWN] = value;
+        });
+        __syncthreads();
+        for (int item = thread; item < atoms * OWN; item += THREADS) {
+            const int a = item / OWN, q = item % OWN;
+            const float* vv = uv + a * 6 * OWN + q;
+            base[at.s + a * 2 * OWN + OWN + q] =
+                sqrtf(vv[0] * vv[0] + vv[OWN] * vv[OWN] + vv[2 * OWN] * vv[2 * OWN] + NORM_EPSILON);
+        }
+        __syncthreads();
+        w += MIX;
+        rows_by_columns<2 * OWN, H, 1>(base + at.s, w, base + at.h1, HM, atoms);
+        for (int item = thread; item < atoms * 6 * OWN; item += THREADS) {
+            stash(item / (6 * OWN), block)[STASH_UV + item % (6 * OWN)] = uv[item];
+        }
+        cluster_barrier();
+        for (int item = thread; item < atoms * H; item += THREADS) {
+            const int a = item / H, h = item % H;
+            const float value = cluster_sum(base + at.h1 + a * HM + h, b[h]);
+            stash(a, block)[STASH_H1 + h] = value;
+            act[a * HM + h] = value * sigmoid(value);
+        }
+        __syncthreads();
+        w += MLP_IN;
+        b += H;
+        float* mixed = base + at.g_phi;  // free until the reverse pass
+        rows_by_rows<H, 3 * OWN, 4, 4>(act, HM, w, atoms,
+                                    [&](int o, int r, float value) { mixed[r * 3 * OWN + o] = value + b[o]; });
+        __syncthreads();
+        for (int item = thread; item < atoms * OWN; item += THREADS) {
+            const int a = item / OWN, q = item % OWN;
+            const float* vv = uv + a * 6 * OWN + q;
+            const float* uu = vv + 3 * OWN;
+            const float* m = mixed + a * 3 * OWN + q;
+            float dot = 0.0f;
+#pragma unroll
+            for (int c = 0; c < 3; c++) {
+                dot += uu[c * OWN] * vv[c * OWN];
+                base[at.v + (a * 3 + c) * OWN + q] += m[OWN] * uu[c * OWN];
+            }
+            const float s = base[at.s + a * 2 * OWN + q] + m[0] + m[2 * OWN] * dot;
+            base[at.s + a * 2 * OWN + q] = s;
+            base[at.gs + a * OWN + q] = s;  // packed, for the product below
+            stash(a, block)[STASH_MIX + q] = m[OWN];
+            stash(a, block)[STASH_MIX + OWN + q] = m[2 * OWN];
+        }
+        __syncthreads();
+        w += MLP_OUT;
+        b += 3 * OWN;
+        rows_by_columns<OWN, HEAD, 1>(base + at.gs, w, base + at.h2, HM, atoms);
+        cluster_barrier();
+        for (int item = thread; item < atoms * HEAD; item += THREADS) {
+            const int a = item / HEAD, h = item % HEAD;
+            const float value = cluster_sum(base + at.h2 + a * HM + h, b[h]);
+            stash(a, block)[STASH_H2 + h] = value;
+            act[a * HM + h] = value * sigmoid(value);
+        }
+        __syncthreads();
+        w += OWN * HEAD;
+        b += HM;
+        if (LAST) {
+            // One warp an atom; all blocks of the cluster would find the same.
+            if (rank == 0) {
+                for (int a = warp; a < atoms; a += WARPS) {
+                    float sum = 0.0f;
+                    for (int h = lane; h < R; h += 32) sum += act[a * HM + h] * w[h];
+#pragma unroll
+                    for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+                    if (lane == 0) args.atomic[begin + a] = sum + b[0];
+                }
+            }
+            __syncthreads();  // the reverse pass begins by overwriting act
+        } else {
+            rows_by_rows<H, 3 * OWN, 4, 4>(act, HM, w, atoms, [&](int o, int r, float value) {
+                messages(block + 1, begin + r)[o] = value + b[o];
+            });
+            for (int item = thread; item < atoms * 3 * OWN; item += THREADS) {
+                messages(block + 1, begin + item / (3 * OWN))[3 * OWN + item % (3 * OWN)] = base[at.v + item];
+            }
+        }
+    }
+
+    // The reverse of node_forward: from dE/ds', dE/dv' and dE/dphi to dE/ds and dE/dv, handed to the other clusters.
+    template <bool LAST>
+    DEVICE void node_backward(int block) {
+        constexpr int HEAD = LAST ? R : H;
+        const float* w_mix = weights(block);
+        const float* w_in = w_mix + MIX;
+        const float* w_out = w_in + MLP_IN;
+        const float* w_head_in = w_out + MLP_OUT;
+        const float* w_head_out = w_head_in + OWN * HEAD;
+        float* act = base + at.act;
+        float* gs = base + at.gs;
+        float* gv = base + at.gv;
+        float* g_mixed = base + at.g_phi;
+        if (LAST) {
+            for (int item = thread; item < atoms * R; item += THREADS) {
+                const int a = item / R, h = item % R;
+                act[a * HM + h] = w_head_out[h] * silu_slope(stash(a, block)[STASH_H2 + h]);
+            }
+        } else {
+            rows_by_columns<3 * OWN, H, 1>(base + at.g_phi, w_head_out, base + at.h2, HM, atoms);
+            cluster_barrier();
+            for (int item = thread; item < atoms * H; item += THREADS) {
+                const int a = item / H, h = item % H;
+                act[a * HM + h] =
+                    cluster_sum(base + at.h2 + a * HM + h, 0.0f) * silu_slope(stash(a, block)[STASH_H2 + h]);
+            }
+        }
+        __syncthreads();
+        rows_by_rows<HEAD, OWN, 2, 4>(act, HM, w_head_in, atoms, [&](int o, int r, float value) {
+            gs[r * OWN + o] = value + (LAST ? 0.0f : gs[r * OWN + o]);
+        });
+        __syncthreads();
+        for (int item = thread; item < atoms * OWN; item += THREADS) {
+            const int a = item / OWN, q = item % OWN;
+            const float* vv = stash(a, block) + STASH_UV + q;
+            const float* uu = vv + 3 * OWN;
+            float dot = 0.0f, along = 0.0f;
+#pragma unroll
+            for (int c = 0; c < 3; c++) {
+                dot += uu[c * OWN] * vv[c * OWN];
+                if (!LAST) along += uu[c * OWN] * gv[(a * 3 + c) * OWN + q];
+            }
+            g_mixed[a * 3 * OWN + q] = gs[a * OWN + q];
+            g_mixed[a * 3 * OWN + OWN + q] = along;
+            g_mixed[a * 3 * OWN + 2 * OWN + q] = gs[a * OWN + q] * dot;
+        }
+        __syncthreads();
+        // h1, not h2: a slower block may still be reading h2 of the step before.
+        rows_by_columns<3 * OWN, H, 1>(g_mixed, w_out, base + at.h1, HM, atoms);
+        cluster_barrier();
+        for (int item = thread; item < atoms * H; item += THREADS) {
+            const int a = item / H, h = item % H;
+            act[a * HM + h] = cluster_sum(base + at.h1 + a * HM + h, 0.0f) * silu_slope(stash(a, block)[STASH_H1 + h]);
+        }
+        __syncthreads();
+        float* g_uv = base + at.uv;  // [atom][3][dE/d(V v) own, dE/d(U v) own]
+        rows_by_rows<H, 2 * OWN, 4, 2>(act, HM, w_in, atoms, [&](int o, int r, float value) {
+            if (o < OWN) {
+                base[at.s + r * 2 * OWN + o] = gs[r * OWN + o] + value;  // dE/ds; gs is still needed
+            } else {
+                base[at.s + r * 2 * OWN + o] = value;  // dE/dnorm
+            }
+        });
+        __syncthreads();
+        for (int item = thread; item < atoms * OWN; item += THREADS) {
+            const int a = item / OWN, q = item % OWN;
+            const float* vv = stash(a, block) + STASH_UV + q;
+            const float* uu = vv + 3 * OWN;
+            const float a_vv = stash(a, block)[STASH_MIX + q];
+            const float g_dot = gs[a * OWN + q] * stash(a, block)[STASH_MIX + OWN + q];
+            const float norm = sqrtf(vv[0] * vv[0] + vv[OWN] * vv[OWN] + vv[2 * OWN] * vv[2 * OWN] + NORM_EPSILON);
+            const float g_norm = base[at.s + a * 2 * OWN + OWN + q] / norm;
+#pragma unroll
+            for (int c = 0; c < 3; c++) {
+                float* to = g_uv + (a * 3 + c) * 2 * OWN + q;
+                to[0] = g_dot * uu[c * OWN] + g_norm * vv[c * OWN];
+                to[OWN] = g_dot * vv[c * OWN] + (LAST ? 0.0f : a_vv * gv[(a * 3 + c) * OWN + q]);
+            }
+            const float g = base[at.s + a * 2 * OWN + q];
+            gs[a * OWN + q] = g;
+            gradients(block, begin + a)[q] = g;
+        }
+        __syncthreads();
+        rows_by_columns<2 * OWN, F, 3>(g_uv, w_mix, base + at.x, F, atoms);
+        cluster_barrier();
+        for (int item = thread; item < atoms * 3 * OWN; item += THREADS) {
+            const int row = item / OWN, q = item % OWN;
+            const float g = cluster_sum(base + at.x + row * F + rank * OWN + q, LAST ? 0.0f : gv[item]);
+            gv[item] = g;
+            gradients(block, begin + row / 3)[OWN + row % 3 * OWN + q] = g;
+        }
+    }
+
+    // The reverse of message_forward, for the messages that the cluster's atoms send: their receivers are their
+    // neighbors, seen from -u. Adds to the pulls; leaves dE/dphi and dE/dv.
+    template <bool FIRST>
+    DEVICE void message_backward(int block, const Filter& filter) {
+        constexpr int CHANNELS = FIRST ? 2 : 3;
+        const int warps_each = warps_of_atom(), part = warp % warps_each, at_once = WARPS / warps_each;
+        for (int a0 = 0, buffer = 0; a0 < atoms; a0 += at_once, buffer ^= 1) {
+            const int a = a0 + warp / warps_each;
+            float gp[3] = {0.0f, 0.0f, 0.0f}, gvj[3] = {0.0f, 0.0f, 0.0f};
+            if (a < atoms) {
+                const int count = counts()[a];
+                float p[3], v[3];
+                if (FIRST) {
+                    const float* from = args.first_phi + args.numbers[begin + a] * 3 * F + f_global;
+                    p[0] = __ldg(from);
+                    p[1] = __ldg(from + F);
+                } else {
+                    const float* from = messages(block, begin + a) + f;
+#pragma unroll
+                    for (int c = 0; c < 3; c++) p[c] = __ldcg(from + c * OWN);
+#pragma unroll
+                    for (int c = 0; c < 3; c++) v[c] = __ldcg(from + (3 + c) * OWN);
+                }
+                for (int e0 = 2 * part; e0 < count; e0 += 2 * warps_each) {
+                    const bool there = e0 + half < count;
+                    const int e = there ? e0 + half : e0;
+                    const int i = index(a)[e];
+                    const float4 u = geometry(a)[e];
+                    const float2 cuts = cut(a)[e];
+                    const float cut_value = there ? cuts.x : 0.0f, cut_slope = there ? cuts.y : 0.0f;
+                    const float* from = gradients(block, i) + f;
+                    const float gs = __ldcg(from), gx = __ldcg(from + OWN), gy = __ldcg(from + 2 * OWN);
+                    const float gz = __ldcg(from + 3 * OWN);
+                    const float* g = gaussians<true>(u.w);
+                    float w[CHANNELS], slope[CHANNELS];
+#pragma unroll
+                    for (int c = 0; c < CHANNELS; c++) {
+                        w[c] = filter.bias[c];
+                        slope[c] = 0.0f;
+                    }
+#pragma unroll
+                    for (int k = 0; k < K; k += 4) {
+                        const float4 g4 = *reinterpret_cast<const float4*>(g + k);
+                        const float4 d4 = *reinterpret_cast<const float4*>(g + KP + k);
+                        const float gk[4] = {g4.x, g4.y, g4.z, g4.w}, dk[4] = {d4.x, d4.y, d4.z, d4.w};
+#pragma unroll
+                        for (int q = 0; q < 4 && k + q < K; q++) {
+#pragma unroll
+                            for (int c = 0; c < CHANNELS; c++) {
+                                w[c] += gk[q] * filter.w[c][k + q];
+                                slope[c] += dk[q] * filter.w[c][k + q];
+                            }
+                        }
+                    }
+#pragma unroll
+                    for (int c = 0; c < CHANNELS; c++) {
+                        slope[c] = slope[c] * cut_value + w[c] * cut_slope;
+                        w[c] *= cut_value;
+                    }
+                    const float along = -(gx * u.x + gy * u.y + gz * u.z);
+                    float sum[4];
+                    sum[0] = gs * slope[0] * p[0] + along * slope[1] * p[1];
+                    const float wp = w[1] * p[1];
+                    sum[1] = wp * gx;
+                    sum[2] = wp * gy;
+                    sum[3] = wp * gz;
+                    if (!FIRST) {
+                        const float carried = gx * v[0] + gy * v[1] + gz * v[2];
+                        sum[0] += carried * slope[CHANNELS - 1] * p[2];
+                        gp[0] += gs * w[0];
+                        gp[1] += along * w[1];
+                        gp[2] += carried * w[CHANNELS - 1];
+                        const float wc = w[CHANNELS - 1] * p[2];
+                        gvj[0] += wc * gx;
+                        gvj[1] += wc * gy;
+                        gvj[2] += wc * gz;
+                    }
+                    // Sixteen lanes, four sums: halve what is carried, then the lanes.
+                    const bool high = f & 8;
+                    const float send0 = high ? sum[0] : sum[2], send1 = high ? sum[1] : sum[3];
+                    float keep0 = high ? sum[2] : sum[0], keep1 = high ? sum[3] : sum[1];
+                    keep0 += __shfl_xor_sync(0xffffffffu, send0, 8);
+                    keep1 += __shfl_xor_sync(0xffffffffu, send1, 8);
+                    const bool middle = f & 4;
+                    float total = (middle ? keep1 : keep0) + __shfl_xor_sync(0xffffffffu, middle ? keep0 : keep1, 4);
+                    total += __shfl_xor_sync(0xffffffffu, total, 2);
+                    total += __shfl_xor_sync(0xffffffffu, total, 1);
+                    if (there && (f & 3) == 0) {
+                        base[at.pull + (a * CAPACITY + e) * 4 + (high ? 2 : 0) + (middle ? 1 : 0)] += total;
+                    }
+                }
+            }
+            if (FIRST) continue;
+            float* partials = base + at.partial + buffer * WARPS * 6 * OWN;
+#pragma unroll
+            for (int c = 0; c < 3; c++) {
+                gp[c] += __shfl_xor_sync(0xffffffffu, gp[c], OWN);
+                gvj[c] += __shfl_xor_sync(0xffffffffu, gvj[c], OWN);
+                if (half == 0) {
+                    partials[(warp * 6 + c) * OWN + f] = gp[c];
+                    partials[(warp * 6 + 3 + c) * OWN + f] = gvj[c];
+                }
+            }
+            __syncthreads();
+            for (int item = thread; item < at_once * 6 * OWN; item += THREADS) {
+                const int at_round = item / (6 * OWN), b = a0 + at_round, c = item % (6 * OWN);
+                if (b >= atoms) break;
+                float sum = 0.0f;
+                for (int w = 0; w < warps_each; w++) sum += partials[(at_round * warps_each + w) * 6 * OWN + c];
+                if (c < 3 * OWN) {
+                    base[at.g_phi + b * 3 * OWN + c] = sum;
+                } else {
+                    base[at.gv + b * 3 * OWN + c - 3 * OWN] += sum;
+                }
+            }
+        }
+        __syncthreads();
+    }
+
+    // dE/dr of the pairs (sender j of this cluster, receiver i), summed over the features of all blocks.
+    DEVICE void hand_over_pulls() {
+        cluster_barrier();
+        for (int item = thread * RANKS + rank; item < atoms * CAPACITY; item += THREADS * RANKS) {
+            const int a = item / CAPACITY, e = item % CAPACITY;
+            if (e >= counts()[a]) continue;
+            float sum[4];
+#pragma unroll
+            for (int c = 0; c < 4; c++) sum[c] = cluster_sum(base + at.pull + item * 4 + c, 0.0f);
+            // The unit vector of the message points from receiver to sender.
+            const float4 u = geometry(a)[e];
+            const float ux = -u.x, uy = -u.y, uz = -u.z;
+            const float along = sum[0] - (sum[1] * ux + sum[2] * uy + sum[3] * uz) / u.w;
+            float* to = args.pulls + (static_cast<long long>(begin + a) * args.n_atoms + index(a)[e]) * 4;
+            to[0] = along * ux + sum[1] / u.w;
+            to[1] = along * uy + sum[2] / u.w;
+            to[2] = along * uz + sum[3] / u.w;
+        }
+    }
+
+    // F_j = sum_i pull(i, j) - pull(j, i), one warp an atom.
+    DEVICE void sum_forces() {
+        for (int a = rank * WARPS + warp; a < atoms; a += RANKS * WARPS) {
+            const int j = begin + a;
+            const int count = counts()[a];
+            float sum[3] = {0.0f, 0.0f, 0.0f};
+            for (int e = lane; e < count; e += 32) {
+                const int i = index(a)[e];
+                const float* mine = args.pulls + (static_cast<long long>(j) * args.n_atoms + i) * 4;
+                const float* theirs = args.pulls + (static_cast<long long>(i) * args.n_atoms + j) * 4;
+#pragma unroll
+                for (int c = 0; c < 3; c++) sum[c] += __ldcg(theirs + c) - __ldcg(mine + c);
+            }
+#pragma unroll
+            for (int c = 0; c < 3; c++) {
+#pragma unroll
+                for (int offset = 16; offset > 0; offset /= 2) sum[c] += __shfl_xor_sync(0xffffffffu, sum[c], offset);
+                // x - x is zero, or NaN for a position that is not finite and has no neighbor to say so.
+                const float x = args.positions[3 * j + c];
+                if (lane == c) args.forces[3 * j + c] = sum[c] + (x - x);
+            }
+        }
+    }
+
+    // One warp a system.
+    DEVICE void sum_energies() {
+        for (int system = blockIdx.x * WARPS + warp; system < args.n_systems; system += gridDim.x * WARPS) {
+            double sum = 0.0;
+            for (int n = args.starts[system] + lane; n < args.starts[system + 1]; n += 32) {
+                sum += static_cast<double>(__ldcg(args.atomic + n)) + args.references[args.numbers[n]];
+            }
+#pragma unroll
+            for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+            if (lane == 0) args.energies[system] = sum;
+        }
+    }
+
+    // Messages go between blocks that own the same features.
+    DEVICE void wait_for_messages() { wait_for_blocks(args.counters + rank, clusters); }
+
+    DEVICE void evaluate() {
+        MARK(0)
+        Filter filter;
+        filter.load<2>(filters(0), f);
+        find_neighbors();
+        // A peer's shared memory exists once the peer runs.
+        cluster_barrier();
+        MARK(1)
+        message_forward<true>(0, filter);
+        MARK(2)
+        copies_arrived();
+        __syncthreads();
+        MARK(3)
+#pragma unroll 1
+        for (int block = 0; block < BLOCKS - 1; block++) {
+            node_forward<false>(block);
+            MARK(4 + 3 * block)
+            filter.load<3>(filters(block + 1), f);
+            wait_for_messages();
+            MARK(5 + 3 * block)
+            message_forward<false>(block + 1, filter);
+            MARK(6 + 3 * block)
+        }
+        node_forward<true>(BLOCKS - 1);
+        MARK(20)
+        if (args.with_forces) {
+            node_backward<true>(BLOCKS - 1);
+            MARK(21)
+            wait_for_messages();
+            MARK(22)
+#pragma unroll 1
+            for (int block = BLOCKS - 1; block > 0; block--) {
+                message_backward<false>(block, filter);
+                MARK(20 + 3 * block)
+                node_backward<false>(block - 1);
+                MARK(21 + 3 * block)
+                filter.load<3>(filters(block - 1), f);
+                wait_for_messages();
+                MARK(22 + 3 * block)
+            }
+            message_backward<true>(0, filter);
+            MARK(40)
+            hand_over_pulls();
+        }
+        // Also keeps every block's shared memory alive until its peers have read it.
+        cluster_barrier();
+        MARK(41)
+        wait_for_blocks(args.counters + RANKS, gridDim.x);
+        MARK(42)
+        if (args.with_forces) sum_forces();
+        sum_energies();
+        MARK(43)
+    }
+};
+
+extern "C" __global__ void __launch_bounds__(THREADS, 1) molecule(const __grid_constant__ Arguments args) {
+    Molecule work(args);
+    work.start_copies();
+    work.evaluate();
+}
+
+// What the host packs and chooses: sizes that must agree with it.
+extern "C" void molecule_sizes(int* sizes) {
+    const int values[] = {RANKS, WEIGHTS, BLOCKS * BIASES, BLOCKS * FILTERS, STASH, MAX_ATOMS, CAPACITY};
+    for (int i = 0; i < 7; i++) sizes[i] = values[i];
+}
+
+// Bytes of shared memory of one block for ``atoms`` atoms a cluster.
+extern "C" int molecule_shared_bytes(int atoms, int stash_shared) {
+    return Layout(atoms, stash_shared).total * int(sizeof(float));
+}
+
+#ifndef CUDA_EMULATION
+
+static void configure(cudaLaunchConfig_t* config, cudaLaunchAttribute* attribute, int clusters, int bytes) {
+    *config = {};
+    config->gridDim = dim3(clusters * RANKS);
+    config->blockDim = dim3(THREADS);
+    config->dynamicSmemBytes = bytes;
+    attribute->id = cudaLaunchAttributeClusterDimension;
+    attribute->val.clusterDim.x = RANKS;
+    attribute->val.clusterDim.y = 1;
+    attribute->val.clusterDim.z = 1;
+    config->attrs = attribute;
+    config->numAttrs = 1;
+}
+
+// How many clusters with ``bytes`` of shared memory each block the device holds at once; a negative CUDA error otherwise.
+extern "C" int molecule_max_clusters(int bytes) {
+    cudaError_t error = cudaFuncSetAttribute(molecule, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    if (error != cudaSuccess) return -int(error);
+    cudaLaunchConfig_t config;
+    cudaLaunchAttribute attribute;
+    configure(&config, &attribute, 1, bytes);
+    int clusters = 0;
+    error = cudaOccupancyMaxActiveClusters(&clusters, molecule, &config);
+    return error == cudaSuccess ? clusters : -int(error);
+}
+
+// 0, or a CUDA error.
+extern "C" int molecule_launch(const Arguments* args, int clusters, void* stream) {
+    cudaLaunchConfig_t config;
+    cudaLaunchAttribute attribute;
+    configure(&config, &attribute, clusters, molecule_shared_bytes(args->atoms, args->stash_shared));
+    config.stream = static_cast<cudaStream_t>(stream);
+    return int(cudaLaunchKernelEx(&config, molecule, *args));
+}
+
+#ifdef TIMELINE
+extern "C" int molecule_timeline(long long* nanoseconds) {
+    return int(cudaMemcpyFromSymbol(nanoseconds, timeline, sizeof(timeline)));
+}
+#endif
+
+extern "C" const char* molecule_error(int error) { return cudaGetErrorString(cudaError_t(error)); }
+
+#endif

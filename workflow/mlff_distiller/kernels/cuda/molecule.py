@@ -1,0 +1,211 @@
+"""The kernel of molecule.cu from Python: its weights, its buffers, its launch."""
+
+import ctypes
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad, silu
+
+from mlff_distiller.errors import UserError
+from mlff_distiller.kernels.cuda.build import padded
+from mlff_distiller.student.painn import StudentForceField
+
+#: Shared memory that one block can have on Hopper, bytes.
+SHARED_LIMIT = 232_448
+
+POINTERS = (
+    "weights",
+    "biases",
+    "filters",
+    "embedding",
+    "first_phi",
+    "radial",
+    "references",
+    "positions",
+    "numbers",
+    "first",
+    "last",
+    "starts",
+    "messages",
+    "gradients",
+    "stash",
+    "pulls",
+    "atomic",
+    "forces",
+    "energies",
+    "most",
+    "counters",
+)
+NUMBERS = ("n_atoms", "n_systems", "atoms", "with_forces", "stash_shared")
+
+
+class Arguments(ctypes.Structure):
+    """The kernel's struct Arguments."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in POINTERS] + [(name, ctypes.c_int) for name in NUMBERS]  # noqa: RUF012
+
+
+class Library:
+    """The compiled kernel.
+
+    Args:
+        path: from :func:`mlff_distiller.kernels.cuda.build.build`; a program, so load only what was built here.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        handle = ctypes.CDLL(str(path))
+        self._launch = handle.molecule_launch
+        self._launch.argtypes = [ctypes.POINTER(Arguments), ctypes.c_int, ctypes.c_void_p]
+        self.shared_bytes = handle.molecule_shared_bytes
+        self._max_clusters = handle.molecule_max_clusters
+        self._error = handle.molecule_error
+        self._error.restype = ctypes.c_char_p
+        sizes = (ctypes.c_int * 7)()
+        handle.molecule_sizes(sizes)
+        self.ranks, self.weights, self.biases, self.filters, self.stash, self.max_atoms, self.capacity = sizes
+        self.clusters = self._max_clusters(SHARED_LIMIT)
+        if self.clusters < 0:
+            raise UserError(f"{path}: {self._error(-self.clusters).decode()}; was it built for another GPU?")
+
+    def launch(self, arguments: Arguments, clusters: int, stream: int) -> None:
+        """Start the kernel.
+
+        Raises:
+            RuntimeError: CUDA refuses.
+        """
+        error = self._launch(ctypes.byref(arguments), clusters, stream)
+        if error:
+            raise RuntimeError(f"molecule kernel: {self._error(error).decode()}")
+
+    @property
+    def most_atoms(self) -> int:
+        """The largest number of atoms of one launch."""
+        return self.clusters * self.max_atoms
+
+
+@dataclass(frozen=True)
+class PackedWeights:
+    """The student's weights, a slice for every block of a cluster (see molecule.cu)."""
+
+    weights: Tensor
+    biases: Tensor
+    filters: Tensor
+    embedding: Tensor
+    first_phi: Tensor
+    radial: Tensor
+    references: Tensor
+
+
+def pack(student: StudentForceField, ranks: int) -> PackedWeights:
+    """The weights of ``student``, copied, float32, on its device."""
+    config, network = student.config, student.network
+    features, width = config.n_features, config.n_features // ranks
+    hidden, readout = padded(config.mlp_width), padded(config.readout_width)
+    widest = max(hidden, readout)
+
+    def columns(tensor: Tensor, length: int) -> Tensor:
+        return pad(tensor, [0, length - tensor.shape[-1]])
+
+    weights, biases, filters = [], [], []
+    with torch.no_grad():
+        for rank in range(ranks):
+            own = torch.arange(rank * width, (rank + 1) * width, device=student.device)
+            two = torch.cat([own, features + own])
+            three = torch.cat([two, 2 * features + own])
+            for index, update in enumerate(network.updates):
+                last = index == config.n_blocks - 1
+                head_in = network.readout_in if last else network.messages[index + 1].phi_in
+                head_out = network.readout_out if last else network.messages[index + 1].phi_out
+                head_width = readout if last else hidden
+                weights += [
+                    update.mix_uv.weight[two],
+                    columns(update.mlp_in.weight.T[two], hidden),
+                    columns(update.mlp_out.weight[three], hidden),
+                    columns(head_in.weight.T[own], head_width),
+                    columns(head_out.weight if last else head_out.weight[three], head_width),
+                ]
+                biases += [
+                    columns(update.mlp_in.bias, hidden),
+                    update.mlp_out.bias[three],
+                    columns(head_in.bias, widest),
+                    columns(head_out.bias if last else head_out.bias[three], 3 * width),
+                ]
+                rows = index * 3 * features + three
+                filters += [network.filters.weight[rows].T, network.filters.bias[rows]]
+        embedding = network.embedding.weight
+        phi = network.messages[0]
+        constants = torch.tensor([config.cutoff, network.basis.exponent, torch.pi / config.cutoff])
+
+        def flat(parts: list[Tensor]) -> Tensor:
+            return torch.cat([part.reshape(-1) for part in parts]).to(torch.float32)
+
+        return PackedWeights(
+            weights=flat(weights),
+            biases=flat(biases),
+            filters=flat(filters),
+            embedding=embedding.to(torch.float32).clone(),
+            first_phi=phi.phi_out(silu(phi.phi_in(embedding))).to(torch.float32).contiguous(),
+            radial=flat([constants.to(network.basis.centers), network.basis.centers]),
+            references=student.reference_energies.clone(),
+        )
+
+
+class MoleculeProgram:
+    """Buffers for ``n_atoms`` atoms in ``n_systems`` systems, and the launch on them.
+
+    Fill ``positions``, ``numbers``, ``starts``, ``first`` and ``last``, call :meth:`launch`, read ``energies`` and
+    ``forces``. ``most`` is above ``capacity`` when, since it was last set to 0, an atom had more neighbors than that: then
+    the results are wrong. Of all programs of one device only one may run at a time.
+    """
+
+    def __init__(self, library: Library, packed: PackedWeights, n_atoms: int, n_systems: int):
+        if not 0 < n_atoms <= library.most_atoms:
+            raise UserError(f"the molecule kernel takes 1 to {library.most_atoms} atoms, not {n_atoms}")
+        self.library, self.packed = library, packed
+        self.n_atoms, self.capacity = n_atoms, library.capacity
+        device = packed.weights.device
+        atoms = -(-n_atoms // library.clusters)
+        self.clusters = -(-n_atoms // atoms)
+        ranks, width = library.ranks, packed.embedding.shape[1] // library.ranks
+        blocks = packed.filters.numel() // (ranks * (packed.radial.numel() - 2) * 3 * width)
+
+        def real(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.float32, device=device)
+
+        def index(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.int32, device=device)
+
+        stash_shared = library.shared_bytes(atoms, 1) <= SHARED_LIMIT
+        self.positions, self.forces = real(n_atoms, 3), real(n_atoms, 3)
+        self.numbers, self.first, self.last = index(n_atoms), index(n_atoms), index(n_atoms)
+        self.starts = index(n_systems + 1)
+        self.energies = torch.zeros([n_systems], dtype=torch.float64, device=device)
+        self.most = index(1)[0]
+        self.work = {
+            "messages": real(ranks, blocks - 1, n_atoms, 6, width),
+            "gradients": real(ranks, blocks, n_atoms, 4, width),
+            "stash": real(1 if stash_shared else self.clusters * ranks * library.max_atoms * blocks * library.stash),
+            "pulls": real(n_atoms, n_atoms, 4),
+            "atomic": real(n_atoms),
+            "counters": torch.zeros([ranks + 1], dtype=torch.int64, device=device),
+        }
+        tensors = {name: getattr(packed, name) for name in packed.__dataclass_fields__} | self.work
+        for name in ("positions", "numbers", "first", "last", "starts", "forces", "energies", "most"):
+            tensors[name] = getattr(self, name)
+        self.arguments = Arguments(
+            **{name: tensors[name].data_ptr() for name in POINTERS},
+            n_atoms=n_atoms,
+            n_systems=n_systems,
+            atoms=atoms,
+            with_forces=1,
+            stash_shared=int(stash_shared),
+        )
+
+    def launch(self, forces: bool = True) -> None:
+        """Energies and, unless told otherwise, forces; on the current stream."""
+        self.arguments.with_forces = int(forces)
+        stream = torch.cuda.current_stream().cuda_stream if self.positions.is_cuda else 1
+        self.library.launch(self.arguments, self.clusters, stream)

@@ -1,0 +1,73 @@
+// What the kernels need of the machine, in one place: clusters, barriers, asynchronous copies.
+// tests/unit/cuda_emulation.hpp provides the same names on a CPU.
+#pragma once
+
+#ifndef CUDA_EMULATION
+
+#include <cuda_runtime.h>
+
+#define DEVICE __device__ __forceinline__
+#define DEVICE_HOST __host__ __device__ inline
+// An array in shared memory, aligned for reads of 16 bytes.
+#define SHARED_ARRAY(type, name, length) __shared__ __align__(16) type name[length]
+
+// All threads of the cluster; orders shared and global memory among them.
+DEVICE void cluster_barrier() {
+    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;\n" ::: "memory");
+}
+
+DEVICE int cluster_rank() {
+    unsigned rank;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return int(rank);
+}
+
+// The address of the same shared variable in another block of the cluster.
+template <typename T>
+DEVICE T* of_peer(T* mine, int rank) {
+    unsigned long long address;
+    asm("mapa.u64 %0, %1, %2;" : "=l"(address) : "l"(mine), "r"(rank));
+    return reinterpret_cast<T*>(address);
+}
+
+// 16 bytes from global to shared memory, without waiting.
+DEVICE void copy_async(float* to, const float* from) {
+    unsigned shared = static_cast<unsigned>(__cvta_generic_to_shared(to));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(from) : "memory");
+}
+
+// The copies of this thread have arrived.
+DEVICE void copies_arrived() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+// The copies since the last call form a group; all groups but the newest have arrived.
+DEVICE void close_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+DEVICE void older_copies_arrived() { asm volatile("cp.async.wait_group 1;" ::: "memory"); }
+
+DEVICE unsigned long long arrive(unsigned long long* counter) {
+    unsigned long long ticket;
+    asm volatile("atom.add.acq_rel.gpu.u64 %0, [%1], 1;" : "=l"(ticket) : "l"(counter) : "memory");
+    return ticket;
+}
+
+DEVICE unsigned long long read_counter(const unsigned long long* counter) {
+    unsigned long long value;
+    asm volatile("ld.acquire.gpu.u64 %0, [%1];" : "=l"(value) : "l"(counter) : "memory");
+    return value;
+}
+
+#endif
+
+// Until ``expected`` blocks have arrived at this counter; only ever grows, so it needs no reset between launches.
+// Every block that waits here must be resident: the launch sees to it.
+DEVICE void wait_for_blocks(unsigned long long* counter, int expected) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        unsigned long long ticket = arrive(counter);
+        unsigned long long target = (ticket / expected + 1) * expected;
+        while (read_counter(counter) < target) {
+        }
+        __threadfence();
+    }
+    __syncthreads();
+}

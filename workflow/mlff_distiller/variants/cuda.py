@@ -1,0 +1,45 @@
+"""The CUDA C++ kernels, built by nvcc in seconds: one launch for a molecule, cells and cuBLAS for large systems."""
+
+from mlff_distiller.files import write_bytes
+from mlff_distiller.kernels.cuda.build import build, unavailable
+from mlff_distiller.variants.base import VariantFamily
+
+ARTIFACT = "kernels"
+
+
+class Cuda(VariantFamily):
+    """Option ``precision``: of the matrix products of large systems, ``float32`` or ``tf32``.
+
+    The artifacts are programs for this GPU: load only what this workflow built.
+    """
+
+    def unavailable(self, spec, device):
+        """It needs a Hopper GPU or newer, and nvcc."""
+        if device != "cuda":
+            return f"the CUDA kernels need a CUDA device; this run measures {device}"
+        return unavailable()
+
+    def precision_of(self, spec):
+        """TF32 has its own tolerance."""
+        return spec["precision"]
+
+    def build(self, student, spec, examples, folder):
+        """Compile (or take from the user's cache), copy, and run every example once."""
+        from mlff_distiller.potentials.cuda import architecture
+
+        for name in ("molecule", "rows"):
+            library = build(student.config, architecture(student.device), name)
+            write_bytes(folder / ARTIFACT / f"{name}.so", library.read_bytes())
+        potential = self.load(student, spec, folder)
+        for example in examples:
+            potential(*example)
+        return ARTIFACT
+
+    def load(self, student, spec, folder):
+        """The potential; graphs are captured at the first call of each size."""
+        from mlff_distiller.potentials.cuda import CudaPotential
+
+        return CudaPotential(student, libraries=folder / ARTIFACT, tf32=spec["precision"] == "tf32")
+
+
+FAMILY = Cuda()
