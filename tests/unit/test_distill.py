@@ -139,7 +139,9 @@ def test_gradient_agrees_with_finite_differences():
         torch.testing.assert_close(gradient @ direction, slope, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "backend", ["aot_eager", pytest.param("inductor", marks=[pytest.mark.slow, pytest.mark.timeout(1500)])]
+)
 def test_compiled_gradient_equals_the_eager_one(backend):
     torch.manual_seed(0)
     student = StudentForceField(StudentConfig(n_features=4, n_blocks=1, n_radial=4, mlp_width=4, readout_width=4))
@@ -241,12 +243,16 @@ def test_clipping_bounds_the_gradient():
 
 
 def test_learning_rate_rises_then_falls_to_its_end():
-    chosen = settings(n_steps=1000, warmup=0.1, final_learning_rate=1e-6)
-    rates = [schedule.learning_rate(chosen, schedule.progress(chosen, step, 0.0)) for step in range(1001)]
-    assert rates[100] == pytest.approx(3e-3)
+    chosen = settings(n_steps=1000, warmup_steps=50, final_learning_rate=1e-6)
+    rates = [schedule.learning_rate(chosen, schedule.progress(chosen, step, 0.0), step) for step in range(1, 1001)]
+    assert rates[0] == pytest.approx(3e-3 / 50, rel=1e-2)
+    assert rates[49] == pytest.approx(3e-3, rel=1e-2)
     assert rates[-1] == pytest.approx(1e-6)
-    assert all(a < b for a, b in pairwise(rates[1:101]))
-    assert all(a > b for a, b in pairwise(rates[100:]))
+    assert all(a < b for a, b in pairwise(rates[:50]))
+    assert all(a > b for a, b in pairwise(rates[50:]))
+    # A compilation that took a tenth of the time budget leaves the rise as it is.
+    late = settings(n_steps=None, max_seconds=100.0, warmup_steps=50)
+    assert schedule.learning_rate(late, 0.1, 1) == pytest.approx(3e-3 / 50, rel=0.05)
     by_time = settings(n_steps=None, max_seconds=100.0)
     assert schedule.progress(by_time, 12345, 50.0) == 0.5
     both = settings(n_steps=1000, max_seconds=100.0)

@@ -64,7 +64,8 @@ class CudaPotential(Potential):
         student: on a GPU of compute capability 9.0 or newer, float32; its weights are copied.
         libraries: the folder of the compiled kernels (``molecule.so``, ``rows.so``); built, or taken from the user's
             cache, otherwise.
-        tf32: round the inputs of matrix products to TF32 (large systems and batches only).
+        products: how the matrices of large systems and batches are multiplied; see
+            :class:`~mlff_distiller.kernels.cuda.rows.RowsProgram`.
         single_launch: False sends small molecules through the kernels for many atoms, too.
     """
 
@@ -72,12 +73,15 @@ class CudaPotential(Potential):
         self,
         student: StudentForceField,
         libraries: Path | None = None,
-        tf32: bool = False,
+        products: str = "tf32x3",
         single_launch: bool = True,
     ):
         self.cutoff, self.device, self.dtype = student.cutoff, student.device, student.dtype
         if self.dtype != torch.float32:
             raise UserError(f"the CUDA kernels compute in float32, not {self.dtype}; use student.to(torch.float32)")
+
+        if products not in rows.PRODUCTS:
+            raise UserError(f"unknown products {products!r}; there are {', '.join(rows.PRODUCTS)}")
 
         def library(name: str) -> Path:
             return libraries / f"{name}.so" if libraries else build(student.config, architecture(self.device), name)
@@ -87,7 +91,7 @@ class CudaPotential(Potential):
         self.molecule = molecule.Library(library("molecule")) if single_launch else None
         self.molecule_weights = molecule.pack(student, self.molecule.ranks) if single_launch else None
         self.most_in_one_launch = self.molecule.most_atoms if self.molecule else 0
-        self.tf32 = tf32
+        self.products = products
         self.topology = TopologyReader()
         self.evaluations: Recent = Recent()
         self.capacity = FIRST_CAPACITY
@@ -108,8 +112,22 @@ class CudaPotential(Potential):
         """Energies [B] eV and forces [N, 3] eV/A."""
         if numbers.shape[0] == 0:
             return self.energy(numbers, positions, batch, cell, pbc), torch.zeros_like(positions)
+        direct = self._direct(numbers, positions, batch, cell)
+        if direct is not None:
+            return direct
         program = self._run(numbers, positions, batch, cell, pbc, forces=True)
         return program.energies.clone(), program.forces.clone()
+
+    def _direct(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None
+    ) -> tuple[Tensor, Tensor] | None:
+        """One launch from the caller's positions into new tensors, where a molecule allows it: nothing to copy."""
+        if cell is not None or numbers.shape[0] > self.most_in_one_launch:
+            return None
+        topology = self.topology(numbers, batch)
+        evaluation = self._single(topology, len(topology.sizes))
+        outcome = evaluation.program.launch_on(positions.detach().contiguous())
+        return None if self._overflowed(evaluation.program, topology, None) else outcome
 
     def neighbors(
         self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
@@ -222,7 +240,7 @@ class CudaPotential(Potential):
         key = ("many", n_atoms, n_systems, capacity, cells)
 
         def make() -> Evaluation:
-            arguments = self.rows, self.rows_weights, n_atoms, n_systems, capacity, cells, self.tf32
+            arguments = self.rows, self.rows_weights, n_atoms, n_systems, capacity, cells, self.products
             return self._captured(rows.RowsProgram(*arguments), n_atoms)
 
         if n_atoms > GRAPH_LIMIT and key not in self.evaluations:

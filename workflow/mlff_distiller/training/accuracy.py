@@ -42,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Compare a student with its teacher's labels on parts of a dataset."
     parser.add_argument("--checkpoint", type=Path, required=True, help="student (safetensors)")
     parser.add_argument("--dataset", type=Path, required=True, help="labeled configurations (HDF5 or extxyz)")
-    parser.add_argument("--splits", default="val,test", help="comma-separated, or all (default %(default)s)")
+    parser.add_argument(
+        "--splits", default="val,test,larger,benchmark", help="comma-separated, or all (default %(default)s)"
+    )
     parser.add_argument("--settings", default="{}", help=f"JSON text or file with any of {', '.join(DEFAULTS)}")
     parser.add_argument("--output", type=Path, required=True, help="JSON of records (kind accuracy) to write")
 

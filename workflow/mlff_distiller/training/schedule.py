@@ -18,13 +18,19 @@ def progress(settings: TrainingSettings, step: int, seconds: float) -> float:
     return min(1.0, max(by_steps, by_time))
 
 
-def learning_rate(settings: TrainingSettings, done: float) -> float:
-    """Linear rise over the first ``warmup`` of the training, then half a cosine down to ``final_learning_rate``."""
-    if done < settings.warmup:
-        return settings.learning_rate * max(done / settings.warmup, 1e-3)
-    falling = (done - settings.warmup) / (1.0 - settings.warmup)
+def learning_rate(settings: TrainingSettings, done: float, step: int) -> float:
+    """Half a cosine from ``learning_rate`` down to ``final_learning_rate``, reached linearly over the first updates.
+
+    The rise counts updates, not time: compiling would otherwise use it up before the first of them.
+
+    Args:
+        settings: see :class:`TrainingSettings`.
+        done: see :func:`progress`.
+        step: number of the update, from 1.
+    """
     span = settings.learning_rate - settings.final_learning_rate
-    return settings.final_learning_rate + span * 0.5 * (1.0 + math.cos(math.pi * falling))
+    falling = settings.final_learning_rate + span * 0.5 * (1.0 + math.cos(math.pi * done))
+    return falling * min(1.0, step / settings.warmup_steps)
 
 
 def averaging_weight(settings: TrainingSettings, step: int) -> float:

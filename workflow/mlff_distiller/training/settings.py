@@ -8,11 +8,11 @@ from mlff_distiller.student.painn import StudentConfig
 
 #: Settings that may change between two parts of one training: they decide where and how it runs, not what it learns.
 FREE_TO_CHANGE = ("device", "threads", "compile", "checkpoint_seconds")
-WHOLE = ("n_steps", "seed", "batch_atoms", "n_validation", "evaluate_every", "patience", "threads")
+WHOLE = ("n_steps", "seed", "batch_atoms", "n_validation", "evaluate_every", "patience", "threads", "warmup_steps")
 POSITIVE = (
     *("n_steps", "max_seconds", "batch_atoms", "n_validation", "evaluate_every", "patience", "threads"),
     *("learning_rate", "final_learning_rate", "clip_norm", "force_weight", "force_delta", "energy_delta"),
-    "checkpoint_seconds",
+    *("checkpoint_seconds", "warmup_steps"),
 )
 
 
@@ -31,8 +31,8 @@ class TrainingSettings:
     batch_atoms: int = 4096
     learning_rate: float = 2e-3
     final_learning_rate: float = 1e-6
-    #: Part of the schedule over which the learning rate rises from zero.
-    warmup: float = 0.02
+    #: Updates over which the learning rate rises from zero.
+    warmup_steps: int = 100
     weight_decay: float = 1e-3
     ema_decay: float = 0.999
     clip_norm: float = 10.0
@@ -74,10 +74,8 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and value != int(value):
                 raise UserError(f"train: {name} must be a whole number, not {value!r}")
-        for name in ("warmup", "ema_decay"):
-            value = getattr(self, name)
-            if not (_is_number(value) and 0 <= value < 1):
-                raise UserError(f"train: {name} must be at least 0 and below 1, not {value!r}")
+        if not (_is_number(self.ema_decay) and 0 <= self.ema_decay < 1):
+            raise UserError(f"train: ema_decay must be at least 0 and below 1, not {self.ema_decay!r}")
         if self.final_learning_rate > self.learning_rate:
             raise UserError("train: final_learning_rate is larger than learning_rate")
         if self.compile not in (True, False, "auto"):

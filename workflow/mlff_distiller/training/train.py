@@ -183,8 +183,8 @@ class Trainer:
     def step(self) -> None:
         """One update, and at the end of an epoch the evaluation."""
         progress, table = self.progress, self.batches()
-        self.learning_rate = schedule.learning_rate(self.settings, self.done())
         progress.step += 1
+        self.learning_rate = schedule.learning_rate(self.settings, self.done(), progress.step)
         share = schedule.averaging_weight(self.settings, progress.step)
         self.stepper(table[progress.batch], progress.step, self.learning_rate, share)
         progress.batch += 1

@@ -8,7 +8,7 @@ ARTIFACT = "kernels"
 
 
 class Cuda(VariantFamily):
-    """Option ``precision``: of the matrix products of large systems, ``float32`` or ``tf32``.
+    """Option ``products``: how the matrices of large systems are multiplied (``tf32x3``, ``float32``, ``tf32``).
 
     The artifacts are programs for this GPU: load only what this workflow built.
     """
@@ -20,8 +20,8 @@ class Cuda(VariantFamily):
         return unavailable()
 
     def precision_of(self, spec):
-        """TF32 has its own tolerance."""
-        return spec["precision"]
+        """Three TF32 products are held to float32's tolerance."""
+        return "tf32" if spec["products"] == "tf32" else "float32"
 
     def build(self, student, spec, examples, folder):
         """Compile (or take from the user's cache), copy, and run every example once."""
@@ -39,7 +39,7 @@ class Cuda(VariantFamily):
         """The potential; graphs are captured at the first call of each size."""
         from mlff_distiller.potentials.cuda import CudaPotential
 
-        return CudaPotential(student, libraries=folder / ARTIFACT, tf32=spec["precision"] == "tf32")
+        return CudaPotential(student, libraries=folder / ARTIFACT, products=spec["products"])
 
 
 FAMILY = Cuda()

@@ -204,8 +204,20 @@ class MoleculeProgram:
             stash_shared=int(stash_shared),
         )
 
+        self.direct = Arguments.from_buffer_copy(self.arguments)
+
+    def launch_on(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies [B] and forces [N, 3] at ``positions`` (float32, contiguous), in tensors of their own."""
+        energies, forces = torch.empty_like(self.energies), torch.empty_like(self.forces)
+        self.direct.positions = positions.data_ptr()
+        self.direct.energies, self.direct.forces = energies.data_ptr(), forces.data_ptr()
+        self.library.launch(self.direct, self.clusters, self._stream())
+        return energies, forces
+
     def launch(self, forces: bool = True) -> None:
         """Energies and, unless told otherwise, forces; on the current stream."""
         self.arguments.with_forces = int(forces)
-        stream = torch.cuda.current_stream().cuda_stream if self.positions.is_cuda else 1
-        self.library.launch(self.arguments, self.clusters, stream)
+        self.library.launch(self.arguments, self.clusters, self._stream())
+
+    def _stream(self) -> int:
+        return torch.cuda.current_stream().cuda_stream if self.positions.is_cuda else 1

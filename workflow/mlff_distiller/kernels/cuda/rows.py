@@ -1,7 +1,7 @@
 """The kernels of rows.cu from Python: energies and forces of any number of atoms, as launches on fixed buffers.
 
 The element-wise work, the messages and the neighbor search are the kernels'; the matrix products of a block, which take
-half of the arithmetic, are cuBLAS's. Nothing here waits for the device, so a program can be captured in a CUDA graph.
+half of the arithmetic, are Triton's or cuBLAS's. Nothing here waits for the device, so a program can be captured in a CUDA graph.
 """
 
 import ctypes
@@ -15,8 +15,12 @@ from torch.nn.functional import silu
 
 from mlff_distiller.student.painn import StudentForceField
 
-#: Warps a block of features is split into.
+#: Features of one warp.
 LANES = 32
+#: How matrices can be multiplied.
+PRODUCTS = ("tf32x3", "float32", "tf32")
+#: Products with fewer columns than this are cuBLAS's in any case.
+NARROWEST = 16
 
 
 def _structure(pointers: str, numbers: str) -> type[ctypes.Structure]:
@@ -195,7 +199,8 @@ class RowsProgram:
 
     Args:
         cells: room for that many cells, see :meth:`set_grid`; with 0 every atom looks at all others of its system.
-        tf32: round the inputs of matrix products to TF32.
+        products: how matrices are multiplied: ``tf32x3`` (Triton, three products on the tensor cores, as exact as
+            float32), ``float32`` or ``tf32`` (cuBLAS).
     """
 
     def __init__(
@@ -206,9 +211,9 @@ class RowsProgram:
         n_systems: int,
         capacity: int,
         cells: int = 0,
-        tf32: bool = False,
+        products: str = "tf32x3",
     ):
-        self.library, self.packed, self.cells, self.tf32 = library, packed, cells, tf32
+        self.library, self.packed, self.cells, self.products = library, packed, cells, products
         self.n_atoms, self.n_systems, self.capacity = n_atoms, n_systems, capacity
         self.features = features = packed.embedding.shape[1]
         device = packed.embedding.device
@@ -330,7 +335,7 @@ class RowsProgram:
     @torch.no_grad()
     def launch(self, forces: bool = True) -> None:
         """Neighbors, energies and, unless told otherwise, forces; on the current stream."""
-        with matmul_precision(self.tf32):
+        with matmul_precision(self.products == "tf32"):
             self.find_neighbors()
             self._run("radial", self.radial_arguments, 0)
             for block in range(len(self.packed.blocks)):
@@ -375,40 +380,60 @@ class RowsProgram:
         stream = torch.cuda.current_stream().cuda_stream if self.positions.is_cuda else 1
         self.library.run(name, arguments, choice, stream)
 
+    def _linear(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        out: Tensor,
+        bias: Tensor | None = None,
+        base: Tensor | None = None,
+        active: Tensor | None = None,
+        slope_of: Tensor | None = None,
+    ) -> None:
+        """See :func:`mlff_distiller.kernels.triton.linear.linear`."""
+        if self.products == "tf32x3" and weight.shape[1] >= NARROWEST:
+            from mlff_distiller.kernels.triton.linear import linear
+
+            linear(x, weight, out, bias=bias, base=base, active=active, slope_of=slope_of)
+            return
+        start = bias if base is None else base
+        if start is None:
+            torch.mm(x, weight, out=out)
+        elif start is out:
+            out.addmm_(x, weight)
+        else:
+            torch.addmm(start, x, weight, out=out)
+        if slope_of is not None:
+            torch.ops.aten.silu_backward.grad_input(out, slope_of, grad_input=out)
+        if active is not None:
+            torch.ops.aten.silu.out(out, out=active)
+
     def _block_forward(self, i: int) -> None:
-        block, arguments, atoms = self.packed.blocks[i], self.update_arguments[i], self.n_atoms
-        features = self.features
+        block, rows = self.packed.blocks[i], 3 * self.n_atoms
         self._run("forward", self.rows_arguments[i], int(i == 0))
-        torch.mm(self.v[i].view(3 * atoms, features), block.mix.T, out=self.u_v[i].view(3 * atoms, 2 * features))
-        self._run("update", arguments, 0)
-        torch.addmm(block.mlp_in_bias, self.input[i], block.mlp_in.T, out=self.hidden[i])
-        torch.ops.aten.silu.out(self.hidden[i], out=self.narrow[i])
-        torch.addmm(block.mlp_out_bias, self.narrow[i], block.mlp_out.T, out=self.mixing[i])
-        self._run("update", arguments, 1)
-        torch.addmm(block.head_in_bias, self.s, block.head_in.T, out=self.head_hidden[i])
-        torch.ops.aten.silu.out(self.head_hidden[i], out=self.head_narrow[i])
-        torch.addmm(block.head_out_bias, self.head_narrow[i], block.head_out.T, out=self.head_out[i])
+        self._linear(self.v[i].view(rows, -1), block.mix.T, self.u_v[i].view(rows, -1))
+        self._run("update", self.update_arguments[i], 0)
+        self._linear(self.input[i], block.mlp_in.T, self.hidden[i], bias=block.mlp_in_bias, active=self.narrow[i])
+        self._linear(self.narrow[i], block.mlp_out.T, self.mixing[i], bias=block.mlp_out_bias)
+        self._run("update", self.update_arguments[i], 1)
+        head, narrow = self.head_hidden[i], self.head_narrow[i]
+        self._linear(self.s, block.head_in.T, head, bias=block.head_in_bias, active=narrow)
+        self._linear(narrow, block.head_out.T, self.head_out[i], bias=block.head_out_bias)
 
     def _block_backward(self, i: int) -> None:
-        block, arguments, atoms = self.packed.blocks[i], self.update_arguments[i], self.n_atoms
-        features, last = self.features, i == len(self.packed.blocks) - 1
+        block, rows = self.packed.blocks[i], 3 * self.n_atoms
+        last = i == len(self.packed.blocks) - 1
         narrow, head_narrow = self.narrow[i], self.head_narrow[i]
-        slope = torch.ops.aten.silu_backward.grad_input
         if last:
-            slope(block.head_out.expand(atoms, -1), self.head_hidden[i], grad_input=head_narrow)
-            torch.mm(head_narrow, block.head_in, out=self.gs)
+            slope = torch.ops.aten.silu_backward.grad_input
+            slope(block.head_out.expand(self.n_atoms, -1), self.head_hidden[i], grad_input=head_narrow)
         else:
-            torch.mm(self.g_wide, block.head_out, out=head_narrow)
-            slope(head_narrow, self.head_hidden[i], grad_input=head_narrow)
-            self.gs.addmm_(head_narrow, block.head_in)
-        self._run("update", arguments, 2)
-        torch.mm(self.g_wide, block.mlp_out, out=narrow)
-        slope(narrow, self.hidden[i], grad_input=narrow)
-        torch.mm(narrow, block.mlp_in, out=self.g_input)
-        self._run("update", arguments, 3)
-        g_u_v, gv = self.g_u_v.view(3 * atoms, 2 * features), self.gv[1].view(3 * atoms, features)
-        if last:
-            torch.mm(g_u_v, block.mix, out=gv)
-        else:
-            torch.addmm(self.gv[0].view(3 * atoms, features), g_u_v, block.mix, out=gv)
+            self._linear(self.g_wide, block.head_out, head_narrow, slope_of=self.head_hidden[i])
+        self._linear(head_narrow, block.head_in, self.gs, base=None if last else self.gs)
+        self._run("update", self.update_arguments[i], 2)
+        self._linear(self.g_wide, block.mlp_out, narrow, slope_of=self.hidden[i])
+        self._linear(narrow, block.mlp_in, self.g_input)
+        self._run("update", self.update_arguments[i], 3)
+        base = None if last else self.gv[0].view(rows, -1)
+        self._linear(self.g_u_v.view(rows, -1), block.mix, self.gv[1].view(rows, -1), base=base)
         self._run("backward", self.rows_arguments[i], int(i == 0))
