@@ -39,8 +39,13 @@ struct alignas(16) float4 {
 struct alignas(8) float2 {
     float x, y;
 };
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline float2 make_float2(float x, float y) { return {x, y}; }
+
+void __syncwarp();
 
 namespace emulation {
 
@@ -65,6 +70,7 @@ struct Machine {
     std::vector<std::vector<float>> shared;
     std::vector<Barrier> block_barriers, cluster_barriers, warp_barriers;
     std::vector<double> lanes;
+    unsigned (*registers)[6] = nullptr;  // of every thread, for products of a warp
     std::map<std::pair<int, int>, std::vector<float4>> arrays;
     std::vector<Fiber> fibers;
     ucontext_t scheduler;
@@ -115,6 +121,8 @@ inline void launch(void (*entry)(const void*), const void* argument, int blocks,
     all.cluster_barriers.assign(blocks / cluster, Barrier{threads * cluster});
     all.warp_barriers.assign(blocks * threads / 32, Barrier{32});
     all.lanes.assign(blocks * threads, 0.0);
+    std::unique_ptr<unsigned[][6]> registers(new unsigned[blocks * threads][6]);
+    all.registers = registers.get();
     all.fibers.resize(blocks * threads);
     std::vector<int> order(all.fibers.size());
     for (size_t i = 0; i < all.fibers.size(); i++) {
@@ -249,6 +257,46 @@ inline unsigned __ballot_sync(unsigned, bool predicate) {
     __syncwarp();
     return bits;
 }
+
+inline unsigned short to_half(float x) {
+    const _Float16 half = _Float16(x);
+    unsigned short bits;
+    std::memcpy(&bits, &half, 2);
+    return bits;
+}
+inline float from_half(unsigned short bits) {
+    _Float16 half;
+    std::memcpy(&half, &bits, 2);
+    return float(half);
+}
+
+namespace emulation {
+
+// The product of a warp from every lane's registers; DEEP has 16 inner indices, otherwise 8.
+template <bool DEEP>
+void multiply(float (&c)[4], const unsigned (&a)[6], unsigned b0, unsigned b1) {
+    unsigned(*all)[6] = &machine->registers[warp_index() * 32];
+    const int lane = machine->running->thread % 32, g = lane / 4, t = lane % 4;
+    for (int i = 0; i < 4; i++) all[lane][i] = DEEP ? a[i] : i < 2 ? a[4 + i] : 0u;
+    all[lane][4] = b0;
+    all[lane][5] = b1;
+    __syncwarp();
+    auto half = [](unsigned pair, int odd) { return from_half((unsigned short)(odd ? pair >> 16 : pair & 0xffffu)); };
+    for (int i = 0; i < 4; i++) {
+        const int row = g + i / 2 * 8, column = 2 * t + i % 2;
+        for (int k = 0; k < (DEEP ? 16 : 8); k++) {
+            const int part = k / 8, from = k % 8 / 2;
+            const float left = half(all[row % 8 * 4 + from][part * 2 + row / 8], k % 2);
+            c[i] += left * half(all[column * 4 + from][4 + part], k % 2);
+        }
+    }
+    __syncwarp();
+}
+
+}  // namespace emulation
+
+inline void multiply_deep(float (&c)[4], const unsigned (&a)[6], uint2 b) { emulation::multiply<true>(c, a, b.x, b.y); }
+inline void multiply_flat(float (&c)[4], const unsigned (&a)[6], unsigned b) { emulation::multiply<false>(c, a, b, 0); }
 
 template <typename T>
 T __ldg(const T* p) {

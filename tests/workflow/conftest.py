@@ -37,7 +37,7 @@ class Checkout:
 
     def reasons(self, *arguments: str) -> str:
         """The text of a dry run with the reason of every job."""
-        done = self.snakemake(*arguments, "--dry-run")
+        done = self.snakemake(*arguments, "--dry-run", "--quiet", "host")
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 

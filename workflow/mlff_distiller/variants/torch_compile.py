@@ -1,7 +1,7 @@
 """``torch.compile`` with Inductor: on the energy alone, or on energy + forces with autograd traced inside.
 
 The neighbor search stays outside (the number of edges depends on the data); the number of atoms and edges is symbolic, so
-that one compilation serves every size. The artifact is Inductor's cache: loading traces again and finds the code there.
+one compilation serves every size. The artifact is Inductor's cache: loading traces again and finds the code there.
 """
 
 import os
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 import torch._inductor.config
-from torch import nn
+from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from mlff_distiller.neighbors import edge_vectors
 from mlff_distiller.potentials.autograd import AutogradPotential
-from mlff_distiller.potentials.edgewise import EdgewisePotential, autograd_edge_gradient
+from mlff_distiller.potentials.edgewise import EdgeGradient, EdgewisePotential, autograd_edge_gradient
 from mlff_distiller.variants.base import VariantFamily
 
 ARTIFACT = "inductor_cache"
@@ -35,7 +35,10 @@ class CompiledEnergy(nn.Module):
     def __init__(self, student):
         super().__init__()
         self.student = student
-        self.network = torch.compile(student.network, dynamic=True, fullgraph=True)
+        self.network = torch.compile(student.network, fullgraph=True)
+        for differentiable in (False, True):
+            numbers, vectors, receivers, senders = canonical_graph(student.device, student.dtype)
+            self.network(numbers, vectors.requires_grad_(differentiable), receivers, senders)
 
     def forward(self, numbers, positions, batch, cell=None, pbc=None):
         """See :meth:`mlff_distiller.student.painn.StudentForceField.forward`."""
@@ -49,17 +52,31 @@ class CompiledEnergy(nn.Module):
         return torch.zeros([n_systems], dtype=torch.float64, device=positions.device).index_add(0, batch, atomic)
 
 
-def compile_edge_gradient(edge_gradient, device: torch.device, dtype: torch.dtype):
-    """``edge_gradient`` traced with symbolic sizes (its autograd pass included) and handed to Inductor."""
-    numbers = torch.tensor([6, 1, 1, 1, 1], device=device)
-    vectors = torch.randn(12, 3, device=device, dtype=dtype)
-    receivers = torch.arange(12, device=device) % 5
-    senders = (receivers + 1) % 5
-    traced = make_fx(edge_gradient, tracing_mode="symbolic", _allow_non_fake_inputs=True)(numbers, vectors, receivers, senders)
-    compiled = torch.compile(traced, dynamic=True, fullgraph=True)
+def canonical_graph(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The graph that every process compiles for: numbers of atoms and edges symbolic, all else as it is.
 
-    def run(numbers, vectors, receivers, senders):
-        function = compiled if receivers.shape[0] >= SMALLEST else edge_gradient
+    Whatever comes first decides what the compiler takes for granted. A water molecule, of three atoms in three
+    dimensions, would make it one number, and code that its cache hands to the next process for other sizes is then
+    wrong. So the first call is always this one: 5 atoms, 12 edges, equal to nothing else.
+    """
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.tensor([6, 1, 1, 1, 1], device=device)
+    vectors = torch.randn(12, 3, generator=generator).to(device, dtype)
+    receivers = torch.arange(12, device=device) % 5
+    graph = (numbers, vectors, receivers, (receivers + 1) % 5)
+    for tensor in graph:
+        torch._dynamo.mark_dynamic(tensor, 0)
+    return graph
+
+
+def compile_edge_gradient(edge_gradient: EdgeGradient, device: torch.device, dtype: torch.dtype) -> EdgeGradient:
+    """``edge_gradient`` traced with symbolic sizes (its autograd pass included) and handed to Inductor."""
+    trace = make_fx(edge_gradient, tracing_mode="symbolic", _allow_non_fake_inputs=True)
+    compiled = torch.compile(trace(*canonical_graph(device, dtype)), fullgraph=True)
+    compiled(*canonical_graph(device, dtype))
+
+    def run(numbers: Tensor, vectors: Tensor, receivers: Tensor, senders: Tensor) -> tuple[Tensor, Tensor]:
+        function = compiled if receivers.shape[0] >= SMALLEST and numbers.shape[0] >= SMALLEST else edge_gradient
         return function(numbers, vectors, receivers, senders)
 
     return run

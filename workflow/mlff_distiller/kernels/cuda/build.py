@@ -11,7 +11,7 @@ from mlff_distiller.student.painn import NORM_EPSILON, StudentConfig
 
 SOURCE = Path(__file__).parent
 FEATURES = 128
-MAX_GAUSSIANS = 32
+MAX_GAUSSIANS = 23
 
 
 def padded(width: int) -> int:

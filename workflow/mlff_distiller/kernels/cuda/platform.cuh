@@ -43,6 +43,32 @@ DEVICE void copies_arrived() { asm volatile("cp.async.wait_all;" ::: "memory"); 
 DEVICE void close_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 DEVICE void older_copies_arrived() { asm volatile("cp.async.wait_group 1;" ::: "memory"); }
 
+// Bits of the nearest half-precision number, and back.
+DEVICE unsigned short to_half(float x) {
+    unsigned short bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+    return bits;
+}
+DEVICE float from_half(unsigned short bits) {
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+    return x;
+}
+
+// c += a b by a whole warp on the tensor cores: a [16][16] or [16][8], b [16][8] or [8][8] of halves, c [16][8] of floats,
+// each spread over the lanes as the PTX manual says for mma.m16n8k16 and mma.m16n8k8.
+DEVICE void multiply_deep(float (&c)[4], const unsigned (&a)[6], uint2 b) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y));
+}
+DEVICE void multiply_flat(float (&c)[4], const unsigned (&a)[6], unsigned b) {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[4]), "r"(a[5]), "r"(b));
+}
+
 DEVICE unsigned long long arrive(unsigned long long* counter) {
     unsigned long long ticket;
     asm volatile("atom.add.acq_rel.gpu.u64 %0, [%1], 1;" : "=l"(ticket) : "l"(counter) : "memory");

@@ -1,10 +1,12 @@
 // Messages of any number of atoms, and what surrounds the matrix products of a block: for batches and large systems.
 //
 // Every atom has a row of ``capacity`` slots for its neighbors (index, unit vector towards it, distance). A pair stands
-// in both rows: sums over receivers and sums over senders are both sums over a row, without atomics, in a fixed order.
-// One warp takes a quarter of the features of one atom, a feature a lane. The filters' weights of its features stay in
-// its registers; the Gaussians, computed once for all passes, stream through shared memory that belongs to the warp
-// alone, eight neighbors at a time.
+// in both rows: sums over receivers and sums over senders are both sums over a row, in a fixed order.
+//
+// One warp takes a quarter of the features of one atom, sixteen neighbors at a time. The filters, and in the reverse pass
+// their slopes, are a product of the neighbors' Gaussians and the filters' weights on the tensor cores, where both are
+// split into two half-precision numbers: hi hi + hi lo + lo hi has the precision of float32. The product leaves two
+// neighbors and two features of every eight with each lane, and that is how the rest is computed.
 //
 // Sizes come from the compiler's command line: FEATURES, GAUSSIANS.
 
@@ -14,21 +16,23 @@ constexpr int F = FEATURES;
 constexpr int K = GAUSSIANS;
 constexpr int QUARTERS = F / 32;
 constexpr int THREADS = 128;  // of the message kernels: all features of one atom
-constexpr int CHUNK = 8;      // atoms that one block takes one after the other
-constexpr int STAGED = 8;     // neighbors at a time
-// What a pass reads of a slot, in floats: K Gaussians times the cutoff, the cutoff, the unit vector; for the reverse
-// pass the derivatives of the first K + 1 as well.
-constexpr int KP = (K + 4 + 3) / 4 * 4;
-constexpr int UNIT = KP - 3;
-static_assert(F % 32 == 0 && QUARTERS * 32 == THREADS, "one lane a feature");
-static_assert(K < 32, "one lane a Gaussian, and one for the cutoff");
+constexpr int TILE = 16;      // neighbors at a time
+constexpr int NARROW = 4;     // products of eight columns that make a quarter of the features
+constexpr int DEPTH = 24;     // what a product sums over: K Gaussians, the cutoff alone (for the bias), zeros
+// What the message kernels read of a slot: Gaussians times the cutoff, then their derivatives, hi and lo of each.
+constexpr int HALVES = 4 * DEPTH;
+// The weights of eight columns as the lanes hold them: (hi, hi) and (lo, lo) of the first 16 rows, (hi, lo) of the rest.
+constexpr int FRAGMENTS = 3 * 32;
+static_assert(F % 32 == 0 && QUARTERS * 32 == THREADS, "one warp a quarter of the features");
+static_assert(K + 1 <= DEPTH, "room for the cutoff behind the Gaussians");
 
 struct Rows {
     const int* numbers;        // [N]
     const int* neighbors;      // [N][capacity]
-    const float* coefficients;  // [N][capacity][2][KP]
+    const unsigned* coefficients;  // [N][capacity][HALVES / 2]
+    const float4* geometry;    // [N][capacity]
     const int* counts;         // [N]
-    const float* filters;      // [K + 1][3][F] of this block of the network, the bias last
+    const uint2* filters;      // [QUARTERS][3][NARROW][FRAGMENTS] of this block of the network
     const float* phi;          // [N][3][F]; in the first block [elements][3][F]
     const float* v_in;         // [N][3][F]
     float* s;                  // [N][F], the message is added; in the first block set from:
@@ -44,108 +48,148 @@ struct Rows {
     int add;                   // add to the pulls instead of setting them
 };
 
-// Starts to copy the coefficients of slots e0, e0 + 1, ... of a row to this warp's shared memory.
-template <bool SLOPES>
-DEVICE void stage(const Rows& rows, long long row, int e0, int count, float* to) {
-    constexpr int FLOATS = SLOPES ? 2 * KP : KP;
-    for (int item = threadIdx.x % 32; item < STAGED * FLOATS / 4; item += 32) {
-        const int e = item / (FLOATS / 4), part = item % (FLOATS / 4);
-        if (e0 + e < count) {
-            copy_async(to + e * FLOATS + 4 * part, rows.coefficients + (row + e0 + e) * 2 * KP + 4 * part);
+// The Gaussians of sixteen neighbors, or their derivatives, as the lanes hold them.
+struct Gaussians {
+    unsigned hi[6], lo[6];
+    // Of slots ``low`` and ``high``, which are this lane's; zero where there is no such neighbor.
+    DEVICE void load(const Rows& rows, long long low, bool low_there, long long high, bool high_there, int derivatives) {
+        const int t = threadIdx.x % 4;
+        const unsigned* a = rows.coefficients + low * (HALVES / 2) + derivatives * DEPTH + t;
+        const unsigned* b = rows.coefficients + high * (HALVES / 2) + derivatives * DEPTH + t;
+#pragma unroll
+        for (int i = 0; i < 3; i++) {
+            hi[2 * i] = low_there ? a[4 * i] : 0u;
+            hi[2 * i + 1] = high_there ? b[4 * i] : 0u;
+            lo[2 * i] = low_there ? a[DEPTH / 2 + 4 * i] : 0u;
+            lo[2 * i + 1] = high_there ? b[DEPTH / 2 + 4 * i] : 0u;
         }
     }
-    close_copies();
-}
-
-template <int CHANNELS>
-DEVICE void load_filters(const Rows& rows, int f, float (&filter)[3][K + 1]) {
+    // The filters of eight columns.
+    DEVICE void times(const uint2* fragments, float (&w)[4]) const {
+        const uint2* mine = fragments + threadIdx.x % 32;
+        const uint2 high = mine[0], low = mine[32], rest = mine[64];
 #pragma unroll
-    for (int c = 0; c < CHANNELS; c++) {
-#pragma unroll
-        for (int k = 0; k <= K; k++) filter[c][k] = __ldg(rows.filters + (k * 3 + c) * F + f);
+        for (int i = 0; i < 4; i++) w[i] = 0.0f;
+        multiply_deep(w, lo, high);
+        multiply_deep(w, hi, low);
+        multiply_flat(w, lo, rest.x);
+        multiply_flat(w, hi, rest.y);
+        multiply_flat(w, hi, rest.x);
+        multiply_deep(w, hi, high);
     }
+};
+
+// The weights of all features in shared memory.
+template <int CHANNELS>
+DEVICE void load_filters(const Rows& rows, uint2* filters) {
+    for (int i = threadIdx.x; i < QUARTERS * CHANNELS * NARROW * FRAGMENTS; i += THREADS) {
+        const int quarter = i / (CHANNELS * NARROW * FRAGMENTS), rest = i % (CHANNELS * NARROW * FRAGMENTS);
+        filters[i] = rows.filters[quarter * 3 * NARROW * FRAGMENTS + rest];
+    }
+    __syncthreads();
 }
 
-template <int CHANNELS>
-DEVICE void product(const float* coefficients, const float (&filter)[3][K + 1], float (&w)[CHANNELS]) {
+// Sums over the eight lanes that hold other neighbors of the same features. ``values`` [NARROW][2][N]; afterwards the
+// first N are those of feature ``own_feature``.
+template <int N>
+DEVICE void sum_over_neighbors(float* values) {
+    const int lane = threadIdx.x % 32;
 #pragma unroll
-    for (int c = 0; c < CHANNELS; c++) w[c] = 0.0f;
+    for (int step = 0; step < 3; step++) {
+        const int mask = 16 >> step, count = (4 >> step) * N;
+        const bool upper = lane & mask;
 #pragma unroll
-    for (int k = 0; k <= K; k += 4) {
-        const float4 g4 = *reinterpret_cast<const float4*>(coefficients + k);
-        const float g[4] = {g4.x, g4.y, g4.z, g4.w};
-#pragma unroll
-        for (int q = 0; q < 4 && k + q <= K; q++) {
-#pragma unroll
-            for (int c = 0; c < CHANNELS; c++) w[c] += g[q] * filter[c][k + q];
+        for (int i = 0; i < count; i++) {
+            const float send = upper ? values[i] : values[i + count], keep = upper ? values[i + count] : values[i];
+            values[i] = keep + __shfl_xor_sync(0xffffffffu, send, mask);
         }
     }
 }
+DEVICE int own_feature() {
+    const int lane = threadIdx.x % 32, g = lane / 4;
+    return threadIdx.x / 32 * 32 + g / 2 * 8 + lane % 4 * 2 + g % 2;
+}
+
+// The atoms of this block: as many blocks as fit on the device, each with its share.
+struct Share {
+    int begin, end;
+    DEVICE explicit Share(int n_atoms) {
+        begin = int(static_cast<long long>(n_atoms) * int(blockIdx.x) / int(gridDim.x));
+        end = int(static_cast<long long>(n_atoms) * (int(blockIdx.x) + 1) / int(gridDim.x));
+    }
+};
+
+DEVICE float2 pair(const float* at) { return *reinterpret_cast<const float2*>(at); }
 
 template <bool FIRST>
 DEVICE void forward(const Rows& rows) {
     constexpr int CHANNELS = FIRST ? 2 : 3;
-    SHARED_ARRAY(float, scratch, 2 * QUARTERS * STAGED * KP);
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, f = threadIdx.x;
-    float* staged = scratch + 2 * warp * STAGED * KP;
-    float filter[3][K + 1];
-    load_filters<CHANNELS>(rows, f, filter);
-    const int begin = blockIdx.x * CHUNK, end = min(begin + CHUNK, rows.n_atoms);
-    for (int i = begin; i < end; i++) {
+    SHARED_ARRAY(uint2, filters, QUARTERS * CHANNELS * NARROW * FRAGMENTS);
+    load_filters<CHANNELS>(rows, filters);
+    const int quarter = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4;
+    const int column = quarter * 32 + lane % 4 * 2;  // the first of this lane's features
+    const uint2* mine = filters + quarter * CHANNELS * NARROW * FRAGMENTS;
+    const Share share(rows.n_atoms);
+    for (int i = share.begin; i < share.end; i++) {
         const int count = min(rows.counts[i], rows.capacity);
         const long long row = static_cast<long long>(i) * rows.capacity;
-        float s, vx = 0.0f, vy = 0.0f, vz = 0.0f;
-        if (FIRST) {
-            s = __ldg(rows.embedding + rows.numbers[i] * F + f);
-        } else {
-            s = rows.s[static_cast<long long>(i) * F + f];
-            const float* v = rows.v_in + static_cast<long long>(i) * 3 * F + f;
-            vx = v[0];
-            vy = v[F];
-            vz = v[2 * F];
-        }
-        stage<false>(rows, row, 0, count, staged);
-        for (int e0 = 0, buffer = 0; e0 < count; e0 += STAGED, buffer ^= 1) {
-            const int mine = e0 + lane < count ? rows.neighbors[row + e0 + lane] : 0;
-            stage<false>(rows, row, e0 + STAGED, count, staged + (buffer ^ 1) * STAGED * KP);
-            older_copies_arrived();
-            __syncwarp();
-            const int here = min(STAGED, count - e0);
-#pragma unroll 2
-            for (int e = 0; e < here; e++) {
-                const int j = __shfl_sync(0xffffffffu, mine, e);
-                const float* coefficients = staged + (buffer * STAGED + e) * KP;
-                const float* p = rows.phi + static_cast<long long>(FIRST ? rows.numbers[j] : j) * 3 * F + f;
-                const float p_s = p[0], p_a = p[F];
-                float p_c = 0.0f, v0 = 0.0f, v1 = 0.0f, v2 = 0.0f;
-                if (!FIRST) {
-                    const float* v = rows.v_in + static_cast<long long>(j) * 3 * F + f;
-                    p_c = p[2 * F];
-                    v0 = v[0];
-                    v1 = v[F];
-                    v2 = v[2 * F];
-                }
-                float w[CHANNELS];
-                product<CHANNELS>(coefficients, filter, w);
-                s += w[0] * p_s;
-                const float a = w[1] * p_a;
-                vx += a * coefficients[UNIT];
-                vy += a * coefficients[UNIT + 1];
-                vz += a * coefficients[UNIT + 2];
-                if (!FIRST) {
-                    const float c = w[CHANNELS - 1] * p_c;
-                    vx += c * v0;
-                    vy += c * v1;
-                    vz += c * v2;
+        float sum[NARROW * 2 * 4];
+#pragma unroll
+        for (int q = 0; q < NARROW * 2 * 4; q++) sum[q] = 0.0f;
+        for (int e0 = 0; e0 < count; e0 += TILE) {
+            const bool there[2] = {e0 + g < count, e0 + g + 8 < count};
+            const long long slot[2] = {row + e0 + g, row + e0 + g + 8};
+            Gaussians gaussians;
+            gaussians.load(rows, slot[0], there[0], slot[1], there[1], 0);
+            float4 u[2];
+            const float *p[2], *v[2];
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                const int j = there[h] ? rows.neighbors[slot[h]] : i;
+                u[h] = there[h] ? rows.geometry[slot[h]] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                p[h] = rows.phi + static_cast<long long>(FIRST ? rows.numbers[j] : j) * 3 * F + column;
+                v[h] = rows.v_in + static_cast<long long>(j) * 3 * F + column;
+            }
+#pragma unroll
+            for (int n = 0; n < NARROW; n++) {
+                float w[CHANNELS][4];
+#pragma unroll
+                for (int c = 0; c < CHANNELS; c++) gaussians.times(mine + (c * NARROW + n) * FRAGMENTS, w[c]);
+#pragma unroll
+                for (int h = 0; h < 2; h++) {
+                    const float2 p_s = pair(p[h] + 8 * n), p_a = pair(p[h] + F + 8 * n);
+                    const float s[2] = {w[0][2 * h] * p_s.x, w[0][2 * h + 1] * p_s.y};
+                    const float a[2] = {w[1][2 * h] * p_a.x, w[1][2 * h + 1] * p_a.y};
+#pragma unroll
+                    for (int o = 0; o < 2; o++) {
+                        float* to = sum + (n * 2 + o) * 4;
+                        to[0] += s[o];
+                        to[1] += a[o] * u[h].x;
+                        to[2] += a[o] * u[h].y;
+                        to[3] += a[o] * u[h].z;
+                    }
+                    if (!FIRST) {
+                        const float2 p_c = pair(p[h] + 2 * F + 8 * n);
+                        const float c[2] = {w[CHANNELS - 1][2 * h] * p_c.x, w[CHANNELS - 1][2 * h + 1] * p_c.y};
+#pragma unroll
+                        for (int axis = 0; axis < 3; axis++) {
+                            const float2 carried = pair(v[h] + axis * F + 8 * n);
+                            sum[n * 8 + 1 + axis] += c[0] * carried.x;
+                            sum[n * 8 + 5 + axis] += c[1] * carried.y;
+                        }
+                    }
                 }
             }
-            __syncwarp();  // before the next copies overwrite these
         }
-        rows.s[static_cast<long long>(i) * F + f] = s;
-        float* v = rows.v_out + static_cast<long long>(i) * 3 * F + f;
-        v[0] = vx;
-        v[F] = vy;
-        v[2 * F] = vz;
+        sum_over_neighbors<4>(sum);
+        const int f = own_feature();
+        float* s = rows.s + static_cast<long long>(i) * F + f;
+        *s = (FIRST ? __ldg(rows.embedding + rows.numbers[i] * F + f) : *s) + sum[0];
+#pragma unroll
+        for (int axis = 0; axis < 3; axis++) {
+            const long long at = (static_cast<long long>(i) * 3 + axis) * F + f;
+            rows.v_out[at] = (FIRST ? 0.0f : rows.v_in[at]) + sum[1 + axis];
+        }
     }
 }
 
@@ -153,89 +197,127 @@ DEVICE void forward(const Rows& rows) {
 template <bool FIRST>
 DEVICE void backward(const Rows& rows) {
     constexpr int CHANNELS = FIRST ? 2 : 3;
-    SHARED_ARRAY(float, scratch, 4 * QUARTERS * STAGED * KP);
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, f = threadIdx.x;
-    float* staged = scratch + 4 * warp * STAGED * KP;
-    float filter[3][K + 1];
-    load_filters<CHANNELS>(rows, f, filter);
-    const int begin = blockIdx.x * CHUNK, end = min(begin + CHUNK, rows.n_atoms);
-    for (int j = begin; j < end; j++) {
+    SHARED_ARRAY(uint2, filters, QUARTERS * CHANNELS * NARROW * FRAGMENTS);
+    SHARED_ARRAY(float, senders, QUARTERS * 6 * 32);
+    load_filters<CHANNELS>(rows, filters);
+    const int quarter = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    const int column = quarter * 32 + t * 2;
+    const uint2* mine = filters + quarter * CHANNELS * NARROW * FRAGMENTS;
+    float* sender = senders + quarter * 6 * 32;  // phi and v of atom j
+    const Share share(rows.n_atoms);
+    for (int j = share.begin; j < share.end; j++) {
         const int count = min(rows.counts[j], rows.capacity);
         const long long row = static_cast<long long>(j) * rows.capacity;
-        const long long at = static_cast<long long>(j) * 3 * F + f;
-        const float* p = rows.phi + (FIRST ? static_cast<long long>(rows.numbers[j]) * 3 * F + f : at);
-        const float p_s = p[0], p_a = p[F];
-        float p_c = 0.0f, v0 = 0.0f, v1 = 0.0f, v2 = 0.0f;
-        float gp_s = 0.0f, gp_a = 0.0f, gp_c = 0.0f, gv0 = 0.0f, gv1 = 0.0f, gv2 = 0.0f;
+        const long long phi_row = static_cast<long long>(FIRST ? rows.numbers[j] : j) * 3 * F + quarter * 32 + lane;
+        const long long v_row = static_cast<long long>(j) * 3 * F + quarter * 32 + lane;
+        __syncwarp();
+#pragma unroll
+        for (int c = 0; c < CHANNELS; c++) sender[c * 32 + lane] = rows.phi[phi_row + c * F];
         if (!FIRST) {
-            p_c = p[2 * F];
-            v0 = rows.v_in[at];
-            v1 = rows.v_in[at + F];
-            v2 = rows.v_in[at + 2 * F];
-            gv0 = rows.gv[at];
-            gv1 = rows.gv[at + F];
-            gv2 = rows.gv[at + 2 * F];
+#pragma unroll
+            for (int axis = 0; axis < 3; axis++) sender[(3 + axis) * 32 + lane] = rows.v_in[v_row + axis * F];
         }
-        stage<true>(rows, row, 0, count, staged);
-        for (int e0 = 0, buffer = 0; e0 < count; e0 += STAGED, buffer ^= 1) {
-            const int mine = e0 + lane < count ? rows.neighbors[row + e0 + lane] : 0;
-            stage<true>(rows, row, e0 + STAGED, count, staged + (buffer ^ 1) * STAGED * 2 * KP);
-            older_copies_arrived();
-            __syncwarp();
-            const int here = min(STAGED, count - e0);
-            for (int e = 0; e < here; e++) {
-                const long long i = __shfl_sync(0xffffffffu, mine, e);
-                const float* values = staged + (buffer * STAGED + e) * 2 * KP;
-                const float* slopes = values + KP;
-                const float gs = rows.gs[i * F + f];
-                const float gx = rows.gv[i * 3 * F + f], gy = rows.gv[i * 3 * F + F + f];
-                const float gz = rows.gv[i * 3 * F + 2 * F + f];
-                float w[CHANNELS], slope[CHANNELS];
-                product<CHANNELS>(values, filter, w);
-                product<CHANNELS>(slopes, filter, slope);
-                const float along = -(gx * values[UNIT] + gy * values[UNIT + 1] + gz * values[UNIT + 2]);
-                const float wp = w[1] * p_a;
-                float sum[4] = {gs * slope[0] * p_s + along * slope[1] * p_a, wp * gx, wp * gy, wp * gz};
-                if (!FIRST) {
-                    const float carried = gx * v0 + gy * v1 + gz * v2;
-                    sum[0] += carried * slope[CHANNELS - 1] * p_c;
-                    gp_s += gs * w[0];
-                    gp_a += along * w[1];
-                    gp_c += carried * w[CHANNELS - 1];
-                    const float c = w[CHANNELS - 1] * p_c;
-                    gv0 += c * gx;
-                    gv1 += c * gy;
-                    gv2 += c * gz;
+        __syncwarp();
+        float sum[NARROW * 2 * 6];  // dE/dphi [3], dE/dv [3]
+#pragma unroll
+        for (int q = 0; q < NARROW * 2 * 6; q++) sum[q] = 0.0f;
+        for (int e0 = 0; e0 < count; e0 += TILE) {
+            const bool there[2] = {e0 + g < count, e0 + g + 8 < count};
+            const long long slot[2] = {row + e0 + g, row + e0 + g + 8};
+            Gaussians gaussians, derivatives;
+            gaussians.load(rows, slot[0], there[0], slot[1], there[1], 0);
+            derivatives.load(rows, slot[0], there[0], slot[1], there[1], 1);
+            float4 u[2];
+            const float *gs[2], *gv[2];
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                const int i = there[h] ? rows.neighbors[slot[h]] : j;
+                u[h] = there[h] ? rows.geometry[slot[h]] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                gs[h] = rows.gs + static_cast<long long>(i) * F + column;
+                gv[h] = rows.gv + static_cast<long long>(i) * 3 * F + column;
+            }
+            float pull[8];  // dE/dd and dE/du of the one neighbor, then of the other
+#pragma unroll
+            for (int q = 0; q < 8; q++) pull[q] = 0.0f;
+#pragma unroll
+            for (int n = 0; n < NARROW; n++) {
+                float w[CHANNELS][4], slope[CHANNELS][4];
+#pragma unroll
+                for (int c = 0; c < CHANNELS; c++) {
+                    gaussians.times(mine + (c * NARROW + n) * FRAGMENTS, w[c]);
+                    derivatives.times(mine + (c * NARROW + n) * FRAGMENTS, slope[c]);
                 }
-                // Thirty-two lanes, four sums: halve what is carried, then the lanes.
-                const bool high = lane & 16, middle = lane & 8;
-                float keep0 = high ? sum[2] : sum[0], keep1 = high ? sum[3] : sum[1];
-                keep0 += __shfl_xor_sync(0xffffffffu, high ? sum[0] : sum[2], 16);
-                keep1 += __shfl_xor_sync(0xffffffffu, high ? sum[1] : sum[3], 16);
-                float total = (middle ? keep1 : keep0) + __shfl_xor_sync(0xffffffffu, middle ? keep0 : keep1, 8);
-                total += __shfl_xor_sync(0xffffffffu, total, 4);
-                total += __shfl_xor_sync(0xffffffffu, total, 2);
-                total += __shfl_xor_sync(0xffffffffu, total, 1);
-                if (lane % 8 == 0) {
-                    const long long slots = static_cast<long long>(rows.n_atoms) * rows.capacity;
-                    float* to = rows.pull + (warp * slots + row + e0 + e) * 4 + lane / 8;
-                    // One addition an address and pass: the order is fixed all the same, and nothing waits for memory.
-                    if (rows.add) {
-                        atomicAdd(to, total);
-                    } else {
-                        *to = total;
+                float2 own[2 * CHANNELS];
+#pragma unroll
+                for (int c = 0; c < CHANNELS; c++) {
+                    own[c] = pair(sender + c * 32 + 8 * n + 2 * t);
+                    if (!FIRST) own[CHANNELS + c] = pair(sender + (3 + c) * 32 + 8 * n + 2 * t);
+                }
+#pragma unroll
+                for (int h = 0; h < 2; h++) {
+                    const float2 s2 = pair(gs[h] + 8 * n), x2 = pair(gv[h] + 8 * n), y2 = pair(gv[h] + F + 8 * n);
+                    const float2 z2 = pair(gv[h] + 2 * F + 8 * n);
+#pragma unroll
+                    for (int o = 0; o < 2; o++) {
+                        const int at = 2 * h + o;
+                        const float s = o ? s2.y : s2.x, x = o ? x2.y : x2.x, y = o ? y2.y : y2.x, z = o ? z2.y : z2.x;
+                        const float p_s = o ? own[0].y : own[0].x, p_a = o ? own[1].y : own[1].x;
+                        const float along = -(x * u[h].x + y * u[h].y + z * u[h].z);
+                        const float wp = w[1][at] * p_a;
+                        pull[4 * h] += s * slope[0][at] * p_s + along * slope[1][at] * p_a;
+                        pull[4 * h + 1] += wp * x;
+                        pull[4 * h + 2] += wp * y;
+                        pull[4 * h + 3] += wp * z;
+                        if (!FIRST) {
+                            float* to = sum + (n * 2 + o) * 6;
+                            constexpr int C = CHANNELS - 1;
+                            const float p_c = o ? own[C].y : own[C].x;
+                            const float2 v0 = own[CHANNELS], v1 = own[CHANNELS + 1], v2 = own[CHANNELS + C];
+                            const float carried = x * (o ? v0.y : v0.x) + y * (o ? v1.y : v1.x) + z * (o ? v2.y : v2.x);
+                            const float wc = w[C][at] * p_c;
+                            pull[4 * h] += carried * slope[C][at] * p_c;
+                            to[0] += s * w[0][at];
+                            to[1] += along * w[1][at];
+                            to[2] += carried * w[C][at];
+                            to[3] += wc * x;
+                            to[4] += wc * y;
+                            to[5] += wc * z;
+                        }
                     }
                 }
             }
-            __syncwarp();  // before the next copies overwrite these
+            // Over the four lanes with the same neighbors: the upper two keep the second, the odd ones its last two sums.
+#pragma unroll
+            for (int q = 0; q < 4; q++) {
+                const float send = t & 2 ? pull[q] : pull[q + 4], keep = t & 2 ? pull[q + 4] : pull[q];
+                pull[q] = keep + __shfl_xor_sync(0xffffffffu, send, 2);
+            }
+#pragma unroll
+            for (int q = 0; q < 2; q++) {
+                const float send = t & 1 ? pull[q] : pull[q + 2], keep = t & 1 ? pull[q + 2] : pull[q];
+                pull[q] = keep + __shfl_xor_sync(0xffffffffu, send, 1);
+            }
+            if (t & 2 ? there[1] : there[0]) {
+                const long long slots = static_cast<long long>(rows.n_atoms) * rows.capacity;
+                float* to = rows.pull + (quarter * slots + (t & 2 ? slot[1] : slot[0])) * 4 + (t & 1) * 2;
+                // One addition an address and pass: the order is fixed all the same, and nothing waits for memory.
+                if (rows.add) {
+                    atomicAdd(to, pull[0]);
+                    atomicAdd(to + 1, pull[1]);
+                } else {
+                    to[0] = pull[0];
+                    to[1] = pull[1];
+                }
+            }
         }
         if (!FIRST) {
-            rows.g_phi[at] = gp_s;
-            rows.g_phi[at + F] = gp_a;
-            rows.g_phi[at + 2 * F] = gp_c;
-            rows.gv_out[at] = gv0;
-            rows.gv_out[at + F] = gv1;
-            rows.gv_out[at + 2 * F] = gv2;
+            sum_over_neighbors<6>(sum);
+            const long long at = static_cast<long long>(j) * 3 * F + own_feature();
+#pragma unroll
+            for (int c = 0; c < 3; c++) {
+                rows.g_phi[at + c * F] = sum[c];
+                rows.gv_out[at + c * F] = rows.gv[at + c * F] + sum[3 + c];
+            }
         }
     }
 }
@@ -246,10 +328,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) first_forward(const __g
 extern "C" __global__ void __launch_bounds__(THREADS, 4) next_forward(const __grid_constant__ Rows rows) {
     forward<false>(rows);
 }
-extern "C" __global__ void __launch_bounds__(THREADS, 4) first_backward(const __grid_constant__ Rows rows) {
+extern "C" __global__ void __launch_bounds__(THREADS, 3) first_backward(const __grid_constant__ Rows rows) {
     backward<true>(rows);
 }
-extern "C" __global__ void __launch_bounds__(THREADS, 4) next_backward(const __grid_constant__ Rows rows) {
+extern "C" __global__ void __launch_bounds__(THREADS, 3) next_backward(const __grid_constant__ Rows rows) {
     backward<false>(rows);
 }
 
@@ -348,10 +430,10 @@ extern "C" __global__ void vector_gradient(const __grid_constant__ Update work) 
 }
 
 struct Radial {
-    const float4* geometry;  // [N][capacity]
-    const int* counts;       // [N]
-    const float* radial;     // cutoff, exponent, pi / cutoff, centers [K]
-    float* coefficients;     // [N][capacity][2][KP], out
+    const float4* geometry;        // [N][capacity]
+    const int* counts;             // [N]
+    const float* radial;           // cutoff, exponent, pi / cutoff, centers [K]
+    unsigned short* coefficients;  // [N][capacity][HALVES], out
     int n_atoms;
     int capacity;
 };
@@ -359,29 +441,27 @@ struct Radial {
 // One warp an atom, one lane a Gaussian: what all passes over the neighbors need of a distance.
 extern "C" __global__ void fill_coefficients(const __grid_constant__ Radial work) {
     const int i = blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
-    if (i >= work.n_atoms) return;
+    if (i >= work.n_atoms || lane >= DEPTH) return;
     const int count = min(work.counts[i], work.capacity);
     const float cutoff = __ldg(work.radial), exponent = __ldg(work.radial + 1), rate = __ldg(work.radial + 2);
     const float center = lane < K ? __ldg(work.radial + 3 + lane) : 0.0f;
     for (int e = 0; e < count; e++) {
         const long long slot = static_cast<long long>(i) * work.capacity + e;
-        const float4 u = work.geometry[slot];
-        const bool beyond = u.w >= cutoff;
-        const float cut = beyond ? 0.0f : 0.5f * (cosf(u.w * rate) + 1.0f);
-        const float cut_slope = beyond ? 0.0f : -0.5f * rate * sinf(u.w * rate);
-        float* to = work.coefficients + slot * 2 * KP;
-        if (lane < K) {
-            const float offset = u.w - center;
-            const float value = __expf(exponent * offset * offset);
-            to[lane] = value * cut;
-            to[KP + lane] = 2.0f * exponent * offset * value * cut + value * cut_slope;
-        } else if (lane == K) {
-            to[K] = cut;
-            to[KP + K] = cut_slope;
-            to[UNIT] = u.x;
-            to[UNIT + 1] = u.y;
-            to[UNIT + 2] = u.z;
-        }
+        const float d = work.geometry[slot].w;
+        const bool beyond = d >= cutoff;
+        const float cut = beyond ? 0.0f : 0.5f * (cosf(d * rate) + 1.0f);
+        const float cut_slope = beyond ? 0.0f : -0.5f * rate * sinf(d * rate);
+        const float offset = d - center;
+        const float gaussian = lane < K ? __expf(exponent * offset * offset) : 1.0f;
+        const float gaussian_slope = lane < K ? 2.0f * exponent * offset * gaussian : 0.0f;
+        const float value = lane <= K ? gaussian * cut : 0.0f;
+        const float slope = lane <= K ? gaussian_slope * cut + gaussian * cut_slope : 0.0f;
+        unsigned short* to = work.coefficients + slot * HALVES + lane;
+        const unsigned short value_hi = to_half(value), slope_hi = to_half(slope);
+        to[0] = value_hi;
+        to[DEPTH] = to_half(value - from_half(value_hi));
+        to[2 * DEPTH] = slope_hi;
+        to[3 * DEPTH] = to_half(slope - from_half(slope_hi));
     }
 }
 
@@ -575,15 +655,30 @@ extern "C" __global__ void cell_rows(const __grid_constant__ Search work) {
     kernel<<<unsigned(blocks), threads, 0, static_cast<cudaStream_t>(stream)>>>(argument), int(cudaPeekAtLastError())
 #endif
 
+// Blocks of the message kernels: as many as run at once, so that the filters are loaded as seldom as can be.
+static int message_blocks(int n_atoms) {
+#ifdef CUDA_EMULATION
+    const int processors = 1;
+#else
+    static const int processors = [] {
+        int device = 0, count = 0;
+        cudaGetDevice(&device);
+        cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+        return count;
+    }();
+#endif
+    return min(n_atoms, 3 * processors);
+}
+
 // Each returns 0, or a CUDA error.
 extern "C" int rows_forward(const Rows* rows, int first, void* stream) {
-    const int blocks = (rows->n_atoms + CHUNK - 1) / CHUNK;
+    const int blocks = message_blocks(rows->n_atoms);
     if (first) return LAUNCH(first_forward, blocks, THREADS, *rows);
     return LAUNCH(next_forward, blocks, THREADS, *rows);
 }
 
 extern "C" int rows_backward(const Rows* rows, int first, void* stream) {
-    const int blocks = (rows->n_atoms + CHUNK - 1) / CHUNK;
+    const int blocks = message_blocks(rows->n_atoms);
     if (first) return LAUNCH(first_backward, blocks, THREADS, *rows);
     return LAUNCH(next_backward, blocks, THREADS, *rows);
 }
@@ -602,8 +697,9 @@ extern "C" int rows_radial(const Radial* work, int, void* stream) {
     return LAUNCH(fill_coefficients, (work->n_atoms + 7) / 8, 256, *work);
 }
 
-// Floats of one slot's coefficients.
-extern "C" int rows_coefficients() { return 2 * KP; }
+// Halves of one slot's coefficients, and the rows of a filter.
+extern "C" int rows_coefficients() { return HALVES; }
+extern "C" int rows_depth() { return DEPTH; }
 
 extern "C" int rows_totals(const Totals* totals, int step, void* stream) {
     const long long slots = static_cast<long long>(totals->n_atoms) * totals->capacity;

@@ -30,7 +30,7 @@ def _structure(pointers: str, numbers: str) -> type[ctypes.Structure]:
 
 #: The structs of rows.cu, field by field.
 Rows = _structure(
-    "numbers neighbors coefficients counts filters phi v_in s embedding v_out gs gv g_phi gv_out pull",
+    "numbers neighbors coefficients geometry counts filters phi v_in s embedding v_out gs gv g_phi gv_out pull",
     "n_atoms capacity add",
 )
 Update = _structure("s v u_v input dot mixing gs gv g_input g_mixing g_u_v", "n_atoms last")
@@ -63,7 +63,7 @@ class Library:
         self.handle.rows_error.restype = ctypes.c_char_p
         for name in ("forward", "backward", "update", "radial", "totals", "search"):
             getattr(self.handle, f"rows_{name}").argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
-        self.coefficients = self.handle.rows_coefficients()
+        self.coefficients, self.depth = self.handle.rows_coefficients(), self.handle.rows_depth()
 
     def run(self, name: str, arguments: ctypes.Structure, choice: int, stream: int) -> None:
         """Launch one of ``forward``, ``backward``, ``update``, ``radial``, ``totals``, ``search``.
@@ -80,7 +80,7 @@ class Library:
 class BlockWeights:
     """One block; matrices as in torch.nn.Linear, [out, in]. The head is the next block's phi, or the readout."""
 
-    filters: Tensor  # [K + 1, 3, F], the bias last
+    filters: Tensor  # see filter_fragments
     mix: Tensor  # [2 F, F]
     mlp_in: Tensor
     mlp_in_bias: Tensor
@@ -103,8 +103,38 @@ class PackedStudent:
     blocks: tuple[BlockWeights, ...]
 
 
-def pack(student: StudentForceField) -> PackedStudent:
-    """The weights of ``student``, copied, on its device."""
+def filter_fragments(weight: Tensor, bias: Tensor, depth: int) -> Tensor:
+    """The filters of a block as the lanes of a warp hold them for the tensor cores: [F / 32, 3, 4, 3, 32, 2] int32.
+
+    Every element is a pair of half-precision numbers from two rows of the [depth, 8] matrix of eight columns: (hi, hi)
+    of rows 2t, 2t + 1 and 2t + 8, 2t + 9; (lo, lo) of the same; (hi, lo) of rows 2t + 16, 2t + 17. Lane 4 g + t is for
+    column g.
+
+    Args:
+        weight: [3 F, K].
+        bias: [3 F], which becomes row K.
+        depth: 24, the rows of the padded matrix.
+    """
+    n_features = weight.shape[0] // 3
+    matrix = torch.zeros([3, n_features, depth], dtype=torch.float32, device=weight.device)
+    matrix[:, :, : weight.shape[1]] = weight.reshape(3, n_features, -1)
+    matrix[:, :, weight.shape[1]] = bias.reshape(3, n_features)
+    hi = matrix.to(torch.float16)
+    lo = (matrix - hi.to(torch.float32)).to(torch.float16)
+    # [3, F, depth / 2] pairs of neighboring rows, then [3, quarters, narrow, g, block of 8 rows, t].
+    shape = [3, n_features // LANES, 4, 8, depth // 8, 4]
+    hi, lo = (half.contiguous().view(torch.int32).reshape(shape) for half in (hi, lo))
+    parts = [
+        torch.stack([hi[..., 0, :], hi[..., 1, :]], dim=-1),
+        torch.stack([lo[..., 0, :], lo[..., 1, :]], dim=-1),
+        torch.stack([hi[..., 2, :], lo[..., 2, :]], dim=-1),
+    ]
+    # [3, quarters, narrow, part, g, t, 2] -> [quarters, 3, narrow, part, lane, 2]
+    return torch.stack(parts, dim=3).transpose(0, 1).flatten(4, 5).contiguous()
+
+
+def pack(student: StudentForceField, depth: int = 24) -> PackedStudent:
+    """The weights of ``student``, copied, on its device; ``depth`` is the library's."""
     config, network = student.config, student.network
     features = config.n_features
 
@@ -118,10 +148,10 @@ def pack(student: StudentForceField) -> PackedStudent:
             last = index == config.n_blocks - 1
             head_in = network.readout_in if last else network.messages[index + 1].phi_in
             head_out = network.readout_out if last else network.messages[index + 1].phi_out
-            filters = torch.cat([network.filters.weight[part].T, network.filters.bias[part][None]])
-            tensors = [filters, update.mix_uv.weight, update.mlp_in.weight, update.mlp_in.bias]
-            tensors += [update.mlp_out.weight, update.mlp_out.bias, head_in.weight, head_in.bias]
-            blocks.append(BlockWeights(*[copy(tensor) for tensor in [*tensors, head_out.weight, head_out.bias]]))
+            filters = filter_fragments(network.filters.weight[part], network.filters.bias[part], depth)
+            layers = update.mlp_in, update.mlp_out, head_in, head_out
+            dense = [copy(tensor) for layer in layers for tensor in (layer.weight, layer.bias)]
+            blocks.append(BlockWeights(filters, copy(update.mix_uv.weight), *dense))
         constants = torch.tensor([config.cutoff, network.basis.exponent, torch.pi / config.cutoff])
         phi = network.messages[0]
         return PackedStudent(
@@ -240,7 +270,7 @@ class RowsProgram:
         self.neighbors, self.counts = index(n_atoms, capacity), index(n_atoms)
         self.most = index(1)[0]  # the largest number of neighbors since it was last set to 0
         self.geometry = real(n_atoms, capacity, 4)
-        self.coefficients = real(n_atoms, capacity, library.coefficients)
+        self.coefficients = torch.empty([n_atoms, capacity, library.coefficients], dtype=torch.float16, device=device)
         self.pull = real(features // LANES, n_atoms, capacity, 4)
         # Forward.
         self.s = real(n_atoms, features)
@@ -265,6 +295,7 @@ class RowsProgram:
         """The arguments of every kernel: the buffers never move."""
         packed, last = self.packed, len(self.packed.blocks) - 1
         rows = {"numbers": self.placed_numbers, "neighbors": self.neighbors, "counts": self.counts}
+        rows |= {"geometry": self.geometry}
         rows |= {"coefficients": self.coefficients, "s": self.s, "embedding": packed.embedding}
         rows |= {"gs": self.gs, "gv": self.gv[1], "g_phi": self.g_wide, "gv_out": self.gv[0], "pull": self.pull}
         rows |= {"n_atoms": self.n_atoms, "capacity": self.capacity}
