@@ -7,7 +7,6 @@ import time
 
 import pytest
 import torch
-from tests.conftest import make_student
 
 from mlff_distiller import records
 from mlff_distiller.batch import Batch
@@ -15,6 +14,7 @@ from mlff_distiller.cli import main
 from mlff_distiller.neighbors import radius_graph, radius_graph_torch_cluster
 from mlff_distiller.potentials import AutogradPotential
 from mlff_distiller.torch_cluster import activate
+from tests.conftest import make_student
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -38,7 +38,9 @@ def test_finds_the_same_neighbors(molecules, name):
     positions = torch.from_numpy(molecules[name].positions)
     native = radius_graph(positions, 5.0, backend="native")
     other = radius_graph_torch_cluster(positions, 5.0)
-    assert set(zip(*(x.tolist() for x in native[:2]), strict=True)) == set(zip(*(x.tolist() for x in other[:2]), strict=True))
+    assert set(zip(*(x.tolist() for x in native[:2]), strict=True)) == set(
+        zip(*(x.tolist() for x in other[:2]), strict=True)
+    )
     assert len(native[0]) == len(other[0])
     assert (other[0].diff() >= 0).all()
 

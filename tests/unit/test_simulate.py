@@ -51,5 +51,5 @@ def test_settings_are_laid_over_the_defaults():
 
 @pytest.mark.parametrize("given", [{"step": 7}, {"gates": {"momentums": 1.0}}])
 def test_a_misspelt_setting_names_the_right_one(given):
-    with pytest.raises(UserError, match="did you mean '(steps|momentum)'"):
+    with pytest.raises(UserError, match=r"did you mean '(steps|momentum)'"):
         settings_with_defaults(given)

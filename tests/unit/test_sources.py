@@ -24,7 +24,9 @@ def test_unknown_module():
         sources_of("benchmarks")
 
 
-@pytest.mark.parametrize("stage", ["preflight", "validation", "results", "sampling", "labeling", "report", "training.train"])
+@pytest.mark.parametrize(
+    "stage", ["preflight", "validation", "results", "sampling", "labeling", "report", "training.train"]
+)
 def test_nothing_that_a_stage_imports_is_missing(stage):
     """What Python really loads for a stage's module is among the files found (imports inside functions may add more)."""
     program = (

@@ -6,12 +6,12 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 from scipy.spatial.transform import Rotation
-from tests.conftest import make_student
 
 from mlff_distiller.batch import Batch
 from mlff_distiller.errors import UserError
 from mlff_distiller.potentials import AutogradPotential
 from mlff_distiller.student import StudentConfig
+from tests.conftest import make_student
 
 DTYPES = [pytest.param(torch.float32, id="fp32"), pytest.param(torch.float64, id="fp64")]
 #: (fp32, fp64) absolute tolerances, eV and eV/A.
@@ -71,7 +71,9 @@ def test_energy_is_extensive(model, molecules):
     one, two = molecules["benzene"], molecules["water"].copy()
     two.positions += 30.0
     together, _ = evaluate(student, one + two, dtype)
-    assert together == pytest.approx(evaluate(student, one, dtype)[0] + evaluate(student, two, dtype)[0], abs=EXACT[dtype])
+    assert together == pytest.approx(
+        evaluate(student, one, dtype)[0] + evaluate(student, two, dtype)[0], abs=EXACT[dtype]
+    )
 
 
 def test_energy_and_forces_go_to_zero_smoothly_at_the_cutoff(student64):

@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import yaml
-from tests.workflow.conftest import ROOT
 
 from mlff_distiller.config import SCHEMA, check_config
 from mlff_distiller.errors import UserError
+from tests.workflow.conftest import ROOT
 
 DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
 
@@ -49,7 +49,11 @@ def test_every_shipped_file_is_right_over_the_default(name):
         ("benchmark.tasks", ["energy_force"], "did you mean 'energy_forces'"),
         ("device", "gpu", "device: cannot be 'gpu'"),
         ("variants.torchscript", {"family": "torchscrip"}, "unknown family 'torchscrip'; did you mean 'torchscript'"),
-        ("variants.vesin", {"family": "eager", "neighbours": "vesin"}, "no option 'neighbours'; did you mean 'neighbors'"),
+        (
+            "variants.vesin",
+            {"family": "eager", "neighbours": "vesin"},
+            "no option 'neighbours'; did you mean 'neighbors'",
+        ),
         ("variants.vesin", {"family": "eager", "neighbors": "vesinn"}, "did you mean 'vesin'"),
         ("variants.eager", {"family": "torchscript"}, "eager must be there"),
         ("molecules.systems", ["watr"], "'watr': no such molecule or file; did you mean 'water'"),

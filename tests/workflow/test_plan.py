@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+
 from tests.workflow.conftest import ROOT
 
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -37,7 +38,10 @@ def test_a_fresh_run_starts_every_job_once(fresh):
     [
         ("preflight", PREFLIGHT | {"preflight": 1}),
         ("distill", {"check_machine": 1, "check_inputs": 1, "distill": 1} | DATASET | STUDENT),
-        ("report", PREFLIGHT | DATASET | STUDENT | {"time_teacher": 1} | ALL_VARIANTS | REPORT | {"report": 1, "all": 0}),
+        (
+            "report",
+            PREFLIGHT | DATASET | STUDENT | {"time_teacher": 1} | ALL_VARIANTS | REPORT | {"report": 1, "all": 0},
+        ),
     ],
 )
 def test_a_stage_target_starts_what_it_needs(fresh, target, expected):
@@ -49,7 +53,9 @@ def test_a_finished_run_has_nothing_to_do(finished):
 
 
 def test_editing_one_variant_reruns_that_variant_and_the_report(finished):
-    finished.edit("config/config.yaml", "vesin: {family: eager, neighbors: vesin}", "vesin: {family: eager, neighbors: native}")
+    finished.edit(
+        "config/config.yaml", "vesin: {family: eager, neighbors: vesin}", "vesin: {family: eager, neighbors: native}"
+    )
     assert finished.plan() == ONE_VARIANT | REPORT
     assert "Params have changed since last execution" in finished.reasons()
 
@@ -92,7 +98,9 @@ def test_another_md_length_reruns_md_alone(finished):
 
 
 def test_other_gates_rerender_the_report_alone(finished):
-    finished.edit("config/config.yaml", "project: {energy_forces_speedup: 5.0}", "project: {energy_forces_speedup: 6.0}")
+    finished.edit(
+        "config/config.yaml", "project: {energy_forces_speedup: 5.0}", "project: {energy_forces_speedup: 6.0}"
+    )
     assert finished.plan() == {"render_report": 1, "all": 1}
 
 

@@ -34,7 +34,9 @@ def lay(over, under):
     if not (isinstance(over, dict) and isinstance(under, dict)):
         return over
     merged = under | {key: lay(value, under.get(key)) for key, value in over.items()}
-    return merged if over is not TINY["variants"] else {key: value for key, value in merged.items() if value is not None}
+    return (
+        merged if over is not TINY["variants"] else {key: value for key, value in merged.items() if value is not None}
+    )
 
 
 @pytest.mark.timeout(900)
@@ -49,9 +51,21 @@ def test_the_whole_chain_ends_in_a_report(fresh):
     rows = document["records"]
     needed = {"kind", "variant", "task", "system", "n_atoms", "batch", "device", "dtype", "status", "reason"}
     assert all(needed <= set(row) for row in rows)
-    assert {row["kind"] for row in rows} >= {"preflight", "torch_cluster", "compile", "equivalence", "benchmark", "md", "accuracy"}
+    assert {row["kind"] for row in rows} >= {
+        "preflight",
+        "torch_cluster",
+        "compile",
+        "equivalence",
+        "benchmark",
+        "md",
+        "accuracy",
+    }
 
-    timed = {r["variant"]: r for r in rows if r["kind"] == "benchmark" and r["system"] == "methane" and r["task"] == "energy_forces"}
+    timed = {
+        r["variant"]: r
+        for r in rows
+        if r["kind"] == "benchmark" and r["system"] == "methane" and r["task"] == "energy_forces"
+    }
     for name in ("eager", "torchscript", "vesin", "analytic", "cpp"):
         low, high = timed[name]["speedup_ci95"]
         assert low <= timed[name]["speedup"] <= high

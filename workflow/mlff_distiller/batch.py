@@ -40,6 +40,8 @@ class Batch(NamedTuple):
             numbers=torch.from_numpy(np.concatenate([a.numbers for a in systems]).astype(np.int64)).to(device),
             positions=torch.from_numpy(np.concatenate(positions)).to(device, dtype),
             batch=torch.repeat_interleave(torch.arange(len(systems)), torch.tensor(sizes)).to(device),
-            cell=torch.tensor(np.stack([a.cell.array for a in systems]), dtype=dtype, device=device) if periodic else None,
+            cell=torch.tensor(np.stack([a.cell.array for a in systems]), dtype=dtype, device=device)
+            if periodic
+            else None,
             pbc=torch.tensor(np.stack([a.pbc for a in systems]), device=device) if periodic else None,
         )

@@ -93,7 +93,9 @@ def time_task(potential, baseline, atoms: "Atoms", task: str, args: argparse.Nam
         calls.append(_call(which, task, inputs))
     on_gpu = potential.device.type == "cuda"
     samples, reference = interleaved(calls, args.warmup, args.runs, torch.cuda.synchronize if on_gpu else None)
-    n_edges = baseline.neighbors(*_search_arguments(Batch.from_atoms([atoms], baseline.device, baseline.dtype)))[0].shape[0]
+    n_edges = baseline.neighbors(*_search_arguments(Batch.from_atoms([atoms], baseline.device, baseline.dtype)))[
+        0
+    ].shape[0]
     return {"n_edges": n_edges, "samples_ms": samples, "baseline_samples_ms": reference}
 
 

@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     artifact.add_arguments(parser)
     parser.add_argument("--name", required=True, help="name of the variant in the configuration")
     parser.add_argument("--settings", required=True, help="its mapping: family and options (JSON text or a file)")
-    parser.add_argument("--preflight", type=Path, help="record of the preflight stage, which chose the device (default: cpu)")
+    parser.add_argument(
+        "--preflight", type=Path, help="record of the preflight stage, which chose the device (default: cpu)"
+    )
     parser.add_argument("--systems", nargs="+", required=True, help="files of molecules that it must serve")
 
 

@@ -52,7 +52,9 @@ def _check_meaning(config: dict[str, Any]) -> list[str]:
         except UserError as error:
             complaints.append(str(error))
     if config["variants"].get(BASELINE) != {"family": "eager"}:
-        complaints.append(f"variants: {BASELINE} must be there as {{family: eager}}: it is what all others are compared with")
+        complaints.append(
+            f"variants: {BASELINE} must be there as {{family: eager}}: it is what all others are compared with"
+        )
     molecules = config["molecules"]
     if not Path(molecules["folder"]).is_dir():
         complaints.append(f"molecules.folder: {molecules['folder']}: no such folder")

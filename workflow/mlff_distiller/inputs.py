@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load and check all of it; the first mistake is a :class:`UserError` that names it."""
-    from mlff_distiller.sampling import checked_settings
     from mlff_distiller.md_settings import settings_with_defaults
+    from mlff_distiller.sampling import checked_settings
     from mlff_distiller.training.settings import TrainingSettings
 
     settings = load_settings(args.settings)

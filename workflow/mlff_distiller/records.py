@@ -48,7 +48,11 @@ def write(path: str | Path, records: Iterable[dict[str, Any]]) -> Path:
     """Write ``records`` with the provenance of this process to ``path``, atomically. NaN and infinity become null."""
     return write_json(
         path,
-        {"schema_version": SCHEMA_VERSION, "provenance": provenance.collect(), "records": [_finite(r) for r in records]},
+        {
+            "schema_version": SCHEMA_VERSION,
+            "provenance": provenance.collect(),
+            "records": [_finite(r) for r in records],
+        },
     )
 
 

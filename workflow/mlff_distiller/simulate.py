@@ -77,7 +77,13 @@ def run(args: argparse.Namespace) -> int:
     atoms = read_system(args.system)
     made = artifact.read_metadata(args.variant)
     entry = {key: made[key] for key in ("variant", "device", "dtype", "batch")}
-    entry |= {"task": "nve", "system": atoms.info["name"], "n_atoms": len(atoms), "ensemble": "NVE", "threads": args.threads}
+    entry |= {
+        "task": "nve",
+        "system": atoms.info["name"],
+        "n_atoms": len(atoms),
+        "ensemble": "NVE",
+        "threads": args.threads,
+    }
     entry |= {"timestep_fs": settings["timestep_fs"], "n_steps": settings["steps"]}
     verdict = next((e for e in records.read(args.equivalence) if e["status"] != "ok"), None)
     trajectory = ""

@@ -89,7 +89,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     artifact.add_arguments(parser)
     parser.add_argument("--systems", nargs="+", required=True, help="files of the molecules")
     parser.add_argument("--frames", type=int, default=4, help="geometries per molecule (default %(default)s)")
-    parser.add_argument("--amplitude", type=float, default=0.05, help="how far they are shaken, A (default %(default)s)")
+    parser.add_argument(
+        "--amplitude", type=float, default=0.05, help="how far they are shaken, A (default %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True, help="records to write (JSON)")
 
@@ -110,7 +112,13 @@ def check_equivalence(args: argparse.Namespace, systems: "dict[str, Atoms]") -> 
     except artifact.VariantNotThere as gone:
         return [
             records.record(
-                "equivalence", **common, system=name, n_atoms=len(atoms), equivalent=False, status=gone.status, reason=str(gone)
+                "equivalence",
+                **common,
+                system=name,
+                n_atoms=len(atoms),
+                equivalent=False,
+                status=gone.status,
+                reason=str(gone),
             )
             for name, atoms in systems.items()
         ]
@@ -145,7 +153,9 @@ def check_equivalence(args: argparse.Namespace, systems: "dict[str, Atoms]") -> 
             }
         except Exception as error:
             traceback.print_exc()
-            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
+            reason = (
+                f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
+            )
         entry |= {"equivalent": not reason, "status": "failed" if reason else "ok", "reason": reason}
         rows.append(records.record("equivalence", **entry))
     return rows

@@ -55,7 +55,8 @@ def lattice_shifts(cell: Tensor, pbc: Tensor, reach: float) -> Tensor:
     heights = 1.0 / torch.linalg.vector_norm(torch.linalg.inv(cell), dim=0)
     ranges: list[Tensor] = []
     for axis in range(3):
-        n = int(math.ceil(reach / float(heights[axis]))) if bool(pbc[axis]) else 0
+        # In TorchScript ceil() gives a float.
+        n = int(math.ceil(reach / float(heights[axis]))) if bool(pbc[axis]) else 0  # noqa: RUF046
         ranges.append(torch.arange(-n, n + 1, device=cell.device))
     return torch.cartesian_prod(ranges[0], ranges[1], ranges[2])
 

@@ -80,9 +80,15 @@ def _read(path: str | Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
             header = stream.metadata() or {}
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error}); it is damaged or of another kind") from None
+        raise UserError(
+            f"{path}: not a readable safetensors file ({error}); it is damaged or of another kind"
+        ) from None
     if header.get("format") != FORMAT:
-        raise UserError(f"{path}: a safetensors file of another program (format {header.get('format')!r}, not {FORMAT!r})")
+        raise UserError(
+            f"{path}: a safetensors file of another program (format {header.get('format')!r}, not {FORMAT!r})"
+        )
     if not header.get("version", "").isdigit() or int(header["version"]) > VERSION:
-        raise UserError(f"{path}: header version {header.get('version')!r}; this program reads 1 to {VERSION}: update it")
+        raise UserError(
+            f"{path}: header version {header.get('version')!r}; this program reads 1 to {VERSION}: update it"
+        )
     return header, tensors

@@ -46,7 +46,9 @@ class StudentConfig:
             if field.type in (int, "int") and value != int(value):
                 raise UserError(f"student: {field.name} must be a whole number, not {value!r}")
         if self.n_radial < 2:
-            raise UserError("student: n_radial must be at least 2: the width of a Gaussian is the spacing of the centers")
+            raise UserError(
+                "student: n_radial must be at least 2: the width of a Gaussian is the spacing of the centers"
+            )
 
     @classmethod
     def from_mapping(cls, mapping: dict[str, Any]) -> "StudentConfig":
@@ -163,7 +165,7 @@ class StudentForceField(nn.Module):
     """
 
     # TorchScript would otherwise try to compile them.
-    __jit_unused_properties__ = ["device", "dtype"]
+    __jit_unused_properties__ = ["device", "dtype"]  # noqa: RUF012
 
     def __init__(
         self,

@@ -56,9 +56,13 @@ def record_fields(name: str, spec: dict[str, Any], device: str) -> dict[str, Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of every stage that loads a variant."""
-    parser.add_argument("--variant", type=Path, required=True, help="the variant's variant.json, from the compile stage")
+    parser.add_argument(
+        "--variant", type=Path, required=True, help="the variant's variant.json, from the compile stage"
+    )
     parser.add_argument("--checkpoint", type=Path, required=True, help="the student (safetensors)")
-    parser.add_argument("--torch-cluster", type=Path, help="record of the torch-cluster stage, for variants that need it")
+    parser.add_argument(
+        "--torch-cluster", type=Path, help="record of the torch-cluster stage, for variants that need it"
+    )
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch (default %(default)s)")
 
 
@@ -66,7 +70,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """The compile record of a variant."""
     found = [entry for entry in records.read(path) if entry["kind"] == "compile"]
     if len(found) != 1:
-        raise UserError(f"{path}: expected one compile record, found {len(found)}; delete it and run `snakemake compile`")
+        raise UserError(
+            f"{path}: expected one compile record, found {len(found)}; delete it and run `snakemake compile`"
+        )
     return found[0]
 
 

@@ -33,7 +33,9 @@ FAMILIES: dict[str, FamilyEntry] = {
         "mlff_distiller.variants.eager", "PyTorch as it comes, forces by autograd", {"neighbors": NEIGHBORS}
     ),
     "torchscript": FamilyEntry(
-        "mlff_distiller.variants.torchscript", "TorchScript, forces by autograd", {"neighbors": ("native", "torch_cluster")}
+        "mlff_distiller.variants.torchscript",
+        "TorchScript, forces by autograd",
+        {"neighbors": ("native", "torch_cluster")},
     ),
     "torch_compile": FamilyEntry(
         "mlff_distiller.variants.torch_compile",

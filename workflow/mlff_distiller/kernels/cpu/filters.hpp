@@ -1,11 +1,11 @@
 // The filters W(d) of all blocks, and their derivatives, as weighted sums of a few consecutive rows of a table.
 //
-// float: quintic B-splines on equal knots that interpolate W, cutoff included. W(d) is one row of coefficients and five rows
-// of their differences, dW/dd the same five with other weights: fewer than the twelve or so Gaussians that are not zero, no
-// exponential per pair, and no digits lost to the differences, which were taken in double. The energy is four times
-// continuously differentiable and the slopes are its own. With 7 knots per Gaussian the values are off by 5e-9 of their
-// size and the slopes by 2e-7, which is what float arithmetic rounds away.
-// double: the Gaussians themselves, all of them, and the bias: exact.
+// float: quintic B-splines on equal knots that interpolate W, cutoff included. W(d) is one row of coefficients and five
+// rows of their differences, dW/dd the same five with other weights: fewer than the twelve or so Gaussians that are not
+// zero, no exponential per pair, and no digits lost to the differences, which were taken in double. The energy is four
+// times continuously differentiable and the slopes are its own. With 7 knots per Gaussian the values are off by 5e-9 of
+// their size and the slopes by 2e-7, which is what float arithmetic rounds away. double: the Gaussians themselves, all
+// of them, and the bias: exact.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -47,8 +47,8 @@ struct RadialBasis {
   }
 };
 
-// A quintic spline with coefficients c at t in [0, 1] behind knot i is c_i + sum value_k (c_{i-1+k} - c_{i-2+k}), and its
-// derivative by t is sum slope_k (c_{i-1+k} - c_{i-2+k}), k = 0..4: the slopes are the quartic B-splines.
+// A quintic spline with coefficients c at t in [0, 1] behind knot i is c_i + sum value_k (c_{i-1+k} - c_{i-2+k}), and
+// its derivative by t is sum slope_k (c_{i-1+k} - c_{i-2+k}), k = 0..4: the slopes are the quartic B-splines.
 template <class T>
 inline void spline_weights(T t, T* value, T* slope) {
   const T r = 1 - t;
@@ -88,7 +88,8 @@ inline void spline_coefficients(std::vector<double>& samples, int n, int width) 
                   (i + 2 < n ? second[i + 2] * row(i + 2)[c] : 0);
 }
 
-// The table of one block, [TABLE_ROWS, width]: weight(k, column) gives the student's filter weights, the bias at k = RADIAL.
+// The table of one block, [TABLE_ROWS, width]: weight(k, column) gives the student's filter weights, the bias at k =
+// RADIAL.
 template <class Weight>
 void fill_table(const RadialBasis& basis, int width, Weight weight, Real* table) {
   if (!SPLINE) {
@@ -118,8 +119,8 @@ void fill_table(const RadialBasis& basis, int width, Weight weight, Real* table)
   }
 }
 
-// Weights of WINDOW rows for W(d) and for dW/dd, d below the cutoff. Returns n: the rows begin at FIRST_WINDOW + n, and in
-// spline tables row n is to be added to W.
+// Weights of WINDOW rows for W(d) and for dW/dd, d below the cutoff. Returns n: the rows begin at FIRST_WINDOW + n, and
+// in spline tables row n is to be added to W.
 inline int table_window(const RadialBasis& basis, Real d, Real* value, Real* slope) {
   if constexpr (SPLINE) {
     const Real knots = Real(INTERVALS / basis.cutoff);

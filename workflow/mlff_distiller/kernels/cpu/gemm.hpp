@@ -1,5 +1,6 @@
-// C = A B for few rows and a constant B: B is packed once into panels that stream through the cache in order, and a tile
-// of C stays in registers while k runs (Goto and van de Geijn 2008, without the packing of A that large products need).
+// C = A B for few rows and a constant B: B is packed once into panels that stream through the cache in order, and a
+// tile of C stays in registers while k runs (Goto and van de Geijn 2008, without the packing of A that large products
+// need).
 #pragma once
 #include <vector>
 

@@ -15,11 +15,11 @@ using Vector3 = std::array<double, 3>;
 
 enum class Status : int {
   ok = 0,
-  bad_position = 1,   // where: atom
-  coinciding = 2,     // where: atom, other: atom
-  bad_number = 3,     // where: atom
-  bad_cell = 4,       // where: system
-  bad_batch = 5,      // where: atom
+  bad_position = 1,  // where: atom
+  coinciding = 2,    // where: atom, other: atom
+  bad_number = 3,    // where: atom
+  bad_cell = 4,      // where: system
+  bad_batch = 5,     // where: atom
   out_of_memory = 6,
 };
 
@@ -44,9 +44,9 @@ inline double dot(const Vector3& a, const Vector3& b) { return a[0] * b[0] + a[1
 struct Bins {
   std::array<Vector3, 3> cell, inverse;  // rows; fractional coordinate k of x is dot(x, inverse[k])
   std::array<bool, 3> periodic;
-  std::array<int, 3> count, reach;       // bins along each axis; how many bins away neighbors can be
-  Vector3 low, length;                   // range of the fractional coordinates
-  std::vector<int32_t> start;            // first atom of each bin, in the order of bins; one more at the end
+  std::array<int, 3> count, reach;  // bins along each axis; how many bins away neighbors can be
+  Vector3 low, length;              // range of the fractional coordinates
+  std::vector<int32_t> start;       // first atom of each bin, in the order of bins; one more at the end
 
   bool set_cell(const Real* given, const uint8_t* pbc) {
     int fixed = 0;
@@ -126,18 +126,18 @@ struct Bins {
 struct Atoms {
   int64_t n_atoms = 0, n_systems = 0;
   bool periodic = false;
-  std::vector<int64_t> first;        // [systems + 1] first atom of each system
-  std::vector<int32_t> order;        // [atoms] internal -> given index
-  std::vector<int32_t> system;       // [atoms]
-  std::vector<int32_t> bin;          // [atoms] bin within the system; -1: all pairs
-  std::vector<std::array<Real, 3>> position;         // [atoms] as given
-  std::vector<Vector3> wrapped;                      // [atoms] inside the cell; binned systems only
-  std::vector<std::array<int32_t, 3>> whole;         // [atoms] lattice vectors taken off by wrapping
-  std::vector<Bins> bins;                            // of the binned systems
-  std::vector<int32_t> bins_of;                      // [systems] index into bins, or -1
+  std::vector<int64_t> first;                 // [systems + 1] first atom of each system
+  std::vector<int32_t> order;                 // [atoms] internal -> given index
+  std::vector<int32_t> system;                // [atoms]
+  std::vector<int32_t> bin;                   // [atoms] bin within the system; -1: all pairs
+  std::vector<std::array<Real, 3>> position;  // [atoms] as given
+  std::vector<Vector3> wrapped;               // [atoms] inside the cell; binned systems only
+  std::vector<std::array<int32_t, 3>> whole;  // [atoms] lattice vectors taken off by wrapping
+  std::vector<Bins> bins;                     // of the binned systems
+  std::vector<int32_t> bins_of;               // [systems] index into bins, or -1
 
-  // Checks the input and orders the atoms. Given arrays: positions [n, 3], batch [n] counting from `base`, cell [b, 3, 3]
-  // or null, pbc [b, 3].
+  // Checks the input and orders the atoms. Given arrays: positions [n, 3], batch [n] counting from `base`, cell [b, 3,
+  // 3] or null, pbc [b, 3].
   Failure set(int64_t n, int64_t systems, const Real* positions, const int64_t* batch, int64_t base, const Real* cell,
               const uint8_t* pbc, double cutoff) {
     n_atoms = n;
@@ -181,8 +181,8 @@ struct Atoms {
     return {};
   }
 
-  // visit(other, vector [3], shift [3] or null) for every neighbor of `atom`, each image of its own; shift counts lattice
-  // vectors between the positions as given.
+  // visit(other, vector [3], shift [3] or null) for every neighbor of `atom`, each image of its own; shift counts
+  // lattice vectors between the positions as given.
   template <class Visit>
   void neighbors_all_pairs(int64_t atom, int64_t from, int64_t to, Real cutoff2, Visit visit) const {
     const auto here = position[atom];
@@ -209,8 +209,8 @@ struct Atoms {
           const int there = (at[0] * grid.count[1] + at[1]) * grid.count[2] + at[2];
           Vector3 move;
           for (int x = 0; x < 3; ++x)
-            move[x] = image[0] * grid.cell[0][x] + image[1] * grid.cell[1][x] + image[2] * grid.cell[2][x] -
-                      wrapped[atom][x];
+            move[x] =
+                image[0] * grid.cell[0][x] + image[1] * grid.cell[1][x] + image[2] * grid.cell[2][x] - wrapped[atom][x];
           const bool same_cell = !image[0] && !image[1] && !image[2];
           for (int64_t other = origin + grid.start[there]; other < origin + grid.start[there + 1]; ++other) {
             const std::array<Real, 3> r = {Real(wrapped[other][0] + move[0]), Real(wrapped[other][1] + move[1]),

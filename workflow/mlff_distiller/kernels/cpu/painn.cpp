@@ -31,8 +31,8 @@ int mlff_evaluate(void* model, int threads, int64_t n_atoms, int64_t n_systems, 
                   Real* forces, double* virials, int64_t* where) {
   Failure failure;
   try {
-    failure = static_cast<Model*>(model)->evaluate(threads, {n_atoms, n_systems, 0, numbers, positions, batch, cell, pbc,
-                                                             energies, forces, virials});
+    failure = static_cast<Model*>(model)->evaluate(
+        threads, {n_atoms, n_systems, 0, numbers, positions, batch, cell, pbc, energies, forces, virials});
   } catch (const std::bad_alloc&) {
     failure.status = Status::out_of_memory;
   }

@@ -1,7 +1,7 @@
 // Energy and forces of PaiNN in one pass, after potentials/ANALYTIC_FORCES.md; names follow it.
 //
-// Threads own contiguous ranges of atoms, and a thread writes rows of its own atoms only. A pair of atoms of one range is
-// visited once for both directions; a pair across two ranges is visited by both threads, each for its own atom.
+// Threads own contiguous ranges of atoms, and a thread writes rows of its own atoms only. A pair of atoms of one range
+// is visited once for both directions; a pair across two ranges is visited by both threads, each for its own atom.
 #pragma once
 #ifdef _OPENMP
 #include <omp.h>
@@ -53,8 +53,8 @@ class Buffer {  // aligned memory that grows and never shrinks
   size_t capacity = 0;
 };
 
-// Pointers to the student's weights, row-major [out, in] as in torch.nn.Linear, in the order of the fields; the fields and
-// their shapes are those of AnalyticWeights in potentials/analytic.py.
+// Pointers to the student's weights, row-major [out, in] as in torch.nn.Linear, in the order of the fields; the fields
+// and their shapes are those of AnalyticWeights in potentials/analytic.py.
 struct GivenWeights {
   const Real *centers, *filters, *filters_bias, *embedding, *first_message, *phi_in, *phi_in_bias, *phi_out,
       *phi_out_bias, *mix_uv, *mlp_in, *mlp_in_bias, *mlp_out, *mlp_out_bias, *readout_in, *readout_in_bias,
@@ -103,8 +103,6 @@ class Network {
     basis.cutoff = cutoff;
     basis.exponent = exponent;
     for (int k = 0; k < RADIAL; ++k) basis.centers[k] = given.centers[k];
-    // [rows, columns] of the padded widths, zero beyond the true ones.
-    const auto width = [](int n, int real) { return n < real; };
     size_t total = 0;
     for (int pass = 0; pass < 2; ++pass) {
       // The first pass counts, the second fills.
@@ -124,23 +122,22 @@ class Network {
         if (pass)
           for (size_t i = 0; i < size; ++i) to[i] = element(int(i));
       };
-      vector(phi_in_bias, BLOCKS * H, [&](int i) {
-        return i >= H && width(i % H, h) ? given.phi_in_bias[(i / H - 1) * h + i % H] : Real(0);
-      });
+      vector(phi_in_bias, BLOCKS * H,
+             [&](int i) { return i >= H && i % H < h ? given.phi_in_bias[(i / H - 1) * h + i % H] : Real(0); });
       vector(phi_out_bias, BLOCKS * 3 * F, [&](int i) {
         const int b = i / (3 * F) - 1;
         return b < 0 ? Real(0) : part_of(i % (3 * F), [&](int n) { return given.phi_out_bias[b * 3 * f + n]; });
       });
       vector(mlp_in_bias, BLOCKS * H,
-             [&](int i) { return width(i % H, h) ? given.mlp_in_bias[i / H * h + i % H] : Real(0); });
+             [&](int i) { return i % H < h ? given.mlp_in_bias[i / H * h + i % H] : Real(0); });
       vector(mlp_out_bias, BLOCKS * 3 * F, [&](int i) {
         const int b = i / (3 * F);
         return part_of(swapped(i % (3 * F)), [&](int n) { return given.mlp_out_bias[b * 3 * f + n]; });
       });
-      vector(readout_in_bias, R, [&](int i) { return width(i, r) ? given.readout_in_bias[i] : Real(0); });
-      vector(readout_out, R, [&](int i) { return width(i, r) ? given.readout_out[i] : Real(0); });
+      vector(readout_in_bias, R, [&](int i) { return i < r ? given.readout_in_bias[i] : Real(0); });
+      vector(readout_out, R, [&](int i) { return i < r ? given.readout_out[i] : Real(0); });
       vector(embedding, size_t(n_elements) * F,
-             [&](int i) { return width(i % F, f) ? given.embedding[i / F * f + i % F] : Real(0); });
+             [&](int i) { return i % F < f ? given.embedding[i / F * f + i % F] : Real(0); });
       vector(first_message, size_t(n_elements) * 2 * F, [&](int i) {
         const int z = i / (2 * F);
         return part_of(i % (2 * F), [&](int n) { return given.first_message[z * 2 * f + n]; });
@@ -187,9 +184,7 @@ class Network {
         pack(mlp_in_back[b], [=](int k, int n) { return mlp_in_entry(n, k); });
         pack(mlp_out_back[b], [=](int k, int n) { return mlp_out_entry(n, k); });
       }
-      const auto readout_entry = [=](int k, int n) {
-        return k < f && n < r ? given.readout_in[n * f + k] : Real(0);
-      };
+      const auto readout_entry = [=](int k, int n) { return k < f && n < r ? given.readout_in[n * f + k] : Real(0); };
       pack(readout_in, readout_entry);
       pack(readout_in_back, [=](int k, int n) { return readout_entry(n, k); });
     }
@@ -205,11 +200,11 @@ class Network {
 // A pair of neighbors, as seen from the atom `self` that the visiting thread owns.
 struct Pair {
   int32_t self, other;
-  int32_t window;           // place in the filters' table
-  bool both;                // `other` is this thread's too: do both directions
+  int32_t window;  // place in the filters' table
+  bool both;       // `other` is this thread's too: do both directions
   Real u[3], inverse_distance, distance;
-  Real value[WINDOW];       // weights of the rows for W
-  Real slope[WINDOW];       // and for its derivative by the distance
+  Real value[WINDOW];  // weights of the rows for W
+  Real slope[WINDOW];  // and for its derivative by the distance
 };
 
 struct ThreadScratch {
@@ -217,11 +212,11 @@ struct ThreadScratch {
   Buffer<Real> memory;
   Buffer<Real> edge_gradients;  // [pairs][4]: g_d, g_u
   Failure failure;
-  std::vector<double> virial;   // [systems][9]
+  std::vector<double> virial;  // [systems][9]
 };
 
-// What is asked for, and where the answers go. `batch` counts systems from `base`; cell and pbc, forces and virials may be
-// null, virials (dE/dstrain [systems, 9], eV) come with forces only.
+// What is asked for, and where the answers go. `batch` counts systems from `base`; cell and pbc, forces and virials may
+// be null, virials (dE/dstrain [systems, 9], eV) come with forces only.
 struct Call {
   int64_t n_atoms, n_systems, base;
   const int64_t* numbers;
@@ -262,7 +257,7 @@ class Workspace {
     if (failure.status != Status::ok) return failure;
     // A thread without two atoms of its own costs more than it brings.
     threads = int(std::max<int64_t>(1, std::min<int64_t>(threads, (n_atoms + 1) / 2)));
-    allocate(net, n_atoms, threads);
+    allocate(n_atoms, threads);
     for (int64_t atom = 0; atom < n_atoms; ++atom) element[atom] = int32_t(call.numbers[atoms.order[atom]]);
 #ifndef _OPENMP
     threads = 1;
@@ -309,7 +304,7 @@ class Workspace {
   Real *x[BLOCKS], *v_in[BLOCKS], *uv[BLOCKS], *inverse_norm[BLOCKS], *gate[BLOCKS], *phi_slope[BLOCKS],
       *mlp_slope[BLOCKS];
 
-  void allocate(const Network&, int64_t n, int threads) {
+  void allocate(int64_t n, int threads) {
     if (int(scratch.size()) < threads) scratch.resize(threads);
     element.resize(n);
     atomic.resize(n);
@@ -566,14 +561,12 @@ class Workspace {
           store(to_i + f, load(to_i + f) + w[0] * s_j);
           store(to_i + F + f, load(to_i + F + f) - w[1] * along_j);
 #pragma GCC unroll 3
-          for (int k = 0; k < 3; ++k)
-            store(to_i + (2 + k) * F + f, load(to_i + (2 + k) * F + f) + w[2] * vj[k]);
+          for (int k = 0; k < 3; ++k) store(to_i + (2 + k) * F + f, load(to_i + (2 + k) * F + f) + w[2] * vj[k]);
           if (!pair.both) continue;
           store(to_j + f, load(to_j + f) + w[0] * s_i);
           store(to_j + F + f, load(to_j + F + f) + w[1] * along_i);
 #pragma GCC unroll 3
-          for (int k = 0; k < 3; ++k)
-            store(to_j + (2 + k) * F + f, load(to_j + (2 + k) * F + f) + w[2] * vi[k]);
+          for (int k = 0; k < 3; ++k) store(to_j + (2 + k) * F + f, load(to_j + (2 + k) * F + f) + w[2] * vi[k]);
         }
       }
       gradient[0] += sum(g_d);
@@ -661,7 +654,8 @@ class Workspace {
   // gs, gv after the update of block b -> before it, in place.
   void update_back(const Network& net, int b, int64_t first, int rows, Real* g_s, Real* g_v, Real* memory) {
     const bool last = b + 1 == BLOCKS;
-    Real *g_gate = memory, *hidden = g_gate + CHUNK * 3 * F, *g_in = hidden + CHUNK * H, *g_uv = memory + CHUNK * (3 * F + H + 2 * F);
+    Real *g_gate = memory, *hidden = g_gate + CHUNK * 3 * F, *g_in = hidden + CHUNK * H,
+         *g_uv = memory + CHUNK * (3 * F + H + 2 * F);
     for (int row = 0; row < rows; ++row) {
       const int64_t atom = first + row;
       const Real *mixed = uv[b] + atom * 6 * F, *gv_row = g_v + atom * 3 * F;
@@ -787,8 +781,8 @@ class Model {
         Failure failure;
         try {
           if (!lease) lease = std::make_unique<Lease>(*this);
-          failure = lease->workspace->evaluate(
-              network, 1, call.part(group.system, group.n_systems, group.atom, group.n_atoms));
+          failure = lease->workspace->evaluate(network, 1,
+                                               call.part(group.system, group.n_systems, group.atom, group.n_atoms));
         } catch (const std::bad_alloc&) {
           failure.status = Status::out_of_memory;
         }

@@ -44,7 +44,7 @@ NUMBERS = ("n_atoms", "n_systems", "atoms", "with_forces", "stash_shared")
 class Arguments(ctypes.Structure):
     """The kernel's struct Arguments."""
 
-    _fields_ = [(name, ctypes.c_void_p) for name in POINTERS] + [(name, ctypes.c_int) for name in NUMBERS]  # noqa: RUF012
+    _fields_ = [(name, ctypes.c_void_p) for name in POINTERS] + [(name, ctypes.c_int) for name in NUMBERS]
 
 
 class Library:

@@ -177,9 +177,7 @@ class CellGrid:
     cells: int
 
     @classmethod
-    def of(
-        cls, cell: Tensor, pbc: Tensor, cutoff: float, most_cells: int, origin: Tensor | None = None
-    ) -> "CellGrid":
+    def of(cls, cell: Tensor, pbc: Tensor, cutoff: float, most_cells: int, origin: Tensor | None = None) -> "CellGrid":
         """For lattice vectors ``cell`` [B, 3, 3] A that are all there, and at most ``most_cells`` cells a system."""
         box = cell.detach().to("cpu", torch.float64)
         inverse = torch.linalg.inv(box)
@@ -354,9 +352,7 @@ class RowsProgram:
                 self.grid[name] = torch.ones([self.n_systems, *shape], dtype=torch.int32, device=device)
             cells = {name: self.grid[name] for name in ("box", "grid", "reach", "periodic", "offset")}
             cells |= {"place": self.place, "cell_start": self.cell_start, "system": self.placed_system}
-        self.search_arguments = _fill(
-            Search, first=self.first, last=self.last, radial=packed.radial, **cells, **shared
-        )
+        self.search_arguments = _fill(Search, first=self.first, last=self.last, radial=packed.radial, **cells, **shared)
 
     def set_grid(self, grid: CellGrid) -> None:
         """The cells to use from now on; not more of them than there is room for."""

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
+import triton
+import triton.language as tl
 from mlff_distiller.kernels.triton.common import product, sigmoid, silu_slope
 
 
@@ -40,7 +40,9 @@ def linear_kernel(
     total = tl.zeros([BM, BN], dtype=x.dtype.element_ty)
     for k0 in range(0, INNER, BK):
         inner = k0 + k
-        a = tl.load(x + m[:, None] * INNER + inner[None, :], mask=(m[:, None] < rows) & (inner[None, :] < INNER), other=0.0)
+        a = tl.load(
+            x + m[:, None] * INNER + inner[None, :], mask=(m[:, None] < rows) & (inner[None, :] < INNER), other=0.0
+        )
         at = weight + inner[:, None] * step_inner + n[None, :] * step_column
         b = tl.load(at, mask=(inner[:, None] < INNER) & (n[None, :] < columns), other=0.0)
         total += product(a, b, PRECISION)
