@@ -14,7 +14,7 @@ rule collect_results:
         code=sources_of("results"),
     output:
         json="results/{run}/report/phase3_results.json",
-        csv="results/{run}/report/phase3_results.csv",
+        csv=report("results/{run}/report/phase3_results.csv", caption="../report/results_table.rst", category="Tables"),
     log:
         "logs/{run}/collect_results.log",
     conda:
@@ -59,7 +59,7 @@ rule render_report:
     output:
         html=report("results/{run}/report/PHASE3_REPORT.html", caption="../report/report.rst", category="Report"),
         markdown="results/{run}/report/PHASE3_REPORT.md",
-        week_1="results/{run}/report/PHASE3_WEEK1.md",
+        week_1=report("results/{run}/report/PHASE3_WEEK1.md", caption="../report/week_1.rst", category="Report"),
     log:
         "logs/{run}/render_report.log",
     conda:

@@ -89,21 +89,24 @@ DEVICE void load_filters(const Rows& rows, uint2* filters) {
     __syncthreads();
 }
 
+// Halves ``values`` [2 COUNT]: lanes with the bit ``mask`` keep the second half, and get their partner's share of it.
+template <int COUNT>
+DEVICE void halve(float* values, int mask) {
+    const bool upper = threadIdx.x & mask;
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) {
+        const float send = upper ? values[i] : values[i + COUNT], keep = upper ? values[i + COUNT] : values[i];
+        values[i] = keep + __shfl_xor_sync(0xffffffffu, send, mask);
+    }
+}
+
 // Sums over the eight lanes that hold other neighbors of the same features. ``values`` [NARROW][2][N]; afterwards the
 // first N are those of feature ``own_feature``.
 template <int N>
 DEVICE void sum_over_neighbors(float* values) {
-    const int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int step = 0; step < 3; step++) {
-        const int mask = 16 >> step, count = (4 >> step) * N;
-        const bool upper = lane & mask;
-#pragma unroll
-        for (int i = 0; i < count; i++) {
-            const float send = upper ? values[i] : values[i + count], keep = upper ? values[i + count] : values[i];
-            values[i] = keep + __shfl_xor_sync(0xffffffffu, send, mask);
-        }
-    }
+    halve<4 * N>(values, 16);
+    halve<2 * N>(values, 8);
+    halve<N>(values, 4);
 }
 DEVICE int own_feature() {
     const int lane = threadIdx.x % 32, g = lane / 4;
@@ -287,16 +290,8 @@ DEVICE void backward(const Rows& rows) {
                 }
             }
             // Over the four lanes with the same neighbors: the upper two keep the second, the odd ones its last two sums.
-#pragma unroll
-            for (int q = 0; q < 4; q++) {
-                const float send = t & 2 ? pull[q] : pull[q + 4], keep = t & 2 ? pull[q + 4] : pull[q];
-                pull[q] = keep + __shfl_xor_sync(0xffffffffu, send, 2);
-            }
-#pragma unroll
-            for (int q = 0; q < 2; q++) {
-                const float send = t & 1 ? pull[q] : pull[q + 2], keep = t & 1 ? pull[q + 2] : pull[q];
-                pull[q] = keep + __shfl_xor_sync(0xffffffffu, send, 1);
-            }
+            halve<4>(pull, 2);
+            halve<2>(pull, 1);
             if (t & 2 ? there[1] : there[0]) {
                 const long long slots = static_cast<long long>(rows.n_atoms) * rows.capacity;
                 float* to = rows.pull + (quarter * slots + (t & 2 ? slot[1] : slot[0])) * 4 + (t & 1) * 2;
