@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from labeled_sets import morse_dataset
 
 from mlff_distiller import cli, records
 from mlff_distiller.dataset import write_dataset
@@ -15,6 +14,7 @@ from mlff_distiller.student import StudentConfig, StudentForceField, save_studen
 from mlff_distiller.training.accuracy import Groups, measure, tier
 from mlff_distiller.training.data import Configurations
 from mlff_distiller.training.evaluate import predict
+from tests.unit.labeled_sets import morse_dataset
 
 
 @pytest.fixture(scope="module")

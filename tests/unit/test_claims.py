@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from synthetic_records import SYSTEMS, benchmark, equivalence, run_records
 
 from mlff_distiller import claims, results
 from mlff_distiller.errors import UserError
 from mlff_distiller.summary import Run
+from tests.unit.synthetic_records import SYSTEMS, benchmark, equivalence, run_records
 
 LEDGER = Path(__file__).parents[2] / "config" / "claims.yaml"
 GPU = [{"cpu": "a processor", "gpus": ["NVIDIA H100 80GB HBM3"]}]

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from labeled_sets import ATOM_ENERGIES, in_boxes, morse_dataset
 
 from mlff_distiller import cli, records
 from mlff_distiller.dataset import content_hash, write_dataset
@@ -37,6 +36,7 @@ from mlff_distiller.training.settings import TrainingSettings
 from mlff_distiller.training.step import Stepper, Weights, compile_gradient
 from mlff_distiller.training.train import PAUSED, Trainer
 from mlff_distiller.training.weights import FlatWeights
+from tests.unit.labeled_sets import ATOM_ENERGIES, in_boxes, morse_dataset
 
 SMALL = {"n_features": 16, "n_blocks": 2, "n_radial": 8, "mlp_width": 12, "readout_width": 10}
 LOSS = Loss(force_weight=1.0, energy_weight=2.0, force_delta=0.02, energy_delta=0.002)

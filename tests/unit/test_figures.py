@@ -3,12 +3,12 @@ import itertools
 
 import pytest
 from matplotlib.image import imread
-from synthetic_records import FAILS_EQUIVALENCE, VARIANTS, benchmark, equivalence, run_records, write_run
 
 from mlff_distiller import captions, figures, results, style
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import write_json
 from mlff_distiller.summary import Run
+from tests.unit.synthetic_records import FAILS_EQUIVALENCE, VARIANTS, benchmark, equivalence, run_records, write_run
 
 
 @pytest.fixture(scope="module")

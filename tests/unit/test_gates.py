@@ -1,9 +1,9 @@
 import pytest
-from synthetic_records import SYSTEMS, benchmark, equivalence, md, run_records
 
 from mlff_distiller import gates, results
 from mlff_distiller.errors import UserError
 from mlff_distiller.summary import Run
+from tests.unit.synthetic_records import SYSTEMS, benchmark, equivalence, md, run_records
 
 
 def small_run(energy=2.0, forces=4.0, *, with_md=True, md_ok=True, variant="cpp", spread=0.005):

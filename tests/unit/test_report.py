@@ -6,12 +6,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from synthetic_records import UNAVAILABLE, VARIANTS, run_records, write_run
 
 from mlff_distiller import claims, figures, html_page, report, results
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import write_json
 from mlff_distiller.summary import Run
+from tests.unit.synthetic_records import UNAVAILABLE, VARIANTS, run_records, write_run
 
 LEDGER = Path(__file__).parents[2] / "config" / "claims.yaml"
 SETTINGS = {

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pandas
 import pytest
-from synthetic_records import (
+
+from mlff_distiller import records, results
+from mlff_distiller.errors import UserError
+from tests.unit.synthetic_records import (
     FAILS_EQUIVALENCE,
     SYSTEMS,
     UNAVAILABLE,
@@ -15,9 +18,6 @@ from synthetic_records import (
     run_records,
     write_run,
 )
-
-from mlff_distiller import records, results
-from mlff_distiller.errors import UserError
 
 REQUIRED = {"kind", "variant", "task", "system", "n_atoms", "batch", "device", "dtype", "status", "reason"}
 

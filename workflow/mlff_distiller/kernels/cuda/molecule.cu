@@ -450,9 +450,15 @@ struct Molecule {
         float* x = base + at.x;
         float* uv = base + at.uv;
         float* act = base + at.act;
-        rows_by_rows<F, 2 * OWN, 4, 6>(x, F, w, 3 * atoms, [&](int o, int r, float value) {
+        auto keep = [&](int o, int r, float value) {
             uv[(r / 3 * 6 + o / OWN * 3 + r % 3) * OWN + o % OWN] = value;
-        });
+        };
+        // Few rows: all warps side by side; many: each warp on several outputs and rows.
+        if (args.atoms <= 2) {
+            rows_by_rows<F, 2 * OWN, 1, 8>(x, F, w, 3 * atoms, keep);
+        } else {
+            rows_by_rows<F, 2 * OWN, 4, 6>(x, F, w, 3 * atoms, keep);
+        }
         __syncthreads();
         for (int item = thread; item < atoms * OWN; item += THREADS) {
             const int a = item / OWN, q = item % OWN;
@@ -506,30 +512,34 @@ struct Molecule {
             const int a = item / HEAD, h = item % HEAD;
             const float value = cluster_sum(base + at.h2 + a * HM + h, b[h]);
             stash(a, block)[STASH_H2 + h] = value;
-            act[a * HM + h] = value * sigmoid(value);
+            // After the last block the reverse pass begins with dE/dh; the energy itself is for later.
+            act[a * HM + h] = LAST ? w[OWN * HEAD + h] * silu_slope(value) : value * sigmoid(value);
         }
         __syncthreads();
         w += OWN * HEAD;
         b += HM;
-        if (LAST) {
-            // One warp an atom; all blocks of the cluster would find the same.
-            if (rank == 0) {
-                for (int a = warp; a < atoms; a += WARPS) {
-                    float sum = 0.0f;
-                    for (int h = lane; h < R; h += 32) sum += act[a * HM + h] * w[h];
-#pragma unroll
-                    for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
-                    if (lane == 0) args.atomic[begin + a] = sum + b[0];
-                }
-            }
-            __syncthreads();  // the reverse pass begins by overwriting act
-        } else {
+        if (!LAST) {
             rows_by_rows<H, 3 * OWN, 4, 4>(act, HM, w, atoms, [&](int o, int r, float value) {
                 messages(block + 1, begin + r)[o] = value + b[o];
             });
             for (int item = thread; item < atoms * 3 * OWN; item += THREADS) {
                 messages(block + 1, begin + item / (3 * OWN))[3 * OWN + item % (3 * OWN)] = base[at.v + item];
             }
+        }
+    }
+
+    // Energies of the cluster's atoms, one warp an atom; all blocks of the cluster would find the same.
+    DEVICE void atomic_energies() {
+        if (rank != 0) return;
+        const float* w = weights(BLOCKS - 1) + MIX + MLP_IN + MLP_OUT + OWN * R;
+        const float bias = biases(BLOCKS - 1)[H + 3 * OWN + HM];
+        for (int a = warp; a < atoms; a += WARPS) {
+            const float* hidden = stash(a, BLOCKS - 1) + STASH_H2;
+            float sum = 0.0f;
+            for (int h = lane; h < R; h += 32) sum += hidden[h] * sigmoid(hidden[h]) * w[h];
+#pragma unroll
+            for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+            if (lane == 0) args.atomic[begin + a] = sum + bias;
         }
     }
 
@@ -546,12 +556,7 @@ struct Molecule {
         float* gs = base + at.gs;
         float* gv = base + at.gv;
         float* g_mixed = base + at.g_phi;
-        if (LAST) {
-            for (int item = thread; item < atoms * R; item += THREADS) {
-                const int a = item / R, h = item % R;
-                act[a * HM + h] = w_head_out[h] * silu_slope(stash(a, block)[STASH_H2 + h]);
-            }
-        } else {
+        if (!LAST) {
             rows_by_columns<3 * OWN, H, 1>(base + at.g_phi, w_head_out, base + at.h2, HM, atoms);
             cluster_barrier();
             for (int item = thread; item < atoms * H; item += THREADS) {
@@ -561,7 +566,7 @@ struct Molecule {
             }
         }
         __syncthreads();
-        rows_by_rows<HEAD, OWN, 2, 4>(act, HM, w_head_in, atoms, [&](int o, int r, float value) {
+        rows_by_rows<HEAD, OWN, 1, 8>(act, HM, w_head_in, atoms, [&](int o, int r, float value) {
             gs[r * OWN + o] = value + (LAST ? 0.0f : gs[r * OWN + o]);
         });
         __syncthreads();
@@ -849,6 +854,7 @@ struct Molecule {
             MARK(40)
             hand_over_pulls();
         }
+        atomic_energies();
         // Also keeps every block's shared memory alive until its peers have read it.
         cluster_barrier();
         MARK(41)

@@ -16,6 +16,7 @@ constexpr int F = FEATURES;
 constexpr int K = GAUSSIANS;
 constexpr int QUARTERS = F / 32;
 constexpr int THREADS = 128;  // of the message kernels: all features of one atom
+constexpr int FORWARD_BLOCKS = 4, BACKWARD_BLOCKS = 3;  // of them on a multiprocessor
 constexpr int TILE = 16;      // neighbors at a time
 constexpr int NARROW = 4;     // products of eight columns that make a quarter of the features
 constexpr int DEPTH = 24;     // what a product sums over: K Gaussians, the cutoff alone (for the bias), zeros
@@ -317,16 +318,16 @@ DEVICE void backward(const Rows& rows) {
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 4) first_forward(const __grid_constant__ Rows rows) {
+extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS) first_forward(const __grid_constant__ Rows rows) {
     forward<true>(rows);
 }
-extern "C" __global__ void __launch_bounds__(THREADS, 4) next_forward(const __grid_constant__ Rows rows) {
+extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS) next_forward(const __grid_constant__ Rows rows) {
     forward<false>(rows);
 }
-extern "C" __global__ void __launch_bounds__(THREADS, 3) first_backward(const __grid_constant__ Rows rows) {
+extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) first_backward(const __grid_constant__ Rows rows) {
     backward<true>(rows);
 }
-extern "C" __global__ void __launch_bounds__(THREADS, 3) next_backward(const __grid_constant__ Rows rows) {
+extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) next_backward(const __grid_constant__ Rows rows) {
     backward<false>(rows);
 }
 
@@ -651,7 +652,7 @@ extern "C" __global__ void cell_rows(const __grid_constant__ Search work) {
 #endif
 
 // Blocks of the message kernels: as many as run at once, so that the filters are loaded as seldom as can be.
-static int message_blocks(int n_atoms) {
+static int message_blocks(int n_atoms, int of_processor) {
 #ifdef CUDA_EMULATION
     const int processors = 1;
 #else
@@ -662,18 +663,18 @@ static int message_blocks(int n_atoms) {
         return count;
     }();
 #endif
-    return min(n_atoms, 3 * processors);
+    return min(n_atoms, of_processor * processors);
 }
 
 // Each returns 0, or a CUDA error.
 extern "C" int rows_forward(const Rows* rows, int first, void* stream) {
-    const int blocks = message_blocks(rows->n_atoms);
+    const int blocks = message_blocks(rows->n_atoms, FORWARD_BLOCKS);
     if (first) return LAUNCH(first_forward, blocks, THREADS, *rows);
     return LAUNCH(next_forward, blocks, THREADS, *rows);
 }
 
 extern "C" int rows_backward(const Rows* rows, int first, void* stream) {
-    const int blocks = message_blocks(rows->n_atoms);
+    const int blocks = message_blocks(rows->n_atoms, BACKWARD_BLOCKS);
     if (first) return LAUNCH(first_backward, blocks, THREADS, *rows);
     return LAUNCH(next_backward, blocks, THREADS, *rows);
 }
