@@ -112,22 +112,8 @@ class CudaPotential(Potential):
         """Energies [B] eV and forces [N, 3] eV/A."""
         if numbers.shape[0] == 0:
             return self.energy(numbers, positions, batch, cell, pbc), torch.zeros_like(positions)
-        direct = self._direct(numbers, positions, batch, cell)
-        if direct is not None:
-            return direct
         program = self._run(numbers, positions, batch, cell, pbc, forces=True)
-        return program.energies.clone(), program.forces.clone()
-
-    def _direct(
-        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None
-    ) -> tuple[Tensor, Tensor] | None:
-        """One launch from the caller's positions into new tensors, where a molecule allows it: nothing to copy."""
-        if cell is not None or numbers.shape[0] > self.most_in_one_launch:
-            return None
-        topology = self.topology(numbers, batch)
-        evaluation = self._single(topology, len(topology.sizes))
-        outcome = evaluation.program.launch_on(positions.detach().contiguous())
-        return None if self._overflowed(evaluation.program, topology, None) else outcome
+        return program.results()
 
     def neighbors(
         self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None

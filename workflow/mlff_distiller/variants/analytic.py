@@ -22,7 +22,7 @@ class Analytic(VariantFamily):
         if spec["compile"] == "none":
             return AnalyticPotential(student)
         use_cache(folder / ARTIFACT)
-        compiled = compile_edge_gradient(analytic_edge_gradient(student), student.device, student.dtype)
+        compiled = compile_edge_gradient(analytic_edge_gradient(student), student)
         return AnalyticPotential(student, compiled)
 
 

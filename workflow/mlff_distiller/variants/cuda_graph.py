@@ -30,7 +30,7 @@ class CudaGraph(VariantFamily):
         edge_gradient = EDGE_GRADIENTS[spec["forces"]](student)
         if spec["compile"] == "inductor":
             use_cache(folder / ARTIFACT)
-            edge_gradient = compile_edge_gradient(edge_gradient, student.device, student.dtype)
+            edge_gradient = compile_edge_gradient(edge_gradient, student)
         return GraphedPotential(student, edge_gradient)
 
 

@@ -15,11 +15,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from mlff_distiller.neighbors import edge_vectors
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.edgewise import EdgeGradient, EdgewisePotential, autograd_edge_gradient
+from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.variants.base import VariantFamily
 
 ARTIFACT = "inductor_cache"
-#: Shapes of 0 and 1 are special to the compiler's symbolic sizes: a graph this small goes to the plain function.
-SMALLEST = 2
+#: Below some 25 atoms Inductor compiles for each size anew, and its cache then hands code for one size to another. So
+#: no graph is smaller than this: atoms without neighbors, and edges longer than the cutoff, fill it up.
+SMALLEST = 40
 
 
 def use_cache(folder: Path) -> None:
@@ -27,6 +29,8 @@ def use_cache(folder: Path) -> None:
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder.resolve())
     os.environ["TRITON_CACHE_DIR"] = str(folder.resolve() / "triton")
     torch._inductor.config.fx_graph_cache = True
+    # Compiled for one thread, torch 2.5's index_add on a CPU overwrites where it should add (pytorch pull request 147961).
+    torch._inductor.config.cpp.dynamic_threads = True
 
 
 class CompiledEnergy(nn.Module):
@@ -35,7 +39,7 @@ class CompiledEnergy(nn.Module):
     def __init__(self, student):
         super().__init__()
         self.student = student
-        self.network = torch.compile(student.network, fullgraph=True)
+        self.network = torch.compile(student.network, dynamic=True, fullgraph=True)
         for differentiable in (False, True):
             numbers, vectors, receivers, senders = canonical_graph(student.device, student.dtype)
             self.network(numbers, vectors.requires_grad_(differentiable), receivers, senders)
@@ -44,9 +48,8 @@ class CompiledEnergy(nn.Module):
         """See :meth:`mlff_distiller.student.painn.StudentForceField.forward`."""
         student = self.student
         receivers, senders, shifts = student.neighbor_search(positions, student.cutoff, batch, cell, pbc)
-        network = self.network if receivers.shape[0] >= SMALLEST else student.network
         vectors = edge_vectors(positions, receivers, senders, batch, cell, shifts)
-        atomic = network(numbers, vectors, receivers, senders)
+        atomic = self.network(*filled_up(numbers, vectors, receivers, senders, student.cutoff))[: numbers.shape[0]]
         n_systems = cell.shape[0] if cell is not None else int(batch[-1]) + 1
         atomic = atomic.to(torch.float64) + student.reference_energies[numbers]
         return torch.zeros([n_systems], dtype=torch.float64, device=positions.device).index_add(0, batch, atomic)
@@ -55,29 +58,40 @@ class CompiledEnergy(nn.Module):
 def canonical_graph(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The graph that every process compiles for: numbers of atoms and edges symbolic, all else as it is.
 
-    Whatever comes first decides what the compiler takes for granted. A water molecule, of three atoms in three
-    dimensions, would make it one number, and code that its cache hands to the next process for other sizes is then
-    wrong. So the first call is always this one: 5 atoms, 12 edges, equal to nothing else.
+    Whatever comes first decides what the compiler takes for granted; this is the same in every process, and its sizes
+    are prime and equal to nothing else.
     """
     generator = torch.Generator().manual_seed(0)
-    numbers = torch.tensor([6, 1, 1, 1, 1], device=device)
-    vectors = torch.randn(12, 3, generator=generator).to(device, dtype)
-    receivers = torch.arange(12, device=device) % 5
-    graph = (numbers, vectors, receivers, (receivers + 1) % 5)
-    for tensor in graph:
-        torch._dynamo.mark_dynamic(tensor, 0)
-    return graph
+    numbers = torch.arange(47) % 9 + 1
+    vectors = torch.randn(211, 3, generator=generator)
+    receivers = torch.arange(211) % 47
+    senders = (receivers + 1) % 47
+    return numbers.to(device), vectors.to(device, dtype), receivers.to(device), senders.to(device)
 
 
-def compile_edge_gradient(edge_gradient: EdgeGradient, device: torch.device, dtype: torch.dtype) -> EdgeGradient:
+def filled_up(
+    numbers: Tensor, vectors: Tensor, receivers: Tensor, senders: Tensor, cutoff: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The graph with at least :data:`SMALLEST` atoms and edges; what is added comes last and changes nothing."""
+    if (atoms := SMALLEST - numbers.shape[0]) > 0:
+        numbers = torch.cat([numbers, numbers.new_ones([atoms])])
+    if (edges := SMALLEST - receivers.shape[0]) > 0:
+        vectors = torch.cat([vectors, vectors.new_full([edges, 3], 2.0 * cutoff)])
+        nowhere = receivers.new_full([edges], numbers.shape[0] - 1)
+        receivers, senders = torch.cat([receivers, nowhere]), torch.cat([senders, nowhere])
+    return numbers, vectors, receivers, senders
+
+
+def compile_edge_gradient(edge_gradient: EdgeGradient, student: StudentForceField) -> EdgeGradient:
     """``edge_gradient`` traced with symbolic sizes (its autograd pass included) and handed to Inductor."""
-    trace = make_fx(edge_gradient, tracing_mode="symbolic", _allow_non_fake_inputs=True)
-    compiled = torch.compile(trace(*canonical_graph(device, dtype)), fullgraph=True)
-    compiled(*canonical_graph(device, dtype))
+    canonical = canonical_graph(student.device, student.dtype)
+    traced = make_fx(edge_gradient, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*canonical)
+    compiled = torch.compile(traced, dynamic=True, fullgraph=True)
+    compiled(*canonical)
 
     def run(numbers: Tensor, vectors: Tensor, receivers: Tensor, senders: Tensor) -> tuple[Tensor, Tensor]:
-        function = compiled if receivers.shape[0] >= SMALLEST and numbers.shape[0] >= SMALLEST else edge_gradient
-        return function(numbers, vectors, receivers, senders)
+        atomic, gradient = compiled(*filled_up(numbers, vectors, receivers, senders, student.cutoff))
+        return atomic[: numbers.shape[0]], gradient[: receivers.shape[0]]
 
     return run
 
@@ -98,7 +112,7 @@ class TorchCompile(VariantFamily):
         use_cache(folder / ARTIFACT)
         if spec["scope"] == "energy":
             return AutogradPotential(student, CompiledEnergy(student))
-        compiled = compile_edge_gradient(autograd_edge_gradient(student), student.device, student.dtype)
+        compiled = compile_edge_gradient(autograd_edge_gradient(student), student)
         return EdgewisePotential(student, compiled)
 
 

@@ -153,6 +153,16 @@ def pack(student: StudentForceField, ranks: int) -> PackedWeights:
         )
 
 
+def results_buffer(n_atoms: int, n_systems: int, device: torch.device) -> Tensor:
+    """Zeros for energies and forces side by side, see :func:`split_results`."""
+    return torch.zeros([8 * n_systems + 12 * n_atoms], dtype=torch.uint8, device=device)
+
+
+def split_results(buffer: Tensor, n_systems: int) -> tuple[Tensor, Tensor]:
+    """Energies [B] float64 and forces [N, 3] float32 in a buffer of bytes."""
+    return buffer[: 8 * n_systems].view(torch.float64), buffer[8 * n_systems :].view(torch.float32).view(-1, 3)
+
+
 class MoleculeProgram:
     """Buffers for ``n_atoms`` atoms in ``n_systems`` systems, and the launch on them.
 
@@ -179,10 +189,11 @@ class MoleculeProgram:
             return torch.zeros(shape, dtype=torch.int32, device=device)
 
         stash_shared = library.shared_bytes(atoms, 1) <= SHARED_LIMIT
-        self.positions, self.forces = real(n_atoms, 3), real(n_atoms, 3)
+        self.positions = real(n_atoms, 3)
+        self.outputs = results_buffer(n_atoms, n_systems, device)
+        self.energies, self.forces = split_results(self.outputs, n_systems)
         self.numbers, self.first, self.last = index(n_atoms), index(n_atoms), index(n_atoms)
         self.starts = index(n_systems + 1)
-        self.energies = torch.zeros([n_systems], dtype=torch.float64, device=device)
         self.most = index(1)[0]
         self.work = {
             "messages": real(ranks, blocks - 1, n_atoms, 6, width),
@@ -204,15 +215,10 @@ class MoleculeProgram:
             stash_shared=int(stash_shared),
         )
 
-        self.direct = Arguments.from_buffer_copy(self.arguments)
 
-    def launch_on(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies [B] and forces [N, 3] at ``positions`` (float32, contiguous), in tensors of their own."""
-        energies, forces = torch.empty_like(self.energies), torch.empty_like(self.forces)
-        self.direct.positions = positions.data_ptr()
-        self.direct.energies, self.direct.forces = energies.data_ptr(), forces.data_ptr()
-        self.library.launch(self.direct, self.clusters, self._stream())
-        return energies, forces
+    def results(self) -> tuple[Tensor, Tensor]:
+        """Energies [B] and forces [N, 3], copied: by one copy, since every operation counts here."""
+        return split_results(self.outputs.clone(), self.energies.shape[0])
 
     def launch(self, forces: bool = True) -> None:
         """Energies and, unless told otherwise, forces; on the current stream."""

@@ -15,8 +15,10 @@
 constexpr int F = FEATURES;
 constexpr int K = GAUSSIANS;
 constexpr int QUARTERS = F / 32;
-constexpr int THREADS = 128;  // of the message kernels: all features of one atom
-constexpr int FORWARD_BLOCKS = 4, BACKWARD_BLOCKS = 3;  // of them on a multiprocessor
+// Of the message kernels: atoms that one block works on at once, four warps each, as many as the registers allow on a
+// multiprocessor. One block a multiprocessor: what its atoms read of their common neighbors stays in the first cache.
+constexpr int FORWARD_ATOMS = 4, BACKWARD_ATOMS = 3;
+constexpr int MOST_IN_TURN = 32;  // atoms that a block takes before it goes on to another part of the system
 constexpr int TILE = 16;      // neighbors at a time
 constexpr int NARROW = 4;     // products of eight columns that make a quarter of the features
 constexpr int DEPTH = 24;     // what a product sums over: K Gaussians, the cutoff alone (for the bias), zeros
@@ -24,7 +26,7 @@ constexpr int DEPTH = 24;     // what a product sums over: K Gaussians, the cuto
 constexpr int HALVES = 4 * DEPTH;
 // The weights of eight columns as the lanes hold them: (hi, hi) and (lo, lo) of the first 16 rows, (hi, lo) of the rest.
 constexpr int FRAGMENTS = 3 * 32;
-static_assert(F % 32 == 0 && QUARTERS * 32 == THREADS, "one warp a quarter of the features");
+static_assert(QUARTERS * 32 == F, "one warp a quarter of the features");
 static_assert(K + 1 <= DEPTH, "room for the cutoff behind the Gaussians");
 
 struct Rows {
@@ -81,7 +83,7 @@ struct Gaussians {
 };
 
 // The weights of all features in shared memory.
-template <int CHANNELS>
+template <int CHANNELS, int THREADS>
 DEVICE void load_filters(const Rows& rows, uint2* filters) {
     for (int i = threadIdx.x; i < QUARTERS * CHANNELS * NARROW * FRAGMENTS; i += THREADS) {
         const int quarter = i / (CHANNELS * NARROW * FRAGMENTS), rest = i % (CHANNELS * NARROW * FRAGMENTS);
@@ -111,17 +113,21 @@ DEVICE void sum_over_neighbors(float* values) {
 }
 DEVICE int own_feature() {
     const int lane = threadIdx.x % 32, g = lane / 4;
-    return threadIdx.x / 32 * 32 + g / 2 * 8 + lane % 4 * 2 + g % 2;
+    return threadIdx.x / 32 % QUARTERS * 32 + g / 2 * 8 + lane % 4 * 2 + g % 2;
 }
 
-// The atoms of this block: as many blocks as fit on the device, each with its share.
-struct Share {
-    int begin, end;
-    DEVICE explicit Share(int n_atoms) {
-        begin = int(static_cast<long long>(n_atoms) * int(blockIdx.x) / int(gridDim.x));
-        end = int(static_cast<long long>(n_atoms) * (int(blockIdx.x) + 1) / int(gridDim.x));
+// Runs ``one(i)`` for every atom of this warp. Blocks work side by side on neighboring parts of the system, so that what
+// they read stays in the second cache.
+template <int ATOMS, typename One>
+DEVICE void for_each_atom(int n_atoms, One one) {
+    const int blocks = gridDim.x;
+    const int even = (n_atoms + 4 * blocks - 1) / (4 * blocks);
+    const int in_turn = min(MOST_IN_TURN, (even + ATOMS - 1) / ATOMS * ATOMS);
+    for (int begin = int(blockIdx.x) * in_turn; begin < n_atoms; begin += blocks * in_turn) {
+        const int end = min(begin + in_turn, n_atoms);
+        for (int i = begin + int(threadIdx.x) / F; i < end; i += ATOMS) one(i);
     }
-};
+}
 
 DEVICE float2 pair(const float* at) { return *reinterpret_cast<const float2*>(at); }
 
@@ -129,12 +135,11 @@ template <bool FIRST>
 DEVICE void forward(const Rows& rows) {
     constexpr int CHANNELS = FIRST ? 2 : 3;
     SHARED_ARRAY(uint2, filters, QUARTERS * CHANNELS * NARROW * FRAGMENTS);
-    load_filters<CHANNELS>(rows, filters);
-    const int quarter = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4;
+    load_filters<CHANNELS, FORWARD_ATOMS * F>(rows, filters);
+    const int quarter = threadIdx.x / 32 % QUARTERS, lane = threadIdx.x % 32, g = lane / 4;
     const int column = quarter * 32 + lane % 4 * 2;  // the first of this lane's features
     const uint2* mine = filters + quarter * CHANNELS * NARROW * FRAGMENTS;
-    const Share share(rows.n_atoms);
-    for (int i = share.begin; i < share.end; i++) {
+    for_each_atom<FORWARD_ATOMS>(rows.n_atoms, [&](int i) {
         const int count = min(rows.counts[i], rows.capacity);
         const long long row = static_cast<long long>(i) * rows.capacity;
         float sum[NARROW * 2 * 4];
@@ -194,7 +199,7 @@ DEVICE void forward(const Rows& rows) {
             const long long at = (static_cast<long long>(i) * 3 + axis) * F + f;
             rows.v_out[at] = (FIRST ? 0.0f : rows.v_in[at]) + sum[1 + axis];
         }
-    }
+    });
 }
 
 // The reverse, for the messages that atom j sends: their receivers are its neighbors, seen from -u.
@@ -202,14 +207,13 @@ template <bool FIRST>
 DEVICE void backward(const Rows& rows) {
     constexpr int CHANNELS = FIRST ? 2 : 3;
     SHARED_ARRAY(uint2, filters, QUARTERS * CHANNELS * NARROW * FRAGMENTS);
-    SHARED_ARRAY(float, senders, QUARTERS * 6 * 32);
-    load_filters<CHANNELS>(rows, filters);
-    const int quarter = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    SHARED_ARRAY(float, senders, BACKWARD_ATOMS * 6 * F);
+    load_filters<CHANNELS, BACKWARD_ATOMS * F>(rows, filters);
+    const int quarter = threadIdx.x / 32 % QUARTERS, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     const int column = quarter * 32 + t * 2;
     const uint2* mine = filters + quarter * CHANNELS * NARROW * FRAGMENTS;
-    float* sender = senders + quarter * 6 * 32;  // phi and v of atom j
-    const Share share(rows.n_atoms);
-    for (int j = share.begin; j < share.end; j++) {
+    float* sender = senders + threadIdx.x / 32 * 6 * 32;  // phi and v of atom j
+    for_each_atom<BACKWARD_ATOMS>(rows.n_atoms, [&](int j) {
         const int count = min(rows.counts[j], rows.capacity);
         const long long row = static_cast<long long>(j) * rows.capacity;
         const long long phi_row = static_cast<long long>(FIRST ? rows.numbers[j] : j) * 3 * F + quarter * 32 + lane;
@@ -315,19 +319,19 @@ DEVICE void backward(const Rows& rows) {
                 rows.gv_out[at + c * F] = rows.gv[at + c * F] + sum[3 + c];
             }
         }
-    }
+    });
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS) first_forward(const __grid_constant__ Rows rows) {
+extern "C" __global__ void __launch_bounds__(FORWARD_ATOMS * F, 1) first_forward(const __grid_constant__ Rows rows) {
     forward<true>(rows);
 }
-extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS) next_forward(const __grid_constant__ Rows rows) {
+extern "C" __global__ void __launch_bounds__(FORWARD_ATOMS * F, 1) next_forward(const __grid_constant__ Rows rows) {
     forward<false>(rows);
 }
-extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) first_backward(const __grid_constant__ Rows rows) {
+extern "C" __global__ void __launch_bounds__(BACKWARD_ATOMS * F, 1) first_backward(const __grid_constant__ Rows rows) {
     backward<true>(rows);
 }
-extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) next_backward(const __grid_constant__ Rows rows) {
+extern "C" __global__ void __launch_bounds__(BACKWARD_ATOMS * F, 1) next_backward(const __grid_constant__ Rows rows) {
     backward<false>(rows);
 }
 
@@ -651,10 +655,10 @@ extern "C" __global__ void cell_rows(const __grid_constant__ Search work) {
     kernel<<<unsigned(blocks), threads, 0, static_cast<cudaStream_t>(stream)>>>(argument), int(cudaPeekAtLastError())
 #endif
 
-// Blocks of the message kernels: as many as run at once, so that the filters are loaded as seldom as can be.
-static int message_blocks(int n_atoms, int of_processor) {
+// Blocks of the message kernels: one a multiprocessor, so that the filters are loaded once.
+static int message_blocks(int n_atoms, int at_once) {
 #ifdef CUDA_EMULATION
-    const int processors = 1;
+    const int processors = 2;
 #else
     static const int processors = [] {
         int device = 0, count = 0;
@@ -663,20 +667,20 @@ static int message_blocks(int n_atoms, int of_processor) {
         return count;
     }();
 #endif
-    return min(n_atoms, of_processor * processors);
+    return min((n_atoms + at_once - 1) / at_once, processors);
 }
 
 // Each returns 0, or a CUDA error.
 extern "C" int rows_forward(const Rows* rows, int first, void* stream) {
-    const int blocks = message_blocks(rows->n_atoms, FORWARD_BLOCKS);
-    if (first) return LAUNCH(first_forward, blocks, THREADS, *rows);
-    return LAUNCH(next_forward, blocks, THREADS, *rows);
+    const int blocks = message_blocks(rows->n_atoms, FORWARD_ATOMS);
+    if (first) return LAUNCH(first_forward, blocks, FORWARD_ATOMS * F, *rows);
+    return LAUNCH(next_forward, blocks, FORWARD_ATOMS * F, *rows);
 }
 
 extern "C" int rows_backward(const Rows* rows, int first, void* stream) {
-    const int blocks = message_blocks(rows->n_atoms, BACKWARD_BLOCKS);
-    if (first) return LAUNCH(first_backward, blocks, THREADS, *rows);
-    return LAUNCH(next_backward, blocks, THREADS, *rows);
+    const int blocks = message_blocks(rows->n_atoms, BACKWARD_ATOMS);
+    if (first) return LAUNCH(first_backward, blocks, BACKWARD_ATOMS * F, *rows);
+    return LAUNCH(next_backward, blocks, BACKWARD_ATOMS * F, *rows);
 }
 
 extern "C" int rows_update(const Update* work, int step, void* stream) {

@@ -354,6 +354,10 @@ class RowsProgram:
             cells |= {"place": self.place, "cell_start": self.cell_start, "system": self.placed_system}
         self.search_arguments = _fill(Search, first=self.first, last=self.last, radial=packed.radial, **cells, **shared)
 
+    def results(self) -> tuple[Tensor, Tensor]:
+        """Energies [B] and forces [N, 3], copied."""
+        return self.energies.clone(), self.forces.clone()
+
     def set_grid(self, grid: CellGrid) -> None:
         """The cells to use from now on; not more of them than there is room for."""
         for name, buffer in self.grid.items():

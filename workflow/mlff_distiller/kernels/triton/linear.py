@@ -63,11 +63,11 @@ def linear_kernel(
 class LinearTiles:
     """Sizes of a program's tile, chosen by measurement on an H200."""
 
-    rows: int = 128
+    rows: int = 64
     columns: int = 64
     inner: int = 32
     warps: int = 4
-    stages: int = 2
+    stages: int = 3
 
 
 def linear(
