@@ -205,7 +205,11 @@ def test_float32_stays_within_the_referees_bound(single, name):
 
 
 positions_of_few = st.lists(
-    st.tuples(*[st.floats(-7.0, 7.0, width=32)] * 3), min_size=1, max_size=14, unique_by=lambda p: tuple(map(round, p))
+    # Inductor's libraries, once loaded, make this process flush subnormal numbers to zero.
+    st.tuples(*[st.floats(-7.0, 7.0, width=32, allow_subnormal=False)] * 3),
+    min_size=1,
+    max_size=14,
+    unique_by=lambda p: tuple(map(round, p)),
 )
 
 

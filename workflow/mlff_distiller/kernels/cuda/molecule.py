@@ -215,7 +215,6 @@ class MoleculeProgram:
             stash_shared=int(stash_shared),
         )
 
-
     def results(self) -> tuple[Tensor, Tensor]:
         """Energies [B] and forces [N, 3], copied: by one copy, since every operation counts here."""
         return split_results(self.outputs.clone(), self.energies.shape[0])
