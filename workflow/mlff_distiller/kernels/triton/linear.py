@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-
 import triton
 import triton.language as tl
+from torch import Tensor
+
 from mlff_distiller.kernels.triton.common import product, sigmoid, silu_slope
 
 

@@ -6,6 +6,7 @@ p_j = phi(s_j):  s_i += sum_j p_j^s w^s,   v_i += sum_j p_j^a w^a u + p_j^c w^c 
 
 import triton
 import triton.language as tl
+
 from mlff_distiller.kernels.triton.common import envelope, gaussians, product
 
 

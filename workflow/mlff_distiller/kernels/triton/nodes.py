@@ -7,6 +7,7 @@ product's input chunk, so that hidden layers stay in registers. Hidden widths ar
 
 import triton
 import triton.language as tl
+
 from mlff_distiller.kernels.triton.common import product, sigmoid, silu_slope
 
 
