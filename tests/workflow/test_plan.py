@@ -26,11 +26,18 @@ ALL_VARIANTS = {
 }
 PREFLIGHT = {"check_machine": 1, "check_inputs": 1, "obtain_torch_cluster": 1}
 DATASET = {"sample_configurations": 1, "label_configurations": 1}
-STUDENT = {"train_student": 1, "measure_accuracy": 1}
+STUDENT = {"copy_student": 1, "measure_accuracy": 1}
 
 
 def test_a_fresh_run_starts_every_job_once(fresh):
     assert fresh.plan() == PREFLIGHT | DATASET | STUDENT | {"time_teacher": 1} | ALL_VARIANTS | REPORT
+
+
+def test_without_a_checkpoint_the_student_is_trained(fresh):
+    fresh.edit("config/config.yaml", "checkpoint: resources/student/student.safetensors", "checkpoint: null")
+    planned = fresh.plan("distill")
+    assert planned["train_student"] == 1
+    assert "copy_student" not in planned
 
 
 @pytest.mark.parametrize(

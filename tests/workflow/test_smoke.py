@@ -11,7 +11,14 @@ TINY = {
     "torch_cluster": {"mode": "off"},
     "molecules": {"systems": ["water", "methane"]},
     "student": {
-        "sampling": {"molecules": 12, "configurations": 60, "max_atoms": 8, "benchmark_configurations": 2},
+        "checkpoint": None,
+        "sampling": {
+            "splits": ["train", "val", "test"],
+            "molecules": 12,
+            "configurations": 60,
+            "max_atoms": 8,
+            "benchmark_configurations": 2,
+        },
         "training": {
             "max_seconds": None,
             "n_steps": 30,

@@ -37,6 +37,7 @@ rule benchmark_variant:
 
 rule benchmark:
     input:
+        CHECKS,
         expand(
             "results/{run}/benchmark/{variant}/{replicate}.json",
             run=RUN,

@@ -24,6 +24,9 @@ SYSTEMS = {
 MD_SYSTEMS = [system_name(name) for name in config["md"]["systems"]]
 REPLICATES = range(config["benchmark"]["replicates"])
 
+# A stage asked for by name looks at the machine and the inputs first, too.
+CHECKS = [f"results/{RUN}/preflight/{what}.json" for what in ("machine", "inputs")]
+
 
 wildcard_constraints:
     run=RUN,

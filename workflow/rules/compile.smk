@@ -60,6 +60,7 @@ rule check_equivalence:
 
 rule compile:
     input:
+        CHECKS,
         expand(
             "results/{run}/variants/{variant}/{what}.json",
             run=RUN,

@@ -122,4 +122,5 @@ rule time_teacher:
 
 rule distill:
     input:
+        CHECKS,
         expand("results/{run}/student/{what}", run=RUN, what=["student.safetensors", "accuracy.json"]),

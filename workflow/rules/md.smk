@@ -34,6 +34,7 @@ rule run_md:
 
 rule md:
     input:
+        CHECKS,
         expand(
             "results/{run}/md/{variant}/{system}.json",
             run=RUN,
