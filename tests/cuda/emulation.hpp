@@ -4,6 +4,7 @@
 // results; shared memory starts as NaN), not how fast it is. Include before the kernel, compiled with CUDA_EMULATION.
 #pragma once
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -57,7 +58,9 @@ struct Barrier {
 };
 
 struct Fiber {
-    ucontext_t context;
+    ucontext_t context;  // to start with; switching back and forth by jumps needs no system calls
+    jmp_buf jump;
+    bool started = false;
     std::unique_ptr<char[]> stack;
     int block = 0, thread = 0;
     bool done = false;
@@ -73,7 +76,7 @@ struct Machine {
     unsigned (*registers)[6] = nullptr;  // of every thread, for products of a warp
     std::map<std::pair<int, int>, std::vector<float4>> arrays;
     std::vector<Fiber> fibers;
-    ucontext_t scheduler;
+    jmp_buf scheduler;
     Fiber* running = nullptr;
     void (*entry)(const void*) = nullptr;
     const void* argument = nullptr;
@@ -81,7 +84,9 @@ struct Machine {
 
 inline Machine* machine = nullptr;
 
-inline void yield() { swapcontext(&machine->running->context, &machine->scheduler); }
+inline void yield() {
+    if (!_setjmp(machine->running->jump)) _longjmp(machine->scheduler, 1);
+}
 
 inline void wait(Barrier& barrier) {
     Fiber& fiber = *machine->running;
@@ -103,7 +108,16 @@ inline int warp_index() {
 inline void start() {
     machine->entry(machine->argument);
     machine->running->done = true;
-    swapcontext(&machine->running->context, &machine->scheduler);
+    _longjmp(machine->scheduler, 1);
+}
+
+// Goes on with the running fiber until it waits or is done.
+inline void resume() {
+    Fiber& fiber = *machine->running;
+    if (_setjmp(machine->scheduler)) return;
+    if (fiber.started) _longjmp(fiber.jump, 1);
+    fiber.started = true;
+    setcontext(&fiber.context);
 }
 
 // Run ``entry(argument)`` in every thread of ``blocks`` blocks; ``seed`` chooses the order.
@@ -151,7 +165,7 @@ inline void launch(void (*entry)(const void*), const void* argument, int blocks,
             if (fiber.blocked && fiber.blocked->generation == fiber.generation) continue;
             moved = true;
             all.running = &fiber;
-            swapcontext(&all.scheduler, &fiber.context);
+            resume();
         }
         if (alive && (!moved || ++rounds > 1000000)) {
             std::fprintf(stderr, "the threads wait for each other\n");

@@ -78,7 +78,7 @@ def _finished(tmp_path_factory):
             path = checkout.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(name)
-    touched = checkout.snakemake("--touch")
+    touched = checkout.snakemake("--touch", "--forceall")
     assert touched.returncode == 0, touched.stderr
     return checkout
 
