@@ -19,10 +19,10 @@ class Checkout:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
+    def snakemake(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess:
         """Run Snakemake here; the outcome with its text, whatever the exit status."""
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=timeout)
 
     def plan(self, *arguments: str) -> Counter:
         """How many jobs of each rule a dry run would start."""

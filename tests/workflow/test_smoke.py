@@ -46,11 +46,11 @@ def lay(over, under):
     )
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_whole_chain_ends_in_a_report(fresh):
     default = yaml.safe_load((fresh.folder / "config/config.yaml").read_text())
     (fresh.folder / "config/config.yaml").write_text(yaml.safe_dump(lay(TINY, default), sort_keys=False))
-    done = fresh.snakemake("report")
+    done = fresh.snakemake("report", timeout=1500)
     assert done.returncode == 0, done.stderr[-4000:]
     folder = fresh.folder / "results/tiny/report"
     document = json.loads((folder / "phase3_results.json").read_text())
