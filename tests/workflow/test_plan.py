@@ -101,7 +101,8 @@ def test_more_timed_runs_rerun_the_benchmarks_alone(finished):
 
 def test_another_md_length_reruns_md_alone(finished):
     finished.edit("config/config.yaml", "steps: 500", "steps: 600")
-    assert finished.plan() == {"run_md": VARIANTS * MD_SYSTEMS} | REPORT
+    # The settings are looked at again, too.
+    assert finished.plan() == {"check_inputs": 1, "run_md": VARIANTS * MD_SYSTEMS} | REPORT
 
 
 def test_other_gates_rerender_the_report_alone(finished):

@@ -317,7 +317,8 @@ def _md_table(run: Run) -> list[dict[str, Any]]:
                 "variant": name,
                 "passed": sum(bool(e.get("passed")) for e in found),
                 "count": len(found),
-                "worst": worst,
+                # What failed before its first step has no drift.
+                "worst": {"drift_mev_per_atom_ps": None, "drift_stderr_mev_per_atom_ps": None} | worst,
                 "speed": run.md_speed(name),
                 "bonds_broken": sum(e.get("bonds_broken") or 0 for e in found),
                 **{
