@@ -4,6 +4,9 @@
 // results; shared memory starts as NaN), not how fast it is. Include before the kernel, compiled with CUDA_EMULATION.
 #pragma once
 
+// The checked longjmp takes a jump to another stack for an error.
+#undef _FORTIFY_SOURCE
+
 #include <setjmp.h>
 #include <ucontext.h>
 
@@ -39,6 +42,9 @@ struct alignas(16) float4 {
 };
 struct alignas(8) float2 {
     float x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
 };
 struct alignas(8) uint2 {
     unsigned x, y;

@@ -1,5 +1,7 @@
 """Graphs with fixed buffers: all pairs, padded edges; on a CPU the same buffers without capture, on a GPU captured."""
 
+import copy
+
 import pytest
 import torch
 
@@ -25,7 +27,7 @@ def random_batch(sizes, spread, seed, device):
 @pytest.mark.parametrize("sizes", [[3], [24, 5, 1], [1], [ALL_PAIRS_LIMIT + 20]])
 def test_equals_autograd_while_atoms_cross_the_cutoff(student64, forces, sizes, device):
     """The same topology again and again, from everything in reach of everything to almost nothing in reach."""
-    student = student64.to(device)
+    student = copy.deepcopy(student64).to(device)
     potential, reference = GraphedPotential(student, GRADIENTS[forces](student)), AutogradPotential(student)
     numbers, _, batch = random_batch(sizes, 1.0, 0, device)
     results = []
@@ -44,7 +46,7 @@ def test_equals_autograd_while_atoms_cross_the_cutoff(student64, forces, sizes, 
 @pytest.mark.parametrize("device", DEVICES)
 def test_other_molecules_of_the_same_size(student64, device):
     """A graph is found by its sizes; the elements and the systems are those of the call."""
-    student = student64.to(device)
+    student = copy.deepcopy(student64).to(device)
     potential, reference = GraphedPotential(student, analytic_edge_gradient(student)), AutogradPotential(student)
     for seed, sizes in enumerate([[6, 4], [4, 6], [6, 4], [5, 5]]):
         arguments = random_batch(sizes, 1.2, seed, device)
@@ -57,7 +59,7 @@ def test_other_molecules_of_the_same_size(student64, device):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_periodic(student64, device):
-    student = student64.to(device)
+    student = copy.deepcopy(student64).to(device)
     potential, reference = GraphedPotential(student, analytic_edge_gradient(student)), AutogradPotential(student)
     cell = (torch.eye(3, dtype=torch.float64) * 7.5)[None].to(device)
     pbc = torch.ones([1, 3], dtype=torch.bool, device=device)

@@ -1,5 +1,6 @@
 """The Triton kernels under Triton's interpreter; on a GPU also as compiled."""
 
+import copy
 import json
 import os
 import subprocess
@@ -47,7 +48,7 @@ def test_compiled_kernels_equal_autograd(student, student64, precision, toleranc
     from mlff_distiller.potentials import AutogradPotential
     from mlff_distiller.potentials.triton import TritonPotential
 
-    potential = TritonPotential(student.to("cuda"), precision=precision, graph=graph)
+    potential = TritonPotential(copy.deepcopy(student).to("cuda"), precision=precision, graph=graph)
     reference = AutogradPotential(student64)
     generator = torch.Generator().manual_seed(1)
     for sizes in ([3], [24, 5, 1], [102], [300]):

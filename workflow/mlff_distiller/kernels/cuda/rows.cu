@@ -22,7 +22,8 @@ constexpr int MOST_IN_TURN = 32;  // atoms that a block takes before it goes on 
 constexpr int TILE = 16;      // neighbors at a time
 constexpr int NARROW = 4;     // products of eight columns that make a quarter of the features
 constexpr int DEPTH = 24;     // what a product sums over: K Gaussians, the cutoff alone (for the bias), zeros
-// What the message kernels read of a slot: Gaussians times the cutoff, then their derivatives, hi and lo of each.
+// What the message kernels read of a slot, in the order in which four lanes hold it: for each lane its rows of DEPTH / 4
+// Gaussians times the cutoff, hi then lo, and the same of their derivatives.
 constexpr int HALVES = 4 * DEPTH;
 // The weights of eight columns as the lanes hold them: (hi, hi) and (lo, lo) of the first 16 rows, (hi, lo) of the rest.
 constexpr int FRAGMENTS = 3 * 32;
@@ -32,7 +33,7 @@ static_assert(K + 1 <= DEPTH, "room for the cutoff behind the Gaussians");
 struct Rows {
     const int* numbers;        // [N]
     const int* neighbors;      // [N][capacity]
-    const unsigned* coefficients;  // [N][capacity][HALVES / 2]
+    const uint4* coefficients;  // [N][capacity][HALVES / 8]
     const float4* geometry;    // [N][capacity]
     const int* counts;         // [N]
     const uint2* filters;      // [QUARTERS][3][NARROW][FRAGMENTS] of this block of the network
@@ -54,17 +55,14 @@ struct Rows {
 // The Gaussians of sixteen neighbors, or their derivatives, as the lanes hold them.
 struct Gaussians {
     unsigned hi[6], lo[6];
-    // Of slots ``low`` and ``high``, which are this lane's; zero where there is no such neighbor.
-    DEVICE void load(const Rows& rows, long long low, bool low_there, long long high, bool high_there, int derivatives) {
-        const int t = threadIdx.x % 4;
-        const unsigned* a = rows.coefficients + low * (HALVES / 2) + derivatives * DEPTH + t;
-        const unsigned* b = rows.coefficients + high * (HALVES / 2) + derivatives * DEPTH + t;
+    // From six words of this lane's first neighbor and six of its second.
+    DEVICE void take(const unsigned (&low)[6], const unsigned (&high)[6]) {
 #pragma unroll
         for (int i = 0; i < 3; i++) {
-            hi[2 * i] = low_there ? a[4 * i] : 0u;
-            hi[2 * i + 1] = high_there ? b[4 * i] : 0u;
-            lo[2 * i] = low_there ? a[DEPTH / 2 + 4 * i] : 0u;
-            lo[2 * i + 1] = high_there ? b[DEPTH / 2 + 4 * i] : 0u;
+            hi[2 * i] = low[i];
+            hi[2 * i + 1] = high[i];
+            lo[2 * i] = low[3 + i];
+            lo[2 * i + 1] = high[3 + i];
         }
     }
     // The filters of eight columns.
@@ -81,6 +79,36 @@ struct Gaussians {
         multiply_deep(w, hi, high);
     }
 };
+
+// The Gaussians of this lane's two slots, and with DERIVATIVES those too; zero where there is no such neighbor.
+template <bool DERIVATIVES>
+DEVICE void load_gaussians(const Rows& rows, const long long (&slot)[2], const bool (&there)[2], Gaussians& values,
+                           Gaussians& slopes) {
+    unsigned value[2][6], slope[2][6];
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const uint4 none = {0u, 0u, 0u, 0u};
+        const uint4* from = rows.coefficients + slot[h] * (HALVES / 8) + threadIdx.x % 4 * 3;
+        const uint4 a = there[h] ? from[0] : none, b = there[h] ? from[1] : none;
+        value[h][0] = a.x;
+        value[h][1] = a.y;
+        value[h][2] = a.z;
+        value[h][3] = a.w;
+        value[h][4] = b.x;
+        value[h][5] = b.y;
+        if (DERIVATIVES) {
+            const uint4 c = there[h] ? from[2] : none;
+            slope[h][0] = b.z;
+            slope[h][1] = b.w;
+            slope[h][2] = c.x;
+            slope[h][3] = c.y;
+            slope[h][4] = c.z;
+            slope[h][5] = c.w;
+        }
+    }
+    values.take(value[0], value[1]);
+    if (DERIVATIVES) slopes.take(slope[0], slope[1]);
+}
 
 // The weights of all features in shared memory.
 template <int CHANNELS, int THREADS>
@@ -112,8 +140,8 @@ DEVICE void sum_over_neighbors(float* values) {
     halve<N>(values, 4);
 }
 DEVICE int own_feature() {
-    const int lane = threadIdx.x % 32, g = lane / 4;
-    return threadIdx.x / 32 % QUARTERS * 32 + g / 2 * 8 + lane % 4 * 2 + g % 2;
+    const int lane = threadIdx.x % 32, n = lane / 8, o = lane / 4 % 2;
+    return threadIdx.x / 32 % QUARTERS * 32 + n / 2 * 16 + lane % 4 * 4 + n % 2 * 2 + o;
 }
 
 // Runs ``one(i)`` for every atom of this warp. Blocks work side by side on neighboring parts of the system, so that what
@@ -129,7 +157,24 @@ DEVICE void for_each_atom(int n_atoms, One one) {
     }
 }
 
-DEVICE float2 pair(const float* at) { return *reinterpret_cast<const float2*>(at); }
+// Four features in a row: two of an even product of eight columns, two of the next. With the columns of products dealt
+// out to features like this, a lane reads 16 bytes at a time.
+struct Four {
+    float of[4];
+    DEVICE explicit Four(const float* at) {
+        const float4 all = *reinterpret_cast<const float4*>(at);
+        of[0] = all.x;
+        of[1] = all.y;
+        of[2] = all.z;
+        of[3] = all.w;
+    }
+};
+
+// The filters of one channel for sixteen neighbors and the eight times two columns of products n and n + 1.
+DEVICE void filters_of(const Gaussians& gaussians, const uint2* fragments, int channel, int n, float (&w)[2][4]) {
+    gaussians.times(fragments + (channel * NARROW + n) * FRAGMENTS, w[0]);
+    gaussians.times(fragments + (channel * NARROW + n + 1) * FRAGMENTS, w[1]);
+}
 
 template <bool FIRST>
 DEVICE void forward(const Rows& rows) {
@@ -137,7 +182,7 @@ DEVICE void forward(const Rows& rows) {
     SHARED_ARRAY(uint2, filters, QUARTERS * CHANNELS * NARROW * FRAGMENTS);
     load_filters<CHANNELS, FORWARD_ATOMS * F>(rows, filters);
     const int quarter = threadIdx.x / 32 % QUARTERS, lane = threadIdx.x % 32, g = lane / 4;
-    const int column = quarter * 32 + lane % 4 * 2;  // the first of this lane's features
+    const int column = quarter * 32 + lane % 4 * 4;  // the first of this lane's features
     const uint2* mine = filters + quarter * CHANNELS * NARROW * FRAGMENTS;
     for_each_atom<FORWARD_ATOMS>(rows.n_atoms, [&](int i) {
         const int count = min(rows.counts[i], rows.capacity);
@@ -149,7 +194,7 @@ DEVICE void forward(const Rows& rows) {
             const bool there[2] = {e0 + g < count, e0 + g + 8 < count};
             const long long slot[2] = {row + e0 + g, row + e0 + g + 8};
             Gaussians gaussians;
-            gaussians.load(rows, slot[0], there[0], slot[1], there[1], 0);
+            load_gaussians<false>(rows, slot, there, gaussians, gaussians);
             float4 u[2];
             const float *p[2], *v[2];
 #pragma unroll
@@ -160,31 +205,40 @@ DEVICE void forward(const Rows& rows) {
                 v[h] = rows.v_in + static_cast<long long>(j) * 3 * F + column;
             }
 #pragma unroll
-            for (int n = 0; n < NARROW; n++) {
-                float w[CHANNELS][4];
-#pragma unroll
-                for (int c = 0; c < CHANNELS; c++) gaussians.times(mine + (c * NARROW + n) * FRAGMENTS, w[c]);
+            for (int n = 0; n < NARROW; n += 2) {
+                float w[2][4];
+                float* to = sum + n * 8;
+                filters_of(gaussians, mine, 0, n, w);
 #pragma unroll
                 for (int h = 0; h < 2; h++) {
-                    const float2 p_s = pair(p[h] + 8 * n), p_a = pair(p[h] + F + 8 * n);
-                    const float s[2] = {w[0][2 * h] * p_s.x, w[0][2 * h + 1] * p_s.y};
-                    const float a[2] = {w[1][2 * h] * p_a.x, w[1][2 * h + 1] * p_a.y};
+                    const Four p_s(p[h] + 8 * n);
 #pragma unroll
-                    for (int o = 0; o < 2; o++) {
-                        float* to = sum + (n * 2 + o) * 4;
-                        to[0] += s[o];
-                        to[1] += a[o] * u[h].x;
-                        to[2] += a[o] * u[h].y;
-                        to[3] += a[o] * u[h].z;
+                    for (int q = 0; q < 4; q++) to[4 * q] += w[q / 2][2 * h + q % 2] * p_s.of[q];
+                }
+                filters_of(gaussians, mine, 1, n, w);
+#pragma unroll
+                for (int h = 0; h < 2; h++) {
+                    const Four p_a(p[h] + F + 8 * n);
+#pragma unroll
+                    for (int q = 0; q < 4; q++) {
+                        const float a = w[q / 2][2 * h + q % 2] * p_a.of[q];
+                        to[4 * q + 1] += a * u[h].x;
+                        to[4 * q + 2] += a * u[h].y;
+                        to[4 * q + 3] += a * u[h].z;
                     }
-                    if (!FIRST) {
-                        const float2 p_c = pair(p[h] + 2 * F + 8 * n);
-                        const float c[2] = {w[CHANNELS - 1][2 * h] * p_c.x, w[CHANNELS - 1][2 * h + 1] * p_c.y};
+                }
+                if (!FIRST) {
+                    filters_of(gaussians, mine, 2, n, w);
 #pragma unroll
-                        for (int axis = 0; axis < 3; axis++) {
-                            const float2 carried = pair(v[h] + axis * F + 8 * n);
-                            sum[n * 8 + 1 + axis] += c[0] * carried.x;
-                            sum[n * 8 + 5 + axis] += c[1] * carried.y;
+                    for (int h = 0; h < 2; h++) {
+                        const Four p_c(p[h] + 2 * F + 8 * n);
+                        const Four v0(v[h] + 8 * n), v1(v[h] + F + 8 * n), v2(v[h] + 2 * F + 8 * n);
+#pragma unroll
+                        for (int q = 0; q < 4; q++) {
+                            const float c = w[q / 2][2 * h + q % 2] * p_c.of[q];
+                            to[4 * q + 1] += c * v0.of[q];
+                            to[4 * q + 2] += c * v1.of[q];
+                            to[4 * q + 3] += c * v2.of[q];
                         }
                     }
                 }
@@ -210,7 +264,7 @@ DEVICE void backward(const Rows& rows) {
     SHARED_ARRAY(float, senders, BACKWARD_ATOMS * 6 * F);
     load_filters<CHANNELS, BACKWARD_ATOMS * F>(rows, filters);
     const int quarter = threadIdx.x / 32 % QUARTERS, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    const int column = quarter * 32 + t * 2;
+    const int column = quarter * 32 + t * 4;
     const uint2* mine = filters + quarter * CHANNELS * NARROW * FRAGMENTS;
     float* sender = senders + threadIdx.x / 32 * 6 * 32;  // phi and v of atom j
     for_each_atom<BACKWARD_ATOMS>(rows.n_atoms, [&](int j) {
@@ -233,8 +287,7 @@ DEVICE void backward(const Rows& rows) {
             const bool there[2] = {e0 + g < count, e0 + g + 8 < count};
             const long long slot[2] = {row + e0 + g, row + e0 + g + 8};
             Gaussians gaussians, derivatives;
-            gaussians.load(rows, slot[0], there[0], slot[1], there[1], 0);
-            derivatives.load(rows, slot[0], there[0], slot[1], there[1], 1);
+            load_gaussians<true>(rows, slot, there, gaussians, derivatives);
             float4 u[2];
             const float *gs[2], *gv[2];
 #pragma unroll
@@ -248,49 +301,51 @@ DEVICE void backward(const Rows& rows) {
 #pragma unroll
             for (int q = 0; q < 8; q++) pull[q] = 0.0f;
 #pragma unroll
-            for (int n = 0; n < NARROW; n++) {
-                float w[CHANNELS][4], slope[CHANNELS][4];
+            for (int n = 0; n < NARROW; n += 2) {
+                float w[2][4], slope[2][4];
+                const float* own = sender + 8 * n + 4 * t;
+                const Four s[2] = {Four(gs[0] + 8 * n), Four(gs[1] + 8 * n)};
+                const Four x[2] = {Four(gv[0] + 8 * n), Four(gv[1] + 8 * n)};
+                const Four y[2] = {Four(gv[0] + F + 8 * n), Four(gv[1] + F + 8 * n)};
+                const Four z[2] = {Four(gv[0] + 2 * F + 8 * n), Four(gv[1] + 2 * F + 8 * n)};
+                float* to = sum + n * 12;
+                filters_of(gaussians, mine, 0, n, w);
+                filters_of(derivatives, mine, 0, n, slope);
+                const Four p_s(own);
 #pragma unroll
-                for (int c = 0; c < CHANNELS; c++) {
-                    gaussians.times(mine + (c * NARROW + n) * FRAGMENTS, w[c]);
-                    derivatives.times(mine + (c * NARROW + n) * FRAGMENTS, slope[c]);
+                for (int i = 0; i < 8; i++) {
+                    const int h = i / 4, q = i % 4, at = 2 * h + q % 2;
+                    pull[4 * h] += s[h].of[q] * slope[q / 2][at] * p_s.of[q];
+                    to[6 * q] += s[h].of[q] * w[q / 2][at];
                 }
-                float2 own[2 * CHANNELS];
+                filters_of(gaussians, mine, 1, n, w);
+                filters_of(derivatives, mine, 1, n, slope);
+                const Four p_a(own + 32);
 #pragma unroll
-                for (int c = 0; c < CHANNELS; c++) {
-                    own[c] = pair(sender + c * 32 + 8 * n + 2 * t);
-                    if (!FIRST) own[CHANNELS + c] = pair(sender + (3 + c) * 32 + 8 * n + 2 * t);
+                for (int i = 0; i < 8; i++) {
+                    const int h = i / 4, q = i % 4, at = 2 * h + q % 2;
+                    const float along = -(x[h].of[q] * u[h].x + y[h].of[q] * u[h].y + z[h].of[q] * u[h].z);
+                    const float wp = w[q / 2][at] * p_a.of[q];
+                    pull[4 * h] += along * slope[q / 2][at] * p_a.of[q];
+                    pull[4 * h + 1] += wp * x[h].of[q];
+                    pull[4 * h + 2] += wp * y[h].of[q];
+                    pull[4 * h + 3] += wp * z[h].of[q];
+                    to[6 * q + 1] += along * w[q / 2][at];
                 }
+                if (!FIRST) {
+                    filters_of(gaussians, mine, 2, n, w);
+                    filters_of(derivatives, mine, 2, n, slope);
+                    const Four p_c(own + 64), v0(own + 96), v1(own + 128), v2(own + 160);
 #pragma unroll
-                for (int h = 0; h < 2; h++) {
-                    const float2 s2 = pair(gs[h] + 8 * n), x2 = pair(gv[h] + 8 * n), y2 = pair(gv[h] + F + 8 * n);
-                    const float2 z2 = pair(gv[h] + 2 * F + 8 * n);
-#pragma unroll
-                    for (int o = 0; o < 2; o++) {
-                        const int at = 2 * h + o;
-                        const float s = o ? s2.y : s2.x, x = o ? x2.y : x2.x, y = o ? y2.y : y2.x, z = o ? z2.y : z2.x;
-                        const float p_s = o ? own[0].y : own[0].x, p_a = o ? own[1].y : own[1].x;
-                        const float along = -(x * u[h].x + y * u[h].y + z * u[h].z);
-                        const float wp = w[1][at] * p_a;
-                        pull[4 * h] += s * slope[0][at] * p_s + along * slope[1][at] * p_a;
-                        pull[4 * h + 1] += wp * x;
-                        pull[4 * h + 2] += wp * y;
-                        pull[4 * h + 3] += wp * z;
-                        if (!FIRST) {
-                            float* to = sum + (n * 2 + o) * 6;
-                            constexpr int C = CHANNELS - 1;
-                            const float p_c = o ? own[C].y : own[C].x;
-                            const float2 v0 = own[CHANNELS], v1 = own[CHANNELS + 1], v2 = own[CHANNELS + C];
-                            const float carried = x * (o ? v0.y : v0.x) + y * (o ? v1.y : v1.x) + z * (o ? v2.y : v2.x);
-                            const float wc = w[C][at] * p_c;
-                            pull[4 * h] += carried * slope[C][at] * p_c;
-                            to[0] += s * w[0][at];
-                            to[1] += along * w[1][at];
-                            to[2] += carried * w[C][at];
-                            to[3] += wc * x;
-                            to[4] += wc * y;
-                            to[5] += wc * z;
-                        }
+                    for (int i = 0; i < 8; i++) {
+                        const int h = i / 4, q = i % 4, at = 2 * h + q % 2;
+                        const float carried = x[h].of[q] * v0.of[q] + y[h].of[q] * v1.of[q] + z[h].of[q] * v2.of[q];
+                        const float wc = w[q / 2][at] * p_c.of[q];
+                        pull[4 * h] += carried * slope[q / 2][at] * p_c.of[q];
+                        to[6 * q + 2] += carried * w[q / 2][at];
+                        to[6 * q + 3] += wc * x[h].of[q];
+                        to[6 * q + 4] += wc * y[h].of[q];
+                        to[6 * q + 5] += wc * z[h].of[q];
                     }
                 }
             }
@@ -438,14 +493,15 @@ struct Radial {
     int capacity;
 };
 
-// One warp an atom, one lane a Gaussian: what all passes over the neighbors need of a distance.
+// Four warps an atom, every fourth neighbor each, one lane a Gaussian: what all passes over the neighbors need of a
+// distance.
 extern "C" __global__ void fill_coefficients(const __grid_constant__ Radial work) {
-    const int i = blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
+    const int i = blockIdx.x * 2 + threadIdx.x / 128, part = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
     if (i >= work.n_atoms || lane >= DEPTH) return;
     const int count = min(work.counts[i], work.capacity);
     const float cutoff = __ldg(work.radial), exponent = __ldg(work.radial + 1), rate = __ldg(work.radial + 2);
     const float center = lane < K ? __ldg(work.radial + 3 + lane) : 0.0f;
-    for (int e = 0; e < count; e++) {
+    for (int e = part; e < count; e += 4) {
         const long long slot = static_cast<long long>(i) * work.capacity + e;
         const float d = work.geometry[slot].w;
         const bool beyond = d >= cutoff;
@@ -456,12 +512,13 @@ extern "C" __global__ void fill_coefficients(const __grid_constant__ Radial work
         const float gaussian_slope = lane < K ? 2.0f * exponent * offset * gaussian : 0.0f;
         const float value = lane <= K ? gaussian * cut : 0.0f;
         const float slope = lane <= K ? gaussian_slope * cut + gaussian * cut_slope : 0.0f;
-        unsigned short* to = work.coefficients + slot * HALVES + lane;
+        // Row k of a product is with lane k % 8 / 2 of four, in its word k / 8.
+        unsigned short* to = work.coefficients + slot * HALVES + lane % 8 / 2 * DEPTH + lane / 8 * 2 + lane % 2;
         const unsigned short value_hi = to_half(value), slope_hi = to_half(slope);
         to[0] = value_hi;
-        to[DEPTH] = to_half(value - from_half(value_hi));
-        to[2 * DEPTH] = slope_hi;
-        to[3 * DEPTH] = to_half(slope - from_half(slope_hi));
+        to[DEPTH / 4] = to_half(value - from_half(value_hi));
+        to[2 * DEPTH / 4] = slope_hi;
+        to[3 * DEPTH / 4] = to_half(slope - from_half(slope_hi));
     }
 }
 
@@ -502,55 +559,66 @@ extern "C" __global__ void finish_pulls(const __grid_constant__ Totals totals) {
     pull[slot] = make_float4(sum.y / u.w - along * u.x, sum.z / u.w - along * u.y, sum.w / u.w - along * u.z, 0.0f);
 }
 
-// One warp an atom: F_j = sum_i pull(i, j) - pull(j, i). Slot (i, j) is found in row i: neighbor j, opposite unit vector.
+// One warp an atom, eight lanes a neighbor: F_j = sum_i pull(i, j) - pull(j, i). Slot (i, j) is found in row i: neighbor j,
+// opposite unit vector.
 extern "C" __global__ void sum_forces(const __grid_constant__ Totals totals) {
     const long long j = static_cast<long long>(blockIdx.x) * 8 + threadIdx.x / 32;
-    const int lane = threadIdx.x % 32;
+    const int lane = threadIdx.x % 32, group = lane / 8, sub = lane % 8;
     if (j >= totals.n_atoms) return;
     const int count = min(totals.counts[j], totals.capacity);
-    // x - x is zero, or NaN for a position that is not finite and has no neighbor to say so.
     float sum = 0.0f;
-    if (lane < 3) sum = totals.positions[3 * j + lane] - totals.positions[3 * j + lane];
-    for (int e = 0; e < count; e++) {
-        const long long mine = j * totals.capacity + e;
+    for (int e0 = 0; e0 < count; e0 += 4) {
+        const bool there = e0 + group < count;
+        const long long mine = j * totals.capacity + (there ? e0 + group : e0);
         const long long i = totals.neighbors[mine];
         const float4 u = totals.geometry[mine];
-        const int filled = min(totals.counts[i], totals.capacity);
-        for (int t0 = 0; t0 < filled; t0 += 32) {
-            const long long theirs = i * totals.capacity + t0 + lane;
-            bool same = t0 + lane < filled && totals.neighbors[theirs] == int(j);
+        const int filled = there ? min(totals.counts[i], totals.capacity) : 0;
+        int most = max(filled, __shfl_xor_sync(0xffffffffu, filled, 8));
+        most = max(most, __shfl_xor_sync(0xffffffffu, most, 16));
+        int slot = -1;
+        for (int t0 = 0; t0 < most; t0 += 8) {
+            const long long theirs = i * totals.capacity + t0 + sub;
+            bool same = t0 + sub < filled && totals.neighbors[theirs] == int(j);
             if (same) {
                 const float4 w = totals.geometry[theirs];
                 // NaN fits NaN: it has to reach the forces.
                 same = !(w.x + u.x != 0.0f && w.x == w.x) && !(w.y + u.y != 0.0f && w.y == w.y) &&
                        !(w.z + u.z != 0.0f && w.z == w.z);
             }
-            const unsigned found = __ballot_sync(0xffffffffu, same);
-            if (found) {
-                const long long slot = i * totals.capacity + t0 + __ffs(int(found)) - 1;
-                if (lane < 3) sum += totals.pull[slot * 4 + lane] - totals.pull[mine * 4 + lane];
-                break;
-            }
+            const unsigned found = __ballot_sync(0xffffffffu, same) >> (8 * group) & 0xffu;
+            if (slot < 0 && found) slot = t0 + __ffs(int(found)) - 1;
         }
+        if (slot >= 0 && sub < 3) sum += totals.pull[(i * totals.capacity + slot) * 4 + sub] - totals.pull[mine * 4 + sub];
     }
-    if (lane < 3) totals.forces[3 * j + lane] = sum;
+    sum += __shfl_xor_sync(0xffffffffu, sum, 8);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 16);
+    if (lane < 3) {
+        // x - x is zero, or NaN for a position that is not finite and has no neighbor to say so.
+        const float x = totals.positions[3 * j + lane];
+        totals.forces[3 * j + lane] = sum + (x - x);
+    }
 }
 
-// One warp a system.
+// One block a system.
 extern "C" __global__ void sum_energies(const __grid_constant__ Totals totals) {
-    const int system = blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
-    if (system >= totals.n_systems) return;
+    SHARED_ARRAY(double, parts, 8);
+    const int system = blockIdx.x, lane = threadIdx.x % 32;
     double sum = 0.0;
-    for (int n = totals.starts[system] + lane; n < totals.starts[system + 1]; n += 32) {
+    for (int n = totals.starts[system] + int(threadIdx.x); n < totals.starts[system + 1]; n += 256) {
         sum += static_cast<double>(totals.atomic[n]) + totals.references[totals.numbers[n]];
     }
 #pragma unroll
     for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
-    if (lane == 0) totals.energies[system] = sum;
+    if (lane == 0) parts[threadIdx.x / 32] = sum;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (int warp = 1; warp < 8; warp++) sum += parts[warp];
+        totals.energies[system] = sum;
+    }
 }
 
 struct Search {
-    const float* positions;  // [N][3]; for cells wrapped into the periodic box, in the order of the cells
+    const float* positions;  // [N][3]; with cells in their order, not wrapped: that would cost them digits
     const int* first;        // [N] first atom of the system of each atom (without cells)
     const int* last;         // [N] one past its last
     const int* system;       // [N] (with cells)
@@ -560,6 +628,7 @@ struct Search {
     const int* periodic;     // [B][3]
     const int* offset;       // [B] the first cell of each system
     const int* place;        // [N][3] cell of each atom
+    const float* whole;      // [N][3] lattice vectors that wrapping each atom into the box subtracts
     const int* cell_start;   // [cells + 1] first atom of each cell
     const float* radial;
     int* neighbors;          // [N][capacity], out
@@ -569,18 +638,32 @@ struct Search {
     int capacity;
 };
 
-// Adds those of the atoms start <= j < end that are near i, seen ``shift`` away, to the row of i; by a whole warp.
-DEVICE int add_near(const Search& work, int i, int start, int end, float sx, float sy, float sz, bool home, int count) {
+// Adds those of the atoms start <= j < end that are near i to the row of i; by a whole warp. With PERIODIC they are seen in
+// the image ``image`` (counted in lattice vectors ``box``) of the wrapped system.
+template <bool PERIODIC>
+DEVICE int add_near(const Search& work, int i, int start, int end, const float* image, const float* box, bool home,
+                    int count) {
     const int lane = threadIdx.x % 32;
     const float cutoff = __ldg(work.radial);
     const float x = work.positions[3 * i], y = work.positions[3 * i + 1], z = work.positions[3 * i + 2];
+    float from[3];
+    if (PERIODIC) {
+#pragma unroll
+        for (int axis = 0; axis < 3; axis++) from[axis] = image[axis] + work.whole[3 * i + axis];
+    }
     for (int j0 = start; j0 < end; j0 += 32) {
         const int j = j0 + lane;
         const bool other = j < end && !(home && j == i);
         const int q = other ? j : i;
-        // Both atoms of a pair must find the same bits: the differences first, then the shift.
-        const float dx = work.positions[3 * q] - x + sx, dy = work.positions[3 * q + 1] - y + sy;
-        const float dz = work.positions[3 * q + 2] - z + sz;
+        float dx = work.positions[3 * q] - x, dy = work.positions[3 * q + 1] - y, dz = work.positions[3 * q + 2] - z;
+        if (PERIODIC) {
+            // Both atoms of a pair must find the same bits: every term changes its sign alone.
+            const float a = from[0] - work.whole[3 * q], b = from[1] - work.whole[3 * q + 1];
+            const float c = from[2] - work.whole[3 * q + 2];
+            dx += a * box[0] + b * box[3] + c * box[6];
+            dy += a * box[1] + b * box[4] + c * box[7];
+            dz += a * box[2] + b * box[5] + c * box[8];
+        }
         const float squared = dx * dx + dy * dy + dz * dz;
         // A NaN counts as near: it has to reach energy and forces, not to vanish.
         const bool near = other && !(squared >= cutoff * cutoff);
@@ -601,7 +684,7 @@ DEVICE int add_near(const Search& work, int i, int start, int end, float sx, flo
 extern "C" __global__ void dense_rows(const __grid_constant__ Search work) {
     const int i = blockIdx.x * 8 + threadIdx.x / 32;
     if (i >= work.n_atoms) return;
-    const int count = add_near(work, i, work.first[i], work.last[i], 0.0f, 0.0f, 0.0f, true, 0);
+    const int count = add_near<false>(work, i, work.first[i], work.last[i], nullptr, nullptr, true, 0);
     if (threadIdx.x % 32 == 0) work.counts[i] = count;
 }
 
@@ -638,10 +721,8 @@ extern "C" __global__ void cell_rows(const __grid_constant__ Search work) {
                 if (!inside) continue;
                 const int cell = work.offset[b] + (c[0] * grid[1] + c[1]) * grid[2] + c[2];
                 const bool home = image[0] == 0.0f && image[1] == 0.0f && image[2] == 0.0f;
-                count = add_near(work, i, work.cell_start[cell], work.cell_start[cell + 1],
-                                 image[0] * box[0] + image[1] * box[3] + image[2] * box[6],
-                                 image[0] * box[1] + image[1] * box[4] + image[2] * box[7],
-                                 image[0] * box[2] + image[1] * box[5] + image[2] * box[8], home, count);
+                const int start = work.cell_start[cell], end = work.cell_start[cell + 1];
+                count = add_near<true>(work, i, start, end, image, box, home, count);
             }
         }
     }
@@ -694,7 +775,7 @@ extern "C" int rows_update(const Update* work, int step, void* stream) {
 }
 
 extern "C" int rows_radial(const Radial* work, int, void* stream) {
-    return LAUNCH(fill_coefficients, (work->n_atoms + 7) / 8, 256, *work);
+    return LAUNCH(fill_coefficients, (work->n_atoms + 1) / 2, 256, *work);
 }
 
 // Halves of one slot's coefficients, and the rows of a filter.
@@ -706,7 +787,7 @@ extern "C" int rows_totals(const Totals* totals, int step, void* stream) {
     switch (step) {
         case 0: return LAUNCH(finish_pulls, (slots + 255) / 256, 256, *totals);
         case 1: return LAUNCH(sum_forces, (totals->n_atoms + 7) / 8, 256, *totals);
-        default: return LAUNCH(sum_energies, (totals->n_systems + 7) / 8, 256, *totals);
+        default: return LAUNCH(sum_energies, totals->n_systems, 256, *totals);
     }
 }
 

@@ -40,7 +40,7 @@ Totals = _structure(
     "n_atoms n_systems capacity",
 )
 Search = _structure(
-    "positions first last system box grid reach periodic offset place cell_start radial neighbors geometry counts",
+    "positions first last system box grid reach periodic offset place whole cell_start radial neighbors geometry counts",
     "n_atoms capacity",
 )
 
@@ -108,7 +108,7 @@ def filter_fragments(weight: Tensor, bias: Tensor, depth: int) -> Tensor:
 
     Every element is a pair of half-precision numbers from two rows of the [depth, 8] matrix of eight columns: (hi, hi)
     of rows 2t, 2t + 1 and 2t + 8, 2t + 9; (lo, lo) of the same; (hi, lo) of rows 2t + 16, 2t + 17. Lane 4 g + t is for
-    column g.
+    column g, which in product n of a quarter is feature 16 (n / 2) + 4 (g / 2) + 2 (n % 2) + g % 2 of the quarter.
 
     Args:
         weight: [3 F, K].
@@ -121,9 +121,14 @@ def filter_fragments(weight: Tensor, bias: Tensor, depth: int) -> Tensor:
     matrix[:, :, weight.shape[1]] = bias.reshape(3, n_features)
     hi = matrix.to(torch.float16)
     lo = (matrix - hi.to(torch.float32)).to(torch.float16)
-    # [3, F, depth / 2] pairs of neighboring rows, then [3, quarters, narrow, g, block of 8 rows, t].
-    shape = [3, n_features // LANES, 4, 8, depth // 8, 4]
-    hi, lo = (half.contiguous().view(torch.int32).reshape(shape) for half in (hi, lo))
+    # [3, F, depth / 2] pairs of neighboring rows, then [3, quarters, n / 2, g / 2, n % 2, g % 2, block of 8 rows, t] and
+    # [3, quarters, n, g, block of 8 rows, t].
+    shape = [3, n_features // LANES, 2, 4, 2, 2, depth // 8, 4]
+
+    def arrange(half: Tensor) -> Tensor:
+        return half.contiguous().view(torch.int32).reshape(shape).transpose(3, 4).flatten(4, 5).flatten(2, 3)
+
+    hi, lo = arrange(hi), arrange(lo)
     parts = [
         torch.stack([hi[..., 0, :], hi[..., 1, :]], dim=-1),
         torch.stack([lo[..., 0, :], lo[..., 1, :]], dim=-1),
@@ -262,6 +267,7 @@ class RowsProgram:
         self.placed_numbers = index(n_atoms) if cells else self.numbers
         self.placed_forces = real(n_atoms, 3) if cells else self.forces
         self.place = index(n_atoms, 3) if cells else None
+        self.whole = torch.zeros_like(self.positions) if cells else None
         self.cell_start = index(cells + 1) if cells else None
         self.grid: dict[str, Tensor] = {}
         self.order = torch.zeros([n_atoms], dtype=torch.int64, device=device)
@@ -351,7 +357,12 @@ class RowsProgram:
             for name, shape in {"grid": (3,), "reach": (3,), "periodic": (3,), "offset": ()}.items():
                 self.grid[name] = torch.ones([self.n_systems, *shape], dtype=torch.int32, device=device)
             cells = {name: self.grid[name] for name in ("box", "grid", "reach", "periodic", "offset")}
-            cells |= {"place": self.place, "cell_start": self.cell_start, "system": self.placed_system}
+            cells |= {
+                "place": self.place,
+                "whole": self.whole,
+                "cell_start": self.cell_start,
+                "system": self.placed_system,
+            }
         self.search_arguments = _fill(Search, first=self.first, last=self.last, radial=packed.radial, **cells, **shared)
 
     def results(self) -> tuple[Tensor, Tensor]:
@@ -388,19 +399,19 @@ class RowsProgram:
         torch.maximum(self.most, self.counts.amax(), out=self.most)
 
     def _sort_into_cells(self) -> None:
-        """Wrap the positions into the box and sort the atoms by cell, so that what is near in space is near in memory."""
+        """Sort the atoms by the cell that they are in when wrapped into the box: what is near in space is near in memory."""
         grid = self.grid
         counts = grid["grid"][self.system].to(torch.int64)
         offset = self.positions - grid["origin"][self.system]
         fractional = torch.einsum("nk,nkl->nl", offset, grid["inverse"][self.system])
         whole = torch.floor(fractional) * grid["periodic"][self.system]
-        wrapped = self.positions - torch.einsum("nk,nkl->nl", whole, grid["box"][self.system])
         place = torch.floor((fractional - whole) * counts).nan_to_num(0.0).to(torch.int64)
         place = torch.minimum(place.clamp(min=0), counts - 1)
         key = (place[:, 0] * counts[:, 1] + place[:, 1]) * counts[:, 2] + place[:, 2] + grid["offset"][self.system]
         key, order = torch.sort(key, stable=True)
         self.order.copy_(order)
-        self.placed.copy_(wrapped[order])
+        self.placed.copy_(self.positions[order])
+        self.whole.copy_(whole[order])
         self.placed_numbers.copy_(self.numbers[order])
         self.placed_system.copy_(self.system[order])
         self.place.copy_(place[order])
