@@ -23,7 +23,7 @@ CPU_VARIANTS = {
     "cpp": ({"family": "cpp"}, True),
     "bf16": ({"family": "autocast", "dtype": "bfloat16"}, False),
 }
-GPU_FAMILIES = {"cuda_graph", "triton"}
+GPU_FAMILIES = {"cuda_graph", "triton", "cuda"}
 
 
 @pytest.fixture(scope="module")
