@@ -5,7 +5,7 @@ import copy
 import pytest
 import yaml
 
-from mlff_distiller.config import SCHEMA, check_config
+from mlff_distiller.config import SCHEMA, check_config, drop_null_variants
 from mlff_distiller.errors import UserError
 from tests.workflow.conftest import ROOT
 
@@ -37,7 +37,16 @@ def test_every_shipped_file_is_right_over_the_default(name):
         both = isinstance(over, dict) and isinstance(under, dict)
         return under | {key: lay(value, under.get(key)) for key, value in over.items()} if both else over
 
-    check_config(lay(yaml.safe_load((ROOT / "config" / name).read_text()), DEFAULT))
+    config = lay(yaml.safe_load((ROOT / "config" / name).read_text()), DEFAULT)
+    drop_null_variants(config)
+    check_config(config)
+
+
+def test_a_variant_that_is_null_is_left_out():
+    config = changed("variants.vesin", None)
+    drop_null_variants(config)
+    assert config["variants"] == {name: spec for name, spec in DEFAULT["variants"].items() if name != "vesin"}
+    check_config(config)
 
 
 @pytest.mark.parametrize(

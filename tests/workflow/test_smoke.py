@@ -37,13 +37,10 @@ TINY = {
 
 
 def lay(over, under):
-    """``over`` on ``under``, mappings merged, None removing a key of the variants."""
+    """``over`` on ``under``, mappings merged."""
     if not (isinstance(over, dict) and isinstance(under, dict)):
         return over
-    merged = under | {key: lay(value, under.get(key)) for key, value in over.items()}
-    return (
-        merged if over is not TINY["variants"] else {key: value for key, value in merged.items() if value is not None}
-    )
+    return under | {key: lay(value, under.get(key)) for key, value in over.items()}
 
 
 @pytest.mark.timeout(1800)

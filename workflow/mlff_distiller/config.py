@@ -23,6 +23,12 @@ def check_config(config: dict[str, Any]) -> None:
         raise UserError("configuration: " + "\nconfiguration: ".join(sorted(complaints)))
 
 
+def drop_null_variants(config: dict[str, Any]) -> None:
+    """Take out of ``config`` the variants that are null: so a file laid over another leaves out some of its variants."""
+    if isinstance(config.get("variants"), dict):
+        config["variants"] = {name: spec for name, spec in config["variants"].items() if spec is not None}
+
+
 def system_path(name: str, folder: str) -> str:
     """Where a system named in the configuration lies: ``water`` in ``folder``, anything with a suffix at its own path."""
     return name if Path(name.partition("@")[0]).suffix else f"{folder}/{name}.extxyz"

@@ -6,11 +6,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 
-from mlff_distiller.config import check_config, system_name, system_path
+from mlff_distiller.config import check_config, drop_null_variants, system_name, system_path
 from mlff_distiller.errors import UserError
 from mlff_distiller.sources import sources_of
 from mlff_distiller.variants.registry import FAMILIES, needs_torch_cluster
 
+drop_null_variants(config)
 try:
     check_config(config)
 except UserError as error:
