@@ -1,12 +1,17 @@
 """Everything that the configuration names, looked at before any work: molecules, the checkpoint, the stages' settings."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlff_distiller import records
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import load_settings
 from mlff_distiller.systems import read_systems
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,19 +30,36 @@ def run(args: argparse.Namespace) -> int:
 
     settings = load_settings(args.settings)
     systems = read_systems(args.systems)
-    largest = 100
     if args.checkpoint:
-        from mlff_distiller.student.checkpoint import load_student
-
-        largest = load_student(args.checkpoint).config.max_atomic_number
+        check_elements(systems, args.checkpoint)
     else:
         TrainingSettings.from_mapping(settings.get("student", {}).get("training", {}))
-    for name, atoms in systems.items():
-        if atoms.numbers.max() > largest:
-            raise UserError(f"{name}: atomic number {atoms.numbers.max()} is beyond the student's {largest}")
     checked_settings(settings.get("student", {}).get("sampling", {}))
     settings_with_defaults(settings.get("md", {}).get("settings", {}))
     checks = [{"name": name, "value": f"{len(a)} atoms, {a.get_chemical_formula()}", "ok": True, "advice": ""}
               for name, a in systems.items()]  # fmt: skip
     records.write(args.output, [records.record("preflight", task="inputs", checks=checks)])
     return 0
+
+
+def check_elements(systems: "Mapping[str, Atoms]", checkpoint: Path) -> None:
+    """Raise a :class:`UserError` for an element that the student in ``checkpoint`` cannot know, or never saw in training."""
+    from ase.data import chemical_symbols
+
+    from mlff_distiller.student.checkpoint import learned_elements, load_student
+
+    largest = load_student(checkpoint).config.max_atomic_number
+    learned = learned_elements(checkpoint)
+    known = learned or set(range(largest + 1))
+    for name, atoms in systems.items():
+        if strange := sorted(set(atoms.numbers.tolist()) - known):
+            elements = ", ".join(chemical_symbols[number] for number in strange)
+            told = (
+                ", ".join(chemical_symbols[number] for number in sorted(learned))
+                if learned
+                else f"atomic numbers up to {largest}"
+            )
+            raise UserError(
+                f"{name}: the student in {checkpoint} knows nothing of {elements}; it was trained on {told}. "
+                "Leave the molecule out, or train a student on data with these elements"
+            )

@@ -52,7 +52,10 @@ def load_student(
         UserError: the file is missing, damaged, of another program, of a newer version, or holds NaN or wrong shapes.
     """
     header, tensors = _read(path)
-    config = StudentConfig.from_mapping(json.loads(header["config"]))
+    try:
+        config = StudentConfig.from_mapping(json.loads(header["config"]))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     student = StudentForceField(
         config, neighbors=neighbors or header.get("neighbors", "native"), use_torch_cluster=use_torch_cluster
     )
@@ -69,6 +72,12 @@ def load_student(
 def read_card(path: str | Path) -> dict[str, Any]:
     """The card of a checkpoint: where it comes from and how good it is."""
     return json.loads(_read(path)[0].get("card", "{}"))
+
+
+def learned_elements(path: str | Path) -> set[int] | None:
+    """Atomic numbers in the data that a student was trained on, by its card; None when the card does not say."""
+    counts = read_card(path).get("data", {}).get("atoms_by_atomic_number")
+    return {int(number) for number in counts} if counts else None
 
 
 def _read(path: str | Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
