@@ -18,7 +18,7 @@ from mlff_distiller.errors import UserError, nearest
 
 #: Labels outside these are dropped. A thermal geometry at 1000 K has forces up to some 15 eV/A and 0.2 eV per atom
 #: above the minimum; beyond the limits atoms overlap or have dissociated, where xTB is no guide.
-DEFAULT_LIMITS = {"max_force_ev_per_a": 30.0, "max_energy_ev_per_atom": 1.5}
+DEFAULT_LIMITS = {"max_force_ev_per_a": 20.0, "max_energy_ev_per_atom": 1.5}
 #: Squared atom numbers per part: about two seconds of GFN2-xTB.
 PART_WEIGHT = 40_000
 

@@ -368,7 +368,7 @@ class _Sampler:
         ]
 
     def contact(self, n: int) -> list:
-        return [self._bound(1, self.rng.uniform(0.45, 0.8), "contact") for _ in range(n)]
+        return [self._bound(1, self.rng.uniform(0.55, 0.85), "contact") for _ in range(n)]
 
     def _bound(self, n_partners: int, closeness: float, method: str) -> tuple:
         from mlff_distiller.geometry import put_together, vibrate

@@ -158,7 +158,7 @@ def obtain(settings: dict[str, Any]) -> dict[str, Any]:
             try:
                 get = fetch_prebuilt if origin == "prebuilt" else build
                 found = _keep(folder, origin, lambda work, get=get: get(key, settings, work))
-            except Unavailable as why:
+            except (Unavailable, OSError) as why:
                 reasons.append(f"{'prebuilt' if origin == 'prebuilt' else 'from source'}: {why}")
                 _say(reasons[-1])
                 continue
@@ -453,7 +453,7 @@ def _watch(builder: subprocess.Popen, work: Path, with_cuda: bool) -> None:
         elapsed = time.monotonic() - start
         if elapsed > BUILD_TIMEOUT:
             raise Unavailable(f"the build did not end within {_duration(BUILD_TIMEOUT)}")
-        objects = sum(1 for _ in work.glob("scratch/**/build/temp*/**/*.o"))
+        objects = sum(name.endswith(".o") for name in _files_under(work / "scratch"))
         # Every 5 seconds where something was finished, else every 30: a log is read too.
         if time.monotonic() - said_at > (5 if objects != said else 30):
             total = _count_sources(work, with_cuda)
@@ -464,8 +464,14 @@ def _watch(builder: subprocess.Popen, work: Path, with_cuda: bool) -> None:
 
 def _count_sources(work: Path, with_cuda: bool) -> int:
     """How many files the build will compile, once the archive is unpacked (0 before)."""
-    patterns = ["csrc/*.cpp", "csrc/cpu/*_cpu.cpp"] + ["csrc/cuda/*_cuda.cu"] * with_cuda
-    return sum(1 for pattern in patterns for _ in work.glob(f"scratch/*/*/{pattern}"))
+    source = r"/csrc/([^/]+\.cpp|cpu/[^/]+_cpu\.cpp" + (r"|cuda/[^/]+_cuda\.cu" if with_cuda else "") + ")$"
+    return sum(re.search(source, name) is not None for name in _files_under(work / "scratch"))
+
+
+def _files_under(folder: Path) -> Iterator[str]:
+    """Paths of files; folders that pip removes meanwhile are passed over, where ``Path.glob`` would raise."""
+    for parent, _, names in os.walk(folder):
+        yield from (f"{parent}/{name}" for name in names)
 
 
 def _build_error(log: str, returncode: int) -> str:
