@@ -3,7 +3,7 @@ editing a sentence redraws nothing."""
 
 from collections.abc import Callable
 
-from mlff_distiller.figures import title
+from mlff_distiller.names import title
 from mlff_distiller.results import BASELINE
 from mlff_distiller.statistics import Ratio, ratio_of
 from mlff_distiller.summary import TASKS, Run

@@ -11,8 +11,8 @@ from typing import Any
 from mlff_distiller import captions, claims, figures, gates, html_page, results, style
 from mlff_distiller.captions import interval
 from mlff_distiller.errors import UserError
-from mlff_distiller.figures import TASK_TITLES, title
 from mlff_distiller.files import load_settings, write_text
+from mlff_distiller.names import TASK_TITLES, title
 from mlff_distiller.results import BASELINE, TEACHER
 from mlff_distiller.summary import TASKS, Run
 
