@@ -10,6 +10,7 @@ import pytest
 from mlff_distiller import claims, figures, html_page, report, results
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import write_json
+from mlff_distiller.report import first_page, tables
 from mlff_distiller.summary import Run
 from tests.unit.synthetic_records import UNAVAILABLE, VARIANTS, run_records, write_run
 
@@ -173,7 +174,7 @@ def test_week_1_sets_the_sources_table_beside_this_run(folder):
 def test_another_version_of_torch_is_said_on_the_first_page(document):
     other = json.loads(json.dumps(document))
     other["provenance"]["packages"]["torch"] = ["2.11.0"]
-    lines = report.first_lines(Run(other["records"]), other["provenance"], SETTINGS)
+    lines = first_page.first_lines(Run(other["records"]), other["provenance"], SETTINGS)
     assert "2.11.0 (not the 2.5.1 that results are meant for)" in lines["Where"]
     assert "torch 2.11.0 rather than 2.5.1" in lines["Trust"]
 
@@ -183,13 +184,13 @@ def test_a_control_that_differs_from_itself_is_a_doubt(document):
     for entry in entries:
         if entry["kind"] == "benchmark" and entry["variant"] == "eager":
             entry |= {"speedup": 1.2, "speedup_ci95": [1.15, 1.25]}
-    doubts = report.doubts_about(Run(entries), document["provenance"], SETTINGS, None)
+    doubts = first_page.doubts_about(Run(entries), document["provenance"], SETTINGS, None)
     assert any("eager against itself shows 1.20×" in doubt for doubt in doubts)
 
 
 def test_when_nothing_is_faster_the_report_says_so(document):
     entries = [e for e in document["records"] if e["variant"] in ("eager", "bf16", None)]
-    lines = report.first_lines(Run(entries), document["provenance"], SETTINGS)
+    lines = first_page.first_lines(Run(entries), document["provenance"], SETTINGS)
     assert lines["Winner"].startswith("None")
 
 
@@ -198,7 +199,7 @@ def test_the_fastest_is_passed_over_when_its_md_failed(document):
     for entry in entries:
         if entry["kind"] == "md" and entry["variant"] == "cpp":
             entry["passed"] = False
-    lines = report.first_lines(Run(entries), document["provenance"], SETTINGS)
+    lines = first_page.first_lines(Run(entries), document["provenance"], SETTINGS)
     assert lines["Winner"].startswith("`torch_compile_forces`")
     assert "Faster but not chosen: `cpp` (MD failed)" in lines["Winner"]
 
@@ -267,7 +268,7 @@ def test_the_command_line_says_what_is_missing(tmp_path):
 
 def test_the_numbers_of_the_tables_are_those_of_the_records():
     run = Run(results.merge(run_records()))
-    row = next(row for row in report.overview(run) if row["variant"] == "cpp")
+    row = next(row for row in tables.overview(run) if row["variant"] == "cpp")
     ratios = [entry["speedup"] for entry in run.benchmarks("cpp", "energy_forces").values()]
     product = 1.0
     for ratio in ratios:

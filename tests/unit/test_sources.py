@@ -15,7 +15,7 @@ def test_the_benchmark_depends_on_the_student_and_not_on_figures():
     found = sources_of("benchmark")
     assert PREFIX + "benchmark.py" in found
     assert PREFIX + "student/painn.py" in found
-    assert PREFIX + "figures.py" not in found
+    assert PREFIX + "figures/__init__.py" not in found
     assert PREFIX + "simulate.py" not in found
 
 

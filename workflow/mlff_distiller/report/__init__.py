@@ -1,0 +1,124 @@
+"""Stage ``report``: the merged records as documents for people (Markdown, self-contained HTML, terminal)."""
+
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlff_distiller import captions, claims, figures, gates, html_page, results, style
+from mlff_distiller.errors import UserError
+from mlff_distiller.files import load_settings, write_text
+from mlff_distiller.names import TASK_TITLES, title
+from mlff_distiller.report import method, tables
+from mlff_distiller.report.first_page import first_lines
+from mlff_distiller.report.render import render
+from mlff_distiller.report.terminal import show
+from mlff_distiller.summary import TASKS, Run
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Arguments of ``report`` and of ``report show``."""
+    parser.description = "Write the report of a run, or print its summary: report show results/<run>."
+    parser.add_argument("action", nargs="?", choices=["show"], help="show: print the summary of a run in the terminal")
+    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="with show: results/<run>")
+    parser.add_argument("--results", type=Path, help="phase3_results.json")
+    parser.add_argument("--settings", default="{}", help="gates and the expected version of torch: JSON text or a file")
+    parser.add_argument("--claims", type=Path, help="claims of another report to be judged (config/claims.yaml)")
+    parser.add_argument("--figures", type=Path, help="folder of the figures; those missing are drawn into it "
+                        "(default: figures/ in the output folder)")  # fmt: skip
+    parser.add_argument(
+        "--output-dir", type=Path, help="folder to write PHASE3_REPORT.md, .html and PHASE3_WEEK1.md to"
+    )
+
+
+def run(arguments: Namespace) -> int:
+    """Write the report, or print the summary."""
+    if arguments.action == "show":
+        if arguments.run is None:
+            raise UserError("report show: say which run, such as `report show results/default`")
+        show(results.run_folder(arguments.run), load_settings(arguments.settings))
+        return 0
+    if arguments.results is None or arguments.output_dir is None:
+        raise UserError("report: --results and --output-dir are needed (or: report show results/<run>)")
+    known_claims = claims.load(arguments.claims) if arguments.claims else None
+    written = write(
+        results.read(arguments.results),
+        load_settings(arguments.settings),
+        known_claims,
+        arguments.output_dir,
+        arguments.figures,
+    )
+    for path in written:
+        print(path)
+    return 0
+
+
+def write(
+    document: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    known_claims: Mapping[str, Any] | None,
+    output: Path,
+    figure_folder: Path | None = None,
+) -> list[Path]:
+    """Write the report of a merged document to the folder ``output``.
+
+    Args:
+        settings: ``{"gates": {...}, "torch": {"version": "2.5.1"}}``, both optional.
+        known_claims: as :func:`mlff_distiller.claims.load` returns them, or None.
+        figure_folder: holds ``<name>.png`` and ``<name>.svg``; missing ones are drawn. Default: ``output/figures``.
+
+    Returns:
+        The paths of the documents written.
+    """
+    figure_folder = figure_folder or output / "figures"
+    run = Run(document["records"])
+    for name in figures.FIGURES:
+        wanted = [figure_folder / f"{name}.{suffix}" for suffix in ("png", "svg")]
+        if not all(path.is_file() for path in wanted):
+            drawn = figures.draw(name, run)
+            for path in wanted:
+                style.save(drawn, path)
+    values = context(document, settings, known_claims)
+    values["figure_path"] = Path(os.path.relpath(figure_folder, output)).as_posix()
+    text = render("PHASE3_REPORT.md.j2", values)
+    page = html_page.page(text, images=lambda source: figure_folder / Path(source).name)
+    return [
+        write_text(output / "PHASE3_REPORT.md", text),
+        write_text(output / "PHASE3_REPORT.html", page),
+        write_text(output / "PHASE3_WEEK1.md", render("PHASE3_WEEK1.md.j2", values)),
+    ]
+
+
+def context(
+    document: Mapping[str, Any], settings: Mapping[str, Any], known_claims: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Everything the templates print, worked out from the merged document."""
+    run, provenance = Run(document["records"]), document["provenance"]
+    return {
+        "run": run,
+        "provenance": provenance,
+        "lines": first_lines(run, provenance, settings),
+        "overview": tables.overview(run),
+        "per_task": {TASK_TITLES[task]: tables.times(run, task) for task in (*TASKS, "neighbors")},
+        "systems": [f"{title(system)} ({atoms})" for system, atoms in run.systems.items()],
+        "problems": run.problems(),
+        "preflight": [check for entry in run.of("preflight") for check in entry.get("checks") or []],
+        "torch_cluster": run.of("torch_cluster"),
+        "equivalence": tables.equivalence(run),
+        "md": tables.md(run),
+        "accuracy": run.accuracy(),
+        "teacher": tables.teacher(run),
+        "figures": [
+            {"name": name, "title": captions.TITLES[name], "sentence": captions.caption(name, run),
+             "reading": captions.READING[name]}
+            for name in figures.FIGURES
+        ],
+        "gates": gates.decide(settings.get("gates") or {}, run),
+        "gate_statements": gates.STATEMENTS,
+        "claims": claims.judge(known_claims, run, provenance["machines"]) if known_claims else [],
+        "claims_source": {key: (known_claims or {}).get(key) for key in ("source", "hardware")},
+        "week1": tables.week_1(run, known_claims),
+        "not_measured": method.not_measured(run, provenance),
+        "method": method.method(run),
+    }  # fmt: skip

@@ -1,0 +1,133 @@
+"""The first page, for people in a hurry: what was measured where, what won, whether it is right and can be trusted."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlff_distiller.captions import interval
+from mlff_distiller.results import BASELINE, TEACHER
+from mlff_distiller.summary import Run
+
+#: Where the version of torch that the results are meant for stands in the settings, and its default.
+TORCH_VERSION = "2.5.1"
+
+
+def first_lines(run: Run, provenance: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
+    """The first page: what was measured where, what won, whether it is right, and whether to trust it."""
+    winner = run.winner()
+    return {
+        "Where": _where(run, provenance, settings),
+        "What": _what(run),
+        "Winner": _winner_line(run, winner),
+        "Correct": _correct_line(run, winner[0] if winner else BASELINE),
+        "Trust": _trust_line(run, provenance, settings, winner),
+    }
+
+
+def _where(run: Run, provenance: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    machines = "; ".join(map(machine_name, provenance["machines"])) or "an unknown machine"
+    versions = provenance["packages"].get("torch", [])
+    wanted = wanted_torch(settings)
+    note = "" if versions == [wanted] else f" (not the {wanted} that results are meant for)" if versions else ""
+    commit = ", ".join(commit[:10] for commit in provenance["commits"]) or "unknown"
+    when = (provenance.get("measured_utc") or ["an unknown day"])[-1][:10]
+    device = str(run.device or "no device").upper()
+    return f"{machines}; on {device}, torch {', '.join(versions) or 'unknown'}{note}; {when}, commit {commit}."
+
+
+def wanted_torch(settings: Mapping[str, Any]) -> str:
+    """The version of torch that results are meant for."""
+    return (settings.get("torch") or {}).get("version") or TORCH_VERSION
+
+
+def machine_name(machine: Mapping[str, Any]) -> str:
+    """One machine in a few words, its GPUs first."""
+    gpus = machine.get("gpus") or []
+    counted = [f"{gpus.count(gpu)} × {gpu}" if gpus.count(gpu) > 1 else gpu for gpu in dict.fromkeys(gpus)]
+    memory = f", {machine['memory_gib']:.0f} GiB" if machine.get("memory_gib") else ""
+    return ", ".join([*counted, f"{machine.get('cpu')} ({machine.get('cores')} cores{memory})"])
+
+
+def _what(run: Run) -> str:
+    sizes = list(run.systems.values())
+    problems = [status for status, _ in run.problems().values()]
+    counts = ", ".join(f"{problems.count(word)} {word}" for word in ("failed", "unavailable") if word in problems)
+    molecules = f"{len(sizes)} molecules of {sizes[0]} to {sizes[-1]} atoms" if sizes else "no molecules"
+    ok = sum(name not in run.problems() for name in run.variants)
+    return (
+        f"{len(run.variants)} variants on {molecules}, energy and energy + forces: {ok} ran and passed every check"
+        + (f", {counts} (reasons below)" if counts else "")
+        + "."
+    )
+
+
+def _winner_line(run: Run, winner: tuple[str, Any] | None) -> str:
+    ranking = run.ranking("energy_forces")
+    if winner is None:
+        if not ranking:
+            return "None: no variant has a speed-up on every molecule."
+        name, ratio = ranking[0]
+        why = "failed MD" if run.md(name) == "failed" else "is not shown to be faster"
+        return f"None: eager stays. The best of the rest, `{name}` at {interval(ratio)} on energy + forces, {why}."
+    name, ratio = winner
+    singles = [r.value for r in run.speedups(name, "energy_forces").values()]
+    energy = run.overall(name, "energy")
+    text = (
+        f"`{name}`: {interval(ratio)} the speed of eager on energy + forces "
+        f"({min(singles):.2f} to {max(singles):.2f}× over the molecules)"
+    )
+    text += f", {interval(energy)} on the energy alone" if energy else ""
+    faster = [other for other, r in ranking if r.value > ratio.value]
+    return text + (
+        f". Faster but not chosen: {', '.join(f'`{o}` (MD {run.md(o)})' for o in faster)}." if faster else "."
+    )
+
+
+def _correct_line(run: Run, variant: str) -> str:
+    errors = [
+        e["force_rmse_mev_per_a"]
+        for e in run.of("equivalence", variant=variant)
+        if e.get("force_rmse_mev_per_a") is not None
+    ]
+    text = f"`{variant}` against the fp64 referee: {run.equivalence(variant)}"
+    text += f" (largest force error {max(errors):.2g} meV/Å)" if errors else ""
+    drifts = [e["drift_mev_per_atom_ps"] for e in run.of("md", variant=variant) if e.get("drift_mev_per_atom_ps")]
+    text += f"; MD: {run.md(variant)}"
+    return text + (f" (largest drift {max(drifts, key=abs):.2g} meV/atom/ps)." if drifts else ".")
+
+
+def _trust_line(
+    run: Run, provenance: Mapping[str, Any], settings: Mapping[str, Any], winner: tuple[str, Any] | None
+) -> str:
+    doubts = doubts_about(run, provenance, settings, winner)
+    if not doubts:
+        return (
+            "Yes: eager against itself shows no difference, processes were repeated, samples are quiet, checks passed."
+        )
+    return f"With care: {'; '.join(doubts)}."
+
+
+def doubts_about(
+    run: Run, provenance: Mapping[str, Any], settings: Mapping[str, Any], winner: tuple[str, Any] | None
+) -> list[str]:
+    """What speaks against trusting the numbers, in words; empty when nothing does."""
+    doubts = []
+    timed = [e for e in run.of("benchmark") if e["status"] == "ok" and e.get("replicates") and e["variant"] != TEACHER]
+    if not timed:
+        return ["nothing was timed"]
+    control = run.overall(BASELINE, "energy_forces")
+    if control is None:
+        doubts.append("no control of eager against itself")
+    elif control.verdict != "no difference shown":
+        doubts.append(f"eager against itself shows {interval(control)}, so small differences mean nothing")
+    fewest = min(entry["replicates"] for entry in timed)
+    if fewest < 3:
+        doubts.append(f"only {fewest} process{'es' if fewest > 1 else ''} per measurement")
+    noisy = sum(bool(entry["noisy"]) for entry in timed)
+    if noisy > len(timed) / 10:
+        doubts.append(f"{noisy} of {len(timed)} timings are noisy (interquartile range over 10 % of the median)")
+    if winner and run.md(winner[0]) != "passed":
+        doubts.append("MD was not run for the winner")
+    versions = provenance["packages"].get("torch", [])
+    if versions and versions != [wanted_torch(settings)]:
+        doubts.append(f"torch {', '.join(versions)} rather than {wanted_torch(settings)}")
+    return doubts + list(provenance["warnings"])

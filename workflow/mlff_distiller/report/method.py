@@ -1,0 +1,43 @@
+"""How the run measured, and what it did not measure and why."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlff_distiller.names import title
+from mlff_distiller.summary import Run
+
+
+def not_measured(run: Run, provenance: Mapping[str, Any]) -> list[str]:
+    """What this run cannot speak about, and why."""
+    gaps = []
+    if not str(run.device).startswith("cuda"):
+        gaps.append(
+            "Nothing ran on a GPU: the source's numbers are for one, so its absolute times cannot be tested here."
+        )
+    for kind, what in (("equivalence", "Equivalence to the fp64 referee"), ("md", "MD"), ("accuracy", "Accuracy")):
+        if not any(entry["kind"] == kind for entry in run.records):
+            gaps.append(f"{what}: this run has no such records.")
+    if run.systems and not any((entry["batch"] or 1) > 1 for entry in run.of("benchmark")):
+        gaps.append("Batches: every timing is of one molecule at a time.")
+    if not run.teacher():
+        gaps.append("The teacher was not timed.")
+    if missing := [name for name in run.variants if run.md(name) == "not run" and name not in run.problems()]:
+        gaps.append(f"No MD was run with {', '.join(f'`{name}`' for name in missing)}.")
+    without = sorted(set(run.systems) - {entry["system"] for entry in run.of("md")})
+    if run.of("md") and without:
+        gaps.append(f"No MD was run on {', '.join(title(system) for system in without)}.")
+    if len(run.devices) > 1:
+        gaps.append(f"This report is about {run.device}; the table of results also has {', '.join(run.devices[1:])}.")
+    gaps += [f"Left out: {entry['file']}: {entry['reason']}" for entry in provenance["left_out"]]
+    return gaps
+
+
+def method(run: Run) -> dict[str, str]:
+    """The counts that describe how the timings were made, as ranges where they differ."""
+    timed = [e for e in run.of("benchmark") if e["status"] == "ok"]
+
+    def spread(field: str) -> str:
+        values = sorted({entry[field] for entry in timed if entry.get(field) is not None})
+        return "unknown" if not values else str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
+
+    return {field: spread(field) for field in ("replicates", "warmup", "runs", "threads")}

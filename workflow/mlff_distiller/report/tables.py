@@ -1,0 +1,135 @@
+"""The tables of the reports: rows worked out from the records, in the order in which they are printed."""
+
+from collections.abc import Mapping
+from statistics import median
+from typing import Any
+
+from mlff_distiller.captions import interval
+from mlff_distiller.names import title
+from mlff_distiller.report.render import number
+from mlff_distiller.results import BASELINE
+from mlff_distiller.summary import TASKS, Run
+
+
+def overview(run: Run) -> list[dict[str, Any]]:
+    """One row per variant, fastest first, those without a speed-up last."""
+    rows = []
+    problems = run.problems()
+    for name in run.variants:
+        ratios = {task: run.overall(name, task) for task in TASKS}
+        steps = [e["break_even_steps"] for e in run.benchmarks(name, "energy_forces").values() if e["break_even_steps"]]
+        compiled = [e["compile_s"] for e in run.of("compile", variant=name) if e.get("compile_s") is not None]
+        rows.append(
+            {
+                "variant": name,
+                "dtype": next((e["dtype"] for e in run.of("benchmark", variant=name) if e["dtype"]), "-"),
+                **{task: interval(ratio) if ratio else "-" for task, ratio in ratios.items()},
+                "verdict": ratios["energy_forces"].verdict
+                if ratios["energy_forces"]
+                else problems.get(name, ("-",))[0],
+                "time": run.mean_time(name, "energy_forces"),
+                "equivalence": run.equivalence(name),
+                "md": run.md(name),
+                "compile_s": compiled[0] if compiled else None,
+                "break_even": median(steps) if steps else None,
+                "rank": ratios["energy_forces"].value if ratios["energy_forces"] else 0.0,
+            }
+        )
+    return sorted(rows, key=lambda row: -row["rank"])
+
+
+def times(run: Run, task: str) -> list[dict[str, Any]]:
+    """One row per variant: median time on each system, speed-up in brackets, ``~`` where it is noisy."""
+    rows = []
+    for name in run.variants:
+        found = run.benchmarks(name, task)
+        cells = []
+        for system in run.systems:
+            entry = found.get(system) or {}
+            if not entry.get("median_ms"):
+                cells.append("-")
+                continue
+            noise = " ~" if entry["noisy"] else ""
+            ratio = f" ({entry['speedup']:.2f}×)" if entry["speedup"] is not None and name != BASELINE else ""
+            cells.append(f"{number(entry['median_ms'])}{ratio}{noise}")
+        if any(cell != "-" for cell in cells):
+            rows.append({"variant": name, "cells": cells})
+    return rows
+
+
+def equivalence(run: Run) -> list[dict[str, Any]]:
+    """One row per variant: its worst system against the fp64 referee."""
+    rows = []
+    for name in run.variants:
+        found = [e for e in run.of("equivalence", variant=name) if e.get("force_rmse_mev_per_a") is not None]
+        if found:
+            worst = max(found, key=lambda e: e["force_rmse_mev_per_a"] / (e.get("tolerance_mev_per_a") or 1))
+            rows.append({"variant": name, "systems": len(found), "worst": worst, "verdict": run.equivalence(name)})
+    return rows
+
+
+def md(run: Run) -> list[dict[str, Any]]:
+    """One row per variant: its worst trajectory, and how many passed."""
+    rows = []
+    for name in run.variants:
+        found = [e for e in run.of("md", variant=name) if e["status"] != "unavailable"]
+        if not found:
+            continue
+        worst = max(found, key=lambda e: abs(e.get("drift_mev_per_atom_ps") or 0))
+        rows.append(
+            {
+                "variant": name,
+                "passed": sum(bool(e.get("passed")) for e in found),
+                "count": len(found),
+                # What failed before its first step has no drift.
+                "worst": {"drift_mev_per_atom_ps": None, "drift_stderr_mev_per_atom_ps": None} | worst,
+                "speed": run.md_speed(name),
+                "bonds_broken": sum(e.get("bonds_broken") or 0 for e in found),
+                **{
+                    field: max((e[field] for e in found if e.get(field) is not None), default=None)
+                    for field in ("force_rmse_mev_per_a", "max_momentum")
+                },
+            }
+        )
+    return rows
+
+
+def teacher(run: Run) -> list[dict[str, Any]]:
+    """One row per system: the time of the teacher beside those of eager and of the winner."""
+    winner = run.winner()
+    columns = [BASELINE, *([winner[0]] if winner else [])]
+    rows = []
+    for entry in sorted(run.teacher(), key=lambda e: e["n_atoms"] or 0):
+        ours = {name: run.times(name, "energy_forces").get(entry["system"]) for name in columns}
+        rows.append(
+            {
+                "system": title(entry["system"]),
+                "n_atoms": entry["n_atoms"],
+                "teacher_ms": entry["median_ms"],
+                "students": [
+                    {"name": name, "ms": time.value, "times": entry["median_ms"] / time.value} if time else None
+                    for name, time in ours.items()
+                ],
+                "columns": columns,
+            }
+        )
+    return rows
+
+
+def week_1(run: Run, known_claims: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The source's own table, a row per configuration, with what this run measured beside it."""
+    rows = []
+    for row in (known_claims or {}).get("table") or []:
+        variant = row["variant"]
+        found = run.overall(variant, "energy")
+        status, reason = run.problems().get(variant, ("not in this run", "not among the variants of the configuration"))
+        rows.append(
+            row
+            | {
+                "time": run.arithmetic_mean_time(variant, "energy"),
+                "speedup": found,
+                "verdict": found.verdict if found else status,
+                "reason": "" if found else reason,
+            }
+        )
+    return rows

@@ -1,0 +1,47 @@
+"""The summary of a run in the terminal."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlff_distiller import gates, results
+from mlff_distiller.report.first_page import first_lines
+from mlff_distiller.report.tables import overview
+from mlff_distiller.summary import Run
+
+
+def show(path: Path, settings: Mapping[str, Any]) -> None:
+    """Print the summary of the merged results in ``path`` to the terminal."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    document = results.read(path)
+    run, console = Run(document["records"]), Console()
+    console.print(f"[bold]PHASE3[/bold]  {escape(str(path))}\n")
+    for name, text in first_lines(run, document["provenance"], settings).items():
+        console.print(f"[bold]{name:<8}[/bold]{escape(text.replace('`', ''))}")
+    words = {"passed": "yes", "failed": "no"}
+    colors = {"faster": "green", "slower": "red", "failed": "red", "unavailable": "yellow", "passed": "green"}
+
+    def colored(text: str, word: str) -> str:
+        return f"[{colors[word]}]{escape(text)}[/]" if word in colors else escape(text)
+
+    table = Table(title="\nSpeed-up over eager, geometric mean with 95 % interval", title_justify="left", box=SIMPLE)
+    for column in ("variant", "energy", "energy + forces", "right", "MD"):
+        table.add_column(column, no_wrap=True)
+    for row in overview(run):
+        checks = ((words.get(row[check], "-"), row[check]) for check in ("equivalence", "md"))
+        table.add_row(
+            escape(row["variant"]),
+            escape(row["energy"]),
+            colored(row["verdict"] if row["energy_forces"] == "-" else row["energy_forces"], row["verdict"]),
+            *(colored(*check) for check in checks),
+        )
+    console.print(table)
+    for name, (status, reason) in run.problems().items():
+        console.print(f"[bold]{escape(name)}[/bold] {colored(status, status)}: {escape(reason)}")
+    for gate in gates.decide(settings.get("gates") or {}, run):
+        word = "passed" if gate.passed else "failed"
+        console.print(f"[bold]{escape(gate.title)}[/bold] {colored(word, word)}")
