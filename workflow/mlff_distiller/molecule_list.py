@@ -105,6 +105,7 @@ class Molecule:
     n_atoms: int
 
 
+@functools.lru_cache(maxsize=1 << 17)
 def flat_smiles(smiles: str) -> str:
     """Canonical SMILES without stereochemistry: the identity by which molecules are told apart and split.
 
@@ -140,9 +141,11 @@ def objection(smiles: str) -> str:
         return "it is charged"
     for atom in molecule.GetAtoms():
         charge = atom.GetFormalCharge()
+        if not charge:
+            continue
         # Beyond one more bond (azides, diazo compounds) opposite charges make a zwitterion, which folds onto itself.
-        near = {b.GetIdx() for a in atom.GetNeighbors() for b in (a, *a.GetNeighbors())}
-        if charge and not any(charge * molecule.GetAtomWithIdx(i).GetFormalCharge() < 0 for i in near):
+        near = (b for a in atom.GetNeighbors() for b in (a, *a.GetNeighbors()))
+        if not any(charge * b.GetFormalCharge() < 0 for b in near):
             return "it is a zwitterion; write the neutral form"
     if sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms()):
         return "it has unpaired electrons"
@@ -214,10 +217,9 @@ def grow(molecules: Sequence[Molecule], n: int, seed: int, max_atoms: int, min_a
         for name, smiles in stream:
             if quota == 0:
                 break
-            if objection(smiles):
-                continue
+            # The cheapest question first: most candidates are too large.
             molecule = _made(name, smiles, family)
-            if not min_atoms <= molecule.n_atoms <= max_atoms or flat_smiles(smiles) in seen:
+            if not min_atoms <= molecule.n_atoms <= max_atoms or flat_smiles(smiles) in seen or objection(smiles):
                 continue
             seen.add(flat_smiles(smiles))
             grown.append(molecule)
@@ -372,4 +374,5 @@ def _made(name: str, smiles: str, family: str) -> Molecule:
     from rdkit import Chem
 
     molecule = _parse(smiles)
-    return Molecule(name, Chem.MolToSmiles(molecule), family, Chem.AddHs(molecule).GetNumAtoms())
+    n_atoms = molecule.GetNumAtoms() + sum(atom.GetTotalNumHs() for atom in molecule.GetAtoms())
+    return Molecule(name, Chem.MolToSmiles(molecule), family, n_atoms)
