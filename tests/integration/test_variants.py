@@ -84,6 +84,9 @@ def test_without_a_gpu_a_gpu_family_is_unavailable_all_the_way(tmp_path, checkpo
 
 def test_benchmark_and_md_of_a_variant(tmp_path, checkpoint):
     variant, equivalence = build(tmp_path, checkpoint, "torchscript", {"family": "torchscript"})
+    (made,) = records.read(variant)
+    assert {name: len(times) for name, times in made["first_calls_ms"].items()} == {"water": 5, "benzene": 5}
+    assert max(made["first_calls_ms"]["water"]) > 3 * min(made["first_calls_ms"]["water"]), "the executor warms up"
     common = {"variant": variant, "equivalence": equivalence, "checkpoint": checkpoint}
     timed = tmp_path / "benchmark.json"
     stage(benchmark, **common, systems=SYSTEMS, warmup=1, runs=4, output=timed)
@@ -94,6 +97,8 @@ def test_benchmark_and_md_of_a_variant(tmp_path, checkpoint):
     for entry in entries:
         assert len(entry["samples_ms"]) == len(entry["baseline_samples_ms"]) == 4
         assert min(entry["samples_ms"]) > 0
+    counts = {e["task"]: e["n_operations"] for e in entries if e["system"] == "water" and "n_operations" in e}
+    assert counts["energy_forces"] > counts["energy"] > 10
     moved = tmp_path / "md.json"
     settings = '{"steps": 100, "equilibration_steps": 5, "sample_every": 2, "force_check_every": 50}'
     trajectory = tmp_path / "md.extxyz"

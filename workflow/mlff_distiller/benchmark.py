@@ -3,10 +3,12 @@
 import argparse
 import traceback
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from mlff_distiller import records
 from mlff_distiller.compile import first_line
+from mlff_distiller.diagnostics import profile
 from mlff_distiller.systems import read_systems
 from mlff_distiller.validation import shaken
 from mlff_distiller.variants import artifact
@@ -66,7 +68,34 @@ def measure(args: argparse.Namespace, systems: "dict[str, Atoms]") -> list[dict[
                 traceback.print_exc()
                 entry |= {"status": "failed", "reason": f"{type(error).__name__}: {first_line(error)}"}
             rows.append(records.record("benchmark", **entry))
+    if args.replicate == 0 and loaded is not None:
+        # How many operations a call has does not depend on the molecule; how busy they keep a GPU does.
+        small = min(systems, key=lambda name: len(systems[name]))
+        for row in rows:
+            if row["system"] == small or made["device"] != "cpu":
+                add_profile(row, loaded.potential, systems)
     return rows
+
+
+def add_profile(row: dict[str, Any], potential, systems: "dict[str, Atoms]") -> None:
+    """What one call consists of, into the record of its timing; on a GPU with the share of that time it was busy.
+
+    Once the profiler has been there calls are slower, so this comes after all timings. What cannot be profiled stays
+    without these numbers: they explain a time and decide nothing.
+    """
+    if row["status"] != "ok" or row["task"] not in ("energy", "energy_forces"):
+        return
+    from mlff_distiller.batch import Batch
+
+    inputs = [Batch.from_atoms([systems[row["system"]]], potential.device, potential.dtype)]
+    call = _call(potential, row["task"], inputs)
+    try:
+        row |= profile(lambda: call(0), potential.device.type)
+    except RuntimeError:
+        traceback.print_exc()
+        return
+    if row.get("kernel_ms") is not None:
+        row["gpu_busy_percent"] = min(100.0, 100 * row["kernel_ms"] / median(row["samples_ms"]))
 
 
 def eager_baseline(args: argparse.Namespace, device: str):

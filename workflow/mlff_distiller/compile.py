@@ -1,17 +1,26 @@
 """The compile stage: one variant, from a checkpoint to an artifact with its metadata."""
 
 import argparse
+import functools
 import shutil
 import time
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlff_distiller import records
+from mlff_distiller.diagnostics import compiler_counts, timed_calls
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import load_settings
 from mlff_distiller.systems import read_systems
 from mlff_distiller.variants import artifact
 from mlff_distiller.variants.registry import check_spec, family_of
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+#: Calls per molecule that belong to the price of compiling; TorchScript's executor needs three to settle.
+FIRST_CALLS = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     spec = check_spec(args.name, load_settings(args.settings))
     device = records.read(args.preflight)[0]["device"] if args.preflight else "cpu"
     made = artifact.record_fields(args.name, spec, device) | {"family": spec["family"], "options": spec}
-    systems = list(read_systems(args.systems).values())
+    systems = read_systems(args.systems)
     try:
         made |= build(args, spec, device, systems)
     except _Unavailable as reason:
@@ -54,7 +63,7 @@ def first_line(error: BaseException, limit: int = 300) -> str:
     return (lines[0] if lines else "no message")[:limit]
 
 
-def build(args: argparse.Namespace, spec: dict, device: str, systems: list) -> dict:
+def build(args: argparse.Namespace, spec: dict, device: str, systems: "dict[str, Atoms]") -> dict:
     """Compile into the folder of ``args.variant``; the fields that only a build can tell."""
     import torch
 
@@ -70,26 +79,28 @@ def build(args: argparse.Namespace, spec: dict, device: str, systems: list) -> d
         raise _Unavailable(reason)
     torch.set_num_threads(args.threads)
     student = load_student(args.checkpoint, device, torch.float32, neighbors=spec.get("neighbors"))
-    examples = [Batch.from_atoms([atoms], student.device, student.dtype) for atoms in systems]
+    examples = [Batch.from_atoms([atoms], student.device, student.dtype) for atoms in systems.values()]
 
     # The folder is this variant's alone; what an earlier, other build left there must not be mixed in.
     folder = args.variant.parent
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     start = time.perf_counter()
-    name = family.build(student, spec, examples, folder)
+    main = family.build(student, spec, examples, folder)
     # What the first calls compile is part of the price, whether the family calls it building or not.
     potential = family.load(student, spec, folder)
-    for example in examples:
-        for _ in range(3):
-            potential(*example)
-    if student.device.type == "cuda":
-        torch.cuda.synchronize()
+    wait = torch.cuda.synchronize if student.device.type == "cuda" else None
+    first_calls = {
+        name: timed_calls(functools.partial(potential, *example), FIRST_CALLS, wait)
+        for name, example in zip(systems, examples, strict=True)
+    }
     seconds = time.perf_counter() - start
     return {
-        "compile_s": round(seconds, 3) if name else 0.0,
-        "artifact": name,
-        "artifact_sha256": artifact.sha256_of(folder / name) if name else None,
+        "compile_s": round(seconds, 3) if main else 0.0,
+        "artifact": main,
+        "artifact_sha256": artifact.sha256_of(folder / main) if main else None,
         "checkpoint_sha256": artifact.sha256_of(args.checkpoint),
         "torch": torch.__version__,
+        "first_calls_ms": first_calls,
+        **compiler_counts(),
     }
