@@ -15,6 +15,7 @@ include: "workflow/rules/compile.smk"
 include: "workflow/rules/benchmark.smk"
 include: "workflow/rules/md.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/deploy.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -28,12 +29,14 @@ localrules:
     benchmark,
     md,
     report,
+    deploy,
 
 
 rule all:
     default_target: True
     input:
         rules.report.input,
+        rules.deploy.input,
 
 
 onsuccess:

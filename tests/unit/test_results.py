@@ -158,7 +158,9 @@ def test_batches_and_dtypes_are_measurements_of_their_own():
 
 def test_collect_writes_the_two_tables(tmp_path, capsys):
     files = write_run(tmp_path / "jobs", replicates=2)
-    output = argparse.Namespace(files=files, output_json=tmp_path / "r.json", output_csv=tmp_path / "r.csv")
+    output = argparse.Namespace(
+        files=files, checkpoint=None, output_json=tmp_path / "r.json", output_csv=tmp_path / "r.csv"
+    )
     assert results.run(output) == 0
     assert "189 benchmark" in capsys.readouterr().out
     document = json.loads(output.output_json.read_text())
@@ -229,3 +231,65 @@ def test_files_may_be_given_as_paths_of_any_kind(tmp_path):
     files = write_run(tmp_path, replicates=1)
     assert results.collect([str(path) for path in files])["records"]
     assert isinstance(files[0], Path)
+
+
+def test_records_of_another_student_are_named_and_left_out(tmp_path):
+    """Left from an earlier run with another checkpoint, they would be taken for measurements of this one."""
+    ours, theirs = "a" * 64, "b" * 64
+    for number, student in enumerate((ours, ours, theirs)):
+        entries = [benchmark("cpp", task, "water", 2.0, replicate=number) for task in ("energy", "energy_forces")]
+        path = tmp_path / "benchmark" / "cpp" / f"{number}.json"
+        records.write(path, [entry | {"checkpoint_sha256": student} for entry in entries])
+    records.write(tmp_path / "equivalence.json", [equivalence("cpp", "water", checkpoint_sha256=ours)])
+    files = [*sorted((tmp_path / "benchmark" / "cpp").iterdir()), tmp_path / "equivalence.json"]
+    document = results.collect(files, student=ours)
+    assert [entry["replicates"] for entry in document["records"] if entry["kind"] == "benchmark"] == [2, 2]
+    (gone,) = document["provenance"]["left_out"]
+    assert gone["file"] == "benchmark/cpp/2.json"
+    assert gone["reason"].startswith(
+        "2 of 2 records: measured with another student (bbbbbbbbbb, this run's is aaaaaaaaaa)"
+    )
+    assert document["provenance"]["student_sha256"] == ours
+    assert results.collect(files)["provenance"]["left_out"] == [], (
+        "without a checkpoint there is nothing to compare with"
+    )
+
+
+@pytest.mark.parametrize("value", ["x", -1, 1.5, [], ["x"], {}, {"x": 1}, True, None], ids=repr)
+def test_no_damaged_field_stops_the_collection(tmp_path, value):
+    """Whatever stands in a field, the record is used or left out with a reason that names the field."""
+    whole = [
+        benchmark("cpp", "energy", "water", 2.0),
+        equivalence("cpp", "water"),
+        next(entry for entry in run_records(1) if entry["kind"] == "compile" and entry["variant"] == "cpp"),
+        next(entry for entry in run_records(1) if entry["kind"] == "md" and entry["variant"] == "cpp"),
+    ]
+    good = records.write(tmp_path / "good.json", whole)
+    damaged = [entry | {key: value} for entry in whole for key in entry]
+    path = tmp_path / "damaged.json"
+    path.write_text(json.dumps({"schema_version": records.SCHEMA_VERSION, "records": damaged}))
+    document = results.collect([good, path])
+    for entry in document["provenance"]["left_out"]:
+        assert entry["file"] == "damaged.json"
+        assert entry["reason"]
+    assert pandas.DataFrame(results.to_table(document["records"])).shape[0] == len(document["records"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "3", '{"records": {}}', '{"schema_version": 1, "records": [], "provenance": 3}',
+     '{"schema_version": 1, "records": [], "provenance": {"machine": "x"}}', "\xff\xfe"],
+)  # fmt: skip
+def test_a_file_of_another_form_is_left_out(tmp_path, text):
+    good = records.write(tmp_path / "good.json", [equivalence("cpp", "water")])
+    (tmp_path / "other.json").write_bytes(text.encode("latin-1"))
+    (gone,) = results.collect([good, tmp_path / "other.json"])["provenance"]["left_out"]
+    assert gone["file"] == "other.json"
+    assert "run the workflow again" in gone["reason"]
+
+
+def test_a_folder_in_place_of_a_file_is_left_out(tmp_path):
+    good = records.write(tmp_path / "good.json", [equivalence("cpp", "water")])
+    (tmp_path / "folder.json").mkdir()
+    (gone,) = results.collect([good, tmp_path / "folder.json"])["provenance"]["left_out"]
+    assert "cannot be read" in gone["reason"]

@@ -11,7 +11,7 @@ REPLICATES = CONFIG["benchmark"]["replicates"]
 MD_SYSTEMS = len(CONFIG["md"]["systems"])
 FIGURES = len(CONFIG["report"]["figures"])
 #: What every change of a record ends in.
-REPORT = {"collect_results": 1, "plot_figure": FIGURES, "render_report": 1, "all": 1}
+REPORT = {"collect_results": 1, "deploy_winners": 1, "plot_figure": FIGURES, "render_report": 1, "all": 1}
 ONE_VARIANT = {
     "compile_variant": 1,
     "check_equivalence": 1,

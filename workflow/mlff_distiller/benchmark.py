@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 def measure(args: argparse.Namespace, systems: "dict[str, Atoms]") -> list[dict[str, Any]]:
     """The records of the stage. What failed its equivalence check is not timed: its records carry the reason."""
     made = artifact.read_metadata(args.variant)
-    common = {key: made[key] for key in ("variant", "device", "dtype", "batch")}
+    common = artifact.shared_fields(made)
     common |= {"replicate": args.replicate, "warmup": args.warmup, "runs": args.runs, "threads": args.threads}
     verdicts = {entry["system"]: entry for entry in records.read(args.equivalence)}
     rows = []

@@ -47,6 +47,13 @@ class StudentCalculator(Calculator):
         student = load_student(path, device, dtype or torch.float32, use_torch_cluster=use_torch_cluster)
         return cls(AutogradPotential(student), **kwargs)
 
+    @classmethod
+    def from_bundle(cls, path: str, rebuild: bool = True, **kwargs) -> "StudentCalculator":
+        """The calculator of a bundle that ``snakemake deploy`` made; see :func:`mlff_distiller.bundle.load_bundle`."""
+        from mlff_distiller.bundle import load_bundle
+
+        return cls(load_bundle(path, rebuild), **kwargs)
+
     def calculate(self, atoms: "Atoms | None" = None, properties=("energy",), system_changes=all_changes) -> None:
         """Fill ``self.results``; stress only when asked for, since it costs more."""
         super().calculate(atoms, properties, system_changes)

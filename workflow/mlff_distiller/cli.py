@@ -23,6 +23,7 @@ STAGES = {
     "benchmark": ("benchmark", "time one variant against eager, interleaved"),
     "simulate": ("simulate", "run NVE with one variant and judge it"),
     "collect": ("results", "merge all records into one table"),
+    "deploy": ("deploy", "hand over the winner of each kind of work as a bundle"),
     "figure": ("figures", "draw one figure"),
     "report": ("report", "render the reports, or show a run in the terminal"),
 }

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from mlff_distiller import records
 from mlff_distiller.diagnostics import compiler_counts, timed_calls
 from mlff_distiller.errors import UserError
-from mlff_distiller.files import load_settings
+from mlff_distiller.files import load_settings, sha256_of
 from mlff_distiller.systems import read_systems
 from mlff_distiller.variants import artifact
 from mlff_distiller.variants.registry import check_spec, family_of
+from mlff_distiller.variants.target import target_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -38,7 +39,11 @@ def run(args: argparse.Namespace) -> int:
     """Write ``--variant`` (a record) and the artifact beside it. A variant that cannot be built is recorded, not an error."""
     spec = check_spec(args.name, load_settings(args.settings))
     device = records.read(args.preflight)[0]["device"] if args.preflight else "cpu"
-    made = artifact.record_fields(args.name, spec, device) | {"family": spec["family"], "options": spec}
+    made = artifact.record_fields(args.name, spec, device) | {
+        "family": spec["family"],
+        "options": spec,
+        "checkpoint_sha256": sha256_of(args.checkpoint),
+    }
     systems = read_systems(args.systems)
     try:
         made |= build(args, spec, device, systems)
@@ -98,9 +103,9 @@ def build(args: argparse.Namespace, spec: dict, device: str, systems: "dict[str,
     return {
         "compile_s": round(seconds, 3) if main else 0.0,
         "artifact": main,
-        "artifact_sha256": artifact.sha256_of(folder / main) if main else None,
-        "checkpoint_sha256": artifact.sha256_of(args.checkpoint),
+        "artifact_sha256": sha256_of(folder / main) if main else None,
         "torch": torch.__version__,
+        "target": target_of(device),
         "first_calls_ms": first_calls,
         **compiler_counts(),
     }

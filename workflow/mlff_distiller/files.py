@@ -1,8 +1,12 @@
 """Reading settings and writing results: always whole files, never half of one."""
 
+import contextlib
+import fcntl
+import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +52,21 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid JSON ({error}); delete it and run the workflow again") from None
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hash of a file, or of the names and contents of all files below a folder."""
+    path = Path(path)
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        if path.is_dir():
+            digest.update(str(file.relative_to(path)).encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def load_settings(text_or_path: str | Path) -> dict[str, Any]:
@@ -66,6 +83,23 @@ def load_settings(text_or_path: str | Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError("--settings: expected a mapping of keys to values")
     return value
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path, waiting: str = "") -> Iterator[None]:
+    """Only one process at a time works on ``folder``; the lock goes with its process, however that ends.
+
+    ``waiting`` is printed when another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                print(waiting, flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def user_cache() -> Path:

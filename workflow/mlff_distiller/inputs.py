@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mlff_distiller import records
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import load_settings
-from mlff_distiller.systems import read_systems
+from mlff_distiller.systems import fingerprint, read_systems
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
     settings_with_defaults(settings.get("md", {}).get("settings", {}))
     checks = [{"name": name, "value": f"{len(a)} atoms, {a.get_chemical_formula()}", "ok": True, "advice": ""}
               for name, a in systems.items()]  # fmt: skip
-    records.write(args.output, [records.record("preflight", task="inputs", checks=checks)])
+    molecules = {name: fingerprint(atoms) for name, atoms in systems.items()}
+    records.write(args.output, [records.record("preflight", task="inputs", checks=checks, molecules=molecules)])
     return 0
 
 

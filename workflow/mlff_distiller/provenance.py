@@ -97,6 +97,14 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+@functools.cache
+def processor() -> str:
+    """What a compiler told to tune for this machine (``-march=native``) looks at: the model and its instruction sets."""
+    text = "\n".join(_lines("/proc/cpuinfo")).partition("\n\n")[0]
+    kept = re.findall(r"^(?:vendor_id|cpu family|model|model name|flags|Features|CPU part)\s*:.*$", text, re.MULTILINE)
+    return platform.machine() + ("\n".join(kept) or platform.processor())
+
+
 def usable_cores() -> int:
     """Cores this process may run on; fewer than the machine has where an affinity mask or a batch system says so."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,7 +11,7 @@ from mlff_distiller.files import read_json, write_json
 
 SCHEMA_VERSION = 1
 STATUSES = ("ok", "failed", "unavailable")
-KINDS = ("preflight", "torch_cluster", "compile", "equivalence", "benchmark", "md", "accuracy")
+KINDS = ("preflight", "torch_cluster", "compile", "equivalence", "benchmark", "md", "accuracy", "deploy")
 #: What every record carries, whatever its kind; a field that does not apply is null.
 COMMON_FIELDS = {
     "kind": None,
@@ -25,6 +25,38 @@ COMMON_FIELDS = {
     "dtype": None,
     "status": "ok",
     "reason": "",
+}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_times(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_number(time) and time > 0 for time in value)
+
+
+#: Field -> (whether a value is of the right form, what is wrong when it is not). Fields that are worked with here.
+FORMS = {
+    **dict.fromkeys(
+        ("variant", "task", "system", "device", "dtype", "reason", "checkpoint_sha256"), (_is_text, "is not text")
+    ),
+    **dict.fromkeys(("n_atoms", "n_edges", "batch", "replicate"), (_is_count, "is not a whole number")),
+    **dict.fromkeys(
+        ("compile_s", "force_rmse_mev_per_a", "tolerance_mev_per_a", "drift_mev_per_atom_ps", "steps_per_s"),
+        (_is_number, "is not a number"),
+    ),
+    **dict.fromkeys(
+        ("samples_ms", "baseline_samples_ms"), (_are_times, "holds something that is not a positive number")
+    ),
 }
 
 
@@ -63,7 +95,7 @@ def read(path: str | Path) -> list[dict[str, Any]]:
         UserError: the file is missing, damaged, of another form or of an unknown version.
     """
     document = read_json(path)
-    if not isinstance(document, dict) or not isinstance(document.get("records"), list):
+    if not isinstance(document, dict) or not isinstance(document.get("records"), list) or not _has_origin(document):
         raise UserError(f"{path}: not a records file; delete it and run the workflow again")
     if document.get("schema_version") != SCHEMA_VERSION:
         raise UserError(
@@ -71,6 +103,29 @@ def read(path: str | Path) -> list[dict[str, Any]]:
             "delete the file and run the workflow again"
         )
     return document["records"]
+
+
+def _has_origin(document: dict[str, Any]) -> bool:
+    """Whether the provenance, where there is one, has the form in which :mod:`provenance` writes it."""
+    origin = document.get("provenance") or {}
+    parts = ("machine", "packages", "git")
+    return isinstance(origin, dict) and all(isinstance(origin.get(part) or {}, dict) for part in parts)
+
+
+def problem(entry: Any) -> str | None:
+    """Why a record cannot be used, in words; None when it can. It may be of an older or another form, or damaged."""
+    if not isinstance(entry, dict):
+        return "not a mapping"
+    if entry.get("kind") not in KINDS:
+        return f"unknown kind {entry.get('kind')!r}"
+    if entry.get("status") not in STATUSES:
+        return f"unknown status {entry.get('status')!r}"
+    if entry["kind"] in ("benchmark", "equivalence", "md", "compile") and not entry.get("variant"):
+        return f"a {entry['kind']} record without a variant"
+    for key, value in entry.items():
+        if key in FORMS and value is not None and not FORMS[key][0](value):
+            return f"{key} {FORMS[key][1]}"
+    return None
 
 
 def _finite(value: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 from mlff_distiller import provenance, records, statistics
 from mlff_distiller.errors import UserError
-from mlff_distiller.files import read_json, write_json, write_text
+from mlff_distiller.files import read_json, sha256_of, write_json, write_text
 
 Record = dict[str, Any]
 
@@ -55,13 +55,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Arguments of ``collect``."""
     parser.description = "Merge the records of all jobs into one table."
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="records written by the other stages")
+    parser.add_argument("--checkpoint", type=Path, help="the student of the run: records of another one are left out")
     parser.add_argument("--output-json", type=Path, required=True, help="phase3_results.json to write")
     parser.add_argument("--output-csv", type=Path, required=True, help="phase3_results.csv to write")
 
 
 def run(arguments: Namespace) -> int:
     """Merge the files named on the command line."""
-    document = collect(arguments.files)
+    document = collect(arguments.files, sha256_of(arguments.checkpoint) if arguments.checkpoint else None)
     write_json(arguments.output_json, document)
     write_text(arguments.output_csv, to_table(document["records"]).to_csv(index=False))
     counts = document["provenance"]["counts"]
@@ -71,10 +72,15 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def collect(files: Sequence[Path]) -> dict[str, Any]:
+def collect(files: Sequence[Path], student: str | None = None) -> dict[str, Any]:
     """The merged document ``{"provenance": {...}, "records": [...]}`` of the given files of records.
 
-    A file that cannot be read, or a record of unknown form, is left out and named in ``provenance["left_out"]``.
+    A file that cannot be read, a record of unknown form, or one of another student is left out and named in
+    ``provenance["left_out"]``.
+
+    Args:
+        files: records written by the other stages.
+        student: hash of the run's checkpoint; None leaves records of any student in.
 
     Raises:
         UserError: not one file could be read.
@@ -82,23 +88,34 @@ def collect(files: Sequence[Path]) -> dict[str, Any]:
     gathered: list[Record] = []
     origins: list[dict[str, Any]] = []
     left_out: list[dict[str, str]] = []
-    for path in files:
+    for path, name in zip(files, _short_names(files), strict=True):
         try:
             found = records.read(path)
             origins.append(read_json(path).get("provenance") or {})
         except UserError as error:
-            left_out.append({"file": Path(path).name, "reason": str(error).replace(str(path), Path(path).name)})
+            left_out.append({"file": name, "reason": str(error).removeprefix(f"{path}: ").replace(str(path), name)})
             continue
+        problems: dict[str, list[int]] = {}
         for position, entry in enumerate(found):
-            if problem := _problem(entry):
-                left_out.append({"file": Path(path).name, "reason": f"record {position}: {problem}"})
+            if problem := records.problem(entry) or _other_student(entry, student):
+                problems.setdefault(problem, []).append(position)
             else:
                 gathered.append(records.COMMON_FIELDS | entry)
+        for problem, where in problems.items():
+            counted = f"record {where[0]}" if len(where) == 1 else f"{len(where)} of {len(found)} records"
+            left_out.append({"file": name, "reason": f"{counted}: {problem}"})
     if not origins:
         reasons = "; ".join(f"{entry['file']}: {entry['reason']}" for entry in left_out)
         raise UserError(f"no records could be read: {reasons}")
     merged = merge(gathered)
-    return {"provenance": _merge_provenance(origins, left_out, merged), "records": merged}
+    return {"provenance": _merge_provenance(origins, left_out, merged, student), "records": merged}
+
+
+def _short_names(files: Sequence[str | Path]) -> list[str]:
+    """The files as seen from the folder that holds them all: tells replicates apart, and shows no path of the machine."""
+    paths = [Path(path).absolute() for path in files]
+    shared = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
+    return [path.relative_to(shared).as_posix() for path in paths]
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -275,24 +292,15 @@ def _flat(entry: Record) -> Record:
     return row
 
 
-def _problem(entry: Any) -> str | None:
-    if not isinstance(entry, dict):
-        return "not a mapping"
-    if entry.get("kind") not in records.KINDS:
-        return f"unknown kind {entry.get('kind')!r}"
-    if entry.get("status") not in records.STATUSES:
-        return f"unknown status {entry.get('status')!r}"
-    if entry["kind"] in ("benchmark", "equivalence", "md", "compile") and not entry.get("variant"):
-        return f"a {entry['kind']} record without a variant"
-    for key in ("samples_ms", "baseline_samples_ms"):
-        times = entry.get(key) or []
-        if not all(isinstance(time, int | float) and time > 0 for time in times):
-            return f"{key} holds something that is not a positive number"
-    return None
+def _other_student(entry: Record, student: str | None) -> str | None:
+    found = entry.get("checkpoint_sha256")
+    if student is None or found in (student, None):
+        return None
+    return f"measured with another student ({found[:10]}, this run's is {student[:10]}); run the stage again"
 
 
 def _merge_provenance(
-    origins: list[dict[str, Any]], left_out: list[dict[str, str]], merged: list[Record]
+    origins: list[dict[str, Any]], left_out: list[dict[str, str]], merged: list[Record], student: str | None
 ) -> dict[str, Any]:
     # Cores and memory are what a job was given; processor and GPUs tell machines apart.
     machines = list(
@@ -330,6 +338,7 @@ def _merge_provenance(
         "dirty": dirty,
         "measured_utc": [times[0], times[-1]] if times else None,
         "merged_by": provenance.collect(),
+        "student_sha256": student,
         "files": len(origins),
         "counts": counts,
         "left_out": left_out,

@@ -76,8 +76,7 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_with_defaults(load_settings(args.settings))
     atoms = read_system(args.system)
     made = artifact.read_metadata(args.variant)
-    entry = {key: made[key] for key in ("variant", "device", "dtype", "batch")}
-    entry |= {
+    entry = artifact.shared_fields(made) | {
         "task": "nve",
         "system": atoms.info["name"],
         "n_atoms": len(atoms),

@@ -1,5 +1,6 @@
 """Molecules and periodic boxes as :class:`ase.Atoms`, refused early when they make no sense."""
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,6 +128,12 @@ def check_atoms(atoms: "Atoms", where: str = "atoms") -> "Atoms":
             "and is the cell right?"
         )
     return atoms
+
+
+def fingerprint(atoms: "Atoms") -> str:
+    """Tells geometries apart, whatever they are called: a hash of elements, positions and cell to 1e-4 A, and periodicity."""
+    parts = (atoms.numbers, np.round(atoms.positions, 4) + 0.0, np.round(atoms.cell.array, 4) + 0.0, atoms.pbc)
+    return hashlib.sha256(repr([part.tolist() for part in parts]).encode()).hexdigest()[:16]
 
 
 def liquid_box(

@@ -12,7 +12,6 @@ Not to be confused with the package ``torch_cluster`` itself, which this module 
 import argparse
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import hashlib
 import importlib
@@ -34,7 +33,7 @@ from typing import Any
 
 from mlff_distiller import provenance, records
 from mlff_distiller.errors import UserError, nearest
-from mlff_distiller.files import load_settings, user_cache
+from mlff_distiller.files import exclusive, load_settings, user_cache
 from mlff_distiller.preflight import find_compiler, nvcc_version
 
 VERSION = "1.6.3"
@@ -144,7 +143,10 @@ def obtain(settings: dict[str, Any]) -> dict[str, Any]:
 
     origins = {"auto": ("prebuilt", "built"), "prebuilt": ("prebuilt",), "build": ("built",)}[mode]
     folder = cache_folder(str(key))
-    with _exclusive(folder):
+    with exclusive(folder, waiting="torch-cluster: another run is getting it; waiting for it"):
+        # Whoever held the lock before is gone; so is any use of what it left half done.
+        for leftover in folder.glob(".work-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         for origin in origins:
             if (folder / origin).is_dir():
                 try:
@@ -356,22 +358,6 @@ def _available(made: dict[str, Any], route: str, origin: str, found: dict[str, A
 
 def _unavailable(made: dict[str, Any], reason: str) -> dict[str, Any]:
     return records.record("torch_cluster", **made, status="unavailable", reason=reason)
-
-
-@contextlib.contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    """Only one process at a time works on ``folder``; the lock goes with its process, however that ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say("another run is getting torch-cluster; waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        # Whoever held the lock before is gone; so is any use of what it left half done.
-        for leftover in folder.glob(".work-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        yield
 
 
 def _keep(folder: Path, origin: str, get: Any) -> dict[str, Any]:

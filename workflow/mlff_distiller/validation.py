@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 def check_equivalence(args: argparse.Namespace, systems: "dict[str, Atoms]") -> list[dict[str, Any]]:
     """The records of the stage; a variant that is not there gets records that say so."""
     made = artifact.read_metadata(args.variant)
-    common = {key: made[key] for key in ("variant", "device", "dtype", "batch")}
+    common = artifact.shared_fields(made)
     try:
         loaded = artifact.load_variant(args)
     except artifact.VariantNotThere as gone:

@@ -11,6 +11,7 @@ rule collect_results:
         rules.benchmark.input,
         rules.md.input,
         expand("results/{run}/student/accuracy.json", run=RUN),
+        student="results/{run}/student/student.safetensors",
         code=sources_of("results"),
     output:
         json="results/{run}/report/phase3_results.json",
@@ -22,7 +23,8 @@ rule collect_results:
     params:
         records=lambda wildcards, input: [path for path in input if path.endswith(".json")],
     shell:
-        "python -m mlff_distiller collect {params.records} --output-json {output.json} --output-csv {output.csv} > {log} 2>&1"
+        "python -m mlff_distiller collect {params.records} --checkpoint {input.student}"
+        " --output-json {output.json} --output-csv {output.csv} > {log} 2>&1"
 
 
 rule plot_figure:

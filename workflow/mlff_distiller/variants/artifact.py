@@ -1,13 +1,13 @@
 """From a variant's folder to a potential: what the compile stage wrote, checked and loaded."""
 
 import argparse
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlff_distiller import records
 from mlff_distiller.errors import UserError
+from mlff_distiller.files import sha256_of
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.variants.registry import check_spec, family_of, needs_torch_cluster
 
@@ -33,17 +33,6 @@ class LoadedVariant:
     fields: dict[str, Any]
 
 
-def sha256_of(path: str | Path) -> str:
-    """Hash of a file, or of the names and contents of all files below a folder."""
-    path = Path(path)
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-        if path.is_dir():
-            digest.update(str(file.relative_to(path)).encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
 def dtype_name(spec: dict[str, Any]) -> str:
     """The number format in which a variant multiplies, for its records."""
     return spec.get("dtype", "float32")
@@ -52,6 +41,11 @@ def dtype_name(spec: dict[str, Any]) -> str:
 def record_fields(name: str, spec: dict[str, Any], device: str) -> dict[str, Any]:
     """The common fields of every record about a variant."""
     return {"variant": name, "device": device, "dtype": dtype_name(spec), "batch": 1}
+
+
+def shared_fields(made: dict[str, Any]) -> dict[str, Any]:
+    """What every record about a variant takes over from its compile record; the hash says which student it is of."""
+    return {key: made.get(key) for key in ("variant", "device", "dtype", "batch", "checkpoint_sha256")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

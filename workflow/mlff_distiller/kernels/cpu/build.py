@@ -7,13 +7,12 @@ import functools
 import hashlib
 import importlib.util
 import os
-import platform
-import re
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
+from mlff_distiller import provenance
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import user_cache
 
@@ -83,7 +82,7 @@ def _key(defines: list[str]) -> str:
     for name in (SOURCE.name, *HEADERS):
         digest.update((HERE / name).read_bytes())
     runtime = _torch_openmp()
-    for part in (_version(find_compiler()), *FLAGS, repr(FLAG_CHOICES), *defines, _processor(), str(runtime)):
+    for part in (_version(find_compiler()), *FLAGS, repr(FLAG_CHOICES), *defines, provenance.processor(), str(runtime)):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:24]
 
@@ -92,17 +91,6 @@ def _key(defines: list[str]) -> str:
 def _version(compiler: str) -> str:
     found = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=60, check=False)
     return found.stdout.partition("\n")[0]
-
-
-@functools.cache
-def _processor() -> str:
-    """What -march=native looks at: the model and its instruction sets."""
-    try:
-        text = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
-    except OSError:
-        return platform.machine() + platform.processor()
-    kept = re.findall(r"^(?:vendor_id|cpu family|model|model name|flags|Features|CPU part)\s*:.*$", text, re.MULTILINE)
-    return platform.machine() + "\n".join(kept)
 
 
 @functools.cache

@@ -1,0 +1,244 @@
+"""A bundle is loaded where it is right, built again where it is not, and refused where neither can be."""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from ase.io import read
+
+from mlff_distiller import bundle_texts, deploy, records, results
+from mlff_distiller import compile as compile_stage
+from mlff_distiller.bundle import METADATA, load_bundle
+from mlff_distiller.calculator import StudentCalculator
+from mlff_distiller.errors import UserError
+from mlff_distiller.files import write_json
+from mlff_distiller.names import WORK
+from mlff_distiller.sources import ROOT
+from mlff_distiller.student import save_student
+from tests.conftest import MOLECULES, make_student
+from tests.unit.synthetic_records import benchmark, equivalence, md
+
+SYSTEMS = [MOLECULES / f"{name}.extxyz" for name in ("water", "benzene")]
+#: Task of the timings -> the variant that is to win it.
+WINNERS = {"energy_forces": "cpp", "throughput": "torchscript", "periodic": "analytic"}
+SPECS = {name: {"family": name} for name in WINNERS.values()}
+
+
+def command(module, *words):
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    assert module.run(parser.parse_args([str(word) for word in words])) == 0
+
+
+def timings():
+    """Records from which each kind of work gets another winner: the timings are made up, what they lead to is real."""
+    made = []
+    for task, winner in WINNERS.items():
+        for name in SPECS:
+            entry = benchmark(name, "energy_forces", "benzene", 4.0 if name == winner else 2.0)
+            made.append(entry | {"task": task, "batch": 64 if task == "throughput" else 1})
+    for name in SPECS:
+        made += [equivalence(name, "benzene"), md(name, "benzene", passed=True)]
+    return results.merge(made)
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory):
+    """A small student, its variants compiled, and the three bundles that the stage makes of them."""
+    folder = tmp_path_factory.mktemp("run")
+    student = make_student(n_features=16, mlp_width=16, readout_width=8, n_blocks=2)
+    checkpoint = save_student(folder / "student.safetensors", student)
+    for name, spec in SPECS.items():
+        where = folder / "variants" / name / "variant.json"
+        words = ["--variant", where, "--checkpoint", checkpoint, "--name", name, "--settings", json.dumps(spec)]
+        command(compile_stage, *words, "--systems", *SYSTEMS)
+    table = write_json(folder / "phase3_results.json", {"provenance": {}, "records": timings()})
+    words = ["--results", table, "--variants", folder / "variants", "--checkpoint", checkpoint, "--threads", 1]
+    command(deploy, *words, "--systems", *SYSTEMS, "--output-dir", folder / "deploy")
+    return folder / "deploy"
+
+
+@pytest.fixture
+def bundles(deployed, tmp_path, monkeypatch):
+    """A copy of the bundles to be damaged, and a user without a cache."""
+    monkeypatch.setenv("MLFF_DISTILLER_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(deployed, tmp_path / "deploy")
+    return tmp_path / "deploy"
+
+
+def change(folder, **fields):
+    document = json.loads((folder / METADATA).read_text())
+    document["records"][0] |= fields
+    (folder / METADATA).write_text(json.dumps(document))
+
+
+def entry_of(folder):
+    return records.read(folder / METADATA)[0]
+
+
+def assert_is_the_student(calculator, folder):
+    for atoms in read(folder / "molecules.extxyz", index=":"):
+        plain = StudentCalculator.from_checkpoint(folder / "student.safetensors")
+        np.testing.assert_allclose(calculator.get_forces(atoms), plain.get_forces(atoms), atol=1e-4)
+        assert calculator.get_potential_energy(atoms) == pytest.approx(plain.get_potential_energy(atoms), abs=1e-3)
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_the_winner_of_each_kind_of_work_loads_and_is_the_student(bundles, work):
+    folder = bundles / work
+    entry = entry_of(folder)
+    assert (entry["status"], entry["variant"]) == ("ok", WINNERS[WORK[work].task])
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calculator = StudentCalculator.from_bundle(folder, rebuild=False)
+    assert_is_the_student(calculator, folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_the_metadata_holds_the_evidence_and_the_hash_of_all_that_is_loaded(bundles):
+    entry = entry_of(bundles / "one_molecule")
+    low, high = entry["evidence"]["speedup_ci95"]
+    assert 1 < low <= entry["evidence"]["speedup"] <= high
+    assert entry["evidence"]["equivalence"]["verdict"] == entry["evidence"]["md"]["verdict"] == "passed"
+    assert set(entry["files"]) == {"student.safetensors", "molecules.extxyz", "artifact/painn.so"}
+    assert entry["target"]["torch"]
+    assert entry["target"]["fingerprint"]
+    text = (bundles / "one_molecule" / "README.md").read_text()
+    assert "`cpp` for one molecule" in text
+    assert f"{entry['evidence']['speedup']:.2f}x" in text
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_the_example_runs_as_it_stands(bundles, work):
+    environment = os.environ | {"PYTHONPATH": str(ROOT.parent)}
+    folder = bundles / work
+    script = [sys.executable, str(folder / "example.py")]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=300, cwd="/", env=environment)
+    assert done.returncode == 0, done.stderr
+    pasted = [sys.executable, "-c", bundle_texts.example(entry_of(folder), f"deploy/{work}")]
+    again = subprocess.run(pasted, capture_output=True, text=True, timeout=300, cwd=bundles.parent, env=environment)
+    assert again.returncode == 0, again.stderr
+    for text in (done.stdout, again.stdout):
+        assert re.search(r"-?\d+\.\d{4} eV", text)
+    first = StudentCalculator.from_checkpoint(folder / "student.safetensors")
+    energy = first.get_potential_energy(read(folder / "molecules.extxyz", index=0))
+    if work != "large_systems":
+        assert float(re.search(r": (-?\d+\.\d+) eV", done.stdout)[1]) == pytest.approx(energy, abs=1e-3)
+
+
+def test_made_for_another_torch_it_is_built_again_once(bundles):
+    folder = bundles / "many_molecules"
+    change(folder, target=entry_of(folder)["target"] | {"torch": "1.0.0"})
+    with pytest.raises(UserError, match=r"made for torch 1\.0\.0, this is .*rebuild=True"):
+        StudentCalculator.from_bundle(folder, rebuild=False)
+    with pytest.warns(UserWarning, match=r"made for torch 1\.0\.0.*building it again"):
+        calculator = StudentCalculator.from_bundle(folder)
+    assert_is_the_student(calculator, folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_is_the_student(StudentCalculator.from_bundle(folder), folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("architecture", "Another processor", "made for architecture Another processor"),
+        ("fingerprint", "0" * 16, "made for other instruction sets"),
+        ("python", "3.9", "made for Python 3.9"),
+    ],
+)
+def test_made_for_another_machine_it_is_built_again(bundles, field, value, words):
+    folder = bundles / "one_molecule"
+    change(folder, target=entry_of(folder)["target"] | {field: value})
+    with pytest.warns(UserWarning, match=words):
+        assert_is_the_student(StudentCalculator.from_bundle(folder), folder)
+
+
+def test_a_program_with_another_hash_is_never_loaded(bundles):
+    """The file here would end the process if it were: it is not even a library."""
+    folder = bundles / "one_molecule"
+    (folder / "artifact" / "painn.so").write_bytes(b"not what was compiled")
+    with pytest.raises(UserError, match=r"artifact/painn\.so has another hash than its metadata says"):
+        load_bundle(folder, rebuild=False)
+    with pytest.warns(UserWarning, match="another hash"):
+        assert_is_the_student(StudentCalculator.from_bundle(folder), folder)
+
+
+def test_without_a_compiler_it_is_refused_and_says_what_runs_instead(bundles, monkeypatch):
+    folder = bundles / "one_molecule"
+    (folder / "artifact" / "painn.so").unlink()
+    monkeypatch.setattr("mlff_distiller.kernels.cpu.build.find_compiler", lambda: None)
+    with pytest.raises(
+        UserError, match=r"painn\.so is missing; it cannot be built again: no C\+\+ compiler.*from_checkpoint"
+    ):
+        load_bundle(folder)
+
+
+def test_built_again_but_wrong_it_is_refused(bundles, monkeypatch):
+    """Weights cannot be at fault (their hash is checked), but a compiler or a library can."""
+    from mlff_distiller.potentials.autograd import AutogradPotential
+
+    folder = bundles / "many_molecules"
+    change(folder, target=entry_of(folder)["target"] | {"torch": "1.0.0"})
+    right = AutogradPotential.__call__
+
+    def wrong(self, *args):
+        energies, forces = right(self, *args)
+        return (energies, forces) if self.module is self.student else (energies, 1.001 * forces)
+
+    monkeypatch.setattr(AutogradPotential, "__call__", wrong)
+    with (
+        pytest.warns(UserWarning, match="made for torch"),
+        pytest.raises(UserError, match="built again, it is refused: on water: force RMSE"),
+    ):
+        load_bundle(folder)
+
+
+def test_other_weights_are_refused(bundles):
+    folder = bundles / "one_molecule"
+    save_student(folder / "student.safetensors", make_student(n_features=16, mlp_width=8))
+    with pytest.raises(UserError, match=r"student\.safetensors has another hash.*copy it anew"):
+        load_bundle(folder)
+
+
+def test_a_bundle_for_a_gpu_is_refused_without_one(bundles, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    change(bundles / "large_systems", device="cuda")
+    with pytest.raises(UserError, match=r"made for a CUDA device.*from_checkpoint"):
+        load_bundle(bundles / "large_systems")
+
+
+def test_metadata_that_leads_out_of_the_bundle_writes_nothing(bundles, tmp_path):
+    folder = bundles / "one_molecule"
+    (tmp_path / "victim").write_text("kept")
+    files = entry_of(folder)["files"] | {"artifact/../../../victim": "0" * 64}
+    change(folder, files=files)
+    with pytest.raises(UserError, match="leads out of the bundle"):
+        load_bundle(folder, rebuild=False)
+    assert (tmp_path / "victim").read_text() == "kept"
+
+
+def test_no_winner_is_a_record_that_says_why(deployed, tmp_path):
+    table = write_json(tmp_path / "phase3_results.json", {"provenance": {}, "records": timings()[:1]})
+    run = deployed.parent
+    words = ["--results", table, "--variants", run / "variants", "--checkpoint", run / "student.safetensors"]
+    command(deploy, *words, "--systems", *SYSTEMS, "--output-dir", tmp_path)
+    for work in WORK:
+        entry = entry_of(tmp_path / work)
+        assert entry["status"] == "unavailable"
+        assert entry["reason"] in (tmp_path / work / "README.md").read_text()
+        with pytest.raises(UserError, match="no winner to load"):
+            load_bundle(tmp_path / work)
+
+
+def test_no_bundle_there(tmp_path):
+    with pytest.raises(UserError, match="snakemake -c4 deploy"):
+        load_bundle(tmp_path)

@@ -1,0 +1,31 @@
+# Needs: the merged results, the compiled variants, the student.
+# Makes: results/{run}/deploy/{kind of work}/: the winner as a bundle (bundle.json, weights, artifact, example), or the
+# record that says why there is none.
+
+
+rule deploy_winners:
+    input:
+        results="results/{run}/report/phase3_results.json",
+        variants=expand("results/{{run}}/variants/{variant}/variant.json", variant=config["variants"]),
+        student="results/{run}/student/student.safetensors",
+        torch_cluster="results/{run}/preflight/torch_cluster.json",
+        molecules=files_of(SYSTEMS),
+        code=sources_of("deploy"),
+    output:
+        expand("results/{{run}}/deploy/{work}/bundle.json", work=WORK),
+    log:
+        "logs/{run}/deploy_winners.log",
+    conda:
+        "../../envs/student.yaml"
+    params:
+        systems=list(SYSTEMS.values()),
+        torch_threads=config["benchmark"]["threads"],
+    shell:
+        "python -m mlff_distiller deploy --results {input.results} --variants results/{wildcards.run}/variants"
+        " --checkpoint {input.student} --torch-cluster {input.torch_cluster} --systems {params.systems:q}"
+        " --threads {params.torch_threads} --output-dir results/{wildcards.run}/deploy > {log} 2>&1"
+
+
+rule deploy:
+    input:
+        expand("results/{run}/deploy/{work}/bundle.json", run=RUN, work=WORK),
