@@ -16,6 +16,7 @@ include: "workflow/rules/benchmark.smk"
 include: "workflow/rules/md.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/deploy.smk"
+include: "workflow/rules/compare.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -30,13 +31,13 @@ localrules:
     md,
     report,
     deploy,
+    compare,
 
 
 rule all:
     default_target: True
     input:
         rules.report.input,
-        rules.deploy.input,
 
 
 onsuccess:

@@ -8,6 +8,7 @@ import pytest
 
 from mlff_distiller import records, results
 from mlff_distiller.errors import UserError
+from mlff_distiller.files import RESULTS, results_file
 from tests.unit.synthetic_records import (
     FAILS_EQUIVALENCE,
     SYSTEMS,
@@ -215,14 +216,14 @@ def test_mixing_machines_is_said(tmp_path):
 
 
 def test_a_run_is_found_by_its_folder_or_file(tmp_path):
-    path = tmp_path / "run" / "report" / results.NAME
+    path = tmp_path / "run" / "report" / RESULTS
     path.parent.mkdir(parents=True)
     path.write_text("{}")
-    assert results.run_folder(tmp_path / "run") == path
-    assert results.run_folder(tmp_path / "run" / "report") == path
-    assert results.run_folder(path) == path
+    assert results_file(tmp_path / "run") == path
+    assert results_file(tmp_path / "run" / "report") == path
+    assert results_file(path) == path
     with pytest.raises(UserError, match=r"no phase3_results\.json there"):
-        results.run_folder(tmp_path / "other")
+        results_file(tmp_path / "other")
     with pytest.raises(UserError, match="not a table of results"):
         results.read(path)
 

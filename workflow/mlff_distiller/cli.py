@@ -25,6 +25,7 @@ STAGES = {
     "collect": ("results", "merge all records into one table"),
     "deploy": ("deploy", "hand over the winner of each kind of work as a bundle"),
     "figure": ("figures", "draw one figure"),
+    "compare": ("compare", "hold several runs against one another"),
     "report": ("report", "render the reports, or show a run in the terminal"),
 }
 

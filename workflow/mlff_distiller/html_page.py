@@ -12,12 +12,17 @@ TEMPLATES = Path(__file__).parent / "templates"
 MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
-def page(markdown: str, images: Callable[[str], Path]) -> str:
+#: Below a run's report.
+FOOTER = "Made from phase3_results.json beside this page, which holds every number shown here."
+
+
+def page(markdown: str, images: Callable[[str], Path], footer: str = FOOTER) -> str:
     """The HTML page of a Markdown document; second-level headings become its table of contents.
 
     Args:
         markdown: CommonMark with tables; raw HTML is shown as text.
         images: from the address of an image in the document to its file.
+        footer: a sentence at the foot of the page.
 
     Raises:
         UserError: an image is missing.
@@ -54,7 +59,7 @@ def page(markdown: str, images: Callable[[str], Path]) -> str:
     # The first page comes first: the contents stand where the first section begins.
     before, mark, after = body.partition("<h2")
     return environment.get_template("page.html.j2").render(
-        title=heading, before=before, after=mark + after, sections=sections
+        title=heading, before=before, after=mark + after, sections=sections, footer=footer
     )
 
 

@@ -359,21 +359,3 @@ def _without_inexact(entry: Record) -> Record:
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in entry.items()
     }
-
-
-def run_folder(path: str | os.PathLike[str]) -> Path:
-    """The merged results of a run, given ``results/<run>``, its report folder, or the file itself.
-
-    Raises:
-        UserError: no merged results there.
-    """
-    path = Path(path)
-    tried = [path] if path.suffix == ".json" else [path / "report" / NAME, path / NAME, path / "results" / NAME]
-    for candidate in tried:
-        if candidate.is_file():
-            return candidate
-    raise UserError(f"{path}: no {NAME} there; run `snakemake -c4 report` first, or name the file itself")
-
-
-#: The merged table's usual name.
-NAME = "phase3_results.json"

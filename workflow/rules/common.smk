@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 
 from mlff_distiller.config import check_config, drop_null_variants, system_name, system_path
 from mlff_distiller.errors import UserError
+from mlff_distiller.files import RESULTS, results_file
 from mlff_distiller.names import WORK
 from mlff_distiller.sources import sources_of
 from mlff_distiller.variants.registry import FAMILIES, needs_torch_cluster

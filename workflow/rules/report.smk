@@ -52,6 +52,7 @@ rule render_report:
     input:
         results="results/{run}/report/phase3_results.json",
         figures=expand("results/{{run}}/report/figures/{figure}.{form}", figure=FIGURES, form=["png", "svg"]),
+        bundles=expand("results/{{run}}/deploy/{work}/bundle.json", work=WORK),
         claims=config["claims"] or [],
         templates=expand(
             "workflow/mlff_distiller/templates/{name}",
@@ -72,7 +73,7 @@ rule render_report:
         folder=subpath(output.html, parent=True),
     shell:
         "python -m mlff_distiller report --results {input.results} --settings {params.settings:q} {params.claims}"
-        " --figures {params.folder}/figures --output-dir {params.folder} > {log} 2>&1"
+        " --bundles {input.bundles} --figures {params.folder}/figures --output-dir {params.folder} > {log} 2>&1"
 
 
 rule report:

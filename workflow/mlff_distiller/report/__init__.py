@@ -2,16 +2,17 @@
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mlff_distiller import captions, claims, figures, gates, html_page, results, style
 from mlff_distiller.errors import UserError
-from mlff_distiller.files import load_settings, write_text
+from mlff_distiller.files import load_settings, results_file, write_text
 from mlff_distiller.names import TASK_TITLES, title
 from mlff_distiller.report import method, tables
 from mlff_distiller.report.first_page import first_lines
+from mlff_distiller.report.handover import handed_over
 from mlff_distiller.report.render import render
 from mlff_distiller.report.terminal import show
 from mlff_distiller.summary import TASKS, Run
@@ -27,6 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--claims", type=Path, help="claims of another report to be judged (config/claims.yaml)")
     parser.add_argument("--figures", type=Path, help="folder of the figures; those missing are drawn into it "
                         "(default: figures/ in the output folder)")  # fmt: skip
+    parser.add_argument("--bundles", type=Path, nargs="*", default=[], help="bundle.json of each kind of work")
     parser.add_argument(
         "--output-dir", type=Path, help="folder to write PHASE3_REPORT.md, .html and PHASE3_WEEK1.md to"
     )
@@ -37,7 +39,7 @@ def run(arguments: Namespace) -> int:
     if arguments.action == "show":
         if arguments.run is None:
             raise UserError("report show: say which run, such as `report show results/default`")
-        show(results.run_folder(arguments.run), load_settings(arguments.settings))
+        show(results_file(arguments.run), load_settings(arguments.settings))
         return 0
     if arguments.results is None or arguments.output_dir is None:
         raise UserError("report: --results and --output-dir are needed (or: report show results/<run>)")
@@ -48,6 +50,7 @@ def run(arguments: Namespace) -> int:
         known_claims,
         arguments.output_dir,
         arguments.figures,
+        arguments.bundles,
     )
     for path in written:
         print(path)
@@ -60,6 +63,7 @@ def write(
     known_claims: Mapping[str, Any] | None,
     output: Path,
     figure_folder: Path | None = None,
+    bundles: Sequence[Path] = (),
 ) -> list[Path]:
     """Write the report of a merged document to the folder ``output``.
 
@@ -67,6 +71,7 @@ def write(
         settings: ``{"gates": {...}, "torch": {"version": "2.5.1"}}``, both optional.
         known_claims: as :func:`mlff_distiller.claims.load` returns them, or None.
         figure_folder: holds ``<name>.png`` and ``<name>.svg``; missing ones are drawn. Default: ``output/figures``.
+        bundles: the ``bundle.json`` of each kind of work.
 
     Returns:
         The paths of the documents written.
@@ -80,6 +85,7 @@ def write(
             for path in wanted:
                 style.save(drawn, path)
     values = context(document, settings, known_claims)
+    values["bundles"] = handed_over(bundles)
     values["figure_path"] = Path(os.path.relpath(figure_folder, output)).as_posix()
     text = render("PHASE3_REPORT.md.j2", values)
     page = html_page.page(text, images=lambda source: figure_folder / Path(source).name)

@@ -1,0 +1,43 @@
+"""What a run hands over: the bundle of each kind of work with its example to paste, or why there is none."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mlff_distiller import records
+from mlff_distiller.bundle_texts import example
+from mlff_distiller.errors import UserError
+from mlff_distiller.names import WORK
+from mlff_distiller.statistics import Ratio
+
+
+def handed_over(files: Sequence[Path]) -> list[dict[str, Any]]:
+    """One entry per kind of work, from the ``bundle.json`` of each.
+
+    Returns:
+        ``work`` (its title) and ``folder``; for a bundle ``variant``, ``speedup``, ``measured`` and ``example``, a program
+        that runs as it stands; else ``reason``.
+    """
+    made = []
+    for file in files:
+        work = WORK[file.parent.name].title if file.parent.name in WORK else file.parent.name
+        entry = {"work": work, "folder": file.parent.as_posix(), "variant": None}
+        try:
+            (found,) = records.read(file)
+        except (UserError, ValueError) as error:
+            made.append(entry | {"reason": f"its record cannot be read: {error}"})
+            continue
+        if found["status"] != "ok":
+            made.append(entry | {"reason": found["reason"]})
+            continue
+        proof = found["evidence"]
+        made.append(
+            entry
+            | {
+                "variant": found["variant"],
+                "speedup": Ratio(proof["speedup"], *proof["speedup_ci95"]),
+                "measured": proof["measured"],
+                "example": example(found, entry["folder"]),
+            }
+        )
+    return made

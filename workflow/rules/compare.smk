@@ -1,0 +1,41 @@
+# Needs: the merged results of finished runs (compare.runs); those of this run are made when they are named.
+# Makes: results/{run}/compare/COMPARISON.{md,html}: the runs side by side, with what got worse marked.
+
+
+def compared_results(wildcards):
+    """The merged results of each run to be compared; a run of this configuration need not be there yet."""
+    if len(config["compare"]["runs"]) < 2:
+        raise WorkflowError(
+            "compare.runs names fewer than two runs; for example `--config compare='{runs: [results/a, results/b]}'`"
+        )
+    own = f"results/{RUN}"
+    files = []
+    for path in config["compare"]["runs"]:
+        try:
+            files.append(f"{own}/report/{RESULTS}" if path.rstrip("/") == own else str(results_file(path)))
+        except UserError as error:
+            raise WorkflowError(f"compare.runs: {error}") from None
+    return files
+
+
+rule compare_runs:
+    input:
+        results=compared_results,
+        templates=expand("workflow/mlff_distiller/templates/{name}", name=["COMPARISON.md.j2", "page.html.j2"]),
+        code=sources_of("compare"),
+    output:
+        html="results/{run}/compare/COMPARISON.html",
+        markdown="results/{run}/compare/COMPARISON.md",
+    log:
+        "logs/{run}/compare_runs.log",
+    conda:
+        "../../envs/report.yaml"
+    params:
+        folder=subpath(output.html, parent=True),
+    shell:
+        "python -m mlff_distiller compare {input.results} --output-dir {params.folder} 2>&1 | tee {log}"
+
+
+rule compare:
+    input:
+        expand("results/{run}/compare/COMPARISON.{form}", run=RUN, form=["html", "md"]),
