@@ -92,6 +92,29 @@ def test_a_slower_variant_on_the_same_machine_is_a_regression(place):
     assert {c.verdict for c in comparison.changes(members) if c.variant != "cpp"} == {"no difference shown"}
 
 
+def test_a_smaller_gain_over_eager_is_a_regression_where_times_are_too_uncertain_to_tell(place):
+    def change(made):
+        slower("cpp", 1.5)(made)
+        for entry in made["records"]:
+            if entry["kind"] == "benchmark" and entry.get("median_ms"):
+                entry["median_ci95_ms"] = [entry["median_ms"] / 3, entry["median_ms"] * 3]
+
+    members = comparison.together([place("before"), place("after", change)])
+    assert change_of(members, "cpp").time.verdict == "no difference shown"
+    assert change_of(members, "cpp").verdict == "regression against eager"
+
+
+def test_a_variant_with_wrong_results_is_not_compared(place):
+    def change(made):
+        for entry in made["records"]:
+            if entry["kind"] == "equivalence" and entry["variant"] == "cpp":
+                entry["equivalent"] = False
+
+    members = comparison.together([place("before"), place("after", change)])
+    assert not [c for c in comparison.changes(members) if c.variant == "cpp"]
+    assert "force error" in comparison.lost(members)[0]
+
+
 def test_a_difference_within_the_intervals_is_none(place):
     members = comparison.together([place("before"), place("after", slower("cpp", 1.005))])
     assert change_of(members, "cpp").verdict == "no difference shown"

@@ -59,7 +59,7 @@ def context(members: Sequence[Member], made: Sequence[Change]) -> dict[str, Any]
         "lines": first_lines(members, made),
         "runs": [about(member) for member in members],
         "tables": {TASK_TITLES[task]: table(members, task, systems) for task in TASKS},
-        "changes": [change for change in made if change.label != members[0].label],
+        "changes": made,
         "task_titles": TASK_TITLES,
         "systems": [f"{title(name)} ({members[0].run.systems[name]} atoms)" for name in systems],
         "only": {label: [title(name) for name in names] for label, names in only.items() if names},
@@ -71,10 +71,11 @@ def context(members: Sequence[Member], made: Sequence[Change]) -> dict[str, Any]
 
 def first_lines(members: Sequence[Member], made: Sequence[Change]) -> dict[str, str]:
     """The first page: what is compared, what got worse, and what leads where."""
-    slower = [change for change in made if change.verdict == "regression"]
     told = [
         f"`{c.variant}` on {TASK_TITLES[c.task].lower()} in {c.label}: {interval(c.time)} the speed of {members[0].label}"
-        for c in slower
+        + (f", {interval(c.speedup)} its gain over eager" if c.speedup else "")
+        for c in made
+        if c.verdict.startswith("regression")
     ] + comparison.lost(members)
     machines = len({tuple(member.hardware) for member in members})
     leaders = [

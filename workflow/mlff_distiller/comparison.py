@@ -75,10 +75,19 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """In words; a slower time is a regression only where the machine is the same."""
+        """In words; only on the same machine is slower a regression.
+
+        There, a smaller gain over eager is one too, even where times alone do not show it: inside a run variant and
+        eager took turns, so that what the machine does else cancels.
+        """
         if not self.same_machine and self.time.verdict in ("faster", "slower"):
             return f"{self.time.verdict} there"
-        return "regression" if self.time.verdict == "slower" else self.time.verdict
+        if not self.same_machine or self.time.verdict == "faster":
+            return self.time.verdict
+        if self.time.verdict == "slower":
+            return "regression"
+        lost = self.speedup is not None and self.speedup.verdict == "slower"
+        return "regression against eager" if lost else self.time.verdict
 
 
 def load(path: str | Path) -> Member:
@@ -162,7 +171,7 @@ def changes(members: Sequence[Member]) -> list[Change]:
             for variant in first.run.variants:
                 times = [m.run.times(variant, task) for m in (first, member)]
                 systems = [system for system in times[0] if system in times[1]]
-                if not systems:
+                if not systems or "failed" in (first.run.equivalence(variant), member.run.equivalence(variant)):
                     continue
                 before, now = (overall(m, variant, task, systems)["speedup"] for m in (first, member))
                 made.append(

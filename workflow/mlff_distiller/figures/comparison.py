@@ -61,7 +61,7 @@ def _draw(members: Sequence[Member], made: Sequence[Change]) -> "Figure":
         axis.axvline(1, color=style.INK, lw=0.9, zorder=1)
         low, high = axis.get_xlim()
         axis.set_xlim(min(low, 0.8), max(high, 1.25))
-        style.times_axis(axis.xaxis, dense=False)
+        style.times_axis(axis.xaxis)
     name_rows(axes, rows)
     figure.legend(loc="outside lower center", ncols=min(len(members), 4))
     return figure
