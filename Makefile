@@ -15,6 +15,8 @@ SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME
+# Containers set it; a hundred processes would each compile torch's modules anew, seconds every time.
+unexport PYTHONDONTWRITEBYTECODE
 
 all: set-up
 	snakemake --cores all $(ARGS)

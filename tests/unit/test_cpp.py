@@ -139,7 +139,8 @@ def test_a_batch_of_many_is_shared_out_in_groups(exact):
     kernel.threads = 2
     bad = batch.positions.clone()
     bad[1000, 2] = float("nan")
-    with pytest.raises(UserError, match="atom 1000 is at"):
+    system, first = int(batch.batch[1000]), int((batch.batch < batch.batch[1000]).sum())
+    with pytest.raises(UserError, match=rf"atom 1000 is at .*\(atom {1000 - first} of system {system} in the batch\)"):
         kernel(*batch._replace(positions=bad))
     flat = boxes.cell.clone()
     flat[33, 1] = 0

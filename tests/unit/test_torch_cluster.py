@@ -5,6 +5,7 @@ The packages here are small ones made on the spot; each is fetched, built, unpac
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,6 +179,18 @@ def test_built_from_source_once_with_progress(folder, cache, tmp_path):
     assert kept(cache) == ["built"]
     again = torch_cluster.obtain({"mode": "auto", "find_links": None})
     assert (again["route"], again["origin"], again["build_s"]) == ("cache", "built", None)
+
+
+def test_folders_that_vanish_while_progress_is_counted(tmp_path):
+    for name in ("one", "two", "three"):
+        (tmp_path / name / "deeper").mkdir(parents=True)
+        (tmp_path / name / "deeper" / "source.o").touch()
+    found = torch_cluster._files_under(tmp_path)
+    assert next(found).endswith("source.o")
+    # As pip does with its temporary folders, whose names have been read already.
+    for name in ("one", "two", "three"):
+        shutil.rmtree(tmp_path / name)
+    assert list(found) == []
 
 
 def test_build_that_fails_stops_nothing_and_leaves_nothing(folder, cache, tmp_path):

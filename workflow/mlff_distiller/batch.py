@@ -33,15 +33,21 @@ class Batch(NamedTuple):
         forces do not change by it, and float32 keeps its digits for the distances.
         """
         systems = list(systems)
-        sizes = [len(atoms) for atoms in systems]
-        positions = [a.positions - (0.0 if a.pbc.any() else a.positions.mean(axis=0)) for a in systems if len(a)]
-        periodic = any(atoms.pbc.any() for atoms in systems)
+        periodic = [bool(a.pbc.any()) for a in systems]
+        positions = [
+            a.positions if repeats else a.positions - a.positions.mean(axis=0)
+            for a, repeats in zip(systems, periodic, strict=True)
+            if len(a)
+        ]
+        # NumPy up to the last step: on one small molecule every tensor operation would show beside the forces.
+        batch = np.repeat(np.arange(len(systems), dtype=np.int64), [len(a) for a in systems])
+        repeated = any(periodic)
         return cls(
-            numbers=torch.from_numpy(np.concatenate([a.numbers for a in systems]).astype(np.int64)).to(device),
+            numbers=torch.from_numpy(np.concatenate([a.numbers for a in systems], dtype=np.int64)).to(device),
             positions=torch.from_numpy(np.concatenate(positions)).to(device, dtype),
-            batch=torch.repeat_interleave(torch.arange(len(systems)), torch.tensor(sizes)).to(device),
+            batch=torch.from_numpy(batch).to(device),
             cell=torch.tensor(np.stack([a.cell.array for a in systems]), dtype=dtype, device=device)
-            if periodic
+            if repeated
             else None,
-            pbc=torch.tensor(np.stack([a.pbc for a in systems]), device=device) if periodic else None,
+            pbc=torch.tensor(np.stack([a.pbc for a in systems]), device=device) if repeated else None,
         )

@@ -37,8 +37,9 @@ wildcard_constraints:
     replicate=r"\d+",
 
 
-# Conda clears PYTHONPATH when it activates an environment; this runs after that.
-shell.prefix('set -euo pipefail; export PYTHONPATH="$PWD/workflow" PYTHONUNBUFFERED=1; ')
+# Conda clears PYTHONPATH when it activates an environment; this runs after that. Python keeps what it compiles: some
+# containers forbid it, and each of a hundred jobs would spend seconds on torch's modules.
+shell.prefix('set -euo pipefail; export PYTHONPATH="$PWD/workflow" PYTHONUNBUFFERED=1; unset PYTHONDONTWRITEBYTECODE; ')
 
 
 def as_json(value):

@@ -120,7 +120,7 @@ class CppPotential(Potential):
             ctypes.addressof(where),
         )
         if status:
-            self._refuse(status, where, positions)
+            self._refuse(status, where, positions, batch)
         periodic = cell is not None and pbc is not None and bool(pbc.any())
         receivers = torch.empty(n_edges.value, dtype=torch.int64)
         senders = torch.empty_like(receivers)
@@ -180,10 +180,15 @@ class CppPotential(Potential):
             where,
         )
         if status:
-            self._refuse(status, where, positions)
+            self._refuse(status, where, positions, batch)
         return energies, virials
 
-    def _refuse(self, status: int, where, positions: Tensor):
+    def _refuse(self, status: int, where, positions: Tensor, batch: Tensor):
         first, second = int(where[0]), int(where[1])
         place = positions[first].tolist() if status == binding.BAD_POSITION else None
-        raise UserError(binding.explain(status, first, second, place))
+        message = binding.explain(status, first, second, place)
+        if status in (binding.BAD_POSITION, binding.COINCIDING, binding.BAD_NUMBER) and int(batch[-1]) > 0:
+            system = int(batch[first])
+            own = first - int(torch.searchsorted(batch, system))
+            message += f" (atom {own} of system {system} in the batch)"
+        raise UserError(message)

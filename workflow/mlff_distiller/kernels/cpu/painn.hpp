@@ -255,8 +255,8 @@ class Workspace {
     const Failure failure =
         atoms.set(n_atoms, n_systems, call.positions, call.batch, call.base, call.cell, call.pbc, net.cutoff);
     if (failure.status != Status::ok) return failure;
-    // A thread without two atoms of its own costs more than it brings.
-    threads = int(std::max<int64_t>(1, std::min<int64_t>(threads, (n_atoms + 1) / 2)));
+    // Every thread streams all weights, so one with fewer than four atoms of its own brings nothing (see NOTES.md).
+    threads = int(std::max<int64_t>(1, std::min<int64_t>(threads, n_atoms / 4)));
     allocate(n_atoms, threads);
     for (int64_t atom = 0; atom < n_atoms; ++atom) element[atom] = int32_t(call.numbers[atoms.order[atom]]);
 #ifndef _OPENMP
