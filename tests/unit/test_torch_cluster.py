@@ -204,6 +204,19 @@ def test_build_that_fails_stops_nothing_and_leaves_nothing(folder, cache, tmp_pa
     assert kept(cache) == []
 
 
+@pytest.mark.parametrize(
+    ("said", "returncode", "stopped"),
+    [
+        ("error: command '/usr/bin/g++' failed: exit status -15", 1, True),
+        ("", -signal.SIGINT, True),
+        ("g++: fatal error: Killed signal terminated program cc1plus; exit status -9", 1, False),
+        ("error: command '/usr/bin/g++' failed with exit code 1", 1, False),
+    ],
+)
+def test_a_build_stopped_from_outside_is_no_failed_build(said, returncode, stopped):
+    assert torch_cluster._was_stopped(said, returncode) is stopped
+
+
 def test_source_archive_with_another_hash_is_refused(folder, cache, tmp_path):
     _, lock = wheels.make_source_archive(folder)
     wheels.make_source_archive(folder, cpp="int changed;\n")

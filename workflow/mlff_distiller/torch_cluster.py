@@ -308,7 +308,11 @@ def build(key: Key, settings: dict[str, Any], work: Path) -> Path:
                 builder.wait()
     found = list(wheels.glob("*.whl"))
     if builder.returncode or not found:
-        raise Unavailable(_build_error(log.read_text(errors="replace"), builder.returncode))
+        said = log.read_text(errors="replace")
+        if _was_stopped(said, builder.returncode):
+            # Recorded as unavailable, it would stay so: the next run finds a record and asks no more.
+            raise UserError("torch-cluster: the build was stopped from outside; run the workflow again to build it")
+        raise Unavailable(_build_error(said, builder.returncode))
     return found[0]
 
 
@@ -458,6 +462,12 @@ def _files_under(folder: Path) -> Iterator[str]:
     """Paths of files; folders that pip removes meanwhile are passed over, where ``Path.glob`` would raise."""
     for parent, _, names in os.walk(folder):
         yield from (f"{parent}/{name}" for name in names)
+
+
+def _was_stopped(log: str, returncode: int) -> bool:
+    """Whether pip or one of its compilers was ended by SIGINT or SIGTERM, as when a run is interrupted."""
+    stopped = (-signal.SIGINT, -signal.SIGTERM)
+    return returncode in stopped or any(int(status) in stopped for status in re.findall(r"exit status (-\d+)\b", log))
 
 
 def _build_error(log: str, returncode: int) -> str:
