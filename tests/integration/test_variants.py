@@ -82,6 +82,23 @@ def test_without_a_gpu_a_gpu_family_is_unavailable_all_the_way(tmp_path, checkpo
         assert "CUDA device" in entry["reason"]
 
 
+def test_without_a_compiler_what_needs_one_is_unavailable_and_the_rest_runs(tmp_path, checkpoint, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    output = tmp_path / "benchmark.json"
+    for name in ("cpp", "torch_compile", "torch_compile_forces", "analytic_compile"):
+        variant, equivalence = build(tmp_path, checkpoint, name, CPU_VARIANTS[name][0])
+        stage(
+            benchmark, variant=variant, equivalence=equivalence, checkpoint=checkpoint, systems=SYSTEMS, output=output
+        )
+        for entry in records.read(variant) + records.read(equivalence) + records.read(output):
+            assert entry["status"] == "unavailable"
+            assert "no C++ compiler" in entry["reason"]
+    for name in ("eager", "vesin", "torchscript", "analytic"):
+        variant, equivalence = build(tmp_path, checkpoint, name, CPU_VARIANTS[name][0])
+        assert {entry["status"] for entry in records.read(variant) + records.read(equivalence)} == {"ok"}
+
+
 def test_benchmark_and_md_of_a_variant(tmp_path, checkpoint):
     variant, equivalence = build(tmp_path, checkpoint, "torchscript", {"family": "torchscript"})
     (made,) = records.read(variant)

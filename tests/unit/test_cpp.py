@@ -359,7 +359,7 @@ def test_float16_is_refused():
 def test_no_compiler_is_said_in_words(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    assert "no C++ compiler" in builder.unavailable()
+    assert "no C++ compiler" in builder.no_compiler()
     with pytest.raises(UserError, match=r"no C\+\+ compiler"):
         builder.build(SMALL, "float32")
 

@@ -221,7 +221,7 @@ def find_compiler() -> list[str] | None:
 
 def check_compiler() -> Check:
     """A C++ compiler that can build a Python extension with OpenMP; without one, a note."""
-    without = "torch_compile and torch-cluster from source will be unavailable, the rest runs"
+    without = "cpp, torch_compile and torch-cluster from source will be unavailable, the rest runs"
     compiler = find_compiler()
     if compiler is None:
         return Check("C++ compiler", "none", True, f"{without}; on Debian or Ubuntu: apt-get install g++")

@@ -31,6 +31,11 @@ REPLICATES = range(config["benchmark"]["replicates"])
 CHECKS = [f"results/{RUN}/preflight/{what}.json" for what in ("machine", "inputs")]
 
 
+# The priority of jobs that take all cores and have others waiting for them. Those of one core then run side by side;
+# between two that take all, each would leave the other cores idle.
+ALL_CORES_FIRST = 10
+
+
 wildcard_constraints:
     run=RUN,
     variant="|".join(config["variants"]),

@@ -19,6 +19,7 @@ rule compile_variant:
         "../../envs/student.yaml"
     # The time it takes is a result, so it has the machine to itself.
     threads: workflow.cores
+    priority: ALL_CORES_FIRST
     params:
         spec=lambda wildcards: as_json(config["variants"][wildcards.variant]),
         systems=list(SYSTEMS.values()),

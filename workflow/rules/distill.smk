@@ -17,6 +17,7 @@ rule sample_configurations:
     conda:
         "../../envs/teacher.yaml"
     threads: workflow.cores
+    priority: ALL_CORES_FIRST
     params:
         settings=settings(SAMPLING),
         benchmark=config["molecules"]["folder"],
@@ -39,6 +40,7 @@ rule label_configurations:
     conda:
         "../../envs/teacher.yaml"
     threads: workflow.cores
+    priority: ALL_CORES_FIRST
     params:
         settings=settings(LABELING),
     shell:

@@ -53,6 +53,7 @@ rule obtain_torch_cluster:
         "../../envs/student.yaml"
     # A build compiles on several cores; the settings say on how many.
     threads: workflow.cores
+    priority: ALL_CORES_FIRST
     params:
         settings=settings(config["torch_cluster"]),
     shell:

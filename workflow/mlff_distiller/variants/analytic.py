@@ -1,5 +1,6 @@
 """Hand-derived forces in plain PyTorch: as they stand, or compiled by Inductor as one function without autograd."""
 
+from mlff_distiller.kernels.cpu.build import no_compiler
 from mlff_distiller.potentials.analytic import AnalyticPotential, analytic_edge_gradient
 from mlff_distiller.variants.base import VariantFamily
 from mlff_distiller.variants.torch_compile import ARTIFACT, compile_edge_gradient, use_cache
@@ -7,6 +8,10 @@ from mlff_distiller.variants.torch_compile import ARTIFACT, compile_edge_gradien
 
 class Analytic(VariantFamily):
     """Option ``compile``: ``none`` or ``inductor``."""
+
+    def unavailable(self, spec, device):
+        """Inductor writes C++; without it nothing is needed."""
+        return no_compiler() if spec["compile"] == "inductor" else None
 
     def build(self, student, spec, examples, folder):
         """With Inductor: run every example, so that all code that loading needs is in the cache."""

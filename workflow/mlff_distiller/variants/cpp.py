@@ -1,7 +1,7 @@
 """The C++ kernel: hand-derived forces, vectorized and threaded, compiled by the system's compiler in seconds."""
 
 from mlff_distiller.files import write_bytes
-from mlff_distiller.kernels.cpu.build import unavailable
+from mlff_distiller.kernels.cpu.build import no_compiler
 from mlff_distiller.potentials.cpp import CppPotential, build_library
 from mlff_distiller.variants.base import VariantFamily
 
@@ -15,7 +15,7 @@ class Cpp(VariantFamily):
         """It needs the CPU and a compiler."""
         if device != "cpu":
             return f"the C++ kernel runs on the CPU; this run measures {device}"
-        return unavailable()
+        return no_compiler()
 
     def build(self, student, spec, examples, folder):
         """Compile (or take from the user's cache), copy, and run every example once."""

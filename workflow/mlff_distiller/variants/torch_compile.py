@@ -12,6 +12,7 @@ import torch._inductor.config
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from mlff_distiller.kernels.cpu.build import no_compiler
 from mlff_distiller.neighbors import edge_vectors
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.edgewise import EdgeGradient, EdgewisePotential, autograd_edge_gradient
@@ -98,6 +99,10 @@ def compile_edge_gradient(edge_gradient: EdgeGradient, student: StudentForceFiel
 
 class TorchCompile(VariantFamily):
     """Scope ``energy``: autograd through the compiled energy. Scope ``energy_forces``: one compiled function."""
+
+    def unavailable(self, spec, device):
+        """Inductor writes C++, on a GPU for what starts its kernels."""
+        return no_compiler()
 
     def build(self, student, spec, examples, folder):
         """Run every example, energy and forces, so that all code that loading needs is in the cache."""

@@ -42,8 +42,8 @@ def find_compiler() -> str | None:
     return None
 
 
-def unavailable() -> str | None:
-    """Why the kernel cannot be built here, in words; None when it can."""
+def no_compiler() -> str | None:
+    """What is missing and how to get it, in words; None when there is a C++ compiler."""
     if find_compiler() is None:
         return f"no C++ compiler ({', '.join(COMPILERS)} or $CXX) on this machine; on Debian: `apt-get install g++`"
     return None
@@ -59,7 +59,7 @@ def build(sizes: dict[str, int], dtype: str) -> Path:
     Raises:
         UserError: no compiler, or it fails (its words are in the message).
     """
-    reason = unavailable()
+    reason = no_compiler()
     if reason:
         raise UserError(f"cpp kernel: {reason}")
     defines = [
