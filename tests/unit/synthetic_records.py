@@ -105,7 +105,7 @@ def md(variant: str, system: str, **fields: Any) -> dict[str, Any]:
     time = np.linspace(0, 500, 51)
     trace = drift * time / 1000 + random.normal(0, 0.03, 51)
     given = {
-        "n_atoms": SYSTEMS[system],
+        "n_atoms": SYSTEMS.get(system),
         "batch": 1,
         "device": "cpu",
         "dtype": "float32",
@@ -124,7 +124,71 @@ def md(variant: str, system: str, **fields: Any) -> dict[str, Any]:
         "gates": {"drift_mev_per_atom_ps": {"value": abs(drift), "limit": 0.1, "passed": not bad}},
         "energy_trace": {"time_fs": time.tolist(), "total_mev_per_atom": (trace - trace[0]).tolist()},
     }
-    return records.record("md", variant=variant, system=system, task="energy_forces", **given | fields)
+    return records.record("md", **{"variant": variant, "system": system, "task": "nve"} | given | fields)
+
+
+def md_checks(variant: str = "cpp") -> list[dict[str, Any]]:
+    """One record of each check beyond NVE of molecules, all of them passed."""
+    random = np.random.default_rng(11)
+    shared = {"variant": variant, "batch": 1, "device": "cpu", "threads": 1, "passed": True}
+    passed = {"value": 0.1, "limit": 0.25, "passed": True}
+
+    def curves(shift: float) -> dict[str, Any]:
+        lengths, angles, numbers = np.arange(0.9, 1.6, 0.01), np.arange(90.0, 130.0), np.arange(0.0, 4200.0, 10.0)
+        lines = sum(np.exp(-(((numbers - at - 500 * shift) / 25) ** 2)) for at in (700, 1100, 1500, 3050))
+        return {
+            "bond_lengths": {
+                "edges": lengths.tolist(),
+                "density": np.exp(-(((lengths[1:] - 1.1 - shift) / 0.03) ** 2)).tolist(),
+            },
+            "angles": {"edges": angles.tolist(), "density": np.exp(-(((angles[1:] - 110) / 5) ** 2)).tolist()},
+            "spectrum": {"wavenumbers": numbers.tolist(), "density": (lines / lines.sum() / 10).tolist()},
+        }
+
+    made = []
+    for system in ("methane", "benzene", "caffeine"):
+        common = shared | {"system": system, "n_atoms": SYSTEMS[system]}
+        shape = 1.5 * SYSTEMS[system]
+        density, edges = np.histogram(random.gamma(shape, size=800), bins=30, density=True)
+        made += [
+            records.record(
+                "md",
+                task="timestep",
+                dtype="float64",
+                timesteps_fs=[1.0, 0.5, 0.25],
+                fluctuation_mev_per_atom=[0.016, 0.004, 0.00098],
+                ratios=[4.1, 4.04],
+                gates={"ratio_1_0.5_fs": passed, "ratio_0.5_0.25_fs": passed},
+                **common,
+            ),
+            records.record(
+                "md",
+                task="nvt",
+                dtype="float32",
+                p_value=0.4,
+                independent_samples=700,
+                degrees_of_freedom=2 * shape,
+                mean_temperature_k=301.2,
+                temperature_stderr_k=1.4,
+                temperature_k=300.0,
+                kinetic_histogram={"edges_kt": edges.tolist(), "density": density.tolist()},
+                gates={"kinetic_energy_p": {"value": 0.4, "limit": 0.001, "passed": True}},
+                **common,
+            ),
+            records.record(
+                "md",
+                task="spectra",
+                dtype="float32",
+                bond_distance_a=0.003,
+                angle_distance_deg=0.3,
+                spectrum_difference=0.12,
+                floor={"bond_distance_a": 0.001, "angle_distance_deg": 0.2, "spectrum_difference": 0.08},
+                distributions={"student": curves(0.01), "teacher": curves(0.0)},
+                gates={"spectrum_difference": passed},
+                **common,
+            ),
+        ]
+    return [*made, md(variant, "methanol_64", task="liquid", n_atoms=384)]
 
 
 def run_records(replicates: int = 3) -> list[dict[str, Any]]:
@@ -164,6 +228,7 @@ def run_records(replicates: int = 3) -> list[dict[str, Any]]:
                 made += [benchmark(variant, task, system, speedup, replicate=r + 1) for r in range(replicates)]
             if variant != FAILS_EQUIVALENCE and system in ("benzene", "caffeine", "penicillin_g"):
                 made.append(md(variant, system))
+    made += md_checks()
     for variant, reason in UNAVAILABLE.items():
         made.append(
             records.record(

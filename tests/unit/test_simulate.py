@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mlff_distiller.errors import UserError
+from mlff_distiller.md.measures import bonds_of, drift
 from mlff_distiller.md_settings import DEFAULTS, settings_with_defaults
-from mlff_distiller.simulate import bonds_of, drift
 
 
 def test_drift_finds_a_slope_under_a_vibration():

@@ -12,6 +12,8 @@ MD_SYSTEMS = len(CONFIG["md"]["systems"])
 FIGURES = len(CONFIG["report"]["figures"])
 #: What every change of a record ends in.
 REPORT = {"collect_results": 1, "deploy_winners": 1, "plot_figure": FIGURES, "render_report": 1, "all": 1}
+TIMESTEP = len(CONFIG["md"]["timestep"]["variants"]) * len(CONFIG["md"]["timestep"]["systems"])
+REFERENCES = {"run_reference": MD_SYSTEMS}
 ONE_VARIANT = {
     "compile_variant": 1,
     "check_equivalence": 1,
@@ -23,6 +25,7 @@ ALL_VARIANTS = {
     "check_equivalence": VARIANTS,
     "benchmark_variant": VARIANTS * REPLICATES,
     "run_md": VARIANTS * MD_SYSTEMS,
+    "check_timestep": TIMESTEP,
 }
 PREFLIGHT = {"check_machine": 1, "check_inputs": 1, "obtain_torch_cluster": 1}
 DATASET = {"sample_configurations": 1, "label_configurations": 1}
@@ -30,7 +33,7 @@ STUDENT = {"copy_student": 1, "measure_accuracy": 1}
 
 
 def test_a_fresh_run_starts_every_job_once(fresh):
-    assert fresh.plan() == PREFLIGHT | DATASET | STUDENT | {"time_teacher": 1} | ALL_VARIANTS | REPORT
+    assert fresh.plan() == PREFLIGHT | DATASET | STUDENT | {"time_teacher": 1} | ALL_VARIANTS | REFERENCES | REPORT
 
 
 def test_without_a_checkpoint_the_student_is_trained(fresh):
@@ -47,7 +50,14 @@ def test_without_a_checkpoint_the_student_is_trained(fresh):
         ("distill", {"check_machine": 1, "check_inputs": 1, "distill": 1} | DATASET | STUDENT),
         (
             "report",
-            PREFLIGHT | DATASET | STUDENT | {"time_teacher": 1} | ALL_VARIANTS | REPORT | {"report": 1, "all": 0},
+            PREFLIGHT
+            | DATASET
+            | STUDENT
+            | {"time_teacher": 1}
+            | ALL_VARIANTS
+            | REFERENCES
+            | REPORT
+            | {"report": 1, "all": 0},
         ),
     ],
 )
@@ -91,7 +101,36 @@ def test_editing_a_family_reruns_its_variants_alone(finished):
 def test_editing_the_md_stage_reruns_md_and_the_report(finished):
     with (finished.folder / "workflow/mlff_distiller/simulate.py").open("a") as stream:
         stream.write("# a change\n")
-    assert finished.plan() == {"run_md": VARIANTS * MD_SYSTEMS} | REPORT
+    assert finished.plan() == {"run_md": VARIANTS * MD_SYSTEMS} | REFERENCES | REPORT
+
+
+def test_editing_an_md_check_reruns_that_check_alone(finished):
+    with (finished.folder / "workflow/mlff_distiller/md/timestep.py").open("a") as stream:
+        stream.write("# a change\n")
+    assert finished.plan() == {"check_timestep": TIMESTEP} | REPORT
+
+
+def test_a_longer_run_of_one_variant_reruns_that_variant_alone(finished):
+    finished.edit(
+        "config/config.yaml",
+        "long: {variants: [], references: [], settings: {}}",
+        "long: {variants: [vesin], references: [water], settings: {steps: 1000}}",
+    )
+    planned = finished.plan()
+    assert planned["run_md"] == MD_SYSTEMS
+    assert planned["run_reference"] == 1
+    assert "benchmark_variant" not in planned
+
+
+def test_the_full_run_makes_every_md_check():
+    full = yaml.safe_load((ROOT / "config" / "full.yaml").read_text())["md"]
+    for check in ("timestep", "nvt", "spectra", "liquid"):
+        assert full[check]["variants"], check
+        assert full[check]["systems"], check
+    assert full["long"]["variants"]
+    picoseconds = full["long"]["settings"]["steps"] * CONFIG["md"]["settings"]["timestep_fs"] / 1000
+    assert picoseconds >= 10
+    assert full["systems"] == CONFIG["molecules"]["systems"]
 
 
 def test_more_timed_runs_rerun_the_benchmarks_alone(finished):
@@ -102,7 +141,7 @@ def test_more_timed_runs_rerun_the_benchmarks_alone(finished):
 def test_another_md_length_reruns_md_alone(finished):
     finished.edit("config/config.yaml", "steps: 500", "steps: 600")
     # The settings are looked at again, too.
-    assert finished.plan() == {"check_inputs": 1, "run_md": VARIANTS * MD_SYSTEMS} | REPORT
+    assert finished.plan() == {"check_inputs": 1, "run_md": VARIANTS * MD_SYSTEMS} | REFERENCES | REPORT
 
 
 def test_other_gates_rerender_the_report_alone(finished):

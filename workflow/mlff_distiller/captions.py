@@ -16,6 +16,9 @@ TITLES = {
     "compile": "Compile cost and break-even",
     "nve_drift": "Energy conservation in MD",
     "md_energy": "Energy along the trajectories",
+    "md_timestep": "Order of the integrator",
+    "md_kinetic": "Kinetic energy at constant temperature",
+    "md_spectra": "Bonds, angles and vibrations against the teacher",
     "accuracy": "Accuracy per split of the data",
 }
 #: How to read each figure; the same for every run.
@@ -27,6 +30,9 @@ READING = {
     "compile": "Steps to break even: compile time divided by the time saved per energy + forces evaluation.",
     "nve_drift": "One point per molecule, smallest on top.",
     "md_energy": "Total energy relative to the first frame.",
+    "md_timestep": "Energy in NVE, fp64: its fluctuation goes with the square of the time step where forces are exact.",
+    "md_kinetic": "Langevin dynamics; p: Kolmogorov-Smirnov test on samples thinned until independent.",
+    "md_spectra": "The same Langevin dynamics by both; vibrations: power spectrum of the mass-weighted velocities.",
     "accuracy": "Against the teacher's labels; the tiers are bars for molecules never seen in training.",
 }
 
@@ -144,6 +150,42 @@ def _md_energy(run: Run) -> str:
     return text + (f", for eager {max(eager):.2g}." if eager else ".")
 
 
+def _md_timestep(run: Run) -> str:
+    entries = [e for e in run.of("md", task="timestep") if e.get("ratios")]
+    if not entries:
+        return ""
+    finest = [e["ratios"][-1] for e in entries]
+    step = entries[0]["timesteps_fs"][-2:]
+    return (
+        f"Halving the time step from {step[0]:g} to {step[1]:g} fs divides the fluctuation by {min(finest):.2f} to "
+        f"{max(finest):.2f}; a second-order integrator with exact forces has 4."
+    )
+
+
+def _md_kinetic(run: Run) -> str:
+    entries = [e for e in run.of("md", task="nvt") if e.get("p_value") is not None]
+    if not entries:
+        return ""
+    worst = min(entries, key=lambda e: e["p_value"])
+    return (
+        f"{sum(bool(e.get('passed')) for e in entries)} of {len(entries)} runs passed; the least likely has p = "
+        f"{worst['p_value']:.2g} ({worst['variant']} on {title(worst['system'])}, mean temperature "
+        f"{worst['mean_temperature_k']:.1f} ± {worst['temperature_stderr_k']:.1f} K for {worst['temperature_k']:g} K)."
+    )
+
+
+def _md_spectra(run: Run) -> str:
+    entries = [e for e in run.of("md", task="spectra") if e.get("spectrum_difference") is not None]
+    if not entries:
+        return ""
+    worst = max(entries, key=lambda e: e["spectrum_difference"])
+    parts = [f"{1 - worst['spectrum_difference']:.0%} of the area of the vibrational spectra in common"]
+    for field, unit in (("bond_distance_a", "Å between bond lengths"), ("angle_distance_deg", "° between angles")):
+        if found := [e[field] for e in entries if e.get(field) is not None]:
+            parts.append(f"at most {max(found):.2g} {unit}")
+    return f"Student and teacher have at least {', '.join(parts)} (mean Wasserstein distance)."
+
+
 def _accuracy(run: Run) -> str:
     errors = {e["split"]: e["force_mae_mev_per_a"] for e in run.accuracy() if e.get("force_mae_mev_per_a")}
     if not errors:
@@ -162,6 +204,9 @@ SENTENCES: dict[str, Callable[[Run], str]] = {
     "compile": _compile,
     "nve_drift": _nve_drift,
     "md_energy": _md_energy,
+    "md_timestep": _md_timestep,
+    "md_kinetic": _md_kinetic,
+    "md_spectra": _md_spectra,
     "accuracy": _accuracy,
 }
 

@@ -71,9 +71,7 @@ def _check_meaning(config: dict[str, Any]) -> list[str]:
     names = [system_name(name) for name in molecules["systems"]]
     if len(set(names)) < len(names):
         complaints.append("molecules.systems: two of them have the same name; rename one of the files")
-    for name in config["md"]["systems"]:
-        if system_name(name) not in names:
-            complaints.append(f"md.systems: {name!r} is not among molecules.systems{nearest(name, names)}")
+    complaints += _check_md(config["md"], names, list(config["variants"]))
     for key, path in (
         ("student.checkpoint", config["student"]["checkpoint"]),
         ("claims", config["claims"]),
@@ -81,4 +79,29 @@ def _check_meaning(config: dict[str, Any]) -> list[str]:
     ):
         if path is not None and not Path(path).is_file():
             complaints.append(f"{key}: {path}: no such file")
+    return complaints
+
+
+def _check_md(md: dict[str, Any], systems: list[str], variants: list[str]) -> list[str]:
+    """Names in the section ``md`` that are not among ``systems`` and ``variants``; boxes that are no files."""
+    complaints = []
+    named = {"md.systems": md["systems"], "md.long.references": md["long"]["references"]}
+    named |= {f"md.{check}.systems": md[check]["systems"] for check in ("timestep", "nvt", "spectra")}
+    for where, names in named.items():
+        complaints += [
+            f"{where}: {name!r} is not among molecules.systems{nearest(name, systems)}"
+            for name in names
+            if system_name(name) not in systems
+        ]
+    for check in ("long", "timestep", "nvt", "spectra", "liquid"):
+        complaints += [
+            f"md.{check}.variants: {name!r} is not among variants{nearest(name, variants)}"
+            for name in md[check]["variants"]
+            if name not in variants
+        ]
+    complaints += [
+        f"md.liquid.systems: {path}: no such file"
+        for path in md["liquid"]["systems"]
+        if not Path(path.partition("@")[0]).is_file()
+    ]
     return complaints

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load and check all of it; the first mistake is a :class:`UserError` that names it."""
-    from mlff_distiller.md_settings import settings_with_defaults
+    from mlff_distiller.md_settings import check_md_section
     from mlff_distiller.sampling import checked_settings
     from mlff_distiller.training.settings import TrainingSettings
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         TrainingSettings.from_mapping(settings.get("student", {}).get("training", {}))
     checked_settings(settings.get("student", {}).get("sampling", {}))
-    settings_with_defaults(settings.get("md", {}).get("settings", {}))
+    check_md_section(settings.get("md", {}))
     checks = [{"name": name, "value": f"{len(a)} atoms, {a.get_chemical_formula()}", "ok": True, "advice": ""}
               for name, a in systems.items()]  # fmt: skip
     molecules = {name: fingerprint(atoms) for name, atoms in systems.items()}

@@ -7,7 +7,7 @@ import argparse
 import math
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,49 +16,19 @@ import numpy as np
 from mlff_distiller import records
 from mlff_distiller.compile import first_line
 from mlff_distiller.files import load_settings, write_text
-from mlff_distiller.md_settings import settings_with_defaults
+from mlff_distiller.md.measures import Slope, bonds_of, drift, drift_beyond
+from mlff_distiller.md.start import set_thermal_velocities
+from mlff_distiller.md_settings import GOOD_DRIFT, settings_with_defaults
 from mlff_distiller.systems import read_system
 from mlff_distiller.variants import artifact
 
 if TYPE_CHECKING:
     from ase import Atoms
 
+#: NVE of a molecule, or of a periodic box of a liquid.
+TASKS = ("nve", "liquid")
 #: A bond is broken when it is longer than this many times its length at the start.
 BROKEN = 1.5
-
-
-@dataclass(frozen=True)
-class Slope:
-    """A drift and its standard error, in the unit of the values per unit of time."""
-
-    value: float
-    stderr: float
-
-
-def drift(times: np.ndarray, values: np.ndarray, n_blocks: int = 10) -> Slope:
-    """Least-squares slope of ``values`` [n] against ``times`` [n]; its error from the scatter of block means.
-
-    Neighboring samples of a trajectory are correlated, so that the textbook error of the slope is too small; means over
-    blocks much longer than a vibration are not (Flyvbjerg and Petersen, J. Chem. Phys. 91, 461, 1989).
-    """
-    if len(times) < 2 * n_blocks:
-        raise ValueError(f"{len(times)} samples are too few for {n_blocks} blocks")
-    t = np.array([block.mean() for block in np.array_split(np.asarray(times, float), n_blocks)])
-    y = np.array([block.mean() for block in np.array_split(np.asarray(values, float), n_blocks)])
-    centered = t - t.mean()
-    spread = float((centered**2).sum())
-    value = float((centered * (y - y.mean())).sum()) / spread
-    residual = y - y.mean() - value * centered
-    return Slope(value, math.sqrt(float((residual**2).sum()) / (n_blocks - 2) / spread))
-
-
-def bonds_of(atoms: "Atoms") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bonded pairs i < j by covalent radii (Cordero 2008, x 1.2), and their lengths: [B], [B], [B] A."""
-    from ase.neighborlist import natural_cutoffs, neighbor_list
-
-    i, j, distance = neighbor_list("ijd", atoms, natural_cutoffs(atoms, mult=1.2))
-    once = i < j
-    return i[once], j[once], distance[once]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--equivalence", type=Path, required=True, help="records of the variant's equivalence check")
     parser.add_argument("--system", required=True, help="file of the molecule")
     parser.add_argument("--settings", default="{}", help="timestep_fs, steps, gates, ... (JSON text or a file)")
+    parser.add_argument("--task", choices=TASKS, default="nve", help="under which the record is filed (default: nve)")
+    parser.add_argument("--reference", type=Path, help="record of the fp64 run of this system (stage md-reference)")
     parser.add_argument("--trajectory", type=Path, required=True, help="extxyz to write")
     parser.add_argument("--output", type=Path, required=True, help="records to write (JSON)")
 
@@ -77,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     atoms = read_system(args.system)
     made = artifact.read_metadata(args.variant)
     entry = artifact.shared_fields(made) | {
-        "task": "nve",
+        "task": args.task,
         "system": atoms.info["name"],
         "n_atoms": len(atoms),
         "ensemble": "NVE",
@@ -101,102 +73,176 @@ def run(args: argparse.Namespace) -> int:
 
 
 def simulate(args: argparse.Namespace, atoms: "Atoms", settings: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Equilibrate, run NVE, and measure; the record's fields and the trajectory as extxyz text."""
+    """Run NVE with the variant that ``args`` name and judge it; the record's fields and the trajectory as extxyz text."""
     import torch
-    from ase import units
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
-    from ase.md.verlet import VelocityVerlet
 
-    from mlff_distiller.calculator import StudentCalculator
     from mlff_distiller.potentials.autograd import AutogradPotential
     from mlff_distiller.student.checkpoint import load_student
 
     loaded = artifact.load_variant(args)
-    referee = StudentCalculator(
-        AutogradPotential(load_student(args.checkpoint, "cpu", torch.float64, neighbors="native"))
-    )
-    start = atoms
-    atoms = start.copy()
-    atoms.calc = StudentCalculator(loaded.potential)
+    referee = AutogradPotential(load_student(args.checkpoint, "cpu", torch.float64, neighbors="native"))
+    seen = run_nve(atoms, loaded.potential, settings, referee)
+    return judge(seen, settings, read_reference(args.reference) if args.reference else None), "".join(seen.frames)
+
+
+@dataclass
+class Seen:
+    """What an NVE run showed, one entry per sample."""
+
+    n_bonds: int
+    times_fs: list[float] = field(default_factory=list)
+    #: Total energy, meV/atom.
+    energies: list[float] = field(default_factory=list)
+    temperatures_k: list[float] = field(default_factory=list)
+    momenta: list[float] = field(default_factory=list)
+    #: Differences of the forces from the referee's [N, 3] eV/A, at some samples; the frames are extxyz text.
+    force_errors: list[np.ndarray] = field(default_factory=list)
+    frames: list[str] = field(default_factory=list)
+    broken: np.ndarray = field(init=False)
+    #: Seconds that the steps themselves took.
+    elapsed: float = 0.0
+
+    def __post_init__(self):
+        self.broken = np.zeros(self.n_bonds, dtype=bool)
+
+    @property
+    def drift(self) -> Slope:
+        """Of the total energy, meV/atom/ps."""
+        return drift(np.array(self.times_fs) / 1e3, np.array(self.energies))
+
+
+def run_nve(atoms: "Atoms", potential: Any, settings: dict[str, Any], referee: Any = None) -> Seen:
+    """Equilibrate, then run NVE by ASE's velocity Verlet.
+
+    Args:
+        atoms: the start; left as it is.
+        potential: a :class:`~mlff_distiller.potentials.base.Potential`.
+        settings: as :data:`~mlff_distiller.md_settings.DEFAULTS`.
+        referee: a potential whose forces are compared with; none, and there are no force errors.
+
+    Raises:
+        FloatingPointError: the total energy is no longer finite.
+    """
+    from ase import units
+    from ase.md.verlet import VelocityVerlet
+
+    from mlff_distiller.calculator import StudentCalculator
+
+    start, atoms = atoms, atoms.copy()
+    atoms.calc = StudentCalculator(potential)
     # The first calls of a compiled variant may still compile.
     for _ in range(3):
-        loaded.potential(*_batch(atoms, loaded.potential))
-    # Twice the temperature: half of it goes into the potential energy of a geometry that starts at its minimum.
-    MaxwellBoltzmannDistribution(
-        atoms, temperature_K=2 * settings["temperature_k"], rng=np.random.default_rng(settings["seed"])
-    )
-    Stationary(atoms)
-    if not atoms.pbc.any():
-        ZeroRotation(atoms)
+        potential(*_batch(atoms, potential))
+    set_thermal_velocities(atoms, settings["temperature_k"], settings["seed"], settings["at_minimum"])
     dynamics = VelocityVerlet(atoms, timestep=settings["timestep_fs"] * units.fs)
     dynamics.run(settings["equilibration_steps"])
-
-    first, second, lengths = bonds_of(start)
-    times, energies, temperatures, momenta, force_errors, frames = [], [], [], [], [], []
-    broken = np.zeros(len(lengths), dtype=bool)
-    n = len(atoms)
-
-    def observe():
-        step = dynamics.nsteps - start_step
-        times.append(step * settings["timestep_fs"])
-        energies.append(1e3 * atoms.get_total_energy() / n)
-        temperatures.append(atoms.get_temperature())
-        momenta.append(float(np.linalg.norm(atoms.get_momenta().sum(axis=0))))
-        vectors = atoms.positions[second] - atoms.positions[first]
-        if atoms.pbc.any():
-            from ase.geometry import find_mic
-
-            vectors = find_mic(vectors, atoms.cell, atoms.pbc)[0]
-        broken[:] |= np.linalg.norm(vectors, axis=1) > BROKEN * lengths
-        if step % settings["force_check_every"] == 0:
-            exact = referee.get_forces(atoms)
-            force_errors.append(atoms.get_forces() - exact)
-            frames.append(_frame(atoms))
-
-    start_step = dynamics.nsteps
-    elapsed = 0.0
-    observe()
+    observe = Observer(start, settings, None if referee is None else StudentCalculator(referee))
+    observe(0, atoms)
     for done in range(0, settings["steps"], settings["sample_every"]):
         now = min(settings["sample_every"], settings["steps"] - done)
         started = time.perf_counter()
         dynamics.run(now)
-        elapsed += time.perf_counter() - started
-        observe()
-        if not math.isfinite(energies[-1]):
-            raise FloatingPointError(f"the total energy is not finite after {times[-1]:.1f} fs")
+        observe.seen.elapsed += time.perf_counter() - started
+        observe(done + now, atoms)
+    return observe.seen
 
-    slope = drift(np.array(times) / 1e3, np.array(energies))
-    relative = np.array(energies) - energies[0]
+
+class Observer:
+    """Looks at the atoms of a running simulation, whoever moves them.
+
+    Args:
+        start: whose bonds are to stay whole.
+        settings: as :data:`~mlff_distiller.md_settings.DEFAULTS`.
+        referee: an ASE calculator whose forces are compared with, or none.
+    """
+
+    def __init__(self, start: "Atoms", settings: dict[str, Any], referee: Any = None):
+        self.first, self.second, self.lengths = bonds_of(start)
+        self.settings, self.referee = settings, referee
+        self.seen = Seen(len(self.lengths))
+
+    def __call__(self, step: int, atoms: "Atoms") -> None:
+        """Take down ``atoms`` (with calculator and momenta) after ``step`` steps."""
+        seen = self.seen
+        seen.times_fs.append(step * self.settings["timestep_fs"])
+        seen.energies.append(1e3 * atoms.get_total_energy() / len(atoms))
+        if not math.isfinite(seen.energies[-1]):
+            raise FloatingPointError(f"the total energy is not finite after {seen.times_fs[-1]:.1f} fs")
+        seen.temperatures_k.append(atoms.get_temperature())
+        seen.momenta.append(float(np.linalg.norm(atoms.get_momenta().sum(axis=0))))
+        vectors = atoms.positions[self.second] - atoms.positions[self.first]
+        if atoms.pbc.any():
+            from ase.geometry import find_mic
+
+            vectors = find_mic(vectors, atoms.cell, atoms.pbc)[0]
+        seen.broken |= np.linalg.norm(vectors, axis=1) > BROKEN * self.lengths
+        if self.referee is not None and step % self.settings["force_check_every"] == 0:
+            seen.force_errors.append(atoms.get_forces() - self.referee.get_forces(atoms))
+            seen.frames.append(_frame(atoms))
+
+
+def judge(seen: Seen, settings: dict[str, Any], reference: Slope | None = None) -> dict[str, Any]:
+    """The record's fields: what was measured, and each gate with its verdict.
+
+    Args:
+        seen: of the variant's run.
+        settings: with ``gates``.
+        reference: drift of the fp64 run from the same state, if there is one.
+    """
+    slope = seen.drift
+    relative = np.array(seen.energies) - seen.energies[0]
     values = {
         "drift_mev_per_atom_ps": abs(slope.value),
-        "momentum": max(momenta),
-        "force_rmse_mev_per_a": 1e3 * float(np.sqrt(np.mean(np.square(force_errors)))),
+        "momentum": max(seen.momenta),
+        "force_rmse_mev_per_a": 1e3 * float(np.sqrt(np.mean(np.square(seen.force_errors)))),
         "excursion_mev_per_atom": float(np.abs(relative).max()),
-        "bonds_broken": int(broken.sum()),
-    }
-    gates = {
-        name: {"value": value, "limit": settings["gates"][name], "passed": bool(value <= settings["gates"][name])}
-        for name, value in values.items()
+        "bonds_broken": int(seen.broken.sum()),
     }
     # A slope that cannot be told from zero, given its error, is no evidence of drift in a short run.
-    gates["drift_mev_per_atom_ps"]["passed"] = bool(
-        max(0.0, abs(slope.value) - 2 * slope.stderr) <= settings["gates"]["drift_mev_per_atom_ps"]
-    )
-    thin = max(1, len(times) // 200)
-    measured = {
+    judged = values | {"drift_mev_per_atom_ps": max(0.0, abs(slope.value) - 2 * slope.stderr)}
+    if reference is not None:
+        values["drift_beyond_fp64_mev_per_atom_ps"] = drift_beyond(slope, reference)
+        judged["drift_beyond_fp64_mev_per_atom_ps"] = values["drift_beyond_fp64_mev_per_atom_ps"]
+    gates = {
+        name: {
+            "value": value,
+            "limit": settings["gates"][name],
+            "passed": bool(judged[name] <= settings["gates"][name]),
+        }
+        for name, value in values.items()
+    }
+    if judged["drift_mev_per_atom_ps"] <= GOOD_DRIFT:
+        tier = "good"
+    else:
+        tier = "acceptable" if gates["drift_mev_per_atom_ps"]["passed"] else "bad"
+    thin = max(1, len(seen.times_fs) // 200)
+    return {
         "drift_mev_per_atom_ps": slope.value,
         "drift_stderr_mev_per_atom_ps": slope.stderr,
-        "mean_temperature_k": float(np.mean(temperatures)),
+        "drift_tier": tier,
+        "fp64_drift_mev_per_atom_ps": None if reference is None else reference.value,
+        "fp64_drift_stderr_mev_per_atom_ps": None if reference is None else reference.stderr,
+        "drift_like_fp64": None if reference is None else drift_beyond(slope, reference) == 0,
+        "mean_temperature_k": float(np.mean(seen.temperatures_k)),
         "max_momentum": values["momentum"],
         "max_energy_excursion_mev_per_atom": values["excursion_mev_per_atom"],
         "force_rmse_mev_per_a": values["force_rmse_mev_per_a"],
         "bonds_broken": values["bonds_broken"],
-        "steps_per_s": settings["steps"] / elapsed,
+        "steps_per_s": settings["steps"] / seen.elapsed,
         "passed": all(gate["passed"] for gate in gates.values()),
         "gates": gates,
-        "energy_trace": {"time_fs": times[::thin], "total_mev_per_atom": relative[::thin].tolist()},
+        "energy_trace": {"time_fs": seen.times_fs[::thin], "total_mev_per_atom": relative[::thin].tolist()},
     }
-    return measured, "".join(frames)
+
+
+def read_reference(path: Path) -> Slope:
+    """The drift in a record of the stage ``md-reference``.
+
+    Raises:
+        UserError: no such record.
+    """
+    found = records.read(path)[0]
+    return Slope(found["drift_mev_per_atom_ps"], found["drift_stderr_mev_per_atom_ps"])
 
 
 def _batch(atoms: "Atoms", potential):

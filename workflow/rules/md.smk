@@ -1,5 +1,62 @@
-# Needs: compiled variants and their equivalence records.
-# Makes: results/{run}/md/{variant}/{system}.json and the trajectory beside it (extxyz), one NVE run per job.
+# Needs: compiled variants and their equivalence records; for the spectra, the teacher.
+# Makes: results/{run}/md/{variant}/: one record per check and system, and the trajectory (extxyz) of each NVE run;
+#        results/{run}/md/{reference,teacher}/: fp64 runs and the teacher's dynamics, which variants are compared with.
+
+MD = config["md"]
+LIQUIDS = {system_name(path): path for path in MD["liquid"]["systems"]}
+
+
+def run_length(variant):
+    """Which runs of ``variant`` are made: ``short``, as of all variants, or ``long``."""
+    return "long" if variant in MD["long"]["variants"] else "short"
+
+
+def nve_settings(length):
+    return MD["settings"] | (MD["long"]["settings"] if length == "long" else {})
+
+
+def reference_of(wildcards):
+    """The fp64 run that a variant's drift is compared with: as long as its own where the configuration asks for that."""
+    long = run_length(wildcards.variant) == "long" and wildcards.system in map(system_name, MD["long"]["references"])
+    return f"results/{wildcards.run}/md/reference/{'long' if long else 'short'}/{wildcards.system}.json"
+
+
+def check_records(task):
+    """The records of a check: one per variant and system that its section of the configuration names."""
+    section = MD[task]
+    return expand(
+        f"results/{{run}}/md/{{variant}}/{task}/{{system}}.json",
+        run=RUN,
+        variant=section["variants"],
+        system=[system_name(name) for name in section["systems"]],
+    )
+
+
+rule run_reference:
+    input:
+        machine="results/{run}/preflight/machine.json",
+        student="results/{run}/student/student.safetensors",
+        molecule=lambda wildcards: files_of([wildcards.system]),
+        code=sources_of("md.reference"),
+    output:
+        "results/{run}/md/reference/{length}/{system}.json",
+    log:
+        "logs/{run}/run_reference/{length}/{system}.log",
+    wildcard_constraints:
+        length="short|long",
+    conda:
+        "../../envs/student.yaml"
+    threads: MD["threads"]
+    params:
+        system=lambda wildcards: SYSTEMS[wildcards.system],
+        settings=lambda wildcards: as_json(nve_settings(wildcards.length)),
+        # PyTorch in fp64 would take hours for 10 ps; the fused kernel is held to it along the way.
+        family=lambda wildcards: {"short": "eager", "long": "cpp"}[wildcards.length],
+        torch_threads=MD["threads"],
+    shell:
+        "python -m mlff_distiller md-reference --checkpoint {input.student} --system {params.system:q}"
+        " --family {params.family} --settings {params.settings:q} --threads {params.torch_threads}"
+        " --output {output} > {log} 2>&1"
 
 
 rule run_md:
@@ -9,6 +66,7 @@ rule run_md:
         student="results/{run}/student/student.safetensors",
         torch_cluster=torch_cluster_of,
         molecule=lambda wildcards: files_of([wildcards.system]),
+        reference=reference_of,
         code=variant_sources("simulate"),
     output:
         records="results/{run}/md/{variant}/{system}.json",
@@ -17,19 +75,149 @@ rule run_md:
         "logs/{run}/run_md/{variant}/{system}.log",
     benchmark:
         "logs/{run}/run_md/{variant}/{system}.tsv"
+    wildcard_constraints:
+        system="[^/]+",
     conda:
         "../../envs/student.yaml"
-    threads: config["md"]["threads"]
+    threads: MD["threads"]
     params:
         system=lambda wildcards: SYSTEMS[wildcards.system],
-        settings=settings(config["md"]["settings"]),
-        torch_threads=config["md"]["threads"],
+        settings=lambda wildcards: as_json(nve_settings(run_length(wildcards.variant))),
+        torch_threads=MD["threads"],
         torch_cluster=torch_cluster_option,
     shell:
         "python -m mlff_distiller simulate --variant {input.variant} --equivalence {input.equivalence}"
+        " --checkpoint {input.student} {params.torch_cluster} --system {params.system:q} --reference {input.reference}"
+        " --settings {params.settings:q} --threads {params.torch_threads}"
+        " --trajectory {output.trajectory} --output {output.records} > {log} 2>&1"
+
+
+rule run_liquid:
+    input:
+        variant="results/{run}/variants/{variant}/variant.json",
+        equivalence="results/{run}/variants/{variant}/equivalence.json",
+        student="results/{run}/student/student.safetensors",
+        torch_cluster=torch_cluster_of,
+        box=lambda wildcards: LIQUIDS[wildcards.system].partition("@")[0],
+        code=variant_sources("simulate"),
+    output:
+        records="results/{run}/md/{variant}/liquid/{system}.json",
+        trajectory="results/{run}/md/{variant}/liquid/{system}.extxyz",
+    log:
+        "logs/{run}/run_liquid/{variant}/{system}.log",
+    benchmark:
+        "logs/{run}/run_liquid/{variant}/{system}.tsv"
+    conda:
+        "../../envs/student.yaml"
+    threads: MD["threads"]
+    params:
+        system=lambda wildcards: LIQUIDS[wildcards.system],
+        settings=settings(MD["settings"] | MD["liquid"]["settings"]),
+        torch_threads=MD["threads"],
+        torch_cluster=torch_cluster_option,
+    shell:
+        "python -m mlff_distiller simulate --task liquid --variant {input.variant} --equivalence {input.equivalence}"
         " --checkpoint {input.student} {params.torch_cluster} --system {params.system:q}"
         " --settings {params.settings:q} --threads {params.torch_threads}"
         " --trajectory {output.trajectory} --output {output.records} > {log} 2>&1"
+
+
+rule check_timestep:
+    input:
+        variant="results/{run}/variants/{variant}/variant.json",
+        equivalence="results/{run}/variants/{variant}/equivalence.json",
+        student="results/{run}/student/student.safetensors",
+        torch_cluster=torch_cluster_of,
+        molecule=lambda wildcards: files_of([wildcards.system]),
+        code=variant_sources("md.timestep"),
+    output:
+        "results/{run}/md/{variant}/timestep/{system}.json",
+    log:
+        "logs/{run}/check_timestep/{variant}/{system}.log",
+    conda:
+        "../../envs/student.yaml"
+    threads: MD["threads"]
+    params:
+        system=lambda wildcards: SYSTEMS[wildcards.system],
+        settings=settings(MD["timestep"]["settings"]),
+        torch_threads=MD["threads"],
+        torch_cluster=torch_cluster_option,
+    shell:
+        "python -m mlff_distiller md-timestep --variant {input.variant} --equivalence {input.equivalence}"
+        " --checkpoint {input.student} {params.torch_cluster} --system {params.system:q}"
+        " --settings {params.settings:q} --threads {params.torch_threads} --output {output} > {log} 2>&1"
+
+
+rule check_thermostat:
+    input:
+        variant="results/{run}/variants/{variant}/variant.json",
+        equivalence="results/{run}/variants/{variant}/equivalence.json",
+        student="results/{run}/student/student.safetensors",
+        torch_cluster=torch_cluster_of,
+        molecule=lambda wildcards: files_of([wildcards.system]),
+        code=variant_sources("md.thermostat"),
+    output:
+        "results/{run}/md/{variant}/nvt/{system}.json",
+    log:
+        "logs/{run}/check_thermostat/{variant}/{system}.log",
+    conda:
+        "../../envs/student.yaml"
+    threads: MD["threads"]
+    params:
+        system=lambda wildcards: SYSTEMS[wildcards.system],
+        settings=settings(MD["nvt"]["settings"]),
+        torch_threads=MD["threads"],
+        torch_cluster=torch_cluster_option,
+    shell:
+        "python -m mlff_distiller md-thermostat --variant {input.variant} --equivalence {input.equivalence}"
+        " --checkpoint {input.student} {params.torch_cluster} --system {params.system:q}"
+        " --settings {params.settings:q} --threads {params.torch_threads} --output {output} > {log} 2>&1"
+
+
+rule run_teacher_dynamics:
+    input:
+        molecule=lambda wildcards: files_of([wildcards.system]),
+        code=sources_of("md.teacher_trajectory"),
+    output:
+        "results/{run}/md/teacher/{system}.npz",
+    log:
+        "logs/{run}/run_teacher_dynamics/{system}.log",
+    conda:
+        "../../envs/teacher.yaml"
+    threads: MD["threads"]
+    params:
+        system=lambda wildcards: SYSTEMS[wildcards.system],
+        settings=settings({"teacher": config["teacher"], "spectra": MD["spectra"]["settings"]}),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m mlff_distiller md-teacher --system {params.system:q}"
+        " --settings {params.settings:q} --output {output} > {log} 2>&1"
+
+
+rule compare_spectra:
+    input:
+        variant="results/{run}/variants/{variant}/variant.json",
+        equivalence="results/{run}/variants/{variant}/equivalence.json",
+        student="results/{run}/student/student.safetensors",
+        teacher="results/{run}/md/teacher/{system}.npz",
+        torch_cluster=torch_cluster_of,
+        molecule=lambda wildcards: files_of([wildcards.system]),
+        code=variant_sources("md.spectra"),
+    output:
+        "results/{run}/md/{variant}/spectra/{system}.json",
+    log:
+        "logs/{run}/compare_spectra/{variant}/{system}.log",
+    conda:
+        "../../envs/student.yaml"
+    threads: MD["threads"]
+    params:
+        system=lambda wildcards: SYSTEMS[wildcards.system],
+        settings=settings(MD["spectra"]["settings"]),
+        torch_threads=MD["threads"],
+        torch_cluster=torch_cluster_option,
+    shell:
+        "python -m mlff_distiller md-spectra --variant {input.variant} --equivalence {input.equivalence}"
+        " --checkpoint {input.student} {params.torch_cluster} --system {params.system:q} --teacher {input.teacher}"
+        " --settings {params.settings:q} --threads {params.torch_threads} --output {output} > {log} 2>&1"
 
 
 rule md:
@@ -41,3 +229,7 @@ rule md:
             variant=config["variants"],
             system=MD_SYSTEMS,
         ),
+        check_records("timestep"),
+        check_records("nvt"),
+        check_records("spectra"),
+        check_records("liquid"),

@@ -56,7 +56,7 @@ rule render_report:
         claims=config["claims"] or [],
         templates=expand(
             "workflow/mlff_distiller/templates/{name}",
-            name=["PHASE3_REPORT.md.j2", "PHASE3_WEEK1.md.j2", "page.html.j2"],
+            name=["PHASE3_REPORT.md.j2", "PHASE3_WEEK1.md.j2", "md_checks.md.j2", "page.html.j2"],
         ),
         code=sources_of("report"),
     output:

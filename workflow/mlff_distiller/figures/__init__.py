@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING
 
 from mlff_distiller import results, style
 from mlff_distiller.errors import UserError, nearest
-from mlff_distiller.figures import accuracy, dynamics, speed
+from mlff_distiller.figures import accuracy, checks, dynamics, speed
 from mlff_distiller.summary import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Name -> function, in the order of the report.
-FIGURES: dict[str, Callable[[Run], "Figure"]] = {**speed.FIGURES, **dynamics.FIGURES, **accuracy.FIGURES}
+FIGURES: dict[str, Callable[[Run], "Figure"]] = {
+    **speed.FIGURES,
+    **dynamics.FIGURES,
+    **checks.FIGURES,
+    **accuracy.FIGURES,
+}
 
 
 def add_arguments(parser: ArgumentParser) -> None:

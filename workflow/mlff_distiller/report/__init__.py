@@ -113,6 +113,7 @@ def context(
         "torch_cluster": run.of("torch_cluster"),
         "equivalence": tables.equivalence(run),
         "md": tables.md(run),
+        "md_checks": tables.md_checks(run),
         "accuracy": run.accuracy(),
         "teacher": tables.teacher(run),
         "figures": [

@@ -5,6 +5,7 @@ from statistics import median
 from typing import Any
 
 from mlff_distiller.captions import interval
+from mlff_distiller.md_settings import CHECKS
 from mlff_distiller.names import title
 from mlff_distiller.report.render import number
 from mlff_distiller.results import BASELINE
@@ -72,7 +73,7 @@ def md(run: Run) -> list[dict[str, Any]]:
     """One row per variant: its worst trajectory, and how many passed."""
     rows = []
     for name in run.variants:
-        found = [e for e in run.of("md", variant=name) if e["status"] != "unavailable"]
+        found = [e for e in run.of("md", variant=name) if e["status"] != "unavailable" and e["task"] not in CHECKS]
         if not found:
             continue
         worst = max(found, key=lambda e: abs(e.get("drift_mev_per_atom_ps") or 0))
@@ -133,3 +134,62 @@ def week_1(run: Run, known_claims: Mapping[str, Any] | None) -> list[dict[str, A
             }
         )
     return rows
+
+
+def md_checks(run: Run) -> list[dict[str, str]]:
+    """One row per MD check beyond NVE of molecules: what was found, in words."""
+    rows = []
+    for entry in run.of("md"):
+        if entry["task"] not in MD_CHECKS:
+            continue
+        check, found = MD_CHECKS[entry["task"]]
+        rows.append(
+            {
+                "check": check,
+                "variant": entry["variant"],
+                "dtype": entry["dtype"],
+                "system": entry["system"],
+                "found": found(entry) if entry["status"] == "ok" else entry["reason"],
+                "verdict": ("passed" if entry["passed"] else "failed") if entry["status"] == "ok" else entry["status"],
+            }
+        )
+    order = [name for name, _ in MD_CHECKS.values()]
+    return sorted(rows, key=lambda row: order.index(row["check"]))
+
+
+def _timestep_found(entry: Mapping[str, Any]) -> str:
+    ratios = ", ".join(f"{ratio:.2f}" for ratio in entry["ratios"])
+    return f"ratios {ratios} on halving from {entry['timesteps_fs'][0]:g} fs (4 expected)"
+
+
+def _nvt_found(entry: Mapping[str, Any]) -> str:
+    return (
+        f"{entry['mean_temperature_k']:.1f} ± {entry['temperature_stderr_k']:.1f} K for {entry['temperature_k']:g} K, "
+        f"p = {entry['p_value']:.2g} on {entry['independent_samples']} samples"
+    )
+
+
+def _spectra_found(entry: Mapping[str, Any]) -> str:
+    parts = [
+        f"{name} {entry[field]:.2g} {unit} ({entry['floor'][field]:.2g})"
+        for name, field, unit in (("bonds", "bond_distance_a", "Å"), ("angles", "angle_distance_deg", "°"))
+        if entry.get(field) is not None
+    ]
+    common, floor = 1 - entry["spectrum_difference"], 1 - entry["floor"]["spectrum_difference"]
+    return ", ".join([*parts, f"spectrum {common:.0%} in common ({floor:.0%})"])
+
+
+def _liquid_found(entry: Mapping[str, Any]) -> str:
+    return (
+        f"drift {entry['drift_mev_per_atom_ps']:.2g} ± {entry['drift_stderr_mev_per_atom_ps']:.1g} meV/atom/ps over "
+        f"{entry['n_steps'] * entry['timestep_fs'] / 1000:g} ps, {entry['bonds_broken']} bonds broken"
+    )
+
+
+#: Task -> name of the check, and its numbers in words.
+MD_CHECKS = {
+    "timestep": ("time step", _timestep_found),
+    "nvt": ("NVT, kinetic energy", _nvt_found),
+    "spectra": ("spectra against the teacher", _spectra_found),
+    "liquid": ("NVE of a liquid", _liquid_found),
+}

@@ -1,0 +1,40 @@
+"""A variant's arithmetic in fp64: its order of operations and its forces, without the rounding of fp32."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlff_distiller.errors import UserError
+
+if TYPE_CHECKING:
+    from mlff_distiller.potentials.base import Potential
+
+#: Families whose potential takes a student of either precision.
+FAMILIES = ("eager", "analytic", "cpp")
+
+
+def potential_in_double(spec: dict[str, Any], checkpoint: Path, device: str) -> "Potential":
+    """The potential of a variant's ``spec``, made from the fp64 student in ``checkpoint``.
+
+    Raises:
+        UserError: the family works in one precision only, or the C++ kernel cannot be built.
+    """
+    import torch
+
+    from mlff_distiller.student.checkpoint import load_student
+
+    if spec["family"] not in FAMILIES or spec.get("compile", "none") != "none":
+        raise UserError(
+            f"no fp64 form of {spec}; the time step test runs variants of the families {', '.join(FAMILIES)}, uncompiled"
+        )
+    student = load_student(checkpoint, device, torch.float64, neighbors=spec.get("neighbors"))
+    if spec["family"] == "cpp":
+        from mlff_distiller.potentials.cpp import CppPotential
+
+        return CppPotential(student)
+    if spec["family"] == "analytic":
+        from mlff_distiller.potentials.analytic import AnalyticPotential
+
+        return AnalyticPotential(student)
+    from mlff_distiller.potentials.autograd import AutogradPotential
+
+    return AutogradPotential(student)

@@ -1,0 +1,75 @@
+"""The teacher's own dynamics, for comparison. In a process of its own: nothing here imports torch."""
+
+import argparse
+import io
+from pathlib import Path
+
+import numpy as np
+
+from mlff_distiller.errors import UserError
+from mlff_distiller.files import load_settings, write_bytes
+from mlff_distiller.md.langevin import Samples, run_langevin
+from mlff_distiller.md_settings import check_with_defaults
+from mlff_distiller.systems import read_system
+from mlff_distiller.teacher import make_calculator, teacher_name
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command line of the stage."""
+    parser.add_argument("--system", required=True, help="file of the molecule")
+    parser.add_argument("--settings", required=True, help="'teacher' and 'spectra' mappings (JSON text or a file)")
+    parser.add_argument("--output", type=Path, required=True, help="positions and velocities to write (.npz)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Langevin dynamics of one molecule by the teacher.
+
+    Raises:
+        UserError: the teacher failed on the way.
+    """
+    settings = load_settings(args.settings)
+    atoms = read_system(args.system)
+    atoms.calc = make_calculator(settings.get("teacher"))
+    try:
+        samples = run_langevin(atoms, check_with_defaults("spectra", settings.get("spectra", {})))
+    except Exception as error:
+        raise UserError(
+            f"the teacher {teacher_name(settings.get('teacher'))} failed in dynamics of {atoms.info['name']}: "
+            f"{type(error).__name__}: {error}; leave the molecule out of md.spectra.systems"
+        ) from error
+    write_samples(args.output, samples, atoms.numbers)
+    print(f"{atoms.info['name']}: {len(samples.positions)} samples, {samples.steps_per_s:.1f} steps/s")
+    return 0
+
+
+def write_samples(path: Path, samples: Samples, numbers: np.ndarray) -> None:
+    """``samples`` of atoms with ``numbers`` [N] as compressed numpy arrays (numbers, positions, velocities, ...)."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        numbers=numbers,
+        positions=samples.positions.astype(np.float32),
+        velocities=samples.velocities.astype(np.float32),
+        interval_fs=samples.interval_fs,
+        steps_per_s=samples.steps_per_s,
+    )
+    write_bytes(path, buffer.getvalue())
+
+
+def read_samples(path: Path) -> tuple[Samples, np.ndarray]:
+    """What :func:`write_samples` wrote: samples and atomic numbers [N].
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            samples = Samples(
+                float(found["interval_fs"]),
+                found["positions"].astype(float),
+                found["velocities"].astype(float),
+                float(found["steps_per_s"]),
+            )
+            return samples, found["numbers"]
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: no trajectory ({error}); delete it and run `snakemake md` again") from None

@@ -1,0 +1,85 @@
+"""Does Langevin dynamics with a variant's forces sample the canonical ensemble?
+
+The kinetic energy of 3N free velocities at temperature T follows a gamma distribution of shape 3N/2 and scale kT; forces
+that heat, or that are noisy, move or widen it. Checked as ``physical_validation.kinetic_energy.distribution`` does in its
+strict form (Merz and Shirts, PLoS ONE 13, e0202764, 2018): Kolmogorov-Smirnov on samples thinned until independent.
+"""
+
+import argparse
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlff_distiller.md import stage
+from mlff_distiller.md.langevin import kinetic_energies, run_langevin
+from mlff_distiller.md.measures import statistical_inefficiency
+from mlff_distiller.variants import artifact
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command line of the stage."""
+    stage.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """One record of kind ``md``, task ``nvt``."""
+    return stage.run_check(args, "nvt", measure, ensemble="NVT")
+
+
+def measure(args: argparse.Namespace, atoms: "Atoms", settings: dict[str, Any]) -> dict[str, Any]:
+    """Fields of the record: mean temperature, the test's p-value, the histogram, the gates."""
+    from mlff_distiller.calculator import StudentCalculator
+
+    atoms.calc = StudentCalculator(artifact.load_variant(args).potential)
+    samples = run_langevin(atoms, settings)
+    kinetic = kinetic_energies(samples, atoms.get_masses())
+    outcome = compare_with_gamma(kinetic, 3 * len(atoms), settings["temperature_k"])
+    # The density at the middle of each bin, in units of kT, for the figure.
+    density, edges = np.histogram(outcome.pop("reduced"), bins=30, density=True)
+    gates = settings["gates"]
+    beyond = max(
+        0.0, abs(outcome["mean_temperature_k"] - settings["temperature_k"]) - 2 * outcome["temperature_stderr_k"]
+    )
+    return outcome | {
+        "timestep_fs": settings["timestep_fs"],
+        "n_steps": settings["steps"],
+        "temperature_k": settings["temperature_k"],
+        "nvt_steps_per_s": samples.steps_per_s,
+        "kinetic_histogram": {"edges_kt": edges.tolist(), "density": density.tolist()},
+        "gates": {
+            "temperature_error_k": stage.at_most(beyond, gates["temperature_error_k"]),
+            "kinetic_energy_p": {
+                "value": outcome["p_value"],
+                "limit": gates["kinetic_energy_p"],
+                "passed": outcome["p_value"] >= gates["kinetic_energy_p"],
+            },
+        },
+    }
+
+
+def compare_with_gamma(kinetic: np.ndarray, degrees_of_freedom: int, temperature_k: float) -> dict[str, Any]:
+    """Kinetic energies [T] eV against the Maxwell-Boltzmann distribution.
+
+    Returns:
+        ``p_value`` of the Kolmogorov-Smirnov test on ``independent_samples`` thinned ones, ``mean_temperature_k`` with
+        ``temperature_stderr_k`` (all samples, error by the statistical inefficiency), and ``reduced``: all energies / kT.
+    """
+    from ase import units
+    from scipy import stats
+
+    kt = units.kB * temperature_k
+    inefficiency = statistical_inefficiency(kinetic)
+    thinned = kinetic[:: math.ceil(inefficiency)]
+    temperatures = 2 * kinetic / (degrees_of_freedom * units.kB)
+    return {
+        "p_value": float(stats.kstest(thinned / kt, "gamma", (degrees_of_freedom / 2,)).pvalue),
+        "independent_samples": len(thinned),
+        "degrees_of_freedom": degrees_of_freedom,
+        "mean_temperature_k": float(temperatures.mean()),
+        "temperature_stderr_k": float(temperatures.std() * math.sqrt(inefficiency / len(kinetic))),
+        "reduced": kinetic / kt,
+    }
