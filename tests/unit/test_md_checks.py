@@ -1,20 +1,32 @@
 """The MD checks on systems whose answer is known, and against physical_validation's."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.calculators.morse import MorsePotential
 
+from mlff_distiller import records
+from mlff_distiller.cli import main
 from mlff_distiller.errors import UserError
+from mlff_distiller.kernels.cpu.build import unavailable as cpp_unavailable
+from mlff_distiller.md import reference
 from mlff_distiller.md.langevin import Samples, kinetic_energies, run_langevin
-from mlff_distiller.md.measures import Slope, angles_of, drift_beyond, statistical_inefficiency
+from mlff_distiller.md.measures import Slope, angles_of, bonds_of, drift_beyond, statistical_inefficiency
 from mlff_distiller.md.spectra import WAVENUMBERS, bond_angles, bond_lengths, compare, halves, vibrational_spectrum
 from mlff_distiller.md.start import set_thermal_velocities
 from mlff_distiller.md.thermostat import compare_with_gamma
 from mlff_distiller.md.timestep import convergence_ratios, energies_per_timestep, fluctuation
 from mlff_distiller.md_settings import CHECKS, check_md_section, check_with_defaults
-from mlff_distiller.simulate import Seen, judge, settings_with_defaults
+from mlff_distiller.potentials.autograd import AutogradPotential
+from mlff_distiller.simulate import Seen, judge, run_nve, settings_with_defaults
+from mlff_distiller.student.checkpoint import save_student
+from mlff_distiller.systems import liquid_box, read_system
 
+RESOURCES = Path(__file__).parents[2] / "resources"
+WATER = RESOURCES / "molecules" / "water.extxyz"
 TIMESTEPS = [1.0, 0.5, 0.25]
 
 
@@ -211,3 +223,66 @@ def test_a_misspelt_setting_of_a_check_names_the_right_one():
         check_with_defaults("nvt", {"friction": 1.0})
     with pytest.raises(UserError, match=r"md\.spectra: gates"):
         check_md_section({"spectra": {"settings": {"gates": {"bond": 1.0}}}})
+
+
+@pytest.fixture
+def small_liquid(molecules):
+    return liquid_box(molecules["methane"], 6, density=0.3, seed=1)
+
+
+def test_a_periodic_box_conserves_energy(small_liquid, student64):
+    settings = settings_with_defaults(
+        {"timestep_fs": 0.1, "steps": 40, "equilibration_steps": 5, "temperature_k": 20.0, "sample_every": 2}
+    )
+    start = small_liquid.positions.copy()
+    potential = AutogradPotential(student64)
+    seen = run_nve(small_liquid, potential, settings, potential)
+    assert np.array_equal(small_liquid.positions, start)
+    assert seen.times_fs[-1] == pytest.approx(4.0)
+    found = judge(seen, settings)
+    # The student's weights are random, its forces stiff: what counts is that energy is kept and nothing is torn.
+    assert found["max_energy_excursion_mev_per_atom"] < 1.0
+    assert found["max_momentum"] < 1e-8
+    assert found["force_rmse_mev_per_a"] < 1e-9
+    assert found["bonds_broken"] == 0
+
+
+def test_forces_that_are_not_those_of_the_energy_fail_the_gates(small_liquid, student64):
+    class Heating(AutogradPotential):
+        def __call__(self, *batch):
+            energies, forces = super().__call__(*batch)
+            return energies, 1.5 * forces
+
+    settings = settings_with_defaults(
+        {"timestep_fs": 0.1, "steps": 40, "equilibration_steps": 0, "temperature_k": 20.0, "sample_every": 2}
+    )
+    found = judge(run_nve(small_liquid, Heating(student64), settings, AutogradPotential(student64)), settings)
+    assert not found["passed"]
+    assert not found["gates"]["force_rmse_mev_per_a"]["passed"]
+
+
+def test_the_fp64_reference_gives_a_drift_with_or_without_a_compiler(tmp_path, student, monkeypatch):
+    checkpoint, settings = tmp_path / "student.safetensors", {"steps": 40, "equilibration_steps": 2, "sample_every": 2}
+    save_student(checkpoint, student)
+    arguments = ["--checkpoint", str(checkpoint), "--system", str(WATER), "--settings", json.dumps(settings)]
+    found = []
+    for family, reason in (("eager", None), ("cpp", None), ("cpp", "no compiler")):
+        if reason:
+            monkeypatch.setattr(reference, "unavailable", lambda reason=reason: reason)
+        output = tmp_path / f"{len(found)}.json"
+        assert main(["md-reference", *arguments, "--family", family, "--output", str(output)]) == 0
+        found.append(records.read(output)[0])
+    assert [entry["family"] for entry in found] == ["eager", "cpp" if cpp_unavailable() is None else "eager", "eager"]
+    for entry in found:
+        assert entry["drift_mev_per_atom_ps"] == pytest.approx(found[0]["drift_mev_per_atom_ps"], rel=1e-4)
+
+
+def test_the_box_that_ships_is_whole_methanol():
+    box = read_system(RESOURCES / "liquids" / "methanol_64.extxyz")
+    assert box.pbc.all()
+    assert box.get_chemical_formula() == "C64H256O64"
+    first, _, lengths = bonds_of(box)
+    assert len(first) == 64 * 5
+    assert lengths.max() < 1.6
+    density = box.get_masses().sum() / box.get_volume() * 1.66053907
+    assert density == pytest.approx(0.791, abs=1e-3)

@@ -3,34 +3,57 @@
 import argparse
 from pathlib import Path
 
+import numpy as np
+
 from mlff_distiller import records
 from mlff_distiller.files import load_settings
+from mlff_distiller.kernels.cpu.build import unavailable
 from mlff_distiller.md.double_precision import potential_in_double
 from mlff_distiller.md_settings import settings_with_defaults
 from mlff_distiller.simulate import run_nve
 from mlff_distiller.systems import read_system
 
 FAMILIES = ("eager", "cpp")
+#: Largest difference of two fp64 forces that are the same but for rounding, eV/A.
+SAME_FORCES = 1e-8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of the stage."""
     parser.add_argument("--checkpoint", type=Path, required=True, help="the student (safetensors)")
     parser.add_argument("--system", required=True, help="file of the molecule")
-    parser.add_argument("--family", choices=FAMILIES, default="eager", help="what computes (default: %(default)s)")
+    parser.add_argument(
+        "--family",
+        choices=FAMILIES,
+        default="eager",
+        help="what computes (default: %(default)s); cpp is checked against eager on the way, and needs a compiler",
+    )
     parser.add_argument("--settings", default="{}", help="timestep_fs, steps, ... (JSON text or a file)")
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch (default %(default)s)")
     parser.add_argument("--output", type=Path, required=True, help="record to write (JSON)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """One record of kind ``md`` with the drift; read by ``simulate``, no part of the run's results."""
+    """One record of kind ``md`` with the drift; read by ``simulate``, no part of the run's results.
+
+    Raises:
+        RuntimeError: the C++ kernel in fp64 gives other forces than PyTorch.
+    """
     import torch
 
     torch.set_num_threads(args.threads)
     settings = settings_with_defaults(load_settings(args.settings))
     atoms = read_system(args.system)
-    seen = run_nve(atoms, potential_in_double({"family": args.family}, args.checkpoint, "cpu"), settings)
+    family = args.family
+    if family == "cpp" and (reason := unavailable()):
+        print(f"no C++ kernel ({reason}): PyTorch takes its place, which takes longer", flush=True)
+        family = "eager"
+    eager = potential_in_double({"family": "eager"}, args.checkpoint, "cpu")
+    potential = eager if family == "eager" else potential_in_double({"family": family}, args.checkpoint, "cpu")
+    seen = run_nve(atoms, potential, settings, None if potential is eager else eager)
+    worst = max((float(np.abs(error).max()) for error in seen.force_errors), default=0.0)
+    if worst > SAME_FORCES:
+        raise RuntimeError(f"the C++ kernel in fp64 is off by {worst:.1e} eV/A: it is no reference")
     made = records.record(
         "md",
         variant="fp64",
@@ -39,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         n_atoms=len(atoms),
         device="cpu",
         dtype="float64",
-        family=args.family,
+        family=family,
         timestep_fs=settings["timestep_fs"],
         n_steps=settings["steps"],
         drift_mev_per_atom_ps=seen.drift.value,

@@ -11,6 +11,9 @@ from mlff_distiller.report.render import number
 from mlff_distiller.results import BASELINE
 from mlff_distiller.summary import TASKS, Run
 
+#: What an NVE record says about its drift.
+DRIFT_FIELDS = ("drift_mev_per_atom_ps", "drift_stderr_mev_per_atom_ps", "fp64_drift_mev_per_atom_ps")
+
 
 def overview(run: Run) -> list[dict[str, Any]]:
     """One row per variant, fastest first, those without a speed-up last."""
@@ -83,7 +86,7 @@ def md(run: Run) -> list[dict[str, Any]]:
                 "passed": sum(bool(e.get("passed")) for e in found),
                 "count": len(found),
                 # What failed before its first step has no drift.
-                "worst": {"drift_mev_per_atom_ps": None, "drift_stderr_mev_per_atom_ps": None} | worst,
+                "worst": dict.fromkeys(DRIFT_FIELDS) | worst,
                 "speed": run.md_speed(name),
                 "bonds_broken": sum(e.get("bonds_broken") or 0 for e in found),
                 **{
