@@ -15,11 +15,15 @@ DEFAULT = {"FEATURES": 128, "MLP": 80, "READOUT": 96, "BLOCKS": 3, "RADIAL": 20}
 
 
 @pytest.mark.parametrize(
-    ("real", "sizes", "processor"),
-    [("float", ODD, "native"), ("double", ODD, "x86-64"), ("float", DEFAULT, "native")],
-    ids=["float", "double-on-a-plain-processor", "default-sizes"],
+    ("real", "sizes", "processor", "more"),
+    [
+        ("float", ODD, "x86-64", []),
+        ("double", ODD, "native", ["-DMLFF_SCALAR"]),
+        ("float", DEFAULT, "native", []),
+    ],
+    ids=["float-on-a-plain-processor", "double-without-vectors", "default-sizes"],
 )
-def test_the_kernel_is_clean_under_sanitizers(tmp_path, real, sizes, processor):
+def test_the_kernel_is_clean_under_sanitizers(tmp_path, real, sizes, processor, more):
     driver = tmp_path / "driver"
     if processor == "x86-64" and os.uname().machine != "x86_64":
         pytest.skip("x86-64 code on another processor")
@@ -32,6 +36,7 @@ def test_the_kernel_is_clean_under_sanitizers(tmp_path, real, sizes, processor):
         f"-march={processor}",
         "-fsanitize=address,undefined",
         "-fno-sanitize-recover=all",
+        *more,
         f"-DMLFF_REAL={real}",
         *[f"-DMLFF_{name}={value}" for name, value in sizes.items()],
         f"-I{HERE}",

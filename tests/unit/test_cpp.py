@@ -107,6 +107,7 @@ def test_a_large_molecule_searched_by_bins_equals_autograd(exact):
         (20, 7.0, (True, True, True)),
         (150, 16.0, (True, True, True)),
         (200, 18.0, (True, True, False)),
+        (6, 3000.0, (True, True, True)),
     ],
 )
 def test_periodic_systems_equal_autograd(exact, n_atoms, side, pbc):
@@ -295,8 +296,9 @@ def test_results_are_the_callers_to_keep_and_repeat_bit_for_bit(single):
     assert torch.equal(energies, again_energies)
 
 
-def test_many_threads_may_call_one_potential(exact):
+def test_many_threads_may_call_two_potentials(exact):
     truth, kernel = exact
+    potentials = (kernel, CppPotential(make_student()))
     batches = [molecule(name) for name in NAMES[:5]]
     expected = [truth(*batch)[1] for batch in batches]
     worst = []
@@ -304,7 +306,7 @@ def test_many_threads_may_call_one_potential(exact):
     def work(offset):
         for turn in range(20):
             index = (offset + turn) % len(batches)
-            worst.append(relative(kernel(*batches[index])[1], expected[index]))
+            worst.append(relative(potentials[turn % 2](*batches[index])[1], expected[index]))
 
     workers = [threading.Thread(target=work, args=(offset,)) for offset in range(4)]
     for worker in workers:

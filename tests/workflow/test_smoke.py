@@ -30,6 +30,7 @@ TINY = {
         "torch_compile_forces": None,
         "analytic_compile": None,
         "fp16": None,
+        "torchscript_torch_cluster": None,
     },
     "benchmark": {"warmup": 1, "runs": 5, "replicates": 2, "threads": 1},
     "md": {"systems": ["water"], "settings": {"steps": 200, "equilibration_steps": 20, "sample_every": 4}},

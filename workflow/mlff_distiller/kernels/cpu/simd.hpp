@@ -13,7 +13,10 @@ namespace mlff {
 
 using Real = MLFF_REAL;
 
-#if defined(__AVX512F__)
+#if defined(MLFF_SCALAR)
+// One number at a time, for tests: what a processor without vectors runs.
+constexpr int VECTOR_BYTES = sizeof(Real), VECTOR_REGISTERS = 16;
+#elif defined(__AVX512F__)
 constexpr int VECTOR_BYTES = 64, VECTOR_REGISTERS = 32;
 #elif defined(__AVX__)
 constexpr int VECTOR_BYTES = 32, VECTOR_REGISTERS = 16;
