@@ -7,7 +7,7 @@ import numpy as np
 
 from mlff_distiller import records
 from mlff_distiller.files import load_settings
-from mlff_distiller.kernels.cpu.build import unavailable
+from mlff_distiller.kernels.cpu.build import no_compiler
 from mlff_distiller.md.double_precision import potential_in_double
 from mlff_distiller.md_settings import settings_with_defaults
 from mlff_distiller.simulate import run_nve
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_with_defaults(load_settings(args.settings))
     atoms = read_system(args.system)
     family = args.family
-    if family == "cpp" and (reason := unavailable()):
+    if family == "cpp" and (reason := no_compiler()):
         print(f"no C++ kernel ({reason}): PyTorch takes its place, which takes longer", flush=True)
         family = "eager"
     eager = potential_in_double({"family": "eager"}, args.checkpoint, "cpu")
