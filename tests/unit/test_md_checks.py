@@ -268,7 +268,7 @@ def test_the_fp64_reference_gives_a_drift_with_or_without_a_compiler(tmp_path, s
     found = []
     for family, reason in (("eager", None), ("cpp", None), ("cpp", "no compiler")):
         if reason:
-            monkeypatch.setattr(reference, "unavailable", lambda reason=reason: reason)
+            monkeypatch.setattr(reference, "no_compiler", lambda reason=reason: reason)
         output = tmp_path / f"{len(found)}.json"
         assert main(["md-reference", *arguments, "--family", family, "--output", str(output)]) == 0
         found.append(records.read(output)[0])
