@@ -119,6 +119,8 @@ def time_task(potential, baseline, atoms: "Atoms", task: str, args: argparse.Nam
     calls = []
     for which in (potential, baseline):
         inputs = [Batch.from_atoms([frame], which.device, which.dtype) for frame in frames]
+        # The same molecule at other positions: one set of numbers, batch and cell, as in a simulation.
+        inputs = [inputs[0]._replace(positions=one.positions) for one in inputs]
         calls.append(_call(which, task, inputs))
     on_gpu = potential.device.type == "cuda"
     samples, reference = interleaved(calls, args.warmup, args.runs, torch.cuda.synchronize if on_gpu else None)

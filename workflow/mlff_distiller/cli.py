@@ -21,6 +21,7 @@ STAGES = {
     "compile": ("compile", "build one variant"),
     "validate": ("validation", "check one variant against the fp64 referee"),
     "benchmark": ("benchmark", "time one variant against eager, interleaved"),
+    "scaling": ("scaling", "time one variant on batches, boxes, through ASE and in MD"),
     "simulate": ("simulate", "run NVE with one variant and judge it"),
     "md-reference": ("md.reference", "run NVE in fp64, for comparison"),
     "md-timestep": ("md.timestep", "check that the energy's fluctuation goes with the time step squared"),

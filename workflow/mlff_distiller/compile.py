@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
         "options": spec,
         "checkpoint_sha256": sha256_of(args.checkpoint),
     }
+    if family_of(spec).another_network:
+        made["another_network"] = True
     systems = read_systems(args.systems)
     try:
         made |= build(args, spec, device, systems)

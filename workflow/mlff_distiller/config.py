@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from mlff_distiller import scaling_settings
 from mlff_distiller.errors import UserError, nearest
 from mlff_distiller.variants.registry import BASELINE, check_spec
 
@@ -61,6 +62,16 @@ def _check_meaning(config: dict[str, Any]) -> list[str]:
         complaints.append(
             f"variants: {BASELINE} must be there as {{family: eager}}: it is what all others are compared with"
         )
+    scaling = config["benchmark"]["scaling"]
+    for name in scaling["variants"]:
+        if name not in config["variants"]:
+            complaints.append(
+                f"benchmark.scaling.variants: {name!r} is not among variants{nearest(name, config['variants'])}"
+            )
+    try:
+        scaling_settings.settings_with_defaults(scaling["settings"])
+    except UserError as error:
+        complaints.append(str(error))
     molecules = config["molecules"]
     if not Path(molecules["folder"]).is_dir():
         complaints.append(f"molecules.folder: {molecules['folder']}: no such folder")
@@ -68,6 +79,11 @@ def _check_meaning(config: dict[str, Any]) -> list[str]:
     for name in molecules["systems"]:
         if not Path(system_path(name, molecules["folder"]).partition("@")[0]).is_file():
             complaints.append(f"molecules.systems: {name!r}: no such molecule or file{nearest(name, known)}")
+    for key in ("molecule", "liquid"):
+        if not Path(system_path(scaling[key], molecules["folder"]).partition("@")[0]).is_file():
+            complaints.append(
+                f"benchmark.scaling.{key}: {scaling[key]!r}: no such molecule or file{nearest(scaling[key], known)}"
+            )
     names = [system_name(name) for name in molecules["systems"]]
     if len(set(names)) < len(names):
         complaints.append("molecules.systems: two of them have the same name; rename one of the files")

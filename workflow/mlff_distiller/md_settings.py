@@ -16,6 +16,7 @@ DEFAULTS: dict[str, Any] = {
     "sample_every": 10,
     "force_check_every": 100,
     "seed": 0,
+    "loop": "auto",  # who takes the steps: ase, device, or the device where a variant has such a loop
     "gates": {
         "drift_mev_per_atom_ps": 0.1,
         # By how much the drift may differ, beyond its error, from that of the fp64 run from the same state.

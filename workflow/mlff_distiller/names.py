@@ -3,6 +3,8 @@
 from typing import NamedTuple
 
 TASK_TITLES = {"energy": "Energy", "energy_forces": "Energy + forces", "neighbors": "Neighbor search"}
+#: What batches and large systems are measured by; the other tasks are those of one molecule at a time.
+SCALING_TASKS = ("throughput", "periodic", "calculator", "md_steps")
 SYSTEM_TITLES = {"penicillin_g": "penicillin G", "ala9_capped": "capped (Ala)9"}
 
 

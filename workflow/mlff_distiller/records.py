@@ -11,7 +11,7 @@ from mlff_distiller.files import read_json, write_json
 
 SCHEMA_VERSION = 1
 STATUSES = ("ok", "failed", "unavailable")
-KINDS = ("preflight", "torch_cluster", "compile", "equivalence", "benchmark", "md", "accuracy", "deploy")
+KINDS = ("preflight", "torch_cluster", "compile", "equivalence", "benchmark", "profile", "md", "accuracy", "deploy")
 #: What every record carries, whatever its kind; a field that does not apply is null.
 COMMON_FIELDS = {
     "kind": None,

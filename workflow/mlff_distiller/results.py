@@ -212,14 +212,14 @@ def _summarize_samples(merged: Record, good: Sequence[Record]) -> None:
         }
     if merged["n_atoms"] and merged["task"] != "neighbors":
         steps_per_s = 1000 / pooled.median
-        merged |= {"steps_per_s": steps_per_s, "atoms_per_s": steps_per_s * merged["n_atoms"] * (merged["batch"] or 1)}
+        merged |= {"steps_per_s": steps_per_s, "atoms_per_s": steps_per_s * merged["n_atoms"]}
 
 
 def equivalence_failures(entries: Iterable[Record]) -> dict[tuple[str, str], str | None]:
     """For each (variant, device) that was checked: null when equivalent on every system, else the first failure."""
     verdicts: dict[tuple[str, str], str | None] = {}
     for entry in entries:
-        if entry["kind"] != "equivalence":
+        if entry["kind"] != "equivalence" or entry.get("another_network"):
             continue
         key = (entry["variant"], entry["device"])
         failed = None
@@ -244,6 +244,10 @@ def _number(value: Any) -> str:
 
 def _judge_equivalence(entry: Record, doubts: dict[tuple[str, str], str | None]) -> None:
     if entry["variant"] == TEACHER:
+        return
+    if entry.get("another_network"):
+        # A time beside ours, not the same thing done faster.
+        entry |= {"equivalent": None, "speedup": None, "speedup_ci95": None, "verdict": None}
         return
     key = (entry["variant"], entry["device"])
     # The baseline sets the tolerance, so it needs no record of its own; one that says it failed still counts.

@@ -1,6 +1,7 @@
 """MD validation: does a variant conserve energy, keep its momentum and its bonds, and stay true to the fp64 forces?
 
-NVE by ASE's velocity Verlet. A wrong force shows here even when energies agree: the total energy drifts.
+NVE by ASE's velocity Verlet, or by the loop that stays on the device where a variant has one (md_drivers.py). A wrong
+force shows here even when energies agree: the total energy drifts.
 """
 
 import argparse
@@ -58,7 +59,10 @@ def run(args: argparse.Namespace) -> int:
     entry |= {"timestep_fs": settings["timestep_fs"], "n_steps": settings["steps"]}
     verdict = next((e for e in records.read(args.equivalence) if e["status"] != "ok"), None)
     trajectory = ""
-    if verdict is not None:
+    if made.get("another_network"):
+        reason = "another network than the student, with random weights: its MD says nothing"
+        entry |= {"status": "unavailable", "reason": reason, "passed": False}
+    elif verdict is not None:
         entry |= {"status": verdict["status"], "reason": verdict["reason"], "passed": False}
     else:
         try:
@@ -99,8 +103,9 @@ class Seen:
     force_errors: list[np.ndarray] = field(default_factory=list)
     frames: list[str] = field(default_factory=list)
     broken: np.ndarray = field(init=False)
-    #: Seconds that the steps themselves took.
+    #: Seconds that the steps themselves took, and where they were taken: ``ase`` or ``device``.
     elapsed: float = 0.0
+    loop: str = "ase"
 
     def __post_init__(self):
         self.broken = np.zeros(self.n_bonds, dtype=bool)
@@ -112,7 +117,7 @@ class Seen:
 
 
 def run_nve(atoms: "Atoms", potential: Any, settings: dict[str, Any], referee: Any = None) -> Seen:
-    """Equilibrate, then run NVE by ASE's velocity Verlet.
+    """Equilibrate, then run NVE by ASE's velocity Verlet, or by the loop on the device where ``potential`` has one.
 
     Args:
         atoms: the start; left as it is.
@@ -123,20 +128,21 @@ def run_nve(atoms: "Atoms", potential: Any, settings: dict[str, Any], referee: A
     Raises:
         FloatingPointError: the total energy is no longer finite.
     """
-    from ase import units
-    from ase.md.verlet import VelocityVerlet
-
     from mlff_distiller.calculator import StudentCalculator
+    from mlff_distiller.md_drivers import driver, steps_between_looks
 
     start, atoms = atoms, atoms.copy()
-    atoms.calc = StudentCalculator(potential)
     # The first calls of a compiled variant may still compile.
     for _ in range(3):
         potential(*_batch(atoms, potential))
     set_thermal_velocities(atoms, settings["temperature_k"], settings["seed"], settings["at_minimum"])
-    dynamics = VelocityVerlet(atoms, timestep=settings["timestep_fs"] * units.fs)
+    looks = steps_between_looks(settings["equilibration_steps"], settings["steps"], settings["sample_every"])
+    dynamics = driver(
+        atoms, potential, timestep_fs=settings["timestep_fs"], steps_between_looks=looks, loop=settings["loop"]
+    )
     dynamics.run(settings["equilibration_steps"])
     observe = Observer(start, settings, None if referee is None else StudentCalculator(referee))
+    observe.seen.loop = dynamics.loop
     observe(0, atoms)
     for done in range(0, settings["steps"], settings["sample_every"]):
         now = min(settings["sample_every"], settings["steps"] - done)
@@ -229,6 +235,7 @@ def judge(seen: Seen, settings: dict[str, Any], reference: Slope | None = None) 
         "force_rmse_mev_per_a": values["force_rmse_mev_per_a"],
         "bonds_broken": values["bonds_broken"],
         "steps_per_s": settings["steps"] / seen.elapsed,
+        "loop": seen.loop,
         "passed": all(gate["passed"] for gate in gates.values()),
         "gates": gates,
         "energy_trace": {"time_fs": seen.times_fs[::thin], "total_mev_per_atom": relative[::thin].tolist()},

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
+from mlff_distiller.names import SCALING_TASKS
 from mlff_distiller.results import BASELINE, TEACHER, equivalence_reason
 from mlff_distiller.statistics import Ratio, geometric_mean, ratio_of
 
@@ -54,6 +55,15 @@ class Run:
         found = [e for e in self.records if e["kind"] == "accuracy"]
         return [e for e in found if e["task"] != "training"] or found
 
+    def timings(self) -> list[Record]:
+        """Benchmark records of the tasks that every variant is ranked by: one molecule at a time."""
+        return [e for e in self.of("benchmark") if e["task"] not in SCALING_TASKS]
+
+    def scaling(self, variant: str, task: str) -> list[Record]:
+        """Benchmark records of a scaling task, by size, whatever their status."""
+        found = self.of("benchmark", variant=variant, task=task)
+        return sorted(found, key=lambda e: (e["batch"] or 0, e["n_atoms"] or 0))
+
     @cached_property
     def variants(self) -> list[str]:
         """Every variant met, the baseline first, then as the records come; the teacher is none."""
@@ -64,7 +74,7 @@ class Run:
     @cached_property
     def systems(self) -> dict[str, int]:
         """System -> number of atoms, in order of size, of everything timed one at a time."""
-        found = {e["system"]: e["n_atoms"] or 0 for e in self.of("benchmark", batch=1) if e["variant"] != TEACHER}
+        found = {e["system"]: e["n_atoms"] or 0 for e in self.timings() if e["batch"] == 1 and e["variant"] != TEACHER}
         return dict(sorted(found.items(), key=lambda item: (item[1], item[0])))
 
     @cached_property
@@ -168,6 +178,8 @@ class Run:
 
     def _verdict(self, kind: str, variant: str, field: str) -> str:
         found = [e for e in self.of(kind, variant=variant) if e["status"] != "unavailable"]
+        if found and all(e.get("another_network") for e in found):
+            return "another network"
         if not found:
             return "not run" if kind == "md" else "not checked"
         return "passed" if all(e["status"] == "ok" and e.get(field) for e in found) else "failed"
@@ -176,7 +188,9 @@ class Run:
         """Variant -> (status, reason) of what did not work, one reason each: the first stage that stopped it."""
         found: dict[str, tuple[str, str]] = {}
         for kind in ("compile", "equivalence", "benchmark", "md"):
-            for entry in self.of(kind):
+            for entry in self.timings() if kind == "benchmark" else self.of(kind):
+                if entry.get("another_network"):
+                    continue
                 if entry["variant"] in found or entry["variant"] == TEACHER:
                     continue
                 if kind == "equivalence" and entry["status"] != "unavailable" and not entry.get("equivalent"):

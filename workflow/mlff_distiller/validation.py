@@ -122,6 +122,16 @@ def check_equivalence(args: argparse.Namespace, systems: "dict[str, Atoms]") -> 
             )
             for name, atoms in systems.items()
         ]
+    if made.get("another_network"):
+        from mlff_distiller.batch import Batch
+
+        # Nothing to be equal to. It must run, all the same.
+        for atoms in systems.values():
+            loaded.potential(*Batch.from_atoms([atoms], loaded.potential.device, loaded.potential.dtype))
+        fields = common | {"equivalent": None, "reason": "another network than the student: not compared with it"}
+        return [
+            records.record("equivalence", **fields, system=name, n_atoms=len(atoms)) for name, atoms in systems.items()
+        ]
     import torch
 
     from mlff_distiller.potentials.autograd import AutogradPotential

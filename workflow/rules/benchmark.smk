@@ -1,5 +1,9 @@
 # Needs: compiled variants and their equivalence records.
-# Makes: results/{run}/benchmark/{variant}/{replicate}.json, every sample in it; one process per variant and replicate.
+# Makes: results/{run}/benchmark/{variant}/{replicate}.json, every sample in it; one process per variant and replicate;
+# and results/{run}/benchmark/{variant}/scaling.json (batches, boxes, ASE, MD steps) for the variants chosen for that.
+
+SCALING = config["benchmark"]["scaling"]
+SCALING_FILES = {what: system_path(SCALING[what], config["molecules"]["folder"]) for what in ("molecule", "liquid")}
 
 
 rule benchmark_variant:
@@ -35,6 +39,40 @@ rule benchmark_variant:
         " --replicate {wildcards.replicate} --output {output} > {log} 2>&1"
 
 
+rule measure_scaling:
+    input:
+        variant="results/{run}/variants/{variant}/variant.json",
+        equivalence="results/{run}/variants/{variant}/equivalence.json",
+        student="results/{run}/student/student.safetensors",
+        torch_cluster=torch_cluster_of,
+        molecules=files_of(SYSTEMS),
+        molecule=SCALING_FILES["molecule"].partition("@")[0],
+        liquid=SCALING_FILES["liquid"].partition("@")[0],
+        code=variant_sources("scaling"),
+    output:
+        "results/{run}/benchmark/{variant}/scaling.json",
+    log:
+        "logs/{run}/measure_scaling/{variant}.log",
+    benchmark:
+        "logs/{run}/measure_scaling/{variant}.tsv"
+    conda:
+        "../../envs/student.yaml"
+    # Nothing else may run beside a timing.
+    threads: workflow.cores
+    params:
+        systems=list(SYSTEMS.values()),
+        molecule=SCALING_FILES["molecule"],
+        liquid=SCALING_FILES["liquid"],
+        settings=settings(SCALING["settings"]),
+        torch_threads=config["benchmark"]["threads"],
+        torch_cluster=torch_cluster_option,
+    shell:
+        "python -m mlff_distiller scaling --variant {input.variant} --equivalence {input.equivalence}"
+        " --checkpoint {input.student} {params.torch_cluster} --systems {params.systems:q}"
+        " --molecule {params.molecule:q} --liquid {params.liquid:q} --settings {params.settings:q}"
+        " --threads {params.torch_threads} --output {output} > {log} 2>&1"
+
+
 rule benchmark:
     input:
         CHECKS,
@@ -44,4 +82,5 @@ rule benchmark:
             variant=config["variants"],
             replicate=REPLICATES,
         ),
+        expand("results/{run}/benchmark/{variant}/scaling.json", run=RUN, variant=SCALING["variants"]),
         expand("results/{run}/benchmark/teacher.json", run=RUN),

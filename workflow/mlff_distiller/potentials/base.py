@@ -44,6 +44,10 @@ class Potential(ABC):
         """Energies [B] eV, forces [N, 3] eV/A and stresses [B, 3, 3] eV/A^3 (ASE's sign: dE/dstrain / volume)."""
         raise NotImplementedError(f"{type(self).__name__} has no stress")
 
+    def release(self) -> None:
+        """Let go of buffers and graphs kept for sizes met before; they are made again when needed."""
+        return
+
     def neighbors(
         self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:

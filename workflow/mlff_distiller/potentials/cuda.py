@@ -115,6 +115,10 @@ class CudaPotential(Potential):
         program = self._run(numbers, positions, batch, cell, pbc, forces=True)
         return program.results()
 
+    def release(self) -> None:
+        """Let go of all buffers and graphs."""
+        self.evaluations.clear()
+
     def neighbors(
         self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:

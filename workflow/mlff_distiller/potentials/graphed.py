@@ -182,6 +182,10 @@ class GraphedPotential(Potential):
         graph.run()
         return graph.energies[:n_systems].clone(), graph.forces[:n_atoms].clone()
 
+    def release(self) -> None:
+        """Let go of all graphs."""
+        self.graphs.clear()
+
     def with_stress(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor, pbc: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:

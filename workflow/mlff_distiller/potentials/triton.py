@@ -55,6 +55,10 @@ class TritonPotential(Potential):
         program = self._run(numbers, positions, batch, cell, pbc, forces=True)
         return program.energies.clone(), program.forces.clone()
 
+    def release(self) -> None:
+        """Let go of all buffers and graphs."""
+        self.evaluations.clear()
+
     def neighbors(
         self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -78,7 +82,7 @@ class TritonPotential(Potential):
         forces: bool,
     ) -> Program:
         if cell is not None and pbc is not None and bool(pbc.any()):
-            raise UserError("the Triton kernels do not search periodic systems yet; use another variant for them")
+            raise NotImplementedError("the Triton kernels do not search periodic systems; use another variant for them")
         topology = self.topology(numbers, batch)
         while True:
             program, run = self._evaluation(topology, cell, forces)

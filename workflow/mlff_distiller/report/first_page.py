@@ -111,7 +111,7 @@ def doubts_about(
 ) -> list[str]:
     """What speaks against trusting the numbers, in words; empty when nothing does."""
     doubts = []
-    timed = [e for e in run.of("benchmark") if e["status"] == "ok" and e.get("replicates") and e["variant"] != TEACHER]
+    timed = [e for e in run.timings() if e["status"] == "ok" and e.get("replicates") and e["variant"] != TEACHER]
     if not timed:
         return ["nothing was timed"]
     control = run.overall(BASELINE, "energy_forces")

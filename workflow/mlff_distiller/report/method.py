@@ -34,7 +34,7 @@ def not_measured(run: Run, provenance: Mapping[str, Any]) -> list[str]:
 
 def method(run: Run) -> dict[str, str]:
     """The counts that describe how the timings were made, as ranges where they differ."""
-    timed = [e for e in run.of("benchmark") if e["status"] == "ok"]
+    timed = [e for e in run.timings() if e["status"] == "ok"]
 
     def spread(field: str) -> str:
         values = sorted({entry[field] for entry in timed if entry.get(field) is not None})

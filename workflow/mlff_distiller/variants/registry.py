@@ -63,6 +63,9 @@ FAMILIES: dict[str, FamilyEntry] = {
         "hand-derived forces as fused Triton kernels, launched one by one or as one CUDA graph (GPU)",
         {"precision": ("tf32x3", "ieee", "tf32", "bf16"), "graph": (True, False)},
     ),
+    "schnetpack": FamilyEntry(
+        "mlff_distiller.variants.schnetpack", "SchNetPack's PaiNN of the same size: another network, for its time alone"
+    ),
     "cuda": FamilyEntry(
         "mlff_distiller.variants.cuda",
         "hand-derived forces as CUDA C++ kernels, one launch for a molecule (GPU, Hopper or newer)",
