@@ -191,6 +191,36 @@ def md_checks(variant: str = "cpp") -> list[dict[str, Any]]:
     return [*made, md(variant, "methanol_64", task="liquid", n_atoms=384)]
 
 
+def scaling(variant: str, speedup: float) -> list[dict[str, Any]]:
+    """What the scaling stage writes for a variant: eager fits up to 256 molecules and 2,000 atoms."""
+    made = []
+
+    def point(task: str, system: str, batch: int, n_atoms: int, ms: float, beside: bool, **fields: Any) -> None:
+        common = {"variant": variant, "task": task, "system": system, "batch": batch, "n_atoms": n_atoms}
+        common |= {"device": "cpu", "dtype": VARIANTS[variant][1], "threads": 1, "replicate": 0, "runs": 5}
+        noise = 1 + 0.01 * np.random.default_rng([n_atoms, batch]).random(5)
+        fields["samples_ms"] = (ms / speedup * noise).tolist()
+        if beside:
+            fields["baseline_samples_ms"] = (ms * noise).tolist()
+        made.append(records.record("benchmark", **common, **fields))
+
+    for batch in (1, 4, 16, 64, 256, 1024):
+        cost = {"gflop": 0.1 * batch, "mbyte": 1.7 + 0.6 * batch, "peak_memory_mib": 0.5 * batch}
+        for system, atoms in (("caffeine", 24), ("mix", 37)):
+            point("throughput", system, batch, atoms * batch, 3 + 0.3 * atoms * batch, batch <= 256, **cost)
+    for n_atoms in (480, 1920, 4800):
+        cost = {"gflop": 0.007 * n_atoms, "mbyte": 1.7 + 0.025 * n_atoms, "force_rmse_mev_per_a": 1.4e-3}
+        point("periodic", f"benzene_box_{n_atoms}", 1, n_atoms, 1.5 * n_atoms, n_atoms <= 2000, **cost)
+    for system, n_atoms in SYSTEMS.items():
+        point("calculator", system, 1, n_atoms, 0.3 + eager_ms(n_atoms, "energy_forces"), True)
+    point("md_steps", "caffeine", 1, 24, 20.0, True, loop="ase")
+    kernels = [{"name": f"kernel_{k}", "calls": 3.0, "us": 900.0 / (k + 1)} for k in range(9)]
+    common = {"variant": variant, "task": "energy_forces", "system": "caffeine", "n_atoms": 24, "device": "cpu"}
+    roofs = {"copy_gb_per_s": 12.0, "float32_gflop_per_s": 90.0}
+    profiled = {"unit": "operator", "wall_ms": 17.0 / speedup, "kernels": kernels, "n_kernels": 27.0}
+    return [*made, records.record("profile", **common, dtype="float32", ceilings=roofs, **profiled)]
+
+
 def run_records(replicates: int = 3) -> list[dict[str, Any]]:
     """Everything a default run on a CPU would write: winners, losers, a failure of each kind, things unavailable."""
     made = [
@@ -250,6 +280,8 @@ def run_records(replicates: int = 3) -> list[dict[str, Any]]:
                     reason=reason,
                 )
             )
+    for variant in ("analytic", "cpp"):
+        made += scaling(variant, VARIANTS[variant][3])
     for system, n_atoms in SYSTEMS.items():
         slow = benchmark("teacher", "energy_forces", system, 0.5 / (1 + n_atoms / 30), dtype="float64")
         del slow["baseline_samples_ms"]

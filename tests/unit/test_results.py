@@ -149,7 +149,9 @@ def test_break_even_is_compile_time_over_saving_and_null_without_one(merged):
 
 def test_batches_and_dtypes_are_measurements_of_their_own():
     entries = [
-        benchmark("cpp", "energy", "water", 2.0, batch=b, dtype=d) for b in (1, 64) for d in ("float32", "float64")
+        benchmark("cpp", "energy", "water", 2.0, batch=b, n_atoms=3 * b, dtype=d)
+        for b in (1, 64)
+        for d in ("float32", "float64")
     ]
     found = results.merge([*entries, equivalence("cpp", "water")])
     assert sum(entry["kind"] == "benchmark" for entry in found) == 4
@@ -163,7 +165,7 @@ def test_collect_writes_the_two_tables(tmp_path, capsys):
         files=files, checkpoint=None, output_json=tmp_path / "r.json", output_csv=tmp_path / "r.csv"
     )
     assert results.run(output) == 0
-    assert "189 benchmark" in capsys.readouterr().out
+    assert "235 benchmark" in capsys.readouterr().out
     document = json.loads(output.output_json.read_text())
     assert document.keys() == {"provenance", "records"}
     assert all(entry.keys() >= REQUIRED for entry in document["records"])

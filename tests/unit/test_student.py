@@ -178,6 +178,8 @@ def test_reference_energies_stay_in_fp64_when_the_network_is_cast(student):
 
 
 def test_equals_schnetpack_weight_for_weight(molecules):
+    from mlff_distiller.variants.schnetpack import import_schnetpack
+
     spk = import_schnetpack()
     student = make_student(mlp_width=128).to(torch.float64)
     network, config = student.network, student.config
@@ -220,17 +222,6 @@ def test_equals_schnetpack_weight_for_weight(molecules):
     ours = network(numbers, vectors, receivers, senders)
     assert ours.abs().max() > 1e-2
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
-
-
-def import_schnetpack():
-    """SchNetPack 2.1.1 names a type variable of PyTorch's data loader that torch 2.5 has made private."""
-    import torch.utils.data.dataloader as dataloader
-
-    if not hasattr(dataloader, "T_co"):
-        dataloader.T_co = dataloader._T_co
-    import schnetpack
-
-    return schnetpack
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,10 @@ def test_a_variant_that_is_null_is_left_out():
         ("student.checkpoint", "nowhere.safetensors", "student.checkpoint: nowhere.safetensors: no such file"),
         ("teacher.calculator", "tblite.ase.TBLite", "teacher.calculator"),
         ("run", "../elsewhere", "run:"),
+        ("benchmark.scaling.variants", ["cp"], "'cp' is not among variants; did you mean 'cpp'"),
+        ("benchmark.scaling.liquid", "benzen", "'benzen': no such molecule or file; did you mean 'benzene'"),
+        ("benchmark.scaling.settings", {"batch": [1]}, "unknown key 'batch'; did you mean 'batches'"),
+        ("benchmark.scaling.settings", {"box_atoms": [0]}, "box_atoms must be positive whole numbers"),
         ("report.figures", ["speedups"], "did you mean 'speedup'"),
     ],
 )

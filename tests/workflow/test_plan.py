@@ -8,6 +8,7 @@ from tests.workflow.conftest import ROOT
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
 VARIANTS = len(CONFIG["variants"])
 REPLICATES = CONFIG["benchmark"]["replicates"]
+SCALED = CONFIG["benchmark"]["scaling"]["variants"]
 MD_SYSTEMS = len(CONFIG["md"]["systems"])
 FIGURES = len(CONFIG["report"]["figures"])
 #: What every change of a record ends in.
@@ -26,6 +27,7 @@ ALL_VARIANTS = {
     "benchmark_variant": VARIANTS * REPLICATES,
     "run_md": VARIANTS * MD_SYSTEMS,
     "check_timestep": TIMESTEP,
+    "measure_scaling": len(SCALED),
 }
 PREFLIGHT = {"check_machine": 1, "check_inputs": 1, "obtain_torch_cluster": 1}
 DATASET = {"sample_configurations": 1, "label_configurations": 1}
@@ -138,6 +140,11 @@ def test_more_timed_runs_rerun_the_benchmarks_alone(finished):
     assert finished.plan() == {"benchmark_variant": VARIANTS * REPLICATES} | REPORT
 
 
+def test_other_sizes_rerun_the_scaling_jobs_alone(finished):
+    finished.edit("config/config.yaml", "batches: [1, 4, 16, 64]", "batches: [1, 4, 16]")
+    assert finished.plan() == {"measure_scaling": len(SCALED)} | REPORT
+
+
 def test_another_md_length_reruns_md_alone(finished):
     finished.edit("config/config.yaml", "steps: 500", "steps: 600")
     # The settings are looked at again, too.
@@ -160,6 +167,10 @@ def test_a_lost_record_is_made_again_alone(finished):
 def test_timing_jobs_take_every_core(fresh):
     text = fresh.reasons("--cores", "3", "benchmark")
     jobs = text.split("\nrule ")
-    timed = [job for job in jobs if job.startswith(("benchmark_variant", "compile_variant", "time_teacher"))]
-    assert len(timed) == VARIANTS * (REPLICATES + 1) + 1
+    timed = [
+        job
+        for job in jobs
+        if job.startswith(("benchmark_variant", "measure_scaling", "compile_variant", "time_teacher"))
+    ]
+    assert len(timed) == VARIANTS * (REPLICATES + 1) + len(SCALED) + 1
     assert all("threads: 3" in job for job in timed)

@@ -6,6 +6,8 @@ import re
 import pytest
 import yaml
 
+from mlff_distiller.names import SCALING_TASKS
+
 TINY = {
     "run": "tiny",
     "torch_cluster": {"mode": "off"},
@@ -32,7 +34,13 @@ TINY = {
         "fp16": None,
         "torchscript_torch_cluster": None,
     },
-    "benchmark": {"warmup": 1, "runs": 5, "replicates": 2, "threads": 1},
+    "benchmark": {
+        "warmup": 1,
+        "runs": 5,
+        "replicates": 2,
+        "threads": 1,
+        "scaling": {"settings": {"batches": [1, 4], "unit_molecules": 8, "box_atoms": [96], "max_seconds": 0.2}},
+    },
     "md": {"systems": ["water"], "settings": {"steps": 200, "equilibration_steps": 20, "sample_every": 4}},
 }
 
@@ -76,6 +84,9 @@ def test_the_whole_chain_ends_in_a_report(fresh, monkeypatch):
         low, high = timed[name]["speedup_ci95"]
         assert low <= timed[name]["speedup"] <= high
         assert timed[name]["equivalent"] is True
+    scaled = [r for r in rows if r["kind"] == "benchmark" and r["variant"] == "cpp" and r["task"] in SCALING_TASKS]
+    assert {r["task"] for r in scaled} == {"throughput", "periodic", "calculator"}
+    assert all(r["status"] == "ok" and r["speedup"] for r in scaled)
     # torch-cluster was switched off, bf16 is not accurate enough: both say so and carry no speed-up.
     for name, status in (("torch_cluster", "unavailable"), ("bf16", "failed")):
         assert timed[name]["status"] == status

@@ -14,6 +14,11 @@ TITLES = {
     "energy_forces": "Energy against energy + forces",
     "neighbors": "Neighbor search against size",
     "compile": "Compile cost and break-even",
+    "throughput": "Throughput of batches",
+    "system_size": "Cost of large systems",
+    "ase_overhead": "Calls through ASE",
+    "kernel_times": "Where the time of a call goes",
+    "roofline": "Roofline",
     "nve_drift": "Energy conservation in MD",
     "md_energy": "Energy along the trajectories",
     "md_timestep": "Order of the integrator",
@@ -28,6 +33,11 @@ READING = {
     "energy_forces": "Geometric means over the molecules; right: their ratio with 95 % interval.",
     "neighbors": "Both axes logarithmic; each search as the model calls it.",
     "compile": "Steps to break even: compile time divided by the time saved per energy + forces evaluation.",
+    "throughput": "Energy + forces of many molecules in one call, both axes logarithmic; a line ends where memory or time did.",
+    "system_size": "Boxes of a liquid, energy + forces; eager with the better of its neighbor searches.",
+    "ase_overhead": "One dot per molecule; positions change at every call.",
+    "kernel_times": "One energy + forces call of one molecule under torch.profiler; the wall time is without it.",
+    "roofline": "FLOP and bytes by the formulas in costs.py; the roofs are a copy and matrix products on the same device.",
     "nve_drift": "One point per molecule, smallest on top.",
     "md_energy": "Total energy relative to the first frame.",
     "md_timestep": "Energy in NVE, fp64: its fluctuation goes with the square of the time step where forces are exact.",
@@ -124,6 +134,66 @@ def _compile(run: Run) -> str:
     return text + "."
 
 
+def _throughput(run: Run) -> str:
+    found = [e for e in run.of("benchmark", task="throughput", status="ok") if e.get("atoms_per_s")]
+    if not found:
+        return ""
+    best = max(found, key=lambda e: e["atoms_per_s"])
+    ratio = f", {best['speedup']:.1f}× eager" if best["speedup"] else ""
+    return (
+        f"The most atoms per second are {best['atoms_per_s']:,.0f}, by {best['variant']} with {best['batch']:,} "
+        f"molecules ({title(best['system'])}) in one call{ratio}."
+    )
+
+
+def _system_size(run: Run) -> str:
+    found = [e for e in run.of("benchmark", task="periodic", status="ok") if e.get("median_ms")]
+    if not found:
+        return ""
+    largest = max(found, key=lambda e: (e["n_atoms"], -e["median_ms"]))
+    ours = [e for e in found if e["variant"] == largest["variant"]]
+    smallest = min(ours, key=lambda e: e["n_atoms"])
+    costs = [1e3 * e["median_ms"] / e["n_atoms"] for e in (smallest, largest)]
+    text = (
+        f"From {smallest['n_atoms']:,} to {largest['n_atoms']:,} atoms {largest['variant']} goes from {costs[0]:.3g} to "
+        f"{costs[1]:.3g} µs per atom"
+    )
+    errors = [e["force_rmse_mev_per_a"] for e in found if e.get("force_rmse_mev_per_a") is not None]
+    return text + (f"; the largest force error against fp64 is {max(errors):.2g} meV/Å." if errors else ".")
+
+
+def _ase_overhead(run: Run) -> str:
+    found = [e for e in run.of("benchmark", task="calculator", status="ok") if e.get("speedup")]
+    if not found:
+        return ""
+    best = max(found, key=lambda e: e["speedup"])
+    return f"Through ASE {best['variant']} is up to {best['speedup']:.2f}× as fast as eager ({title(best['system'])})."
+
+
+def _kernel_times(run: Run) -> str:
+    found = [e for e in run.of("profile", status="ok") if e.get("kernels")]
+    if not found:
+        return ""
+    first = min(found, key=lambda e: e["wall_ms"])
+    largest = max(first["kernels"], key=lambda kernel: kernel["us"])
+    text = f"{first['variant']} is done after {first['wall_ms']:.3g} ms with {first['n_kernels']:.0f} {first['unit']}s"
+    busy = first.get("gpu_busy_percent")
+    text += f", the GPU busy for {busy:.0f} % of it" if busy is not None else ""
+    return f"{text}; the largest ({largest['name'].partition('(')[0][:60]}) takes {largest['us'] / 1e3:.2g} ms."
+
+
+def _roofline(run: Run) -> str:
+    roofs = [e["ceilings"] for e in run.of("profile", status="ok") if e.get("ceilings")]
+    found = [e for t in ("throughput", "periodic") for e in run.of("benchmark", task=t, status="ok") if e.get("gflop")]
+    if not roofs or not found:
+        return ""
+    best = max(found, key=lambda e: e["gflop"] / e["median_ms"])
+    rate, roof = 1e3 * best["gflop"] / best["median_ms"], max(r["float32_gflop_per_s"] for r in roofs)
+    return (
+        f"{best['variant']} reaches {rate:,.0f} GFLOP/s, {rate / roof:.0%} of a float32 matrix product on this device."
+    )
+
+
 def _nve_drift(run: Run) -> str:
     entries = [e for e in run.of("md") if e.get("drift_mev_per_atom_ps") is not None]
     if not entries:
@@ -202,6 +272,11 @@ SENTENCES: dict[str, Callable[[Run], str]] = {
     "energy_forces": _energy_forces,
     "neighbors": _neighbors,
     "compile": _compile,
+    "throughput": _throughput,
+    "system_size": _system_size,
+    "ase_overhead": _ase_overhead,
+    "kernel_times": _kernel_times,
+    "roofline": _roofline,
     "nve_drift": _nve_drift,
     "md_energy": _md_energy,
     "md_timestep": _md_timestep,

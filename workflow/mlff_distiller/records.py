@@ -120,7 +120,7 @@ def problem(entry: Any) -> str | None:
         return f"unknown kind {entry.get('kind')!r}"
     if entry.get("status") not in STATUSES:
         return f"unknown status {entry.get('status')!r}"
-    if entry["kind"] in ("benchmark", "equivalence", "md", "compile") and not entry.get("variant"):
+    if entry["kind"] in ("benchmark", "equivalence", "md", "compile", "profile") and not entry.get("variant"):
         return f"a {entry['kind']} record without a variant"
     for key, value in entry.items():
         if key in FORMS and value is not None and not FORMS[key][0](value):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlff_distiller import results, style
 from mlff_distiller.errors import UserError, nearest
-from mlff_distiller.figures import accuracy, checks, dynamics, speed
+from mlff_distiller.figures import accuracy, checks, dynamics, scaling, speed
 from mlff_distiller.summary import Run
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 #: Name -> function, in the order of the report.
 FIGURES: dict[str, Callable[[Run], "Figure"]] = {
     **speed.FIGURES,
+    **scaling.FIGURES,
     **dynamics.FIGURES,
     **checks.FIGURES,
     **accuracy.FIGURES,

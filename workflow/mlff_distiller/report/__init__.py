@@ -78,7 +78,7 @@ def write(
     """
     figure_folder = figure_folder or output / "figures"
     run = Run(document["records"])
-    for name in figures.FIGURES:
+    for name in _shown(run):
         wanted = [figure_folder / f"{name}.{suffix}" for suffix in ("png", "svg")]
         if not all(path.is_file() for path in wanted):
             drawn = figures.draw(name, run)
@@ -94,6 +94,12 @@ def write(
         write_text(output / "PHASE3_REPORT.html", page),
         write_text(output / "PHASE3_WEEK1.md", render("PHASE3_WEEK1.md.j2", values)),
     ]
+
+
+def _shown(run: Run) -> list[str]:
+    """The figures that this run has something for; the first is always there, since the page opens with it."""
+    first = next(iter(figures.FIGURES))
+    return [name for name in figures.FIGURES if name == first or captions.SENTENCES[name](run)]
 
 
 def context(
@@ -119,7 +125,7 @@ def context(
         "figures": [
             {"name": name, "title": captions.TITLES[name], "sentence": captions.caption(name, run),
              "reading": captions.READING[name]}
-            for name in figures.FIGURES
+            for name in _shown(run)
         ],
         "gates": gates.decide(settings.get("gates") or {}, run),
         "gate_statements": gates.STATEMENTS,

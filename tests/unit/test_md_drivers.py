@@ -1,0 +1,54 @@
+"""The loop on the device against ASE's: the same trajectory, handed over to ase.Atoms in ASE's units."""
+
+import numpy as np
+import pytest
+
+from mlff_distiller.device_md import AnyPotential
+from mlff_distiller.errors import UserError
+from mlff_distiller.md_drivers import driver, steps_between_looks
+from mlff_distiller.potentials import AutogradPotential
+
+
+class OnDevice(AutogradPotential):
+    """A potential with a device loop, on a CPU: the same calls on buffers that stay."""
+
+    def program(self, *arguments):
+        return AnyPotential(self, arguments)
+
+
+def moving(molecules, potential, loop="auto", looks=5):
+    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+
+    atoms = molecules["benzene"].copy()
+    atoms.positions += 7.0  # the origin must not matter
+    MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(1))
+    Stationary(atoms)
+    return atoms, driver(atoms, potential, timestep_fs=0.5, steps_between_looks=looks, loop=loop)
+
+
+def test_both_loops_take_the_same_steps(molecules, student64):
+    potential = OnDevice(student64)
+    ase_atoms, by_ase = moving(molecules, potential, loop="ase")
+    atoms, on_device = moving(molecules, potential)
+    assert (by_ase.loop, on_device.loop) == ("ase", "device")
+    for _ in range(3):
+        by_ase.run(10)
+        on_device.run(10)
+        assert on_device.nsteps == by_ase.nsteps
+        # The constants of the two differ in the eighth digit (CODATA 2014 and 2018).
+        np.testing.assert_allclose(atoms.positions, ase_atoms.positions, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(atoms.get_momenta(), ase_atoms.get_momenta(), rtol=0, atol=1e-5)
+        assert atoms.get_total_energy() == pytest.approx(ase_atoms.get_total_energy(), abs=1e-6)
+        np.testing.assert_allclose(atoms.get_forces(), ase_atoms.get_forces(), rtol=0, atol=1e-4)
+
+
+def test_a_loop_that_is_not_there_is_refused(molecules, student64):
+    with pytest.raises(UserError, match="AutogradPotential has no loop on the device; use loop: auto or ase"):
+        moving(molecules, AutogradPotential(student64), loop="device")
+    with pytest.raises(UserError, match="loop cannot be 'gpu'; there are auto, ase, device"):
+        moving(molecules, AutogradPotential(student64), loop="gpu")
+
+
+def test_as_many_steps_at_once_as_looks_allow():
+    assert steps_between_looks(100, 500, 10) == 10
+    assert steps_between_looks(0, 2000, 16) == 16
