@@ -188,7 +188,9 @@ def _sizes(axis: "Axes") -> None:
 
 
 def _profiles(run: Run) -> dict[str, dict[str, Any]]:
-    return {e["variant"]: e for e in run.of("profile", status="ok") if e.get("kernels")}
+    entries = [e for e in run.of("profile", status="ok") if e.get("kernels")]
+    beside = [{BASELINE: e["baseline"]} for e in entries if e.get("baseline")][:1]
+    return (beside[0] if beside else {}) | {e["variant"]: e for e in entries}
 
 
 def _ceilings(run: Run) -> dict[str, float]:

@@ -309,7 +309,10 @@ class Bench:
             call = lambda: self.loaded.potential(*inputs)  # noqa: E731
             for _ in range(5):
                 call()
+                self.eager(*inputs)
             fields |= profile_call(call, self.device)
+            # The baseline's, to set it beside.
+            fields["baseline"] = profile_call(lambda: self.eager(*inputs), self.device)
             fields["ceilings"] = ceilings(self.device)
         except Exception as error:
             status, reason = self._why(error, self.sides["variant"], len(atoms))
