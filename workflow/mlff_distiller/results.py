@@ -26,7 +26,15 @@ BENCHMARK_KEY = ("variant", "task", "system", "batch", "device", "dtype")
 #: Benchmark fields that belong to one replicate and are replaced by their summary.
 REPLICATE_FIELDS = ("replicate", "samples_ms", "baseline_samples_ms")
 #: Fields that hold curves: for the figures, not for a table.
-SERIES = ("energy_trace", "first_calls_ms", "learning_curve", "kinetic_histogram", "distributions", "kernels", "baseline")
+SERIES = (
+    "energy_trace",
+    "first_calls_ms",
+    "learning_curve",
+    "kinetic_histogram",
+    "distributions",
+    "kernels",
+    "baseline",
+)
 #: Every merged benchmark record has these, null where the measurement failed.
 SUMMARY_FIELDS = (
     "replicates",
