@@ -255,6 +255,33 @@ def test_show_prints_the_summary(folder, capsys):
         assert word in shown
 
 
+def test_show_decides_the_gates_by_the_settings_of_the_report(folder, tmp_path, capsys):
+    """In a published folder, too: the settings lie beside the results."""
+    parser = argparse.ArgumentParser()
+    report.add_arguments(parser)
+    published = tmp_path / "published"
+    published.mkdir()
+    for name in ("phase3_results.json", report.SETTINGS):
+        (published / name).write_bytes((folder / name).read_bytes())
+    assert report.run(parser.parse_args(["show", str(published)])) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Gate week 1 passed energy alone: speed-up over eager at least 3×: 5." in shown
+    assert "Gate project failed" in shown
+    assert "MD validation passes: MD passed (cpp)" in shown
+    assert "Gate week 2" not in shown, "a gate of the default configuration that this run did not have"
+    (published / report.SETTINGS).unlink()
+    assert report.run(parser.parse_args(["show", str(published)])) == 0
+    assert "Gate week 2" in capsys.readouterr().out
+
+
+def test_what_was_left_out_is_in_the_report(document, folder, tmp_path):
+    gone = {"file": "benchmark/cpp/2.json", "reason": "not valid JSON; run the workflow again"}
+    provenance = document["provenance"] | {"left_out": [gone]}
+    report.write({**document, "provenance": provenance}, SETTINGS, None, tmp_path, folder / "figures")
+    gaps = (tmp_path / "PHASE3_REPORT.md").read_text().split("## What was not measured")[1]
+    assert "Left out: benchmark/cpp/2.json: not valid JSON; run the workflow again" in gaps
+
+
 def test_the_command_line_says_what_is_missing(tmp_path):
     parser = argparse.ArgumentParser()
     report.add_arguments(parser)

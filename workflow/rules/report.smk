@@ -62,6 +62,7 @@ rule render_report:
     output:
         html=report("results/{run}/report/PHASE3_REPORT.html", caption="../report/report.rst", category="Report"),
         markdown="results/{run}/report/PHASE3_REPORT.md",
+        settings="results/{run}/report/settings.json",
         week_1=report("results/{run}/report/PHASE3_WEEK1.md", caption="../report/week_1.rst", category="Report"),
     log:
         "logs/{run}/render_report.log",

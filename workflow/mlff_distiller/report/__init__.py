@@ -8,7 +8,7 @@ from typing import Any
 
 from mlff_distiller import captions, claims, figures, gates, html_page, results, style
 from mlff_distiller.errors import UserError
-from mlff_distiller.files import load_settings, results_file, write_text
+from mlff_distiller.files import load_settings, results_file, write_json, write_text
 from mlff_distiller.names import TASK_TITLES, title
 from mlff_distiller.report import method, tables
 from mlff_distiller.report.first_page import first_lines
@@ -17,6 +17,10 @@ from mlff_distiller.report.render import render
 from mlff_distiller.report.terminal import show
 from mlff_distiller.summary import TASKS, Run
 
+#: Beside a report: the settings that it was made by, so that `report show` decides the same gates.
+SETTINGS = "settings.json"
+DEFAULT_CONFIGURATION = Path(__file__).parents[3] / "config" / "config.yaml"
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Arguments of ``report`` and of ``report show``."""
@@ -24,7 +28,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", choices=["show"], help="show: print the summary of a run in the terminal")
     parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="with show: results/<run>")
     parser.add_argument("--results", type=Path, help="phase3_results.json")
-    parser.add_argument("--settings", default="{}", help="gates and the expected version of torch: JSON text or a file")
+    parser.add_argument(
+        "--settings",
+        help="gates and the expected version of torch: JSON text or a file (default of show: the run's own)",
+    )
     parser.add_argument("--claims", type=Path, help="claims of another report to be judged (config/claims.yaml)")
     parser.add_argument("--figures", type=Path, help="folder of the figures; those missing are drawn into it "
                         "(default: figures/ in the output folder)")  # fmt: skip
@@ -39,14 +46,15 @@ def run(arguments: Namespace) -> int:
     if arguments.action == "show":
         if arguments.run is None:
             raise UserError("report show: say which run, such as `report show results/default`")
-        show(results_file(arguments.run), load_settings(arguments.settings))
+        file = results_file(arguments.run)
+        show(file, load_settings(arguments.settings) if arguments.settings else settings_of(file))
         return 0
     if arguments.results is None or arguments.output_dir is None:
         raise UserError("report: --results and --output-dir are needed (or: report show results/<run>)")
     known_claims = claims.load(arguments.claims) if arguments.claims else None
     written = write(
         results.read(arguments.results),
-        load_settings(arguments.settings),
+        load_settings(arguments.settings or "{}"),
         known_claims,
         arguments.output_dir,
         arguments.figures,
@@ -55,6 +63,14 @@ def run(arguments: Namespace) -> int:
     for path in written:
         print(path)
     return 0
+
+
+def settings_of(file: Path) -> dict[str, Any]:
+    """The settings by which the report beside merged results was made, else those of the default configuration."""
+    for path in (file.parent / SETTINGS, DEFAULT_CONFIGURATION):
+        if path.is_file():
+            return {key: value for key, value in load_settings(path).items() if key in ("gates", "torch")}
+    return {}
 
 
 def write(
@@ -85,6 +101,7 @@ def write(
             for path in wanted:
                 style.save(drawn, path)
     values = context(document, settings, known_claims)
+    write_json(output / SETTINGS, dict(settings))
     values["bundles"] = handed_over(bundles)
     values["figure_path"] = Path(os.path.relpath(figure_folder, output)).as_posix()
     text = render("PHASE3_REPORT.md.j2", values)
