@@ -15,11 +15,11 @@ rule compile_variant:
         "logs/{run}/compile_variant/{variant}.log",
     benchmark:
         "logs/{run}/compile_variant/{variant}.tsv"
+    priority: ALL_CORES_FIRST
     conda:
         "../../envs/student.yaml"
     # The time it takes is a result, so it has the machine to itself.
     threads: workflow.cores
-    priority: ALL_CORES_FIRST
     params:
         spec=lambda wildcards: as_json(config["variants"][wildcards.variant]),
         systems=list(SYSTEMS.values()),

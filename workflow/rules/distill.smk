@@ -14,10 +14,10 @@ rule sample_configurations:
         card="results/{run}/dataset/sampling.json",
     log:
         "logs/{run}/sample_configurations.log",
+    priority: ALL_CORES_FIRST
     conda:
         "../../envs/teacher.yaml"
     threads: workflow.cores
-    priority: ALL_CORES_FIRST
     params:
         settings=settings(SAMPLING),
         benchmark=config["molecules"]["folder"],
@@ -37,10 +37,10 @@ rule label_configurations:
         card="results/{run}/dataset/labels.json",
     log:
         "logs/{run}/label_configurations.log",
+    priority: ALL_CORES_FIRST
     conda:
         "../../envs/teacher.yaml"
     threads: workflow.cores
-    priority: ALL_CORES_FIRST
     params:
         settings=settings(LABELING),
     shell:

@@ -49,11 +49,11 @@ rule obtain_torch_cluster:
         "results/{run}/preflight/torch_cluster.json",
     log:
         "logs/{run}/obtain_torch_cluster.log",
+    priority: ALL_CORES_FIRST
     conda:
         "../../envs/student.yaml"
     # A build compiles on several cores; the settings say on how many.
     threads: workflow.cores
-    priority: ALL_CORES_FIRST
     params:
         settings=settings(config["torch_cluster"]),
     shell:
