@@ -1,8 +1,9 @@
 """Student against teacher in what MD is run for: distributions of bond lengths and angles, and vibrations.
 
-Both run the same Langevin dynamics at the same temperature, so that the distributions compared are canonical ones; two
-trajectories of finite length differ even with the same forces, by about as much as the halves of the teacher's own,
-which is given beside each measure as ``floor``.
+Both run the same Langevin dynamics at the same temperature, so that the distributions compared are canonical ones, and
+from the same start with the same noise, so that for a while they differ by their forces alone. Two independent
+trajectories of finite length differ even with the same forces, by about as much as the halves of the teacher's own: that
+is given beside each measure as ``floor``, and a difference below it is none.
 """
 
 import argparse
