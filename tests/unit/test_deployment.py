@@ -39,7 +39,8 @@ def test_the_fastest_that_is_equivalent_and_passed_md_is_handed_over(entries):
     proof = evidence(Run(entries), choice)
     assert proof["speedup_ci95"][0] < proof["speedup"] < proof["speedup_ci95"][1]
     assert (proof["equivalence"]["verdict"], proof["equivalence"]["systems"]) == ("passed", 7)
-    assert (proof["md"]["verdict"], len(proof["md"]["systems"])) == ("passed", 3)
+    assert proof["md"]["verdict"] == "passed"
+    assert set(proof["md"]["systems"]) >= {"benzene", "caffeine", "penicillin_g"}
     assert (proof["smallest_atoms"], proof["largest_atoms"]) == (3, 102)
 
 

@@ -117,7 +117,7 @@ def evidence(run: Run, choice: Choice) -> dict[str, Any]:
         },
         "md": {
             "verdict": run.md(name),
-            "systems": list(dict.fromkeys(e["system"] for e in moved)),
+            "systems": list(dict.fromkeys(e["system"] for e in drifts)),
             "worst_system": drift.get("system"),
             "drift_mev_per_atom_ps": drift.get("drift_mev_per_atom_ps"),
             "drift_stderr_mev_per_atom_ps": drift.get("drift_stderr_mev_per_atom_ps"),
