@@ -1,5 +1,6 @@
 """The student as an ASE calculator."""
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -75,6 +76,11 @@ class StudentCalculator(Calculator):
         super().calculate(atoms, properties, system_changes)
         if len(self.atoms) == 0:
             raise UserError("no atoms: there is nothing to compute")
+        # One sum tells; and before the batch is made, whose centering would spread one bad atom to all.
+        if not math.isfinite(self.atoms.positions.sum()):
+            lost = int(np.flatnonzero(~np.isfinite(self.atoms.positions).all(axis=1))[0])
+            where = self.atoms.positions[lost].tolist()
+            raise UserError(f"atom {lost} is at {where}: not a finite position; has the simulation blown up?")
         batch = Batch.from_atoms([self.atoms], self.potential.device, self.potential.dtype)
         if "stress" in properties:
             if not self.atoms.pbc.all():

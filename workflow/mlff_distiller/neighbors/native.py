@@ -24,7 +24,8 @@ class NativeSearch(nn.Module):
             return search_periodic(positions.detach(), cutoff, batch, cell.detach(), pbc)
         receivers, senders = pairs_within_systems(batch)
         vectors = positions.detach()[senders] - positions.detach()[receivers]
-        near = (vectors * vectors).sum(dim=-1) < cutoff * cutoff
+        # Not "<": a position that is not a number has to reach energy and forces, not to vanish.
+        near = ~((vectors * vectors).sum(dim=-1) >= cutoff * cutoff)
         return receivers[near], senders[near], None
 
 
@@ -100,7 +101,7 @@ def search_periodic(
             translation = translations[index]
             image = inside + translation.to(inside.dtype) @ full_cell
             vectors = image[None, :, :] - inside[:, None, :]
-            near = (vectors * vectors).sum(dim=-1) < cutoff * cutoff
+            near = ~((vectors * vectors).sum(dim=-1) >= cutoff * cutoff)
             if not bool(translation.any()):
                 near.fill_diagonal_(False)
             pair = torch.nonzero(near)

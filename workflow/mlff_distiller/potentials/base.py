@@ -18,6 +18,9 @@ class Potential(ABC):
     - ``pbc`` [B, 3] bool, or None.
 
     Energies are float64 (reference energies of thousands of eV would drown the rest in float32), forces in :attr:`dtype`.
+    A position that is NaN is an error that names the atom (C++), or makes energy and forces of its system NaN; it never
+    vanishes. The ASE calculator and the MD loops, which read on the host anyway, turn it into an error with the atom.
+
     Tensors that come back are the caller's to keep: a later call never changes them.
     """
 

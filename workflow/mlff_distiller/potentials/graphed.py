@@ -124,7 +124,9 @@ class EdgeGraph:
     def _evaluate(self) -> None:
         vectors = self.positions[self.senders] - self.positions[self.receivers] + self.offsets
         atomic, gradient = self.edge_gradient(self.numbers, vectors, self.receivers, self.senders)
-        self.forces.zero_().index_add_(0, self.receivers, gradient).index_add_(0, self.senders, gradient, alpha=-1)
+        # Times zero, not zero: a position that is not a number must show, also where the atom is alone.
+        torch.mul(self.positions, 0.0, out=self.forces)
+        self.forces.index_add_(0, self.receivers, gradient).index_add_(0, self.senders, gradient, alpha=-1)
         self.energies.zero_().index_add_(0, self.batch, atomic.to(torch.float64) + self.references[self.numbers])
 
 
