@@ -144,11 +144,9 @@ def test_index_page_is_asked_for_this_release_and_for_the_first_of_its_minor_ver
 
 
 def test_index_page_that_cannot_be_reached_is_said_so():
-    start = time.monotonic()
     found = torch_cluster.obtain({"mode": "prebuilt", "find_links": "http://127.0.0.1:9/torch-{torch}+{cuda}.html"})
     assert found["status"] == "unavailable"
     assert "onnection" in found["reason"]
-    assert time.monotonic() - start < 60
 
 
 def test_nowhere_to_look(tmp_path):
