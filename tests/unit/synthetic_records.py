@@ -39,6 +39,16 @@ FAILS_EQUIVALENCE = "bf16"
 FAILS_MD = "analytic"
 
 
+def options(variant: str, family: str) -> dict[str, Any]:
+    """The options of a variant as its compile record has them."""
+    scope = {"scope": "energy_forces" if variant == "torch_compile_forces" else "energy"}
+    return {
+        "family": family,
+        "neighbors": "vesin" if variant == "vesin" else "native",
+        **(scope if family == "torch_compile" else {}),
+    }
+
+
 def eager_ms(n_atoms: int, task: str) -> float:
     """A plausible CPU time of the baseline."""
     energy = 1.6 + 0.2 * n_atoms
@@ -74,6 +84,8 @@ def benchmark(
         "samples_ms": samples,
         "baseline_samples_ms": baseline,
     }
+    if system == "water" and replicate == 1:
+        given["n_operations"] = {"energy": 200, "energy_forces": 470, "neighbors": None}[task]
     common_fields = {"replicate": replicate, "warmup": 10, "runs": runs, "threads": 1}
     return records.record("benchmark", variant=variant, task=task, system=system, **common_fields, **given | fields)
 
@@ -254,7 +266,12 @@ def run_records(replicates: int = 3) -> list[dict[str, Any]]:
                 compile_s=compile_s or 0.1,
                 artifact=f"{variant}.bin",
                 artifact_sha256="0" * 64,
-                options={"neighbors": "vesin" if variant == "vesin" else "native"},
+                options=options(variant, family),
+                first_calls_ms={
+                    system: [center * (20 if i == 0 and variant == "torchscript" else 1.0) for i in range(5)]
+                    for system, center in ((name, eager_ms(size, "energy_forces")) for name, size in SYSTEMS.items())
+                },
+                **({"n_graphs": 2, "n_graph_breaks": 0, "n_recompiles": 1} if "compile" in variant else {}),
             )
         )
         for system in SYSTEMS:
@@ -265,9 +282,17 @@ def run_records(replicates: int = 3) -> list[dict[str, Any]]:
                 made.append(md(variant, system))
     made += md_checks()
     for variant, reason in UNAVAILABLE.items():
+        family = "eager" if variant == "torch_cluster" else variant
         made.append(
             records.record(
-                "compile", variant=variant, device="cpu", dtype="float32", status="unavailable", reason=reason
+                "compile",
+                variant=variant,
+                family=family,
+                device="cpu",
+                dtype="float32",
+                status="unavailable",
+                reason=reason,
+                options={"family": family} | ({"neighbors": "torch_cluster"} if family == "eager" else {}),
             )
         )
         for system, n_atoms in SYSTEMS.items():

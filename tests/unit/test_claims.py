@@ -119,11 +119,61 @@ def test_a_field_of_the_records_can_be_judged():
     assert claims.judge(document, Run(results.merge(entries)), CPU)[0].verdict == claims.CONFIRMED
 
 
+def test_a_field_can_be_judged_on_small_molecules_alone():
+    entries = [
+        {**benchmark("eager", "energy_forces", system, 1.0), "gpu_busy_percent": busy}
+        for system, busy in (("water", 3.0), ("caffeine", 8.0), ("ala9_capped", 40.0))
+    ]
+    run = Run(results.merge(entries))
+    rule = {"measure": "field", "field": "gpu_busy_percent", "variant": "eager", "task": "energy_forces", "at_most": 10}
+    assert claims.judge({"claims": [_claim(**rule)]}, run, CPU)[0].verdict == claims.NOT_TESTABLE, (
+        "3 to 40 decides nothing"
+    )
+    assert claims.judge({"claims": [_claim(**rule, max_atoms=24)]}, run, CPU)[0].verdict == claims.CONFIRMED
+
+
+def test_the_cause_stands_beside_the_verdict(ledger):
+    busy = {"n_operations": 470.0, "n_launches": 612.0, "n_kernels": 640.0, "gpu_busy_percent": 4.25}
+    entries = [{**benchmark("eager", "energy_forces", "water", 1.0, device="cuda"), **busy}]
+    found = verdict_of("launch-bound", Run(results.merge(entries)), ledger)
+    assert found.verdict == claims.CONFIRMED
+    assert "470 operations, 612 launches of 640 kernels, GPU 4.2 to 4.2 % busy" in found.evidence
+    whole = Run(results.merge(run_records()))
+    assert (
+        "torch_compile: 2 graphs, 0 breaks, 1 recompilations."
+        in verdict_of("compile-forces", whole, ledger, CPU).evidence
+    )
+    script = verdict_of("force-ratio-script", whole, ledger, CPU).evidence
+    assert "first calls on water took 114, 5.72" in script
+    assert "95th percentile" in script
+    assert verdict_of("launch-bound", Run([]), ledger).evidence == ""
+
+
+def test_another_reports_claims_can_be_judged(tmp_path):
+    path = tmp_path / "other.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "source": "another report",
+                "hardware": "any processor",
+                "claims": [
+                    _claim(variant="cpp", task="energy_forces", at_least=4.0),
+                    _claim(variant="torchscript", task="energy_forces", at_least=4.0) | {"id": "two"},
+                ],
+            }
+        )
+    )
+    found = claims.judge(claims.load(path), Run(results.merge(run_records())), CPU)
+    assert [(verdict.id, verdict.verdict) for verdict in found] == [("one", claims.CONFIRMED), ("two", claims.REFUTED)]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"statment": "x"}, "unknown key 'statment'; did you mean 'statement'"),
         ({"statement": ""}, "'statement' is missing"),
+        ({"evidence": ["launchs"]}, "unknown word 'launchs'; did you mean 'launches'"),
+        ({"chart": {"low": 1.0}}, "chart: must have low and high"),
         ({"needs": {"gpus": "x"}}, "did you mean 'gpu'"),
         ({"rule": {"measure": "sped", "at_least": 1}}, "unknown measure 'sped'; did you mean 'speedup'"),
         ({"rule": {"measure": "speedup", "variant": "x", "task": "energy"}}, "at_least, at_most or both"),

@@ -1,14 +1,19 @@
 import argparse
 import itertools
+from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
 
-from mlff_distiller import captions, figures, results, style
+from mlff_distiller import captions, claims, figures, results, rungs, style
 from mlff_distiller.errors import UserError
+from mlff_distiller.figures import ladder
 from mlff_distiller.files import write_json
 from mlff_distiller.summary import Run
+from mlff_distiller.variants.registry import FAMILIES
 from tests.unit.synthetic_records import FAILS_EQUIVALENCE, VARIANTS, benchmark, equivalence, run_records, write_run
+
+LEDGER = Path(__file__).parents[2] / "config" / "claims.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +23,7 @@ def entries():
 
 @pytest.fixture(scope="module")
 def run(entries):
-    return Run(entries)
+    return Run(entries, ledger=claims.load(LEDGER))
 
 
 def texts(figure):
@@ -161,3 +166,43 @@ def test_a_figure_of_an_unknown_form_is_refused_before_any_work(tmp_path):
     arguments = argparse.Namespace(name="speedup", results=tmp_path / "none.json", output=[tmp_path / "speedup.jpg"])
     with pytest.raises(UserError, match=r"speedup\.jpg: a figure is"):
         figures.run(arguments)
+
+
+def test_the_ladder_goes_from_eager_to_fused_kernels_with_what_failed_in_its_place(run):
+    climbed = rungs.ladder(run)
+    assert [name for name, _ in climbed] == [
+        "eager", "torch_cluster", "vesin", "bf16", "torchscript", "torch_compile", "torch_compile_forces", "analytic",
+        "cuda_graph", "cpp",
+    ]  # fmt: skip
+    assert dict(climbed)["torch_compile_forces"] == "Inductor on energy and forces"
+    shown = words(figures.draw("ladder", run))
+    for text in ("unavailable", "not equivalent", "fused C++ kernel", "projected by the source"):
+        assert text in shown
+
+
+def test_every_family_has_a_rung_and_other_options_are_named():
+    assert {family for family, _, _ in rungs.RUNGS} == set(FAMILIES)
+    position, text = rungs.rung_of({"family": "triton", "precision": "bf16"})
+    assert rungs.RUNGS[position][2] in text
+    assert text.endswith("precision bf16")
+    assert rungs.rung_of({"family": "of somebody else"})[0] == len(rungs.RUNGS)
+
+
+def test_the_sources_numbers_stand_on_the_rows_they_are_about(run):
+    names = [name for name, _ in rungs.ladder(run)]
+    energy = {names[row]: (low, high) for row, low, high in ladder.source_marks(run, names, "energy")}
+    assert energy == {"torchscript": (1.45, 1.45), "torch_compile": (1.45, 1.45), "torch_cluster": (1.2, 1.5)}
+    forces = {names[row]: (low, high) for row, low, high in ladder.source_marks(run, names, "energy_forces")}
+    assert forces == {"analytic": (3.0, 5.0)}, "no Triton kernel is in this run"
+    # A gain on top of another variant stands above what that one reached here.
+    names.append("triton_graph")
+    over = run.ranking("energy_forces", "torch_compile*")[0][1].value
+    *_, (row, low, high) = ladder.source_marks(run, names, "energy_forces")
+    assert (names[row], low, high) == ("triton_graph", pytest.approx(1.5 * over), pytest.approx(2 * over))
+
+
+def test_errors_against_the_teacher_lie_within_what_the_triangle_inequality_allows(run):
+    low, high = run.teacher_error("cpp")
+    own, cpp, eager = run.teacher_error("eager")[0], run.referee_error("cpp"), run.referee_error("eager")
+    assert (low, high) == (pytest.approx(own - cpp - eager), pytest.approx(own + cpp + eager))
+    assert Run([]).teacher_error("cpp") == []

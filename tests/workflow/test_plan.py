@@ -12,7 +12,14 @@ SCALED = CONFIG["benchmark"]["scaling"]["variants"]
 MD_SYSTEMS = len(CONFIG["md"]["systems"])
 FIGURES = len(CONFIG["report"]["figures"])
 #: What every change of a record ends in.
-REPORT = {"collect_results": 1, "deploy_winners": 1, "plot_figure": FIGURES, "render_report": 1, "all": 1}
+REPORT = {
+    "collect_results": 1,
+    "deploy_winners": 1,
+    "plot_figure": FIGURES,
+    "render_report": 1,
+    "print_reports": 1,
+    "all": 1,
+}
 TIMESTEP = len(CONFIG["md"]["timestep"]["variants"]) * len(CONFIG["md"]["timestep"]["systems"])
 REFERENCES = {"run_reference": MD_SYSTEMS}
 ONE_VARIANT = {
@@ -155,7 +162,19 @@ def test_other_gates_rerender_the_report_alone(finished):
     finished.edit(
         "config/config.yaml", "project: {energy_forces_speedup: 5.0}", "project: {energy_forces_speedup: 6.0}"
     )
-    assert finished.plan() == {"render_report": 1, "all": 1}
+    assert finished.plan() == {"render_report": 1, "print_reports": 1, "all": 1}
+
+
+def test_other_claims_redraw_the_ladder_and_rerender_the_report(finished):
+    with (finished.folder / "config/claims.yaml").open("a") as stream:
+        stream.write("# a change\n")
+    assert finished.plan() == {"plot_figure": 1, "render_report": 1, "print_reports": 1, "all": 1}
+
+
+def test_editing_the_printing_prints_alone(finished):
+    with (finished.folder / "workflow/mlff_distiller/pdf_page.py").open("a") as stream:
+        stream.write("# a change\n")
+    assert finished.plan() == {"print_reports": 1, "all": 1}
 
 
 def test_a_lost_record_is_made_again_alone(finished):

@@ -5,10 +5,12 @@ from collections.abc import Callable
 
 from mlff_distiller.names import title
 from mlff_distiller.results import BASELINE
+from mlff_distiller.rungs import ladder
 from mlff_distiller.statistics import Ratio, ratio_of
 from mlff_distiller.summary import TASKS, Run
 
 TITLES = {
+    "ladder": "The ladder, from eager to fused kernels",
     "speedup": "Speed-up per variant",
     "latency": "Latency against size",
     "energy_forces": "Energy against energy + forces",
@@ -19,6 +21,8 @@ TITLES = {
     "ase_overhead": "Calls through ASE",
     "kernel_times": "Where the time of a call goes",
     "roofline": "Roofline",
+    "warm_up": "The first calls",
+    "pareto": "Accuracy against speed",
     "nve_drift": "Energy conservation in MD",
     "md_energy": "Energy along the trajectories",
     "md_timestep": "Order of the integrator",
@@ -28,6 +32,8 @@ TITLES = {
 }
 #: How to read each figure; the same for every run.
 READING = {
+    "ladder": "Each row is eager with what stands under its name; the gray steps follow the best so far. Gray stars and bars: "
+    "the source report's measured and projected gains.",
     "speedup": "Diamonds: geometric mean over the molecules with 95 % interval; dots: single molecules.",
     "latency": "Both axes logarithmic. A cross marks a variant that is not equivalent to the student.",
     "energy_forces": "Geometric means over the molecules; right: their ratio with 95 % interval.",
@@ -38,6 +44,9 @@ READING = {
     "ase_overhead": "One dot per molecule; positions change at every call.",
     "kernel_times": "One energy + forces call of one molecule under torch.profiler; the wall time is without it.",
     "roofline": "FLOP and bytes by the formulas in costs.py; the roofs are a copy and matrix products on the same device.",
+    "warm_up": "Every call after loading, in order, one molecule after the other; the timings of this report begin later.",
+    "pareto": "Lower left is better. Hollow: not equivalent. Gray line: what nothing else beats in both. Right: smallest and "
+    "largest error against the teacher that the error against fp64 allows.",
     "nve_drift": "One point per molecule, smallest on top.",
     "md_energy": "Total energy relative to the first frame.",
     "md_timestep": "Energy in NVE, fp64: its fluctuation goes with the square of the time step where forces are exact.",
@@ -266,7 +275,50 @@ def _accuracy(run: Run) -> str:
     return text + (f" ({', '.join(f'{name} {value:.3g}' for name, value in others.items())})." if others else ".")
 
 
+def _ladder(run: Run) -> str:
+    rungs = [name for name, _ in ladder(run)]
+    if not rungs:
+        return ""
+    best = {name: ratio for name, ratio in run.ranking("energy_forces") if name in rungs}
+    faster = [name for name in rungs if name in best and best[name].verdict == "faster"]
+    missing = sum(name in run.problems() for name in rungs)
+    text = f"Of {len(rungs)} rungs {len(faster)} are faster than eager on energy + forces"
+    if faster:
+        top = max(faster, key=lambda name: best[name].value)
+        text += f", the fastest of them {top} at {interval(best[top])}"
+    return text + (f"; {missing} failed or were unavailable and have their reasons in the report." if missing else ".")
+
+
+def _warm_up(run: Run) -> str:
+    found = {}
+    for name, calls in run.first_calls().items():
+        times = next(iter(calls.values()), [])
+        if len(times) > 2 and (name == BASELINE or run.families.get(name) == "torchscript"):
+            found[name] = max(times) / times[-1]
+    if not found:
+        return ""
+    name = max(found, key=lambda key: found[key])
+    system = next(iter(run.first_calls()[name]))
+    return f"The slowest of {name}'s first calls on {title(system)} took {found[name]:.3g} times as long as its last one there."
+
+
+def _pareto(run: Run) -> str:
+    errors = {name: run.referee_error(name) for name in run.variants if run.equivalence(name) == "passed"}
+    errors = {name: error for name, error in errors.items() if error and run.mean_time(name, "energy_forces")}
+    if not errors:
+        return ""
+    name = min(errors, key=lambda key: run.mean_time(key, "energy_forces").value)
+    text = (
+        f"The fastest equivalent variant, {name}, takes {run.mean_time(name, 'energy_forces').value:.3g} ms and is off by "
+        f"{errors[name]:.2g} meV/Å from the fp64 student"
+    )
+    if own := run.teacher_error(BASELINE):
+        text += f", {own[0] / errors[name]:,.0f} times less than the student from its teacher ({own[0]:.3g} meV/Å)"
+    return text + "."
+
+
 SENTENCES: dict[str, Callable[[Run], str]] = {
+    "ladder": _ladder,
     "speedup": _speedup,
     "latency": _latency,
     "energy_forces": _energy_forces,
@@ -277,6 +329,8 @@ SENTENCES: dict[str, Callable[[Run], str]] = {
     "ase_overhead": _ase_overhead,
     "kernel_times": _kernel_times,
     "roofline": _roofline,
+    "warm_up": _warm_up,
+    "pareto": _pareto,
     "nve_drift": _nve_drift,
     "md_energy": _md_energy,
     "md_timestep": _md_timestep,

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from mlff_distiller.errors import UserError, nearest
+from mlff_distiller.evidence import EVIDENCE, evidence
 from mlff_distiller.statistics import Ratio, ratio_of
 from mlff_distiller.summary import TASKS, Run
 
@@ -24,7 +25,7 @@ CONFIRMED, REFUTED, NOT_TESTABLE = "confirmed", "refuted", "not testable here"
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim judged: ``measured`` and ``why`` are words for the report."""
+    """One claim judged: ``measured``, ``why`` and ``evidence`` are words for the report."""
 
     id: str
     statement: str
@@ -32,6 +33,7 @@ class Verdict:
     verdict: str
     measured: str
     why: str
+    evidence: str = ""
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -72,9 +74,10 @@ def _judge(claim: Mapping[str, Any], run: Run, machines: list[Mapping[str, Any]]
     value, missing = MEASURES[rule["measure"]](run, rule)
     unit = rule.get("unit", "×")
     measured = "-" if value is None else f"{value.value:.3g}{unit}\u00a0[{value.low:.3g},\u00a0{value.high:.3g}]"
+    found = evidence(claim.get("evidence") or [], run, rule.get("variant", "*"))
 
     def verdict(word: str, why: str) -> Verdict:
-        return Verdict(claim["id"], claim["statement"], str(claim.get("number") or "-"), word, measured, why)
+        return Verdict(claim["id"], claim["statement"], str(claim.get("number") or "-"), word, measured, why, found)
 
     if unmet := _unmet(claim.get("needs") or {}, run, machines):
         return verdict(NOT_TESTABLE, unmet)
@@ -151,6 +154,7 @@ def _field(run: Run, rule: Mapping[str, Any]) -> Measured:
         entry[rule["field"]]
         for entry in run.of("benchmark", variant=rule["variant"], task=rule["task"], batch=1)
         if isinstance(entry.get(rule["field"]), int | float)
+        and (entry["n_atoms"] or 0) <= rule.get("max_atoms", float("inf"))
     ]
     if not values:
         return None, f"this run did not measure {rule['field'].replace('_', ' ')}"
@@ -166,6 +170,8 @@ def _lacking(run: Run, pattern: str, task: str) -> str:
     return f"{what} timed on {task.replace('_', ' + ')} here" + (f" matches {pattern}" if "*" in pattern else "")
 
 
+#: Keys that a rule may have, whatever its measure, and those of single measures.
+_OPTIONAL = {"": ("measure", "at_least", "at_most", "unit"), "field": ("max_atoms",)}
 #: Measure -> (function of run and rule, the keys its rule must have).
 _RULES: dict[str, tuple[Callable[[Run, Mapping[str, Any]], Measured], tuple[str, ...]]] = {
     "mean_time": (_mean_time, ("variant", "task")),
@@ -181,7 +187,7 @@ MEASURES = {name: function for name, (function, _) in _RULES.items()}
 def _check(where: str, claim: Any) -> None:
     if not isinstance(claim, dict):
         raise UserError(f"{where}: expected a mapping")
-    known = ("id", "statement", "number", "needs", "rule")
+    known = ("id", "statement", "number", "needs", "rule", "chart", "evidence")
     for key in claim:
         if key not in known:
             raise UserError(f"{where}: unknown key {key!r}{nearest(key, known)}")
@@ -196,7 +202,7 @@ def _check(where: str, claim: Any) -> None:
     if measure not in _RULES:
         raise UserError(f"{where}: rule: unknown measure {measure!r}{nearest(str(measure), _RULES)}")
     wanted = _RULES[measure][1]
-    allowed = (*wanted, "measure", "at_least", "at_most", "unit")
+    allowed = (*wanted, *_OPTIONAL[""], *_OPTIONAL.get(measure, ()))
     for key in rule:
         if key not in allowed:
             raise UserError(f"{where}: rule: {measure} has no {key!r}{nearest(key, allowed)}")
@@ -205,5 +211,13 @@ def _check(where: str, claim: Any) -> None:
             raise UserError(f"{where}: rule: {measure} needs {key!r}")
     if rule.get("task", "energy") not in TASKS:
         raise UserError(f"{where}: rule: unknown task {rule['task']!r}{nearest(rule['task'], TASKS)}")
+    for word in claim.get("evidence") or []:
+        if word not in EVIDENCE:
+            raise UserError(f"{where}: evidence: unknown word {word!r}{nearest(word, EVIDENCE)}")
+    chart = claim.get("chart")
+    if chart is not None and not (
+        isinstance(chart, dict) and {"low", "high"} <= chart.keys() <= {"low", "high", "variant"}
+    ):
+        raise UserError(f"{where}: chart: must have low and high, may have variant")
     if not {"at_least", "at_most"} & rule.keys():
         raise UserError(f"{where}: rule: at_least, at_most or both must say what confirms the claim")

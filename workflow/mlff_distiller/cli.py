@@ -34,6 +34,7 @@ STAGES = {
     "figure": ("figures", "draw one figure"),
     "compare": ("compare", "hold several runs against one another"),
     "report": ("report", "render the reports, or show a run in the terminal"),
+    "pdf": ("pdf_page", "print the reports"),
 }
 
 

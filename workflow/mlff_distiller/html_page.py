@@ -28,9 +28,8 @@ def page(markdown: str, images: Callable[[str], Path], footer: str = FOOTER) -> 
         UserError: an image is missing.
     """
     from jinja2 import Environment, FileSystemLoader, select_autoescape
-    from markdown_it import MarkdownIt
 
-    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    parser = _parser()
     tokens = parser.parse(markdown)
     sections: list[tuple[str, str]] = []
     heading, taken = "Report", {}
@@ -61,6 +60,17 @@ def page(markdown: str, images: Callable[[str], Path], footer: str = FOOTER) -> 
     return environment.get_template("page.html.j2").render(
         title=heading, before=before, after=mark + after, sections=sections, footer=footer
     )
+
+
+def parse(markdown: str) -> list[Any]:
+    """The blocks (markdown-it tokens) of a document of the form that :func:`page` takes."""
+    return _parser().parse(markdown)
+
+
+def _parser() -> Any:
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
 def slug(text: str) -> str:

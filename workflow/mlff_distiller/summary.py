@@ -2,7 +2,7 @@
 report all ask here, so that they cannot disagree."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
@@ -22,10 +22,14 @@ class Run:
     Args:
         entries: merged records.
         device: which device to look at; by default the one with the most benchmark records, an accelerator in a draw.
+        ledger: claims of another report that figures show beside the run, as :func:`mlff_distiller.claims.load` gives.
     """
 
-    def __init__(self, entries: Iterable[Record], device: str | None = None) -> None:
+    def __init__(
+        self, entries: Iterable[Record], device: str | None = None, ledger: Mapping[str, Any] | None = None
+    ) -> None:
         self.records = list(entries)
+        self.ledger = ledger
         counts: dict[str, int] = {}
         for entry in self.records:
             if entry["kind"] == "benchmark" and entry["device"] and entry["variant"] != TEACHER:
@@ -155,6 +159,39 @@ class Run:
         energy, both = (self.times(variant, task) for task in TASKS)
         shared = [system for system in energy if system in both]
         return geometric_mean([ratio_of(both[system], energy[system]) for system in shared]) if shared else None
+
+    def referee_error(self, variant: str) -> float | None:
+        """Force error against the fp64 student, meV/A: root of the mean square over all systems that were checked."""
+        errors = [e["force_rmse_mev_per_a"] for e in self.of("equivalence", variant=variant)
+                  if e.get("force_rmse_mev_per_a") is not None]  # fmt: skip
+        return math.sqrt(sum(error**2 for error in errors) / len(errors)) if errors else None
+
+    def teacher_error(self, variant: str) -> list[float]:
+        """Bounds of the force error (RMSE) against the teacher, meV/A: smallest and largest that it can be.
+
+        The student is compared with its teacher in eager form. Any other variant differs from that by no more than both
+        differ from the fp64 student, so its error lies in between, by the triangle inequality. Of several splits the one
+        of molecules never seen counts. Empty without such a comparison.
+        """
+        errors = {e["split"]: e["force_rmse_mev_per_a"] for e in self.accuracy() if e.get("force_rmse_mev_per_a")}
+        split = next((name for name in ("test", "larger", "val") if name in errors), next(iter(errors), None))
+        ours, eager = self.referee_error(variant), self.referee_error(BASELINE)
+        if split is None or ours is None or eager is None:
+            return []
+        apart = 0.0 if variant == BASELINE else ours + eager
+        return [max(0.0, errors[split] - apart), errors[split] + apart]
+
+    def teacher_time(self) -> float | None:
+        """Geometric mean of the teacher's median times over the systems of the baseline, ms; null unless all are there."""
+        times = {e["system"]: e["median_ms"] for e in self.teacher() if e["median_ms"]}
+        wanted = self.times(BASELINE, "energy_forces").keys()
+        if not wanted or wanted - times.keys():
+            return None
+        return math.exp(sum(math.log(times[system]) for system in wanted) / len(wanted))
+
+    def first_calls(self) -> dict[str, dict[str, list[float]]]:
+        """Variant -> system -> times of the first energy + forces calls after loading, ms, in the order of the calls."""
+        return {e["variant"]: e.get("first_calls_ms") or {} for e in self.of("compile")}
 
     def equivalence(self, variant: str) -> str:
         """``passed``, ``failed`` or ``not checked``, over all systems."""

@@ -1,7 +1,8 @@
 # Needs: the records of every other stage.
-# Makes: results/{run}/phase3_results.{json,csv} and results/{run}/report/: figures, PHASE3_REPORT.{md,html}, PHASE3_WEEK1.md.
+# Makes: results/{run}/phase3_results.{json,csv} and results/{run}/report/: figures, PHASE3_REPORT and PHASE3_WEEK1, each as .md, .html and .pdf.
 
 FIGURES = config["report"]["figures"]
+DOCUMENTS = ["PHASE3_REPORT", "PHASE3_WEEK1"]
 
 
 rule collect_results:
@@ -30,6 +31,7 @@ rule collect_results:
 rule plot_figure:
     input:
         results="results/{run}/report/phase3_results.json",
+        claims=lambda wildcards: config["claims"] or [] if wildcards.figure == "ladder" else [],
         code=sources_of("figures"),
     output:
         png=report(
@@ -43,8 +45,10 @@ rule plot_figure:
         "logs/{run}/plot_figure/{figure}.log",
     conda:
         "../../envs/report.yaml"
+    params:
+        claims=lambda wildcards, input: f"--claims {input.claims}" if input.claims else "",
     shell:
-        "python -m mlff_distiller figure --name {wildcards.figure} --results {input.results}"
+        "python -m mlff_distiller figure --name {wildcards.figure} --results {input.results} {params.claims}"
         " --output {output.png} {output.svg} > {log} 2>&1"
 
 
@@ -56,20 +60,28 @@ rule render_report:
         claims=config["claims"] or [],
         templates=expand(
             "workflow/mlff_distiller/templates/{name}",
-            name=["PHASE3_REPORT.md.j2", "PHASE3_WEEK1.md.j2", "md_checks.md.j2", "page.html.j2"],
+            name=[*(f"{name}.md.j2" for name in DOCUMENTS), "md_checks.md.j2", "page.html.j2"],
         ),
         code=sources_of("report"),
     output:
         html=report("results/{run}/report/PHASE3_REPORT.html", caption="../report/report.rst", category="Report"),
         markdown="results/{run}/report/PHASE3_REPORT.md",
         settings="results/{run}/report/settings.json",
-        week_1=report("results/{run}/report/PHASE3_WEEK1.md", caption="../report/week_1.rst", category="Report"),
+        week_1=report("results/{run}/report/PHASE3_WEEK1.html", caption="../report/week_1.rst", category="Report"),
+        week_1_markdown="results/{run}/report/PHASE3_WEEK1.md",
     log:
         "logs/{run}/render_report.log",
     conda:
         "../../envs/report.yaml"
     params:
-        settings=settings({"gates": config["gates"], "torch": {"version": config["torch"]["version"]}}),
+        settings=settings(
+            {
+                "run": RUN,
+                "figures": FIGURES,
+                "gates": config["gates"],
+                "torch": {"version": config["torch"]["version"]},
+            }
+        ),
         claims=f"--claims {config['claims']}" if config["claims"] else "",
         folder=subpath(output.html, parent=True),
     shell:
@@ -77,7 +89,22 @@ rule render_report:
         " --bundles {input.bundles} --figures {params.folder}/figures --output-dir {params.folder} > {log} 2>&1"
 
 
+rule print_reports:
+    input:
+        markdown=expand("results/{{run}}/report/{name}.md", name=DOCUMENTS),
+        figures=expand("results/{{run}}/report/figures/{figure}.png", figure=FIGURES),
+        code=sources_of("pdf_page"),
+    output:
+        expand("results/{{run}}/report/{name}.pdf", name=DOCUMENTS),
+    log:
+        "logs/{run}/print_reports.log",
+    conda:
+        "../../envs/report.yaml"
+    shell:
+        "python -m mlff_distiller pdf {input.markdown} > {log} 2>&1"
+
+
 rule report:
     input:
-        expand("results/{run}/report/PHASE3_{name}", run=RUN, name=["REPORT.html", "REPORT.md", "WEEK1.md"]),
+        expand("results/{run}/report/{name}.{form}", run=RUN, name=DOCUMENTS, form=["md", "html", "pdf"]),
         expand("results/{run}/report/phase3_results.{form}", run=RUN, form=["json", "csv"]),

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlff_distiller import results, style
+from mlff_distiller import claims, results, style
 from mlff_distiller.errors import UserError, nearest
-from mlff_distiller.figures import accuracy, checks, dynamics, scaling, speed
+from mlff_distiller.figures import accuracy, checks, dynamics, ladder, pareto, scaling, speed, warm_up
 from mlff_distiller.summary import Run
 
 if TYPE_CHECKING:
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 #: Name -> function, in the order of the report.
 FIGURES: dict[str, Callable[[Run], "Figure"]] = {
+    **ladder.FIGURES,
     **speed.FIGURES,
     **scaling.FIGURES,
+    **warm_up.FIGURES,
+    **pareto.FIGURES,
     **dynamics.FIGURES,
     **checks.FIGURES,
     **accuracy.FIGURES,
@@ -32,6 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.description = f"Draw one figure from merged results. Figures: {', '.join(FIGURES)}."
     parser.add_argument("--name", required=True, help="which figure")
     parser.add_argument("--results", type=Path, required=True, help="phase3_results.json")
+    parser.add_argument("--claims", type=Path, help="claims of another report, for the figures that show them too")
     parser.add_argument(
         "--output", type=Path, required=True, nargs="+", help="files to write; the suffix decides: .png, .svg, .pdf"
     )
@@ -42,7 +46,8 @@ def run(arguments: Namespace) -> int:
     bad = [path.name for path in arguments.output if path.suffix not in (".png", ".svg", ".pdf")]
     if bad:
         raise UserError(f"--output {', '.join(bad)}: a figure is a .png, .svg or .pdf file")
-    figure = draw(arguments.name, Run(results.read(arguments.results)["records"]))
+    ledger = claims.load(arguments.claims) if arguments.claims else None
+    figure = draw(arguments.name, Run(results.read(arguments.results)["records"], ledger=ledger))
     for path in arguments.output:
         style.save(figure, path)
     return 0

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlff_distiller import style
 from mlff_distiller.results import BASELINE
-from mlff_distiller.summary import Run
+from mlff_distiller.statistics import Ratio
+from mlff_distiller.summary import TASKS, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,6 +54,24 @@ def labels_beside(figure: "Figure", axes: Any, ends: dict[int, list[tuple[float,
 def marked_name(run: Run, variant: str) -> str:
     """A variant's name, with a cross where its results are not those of the student."""
     return f"{variant} ✕" if run.equivalence(variant) == "failed" else variant
+
+
+def place_interval(axis: "Axes", ratio: Ratio, height: float, shade: str, beyond: float = 0.0) -> None:
+    """A speed-up as a diamond with its interval, its value written to the right of it (and of ``beyond``)."""
+    errors = [[ratio.value - ratio.low], [ratio.high - ratio.value]]
+    axis.errorbar(ratio.value, height, xerr=errors, fmt="D", color=shade, ms=5.5, capsize=3, lw=1.4, zorder=3)
+    axis.annotate(f"{ratio.value:.2f}×", (max(ratio.high, beyond), height), xytext=(6, 0), textcoords="offset points",
+                  va="center", fontsize=8, color=shade,
+                  bbox={"fc": "white", "ec": "none", "pad": 0.5, "alpha": 0.8})  # fmt: skip
+
+
+def why_no_speedup(run: Run, name: str, task: str) -> str:
+    """In a word or two, why a variant has no speed-up on ``task``."""
+    if run.equivalence(name) == "failed":
+        return "not equivalent"
+    problem = run.problems().get(name)
+    attempted = run.benchmarks(name, task) or not run.speedups(name, TASKS[0])
+    return problem[0] if problem and attempted else "not measured"
 
 
 def nothing(what: str) -> "Figure":

@@ -8,10 +8,12 @@ from mlff_distiller.figures.shared import (
     marked_name,
     name_rows,
     nothing,
+    place_interval,
     row_axes,
     size_axis,
     size_line,
     variants_with,
+    why_no_speedup,
 )
 from mlff_distiller.names import TASK_TITLES
 from mlff_distiller.results import BASELINE
@@ -50,20 +52,15 @@ def _speedup_row(run: Run, axis: "Axes", height: int, name: str, task: str) -> N
     shade = style.color(name, run.families.get(name))
     singles = [ratio.value for ratio in run.speedups(name, task).values()]
     if not singles:
-        entries = list(run.benchmarks(name, task).values())
-        problem = run.problems().get(name)
-        text = problem[0] if problem and (entries or not run.speedups(name, TASKS[0])) else "not measured"
-        text = "not equivalent" if run.equivalence(name) == "failed" else text
-        axis.annotate(text, (1, height), xytext=(5, 0), textcoords="offset points", color=style.QUIET, va="center",
-                      fontsize=8, style="italic")  # fmt: skip
+        axis.annotate(why_no_speedup(run, name, task), (1, height), xytext=(5, 0), textcoords="offset points",
+                      color=style.QUIET, va="center", fontsize=8, style="italic")  # fmt: skip
         return
     axis.plot(singles, [height] * len(singles), "o", color=shade, alpha=0.35, ms=3.5, mec="none", zorder=2)
     if overall := run.overall(name, task):
-        errors = [[overall.value - overall.low], [overall.high - overall.value]]
-        axis.errorbar(overall.value, height, xerr=errors, fmt="D", color=shade, ms=5.5, capsize=3, lw=1.4, zorder=3)
-    edge = max([*singles, overall.high if overall else 0])
-    text = f"{overall.value:.2f}×" if overall else "in part"
-    axis.annotate(text, (edge, height), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8, color=shade)
+        place_interval(axis, overall, height, shade, beyond=max(singles))
+    else:
+        axis.annotate("in part", (max(singles), height), xytext=(6, 0), textcoords="offset points", va="center",
+                      fontsize=8, color=shade)  # fmt: skip
 
 
 def latency(run: Run) -> "Figure":

@@ -20,6 +20,8 @@ from mlff_distiller.summary import TASKS, Run
 #: Beside a report: the settings that it was made by, so that `report show` decides the same gates.
 SETTINGS = "settings.json"
 DEFAULT_CONFIGURATION = Path(__file__).parents[3] / "config" / "config.yaml"
+#: The documents, each from a template of its name.
+DOCUMENTS = ("PHASE3_REPORT", "PHASE3_WEEK1")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -30,14 +32,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, help="phase3_results.json")
     parser.add_argument(
         "--settings",
-        help="gates and the expected version of torch: JSON text or a file (default of show: the run's own)",
+        help="JSON text or a file: figures, gates, expected version of torch, name of the run (default of show: the run's own)",
     )
     parser.add_argument("--claims", type=Path, help="claims of another report to be judged (config/claims.yaml)")
     parser.add_argument("--figures", type=Path, help="folder of the figures; those missing are drawn into it "
                         "(default: figures/ in the output folder)")  # fmt: skip
     parser.add_argument("--bundles", type=Path, nargs="*", default=[], help="bundle.json of each kind of work")
     parser.add_argument(
-        "--output-dir", type=Path, help="folder to write PHASE3_REPORT.md, .html and PHASE3_WEEK1.md to"
+        "--output-dir", type=Path, help="folder to write PHASE3_REPORT and PHASE3_WEEK1 to, each as .md and .html"
     )
 
 
@@ -84,7 +86,7 @@ def write(
     """Write the report of a merged document to the folder ``output``.
 
     Args:
-        settings: ``{"gates": {...}, "torch": {"version": "2.5.1"}}``, both optional.
+        settings: ``{"run": "default", "figures": [...], "gates": {...}, "torch": {"version": "2.5.1"}}``, all optional.
         known_claims: as :func:`mlff_distiller.claims.load` returns them, or None.
         figure_folder: holds ``<name>.png`` and ``<name>.svg``; missing ones are drawn. Default: ``output/figures``.
         bundles: the ``bundle.json`` of each kind of work.
@@ -93,37 +95,33 @@ def write(
         The paths of the documents written.
     """
     figure_folder = figure_folder or output / "figures"
-    run = Run(document["records"])
-    for name in _shown(run):
-        wanted = [figure_folder / f"{name}.{suffix}" for suffix in ("png", "svg")]
+    run = Run(document["records"], ledger=known_claims)
+    values = context(document, settings, known_claims)
+    for figure in values["figures"]:
+        wanted = [figure_folder / f"{figure['name']}.{suffix}" for suffix in ("png", "svg")]
         if not all(path.is_file() for path in wanted):
-            drawn = figures.draw(name, run)
+            drawn = figures.draw(figure["name"], run)
             for path in wanted:
                 style.save(drawn, path)
-    values = context(document, settings, known_claims)
     write_json(output / SETTINGS, dict(settings))
     values["bundles"] = handed_over(bundles)
     values["figure_path"] = Path(os.path.relpath(figure_folder, output)).as_posix()
-    text = render("PHASE3_REPORT.md.j2", values)
-    page = html_page.page(text, images=lambda source: figure_folder / Path(source).name)
-    return [
-        write_text(output / "PHASE3_REPORT.md", text),
-        write_text(output / "PHASE3_REPORT.html", page),
-        write_text(output / "PHASE3_WEEK1.md", render("PHASE3_WEEK1.md.j2", values)),
-    ]
-
-
-def _shown(run: Run) -> list[str]:
-    """The figures that this run has something for; the first is always there, since the page opens with it."""
-    first = next(iter(figures.FIGURES))
-    return [name for name in figures.FIGURES if name == first or captions.SENTENCES[name](run)]
+    written = []
+    for name in DOCUMENTS:
+        text = render(f"{name}.md.j2", values)
+        page = html_page.page(text, images=lambda source: figure_folder / Path(source).name)
+        written += [write_text(output / f"{name}.md", text), write_text(output / f"{name}.html", page)]
+    return written
 
 
 def context(
     document: Mapping[str, Any], settings: Mapping[str, Any], known_claims: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Everything the templates print, worked out from the merged document."""
-    run, provenance = Run(document["records"]), document["provenance"]
+    run, provenance = Run(document["records"], ledger=known_claims), document["provenance"]
+    # A figure of what this run did not measure would be an empty frame: "not measured" says it in words.
+    wanted = settings.get("figures", list(figures.FIGURES))
+    shown = [name for name in figures.FIGURES if name in wanted and captions.SENTENCES[name](run)]
     return {
         "run": run,
         "provenance": provenance,
@@ -142,13 +140,16 @@ def context(
         "figures": [
             {"name": name, "title": captions.TITLES[name], "sentence": captions.caption(name, run),
              "reading": captions.READING[name]}
-            for name in _shown(run)
+            for name in shown
         ],
         "gates": gates.decide(settings.get("gates") or {}, run),
         "gate_statements": gates.STATEMENTS,
         "claims": claims.judge(known_claims, run, provenance["machines"]) if known_claims else [],
-        "claims_source": {key: (known_claims or {}).get(key) for key in ("source", "hardware")},
+        "claims_source": {key: (known_claims or {}).get(key) for key in ("source", "hardware", "table_remark")},
         "week1": tables.week_1(run, known_claims),
+        "scaling": tables.scaling(run),
+        "causes": tables.causes(run),
+        "folder": f"results/{settings['run']}" if settings.get("run") else "results/<run>",
         "not_measured": method.not_measured(run, provenance),
         "method": method.method(run),
     }  # fmt: skip

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mlff_distiller.captions import interval
+from mlff_distiller.captions import interval, teacher_ratio
 from mlff_distiller.results import BASELINE, TEACHER
 from mlff_distiller.summary import Run
 
@@ -12,14 +12,14 @@ TORCH_VERSION = "2.5.1"
 
 
 def first_lines(run: Run, provenance: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
-    """The first page: what was measured where, what won, whether it is right, and whether to trust it."""
+    """The first page: what won and by how much, whether it is right and can be trusted, what was measured, and where."""
     winner = run.winner()
     return {
-        "Where": _where(run, provenance, settings),
+        "Is it faster?": _winner_line(run, winner),
+        "Is it right?": _correct_line(run, winner[0] if winner else BASELINE),
+        "Can I trust it?": _trust_line(run, provenance, settings, winner),
         "What": _what(run),
-        "Winner": _winner_line(run, winner),
-        "Correct": _correct_line(run, winner[0] if winner else BASELINE),
-        "Trust": _trust_line(run, provenance, settings, winner),
+        "Where": _where(run, provenance, settings),
     }
 
 
@@ -64,18 +64,20 @@ def _winner_line(run: Run, winner: tuple[str, Any] | None) -> str:
     ranking = run.ranking("energy_forces")
     if winner is None:
         if not ranking:
-            return "None: no variant has a speed-up on every molecule."
+            return "Nothing is: no variant has a speed-up on every molecule."
         name, ratio = ranking[0]
         why = "failed MD" if run.md(name) == "failed" else "is not shown to be faster"
-        return f"None: eager stays. The best of the rest, `{name}` at {interval(ratio)} on energy + forces, {why}."
+        return f"No, eager stays: the best of the rest, `{name}` at {interval(ratio)} on energy + forces, {why}."
     name, ratio = winner
     singles = [r.value for r in run.speedups(name, "energy_forces").values()]
     energy = run.overall(name, "energy")
     text = (
-        f"`{name}`: {interval(ratio)} the speed of eager on energy + forces "
+        f"Yes: `{name}` computes energy + forces at {interval(ratio)} the speed of eager PyTorch "
         f"({min(singles):.2f} to {max(singles):.2f}× over the molecules)"
     )
-    text += f", {interval(energy)} on the energy alone" if energy else ""
+    text += f", the energy alone at {interval(energy)}" if energy else ""
+    if teacher := teacher_ratio(run, name):
+        text += f"; the teacher takes {teacher.value:,.0f} times as long on the largest molecule"
     faster = [other for other, r in ranking if r.value > ratio.value]
     return text + (
         f". Faster but not chosen: {', '.join(f'`{o}` (MD {run.md(o)})' for o in faster)}." if faster else "."
@@ -88,7 +90,7 @@ def _correct_line(run: Run, variant: str) -> str:
         for e in run.of("equivalence", variant=variant)
         if e.get("force_rmse_mev_per_a") is not None
     ]
-    text = f"`{variant}` against the fp64 referee: {run.equivalence(variant)}"
+    text = f"`{variant}` against the same student in fp64: {run.equivalence(variant)}"
     text += f" (largest force error {max(errors):.2g} meV/Å)" if errors else ""
     drifts = [e["drift_mev_per_atom_ps"] for e in run.of("md", variant=variant) if e.get("drift_mev_per_atom_ps")]
     text += f"; MD: {run.md(variant)}"

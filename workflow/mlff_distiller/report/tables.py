@@ -8,11 +8,19 @@ from mlff_distiller.captions import interval
 from mlff_distiller.md_settings import CHECKS
 from mlff_distiller.names import title
 from mlff_distiller.report.render import number
-from mlff_distiller.results import BASELINE
+from mlff_distiller.results import BASELINE, TEACHER
+from mlff_distiller.statistics import Ratio
 from mlff_distiller.summary import TASKS, Run
 
 #: What an NVE record says about its drift.
 DRIFT_FIELDS = ("drift_mev_per_atom_ps", "drift_stderr_mev_per_atom_ps", "fp64_drift_mev_per_atom_ps")
+#: Task beyond one molecule -> heading of its table.
+SCALING_TITLES = {
+    "throughput": "Batches of molecules",
+    "periodic": "Large periodic systems",
+    "calculator": "Through the ASE calculator",
+    "md_steps": "MD steps",
+}
 
 
 def overview(run: Run) -> list[dict[str, Any]]:
@@ -121,21 +129,61 @@ def teacher(run: Run) -> list[dict[str, Any]]:
 
 
 def week_1(run: Run, known_claims: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """The source's own table, a row per configuration, with what this run measured beside it."""
+    """The source's own table (energy only), a row per configuration, with what this run measured beside it; under
+    ``forces`` the same for energy + forces."""
+    return [
+        row
+        | _measured(run, row["variant"], "energy")
+        | {"forces": _measured(run, row["variant"], "energy_forces") | {"ratio": run.force_ratio(row["variant"])}}
+        for row in (known_claims or {}).get("table") or []
+    ]
+
+
+def _measured(run: Run, variant: str, task: str) -> dict[str, Any]:
+    found = run.overall(variant, task)
+    status, reason = run.problems().get(variant, ("not in this run", "not among the variants of the configuration"))
+    return {
+        # Averaged as the source does: the arithmetic mean.
+        "time": run.arithmetic_mean_time(variant, task),
+        "speedup": found,
+        "verdict": found.verdict if found else status,
+        "reason": "" if found else reason,
+    }
+
+
+def scaling(run: Run) -> dict[str, list[dict[str, Any]]]:
+    """Title -> rows, of each task beyond one molecule that has records: a row per variant and size, whatever its status."""
+    made = {}
+    for task, heading in SCALING_TITLES.items():
+        rows = [
+            entry | {"memory_mib": entry.get("peak_memory_mib"), "speedup_text": _speedup_text(entry)}
+            for entry in run.of("benchmark", task=task)
+            if entry["variant"] != TEACHER
+        ]
+        rows.sort(key=lambda e: (e["variant"] != BASELINE, e["variant"], e["batch"] or 0, e["n_atoms"] or 0))
+        if rows:
+            made[heading] = rows
+    return made
+
+
+def _speedup_text(entry: Mapping[str, Any]) -> str:
+    if entry["status"] != "ok":
+        return f"{entry['status']}: {entry['reason']}"
+    return interval(Ratio(entry["speedup"], *entry["speedup_ci95"])) if entry.get("speedup") is not None else "-"
+
+
+def causes(run: Run) -> list[dict[str, Any]]:
+    """One row per variant of which a call was taken apart: operations, launches, how busy the GPU was, graphs."""
     rows = []
-    for row in (known_claims or {}).get("table") or []:
-        variant = row["variant"]
-        found = run.overall(variant, "energy")
-        status, reason = run.problems().get(variant, ("not in this run", "not among the variants of the configuration"))
-        rows.append(
-            row
-            | {
-                "time": run.arithmetic_mean_time(variant, "energy"),
-                "speedup": found,
-                "verdict": found.verdict if found else status,
-                "reason": "" if found else reason,
-            }
-        )
+    for name in run.variants:
+        found = [e for e in run.benchmarks(name, "energy_forces").values() if e.get("n_operations") is not None]
+        compiled = next((e for e in run.of("compile", variant=name) if e.get("n_graphs") is not None), {})
+        if found or compiled:
+            busy = [e["gpu_busy_percent"] for e in found if e.get("gpu_busy_percent") is not None]
+            first = found[0] if found else {}
+            counts = {field: first.get(field) for field in ("n_operations", "n_launches", "n_kernels")}
+            graphs = {field: compiled.get(field) for field in ("n_graphs", "n_graph_breaks", "n_recompiles")}
+            rows.append({"variant": name, **counts, **graphs, "busy": (min(busy), max(busy)) if busy else None})
     return rows
 
 

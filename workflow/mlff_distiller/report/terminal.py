@@ -21,7 +21,7 @@ def show(path: Path, settings: Mapping[str, Any]) -> None:
     run, console = Run(document["records"]), Console()
     console.print(f"[bold]PHASE3[/bold]  {escape(str(path))}\n")
     for name, text in first_lines(run, document["provenance"], settings).items():
-        console.print(f"[bold]{name:<8}[/bold]{escape(text.replace('`', ''))}")
+        console.print(f"[bold]{name:<16}[/bold]{escape(text.replace('`', ''))}")
     words = {"passed": "yes", "failed": "no"}
     colors = {"faster": "green", "slower": "red", "failed": "red", "unavailable": "yellow", "passed": "green"}
 
