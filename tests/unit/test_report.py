@@ -222,7 +222,7 @@ def test_batches_and_boxes_have_their_section_only_when_they_were_measured(docum
     assert [row["batch"] for row in rows] == [64, 4096]
     assert rows[1]["speedup_text"] == "failed: out of memory; 2,048 molecules fit"
     values = report.context({**document, "records": [*document["records"], *extra]}, SETTINGS)
-    section = render("PHASE3_REPORT.md.j2", values | {"figure_path": ".", "bundles": []}).split(
+    section = render("PHASE3_REPORT.md.j2", values | {"figure_path": ".", "bundles": [], "winner": None}).split(
         "## Beyond one molecule"
     )[1]
     assert "| `cpp` | caffeine | 64 | 1,536 |" in section

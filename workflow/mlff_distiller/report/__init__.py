@@ -105,6 +105,7 @@ def write(
                 style.save(drawn, path)
     write_json(output / SETTINGS, dict(settings))
     values["bundles"] = handed_over(bundles)
+    values["winner"] = next((bundle for bundle in values["bundles"] if bundle["variant"]), None)
     values["figure_path"] = Path(os.path.relpath(figure_folder, output)).as_posix()
     written = []
     for name in DOCUMENTS:
