@@ -14,6 +14,7 @@ import yaml
 
 from mlff_distiller.errors import UserError, nearest
 from mlff_distiller.evidence import EVIDENCE, evidence
+from mlff_distiller.names import SCALING_TASKS
 from mlff_distiller.statistics import Ratio, ratio_of
 from mlff_distiller.summary import TASKS, Run
 
@@ -140,7 +141,8 @@ def _throughput_gain(run: Run, rule: Mapping[str, Any]) -> Measured:
     """Atoms per second in the best batch over those of one molecule at a time, same variant and system, best of all."""
     best: Ratio | None = None
     for entry in run.of("benchmark", task=rule["task"], status="ok"):
-        alone = run.benchmarks(entry["variant"], rule["task"]).get(entry["system"])
+        singles = run.of("benchmark", variant=entry["variant"], task=rule["task"], system=entry["system"], batch=1)
+        alone = next(iter(singles), None)
         if (entry["batch"] or 1) > 1 and alone and alone["status"] == "ok":
             batched, single = (Ratio(e["median_ms"], *e["median_ci95_ms"]) for e in (entry, alone))
             ratio = ratio_of(single, batched)
@@ -209,8 +211,9 @@ def _check(where: str, claim: Any) -> None:
     for key in wanted:
         if key not in rule:
             raise UserError(f"{where}: rule: {measure} needs {key!r}")
-    if rule.get("task", "energy") not in TASKS:
-        raise UserError(f"{where}: rule: unknown task {rule['task']!r}{nearest(rule['task'], TASKS)}")
+    tasks = (*TASKS, *SCALING_TASKS)
+    if rule.get("task", "energy") not in tasks:
+        raise UserError(f"{where}: rule: unknown task {rule['task']!r}{nearest(rule['task'], tasks)}")
     for word in claim.get("evidence") or []:
         if word not in EVIDENCE:
             raise UserError(f"{where}: evidence: unknown word {word!r}{nearest(word, EVIDENCE)}")
