@@ -11,13 +11,13 @@ MOLECULES = "molecules.extxyz"
 _ASE = """\
 from ase import units
 from ase.io import read
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 from mlff_distiller.calculator import StudentCalculator
 """
 _MD = """
-MaxwellBoltzmannDistribution(atoms, temperature_K=300)
+thermalize_momenta(atoms, temperature_K=300)
 dynamics = VelocityVerlet(atoms, timestep=0.5 * units.fs)
 dynamics.run(100)
 print(f"after {dynamics.nsteps} steps: {atoms.get_total_energy():.4f} eV in all, {atoms.get_temperature():.0f} K")
@@ -64,12 +64,12 @@ def example(entry: Mapping[str, Any], bundle: str | None = None) -> str:
     """
     imports, body = EXAMPLES[entry["task"]]
     where = f'"{bundle}"'
-    if bundle is None:
-        imports, where = f"from pathlib import Path\n\n{imports}", "str(Path(__file__).parent)"
     threads = ""
     if entry["device"] == "cpu" and entry["threads"]:
-        imports = imports.replace("from ase.io", "import torch\nfrom ase.io", 1)
+        imports = f"import torch\n{imports}"
         threads = f"torch.set_num_threads({entry['threads']})  # as it was timed\n"
+    if bundle is None:
+        imports, where = f"from pathlib import Path\n\n{imports}", "str(Path(__file__).parent)"
     return f"{imports}\n{threads}bundle = {where}\n{body}"
 
 
