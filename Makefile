@@ -1,13 +1,14 @@
 # make         set up .venv from the locked pins, run the workflow, print where the report is
 # make test    set up, then run the tests
 # make lint    set up, then check style and workflow
+# make card    set up, measure the student in resources/ and write its model card anew
 # make lock    resolve the pins in pyproject.toml anew (UPGRADE=1: take newer versions) and write envs/
 # PYTHON=python3.12 chooses the interpreter; ARGS="..." is passed on to snakemake or pytest.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all test lint lock set-up
+.PHONY: all test lint card lock set-up
 # One step after the other, whatever -j says: Snakemake does the parallel work.
 .NOTPARALLEL:
 
@@ -29,6 +30,11 @@ lint: set-up
 	ruff format --check .
 	snakefmt --check --compact-diff Snakefile workflow/rules
 	snakemake --lint
+
+card: set-up
+	snakemake --cores all accuracy
+	cp -r results/default/student/README.md results/default/student/figures resources/student/
+	cp results/default/student/accuracy.json resources/student/accuracy_default.json
 
 lock: set-up
 	python -m mlff_distiller pins lock $(if $(UPGRADE),--upgrade)

@@ -14,6 +14,7 @@ include: "workflow/rules/distill.smk"
 include: "workflow/rules/compile.smk"
 include: "workflow/rules/benchmark.smk"
 include: "workflow/rules/md.smk"
+include: "workflow/rules/accuracy.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/deploy.smk"
 include: "workflow/rules/compare.smk"
@@ -29,6 +30,7 @@ localrules:
     compile,
     benchmark,
     md,
+    accuracy,
     report,
     deploy,
     compare,

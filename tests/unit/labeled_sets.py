@@ -1,8 +1,12 @@
-"""Small labeled datasets for tests: real molecules' shapes, a Morse potential between all pairs as the teacher."""
+"""Small labeled datasets for tests: real molecules' shapes, labeled by a Morse potential between all pairs or by EMT."""
 
 from dataclasses import replace
 
 import numpy as np
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlff_distiller.dataset import Dataset, from_lists
 
@@ -48,3 +52,19 @@ def in_boxes(dataset: Dataset, length: float) -> Dataset:
     """The same configurations, each in a periodic cubic box of ``length`` A (the labels are left as they are)."""
     cells = np.tile(np.eye(3) * length, (len(dataset), 1, 1))
     return replace(dataset, cells=cells, pbc=np.ones((len(dataset), 3), dtype=bool))
+
+
+def emt_frames(n=12, energy_factor=1.0, force_factor=1.0, offset=None, names=("H2O", "CH4", "CH3OH")):
+    """Successive small displacements of molecules, labeled by EMT; ``offset`` adds energies per element."""
+    rng, frames = np.random.default_rng(0), []
+    for name in names:
+        atoms = molecule(name)
+        for _ in range(n):
+            atoms.positions += rng.normal(0, 0.02, atoms.positions.shape)
+            atoms.calc = EMT()
+            energy = atoms.get_potential_energy() + sum((offset or {}).get(z, 0.0) for z in atoms.numbers.tolist())
+            forces = atoms.get_forces()
+            frame = Atoms(atoms.numbers, atoms.positions)
+            frame.calc = SinglePointCalculator(frame, energy=energy * energy_factor, forces=forces * force_factor)
+            frames.append(frame)
+    return frames

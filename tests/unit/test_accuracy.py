@@ -10,6 +10,7 @@ import torch
 from mlff_distiller import cli, records
 from mlff_distiller.dataset import write_dataset
 from mlff_distiller.errors import UserError
+from mlff_distiller.files import write_json
 from mlff_distiller.student import StudentConfig, StudentForceField, save_student
 from mlff_distiller.training.accuracy import Groups, measure, tier
 from mlff_distiller.training.data import Configurations
@@ -134,3 +135,65 @@ def test_the_command_writes_a_record_for_each_split(tmp_path, student, own_label
 def test_an_unknown_split_is_refused(tmp_path, student, own_labels):
     with pytest.raises(UserError, match="val"):
         own_labels.of_split("vla")
+
+
+@pytest.fixture
+def accuracy_of(tmp_path, student, own_labels):
+    """Runs the command on the student's own labels, moved by 30 meV/A; the records that it wrote."""
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], own_labels.forces.shape)
+    write_dataset(tmp_path / "data.h5", replace(own_labels, forces=own_labels.forces + 0.03 * signs))
+    save_student(tmp_path / "student.safetensors", student)
+    card = {"teacher": "Morse pairs", "limits": {}, "sampling": {"settings": {"seed": 1}, "molecule_list_sha256": "x"}}
+    write_json(tmp_path / "card.json", card)
+
+    def run(name, *arguments):
+        command = ["accuracy", "--checkpoint", str(tmp_path / "student.safetensors"), "--dataset"]
+        command += [str(tmp_path / "data.h5"), "--dataset-card", str(tmp_path / "card.json"), *arguments]
+        assert cli.main([*command, "--output", str(tmp_path / name)]) == 0
+        return records.read(tmp_path / name)
+
+    run.folder = tmp_path
+    return run
+
+
+def test_by_default_every_split_but_train_is_measured(accuracy_of):
+    assert [record["split"] for record in accuracy_of("accuracy.json")] == ["val", "test"]
+
+
+def test_a_student_that_keeps_its_card_says_so(accuracy_of):
+    accuracy_of("card_accuracy.json")
+    again = accuracy_of("accuracy.json", "--expected", str(accuracy_of.folder / "card_accuracy.json"))
+    assert all(record["status"] == "ok" and record["card"]["agrees"] for record in again)
+
+
+@pytest.mark.parametrize(("factor", "agrees"), [(1.02, True), (1.05, False), (0.9, False)])
+def test_an_error_beyond_the_tolerance_of_the_card_fails(accuracy_of, factor, agrees):
+    promised = accuracy_of("card_accuracy.json")
+    promised[1]["force_mae_mev_per_a"] *= factor
+    records.write(accuracy_of.folder / "other.json", promised)
+    val, test = accuracy_of("accuracy.json", "--expected", str(accuracy_of.folder / "other.json"))
+    assert val["card"]["agrees"]
+    assert test["card"]["agrees"] == agrees
+    assert test["status"] == ("ok" if agrees else "failed")
+    assert ("force_mae_mev_per_a 30, " in test["reason"]) == (not agrees)
+
+
+def test_a_card_of_another_sample_or_student_promises_nothing(accuracy_of, student):
+    accuracy_of("card_accuracy.json")
+    write_json(accuracy_of.folder / "card.json", {"content_sha256": "other"})
+    expected = ("--expected", str(accuracy_of.folder / "card_accuracy.json"))
+    assert all(record["card"] is None for record in accuracy_of("accuracy.json", *expected))
+
+
+def test_an_element_that_the_student_never_saw_is_refused(tmp_path, student, own_labels, capsys):
+    write_dataset(tmp_path / "data.h5", own_labels)
+    save_student(tmp_path / "student.safetensors", student, {"data": {"atoms_by_atomic_number": {"1": 9, "6": 9}}})
+    command = [
+        "accuracy",
+        "--checkpoint",
+        str(tmp_path / "student.safetensors"),
+        "--dataset",
+        str(tmp_path / "data.h5"),
+    ]
+    assert cli.main([*command, "--output", str(tmp_path / "accuracy.json")]) == 2
+    assert "the dataset has O, of which the student" in capsys.readouterr().err

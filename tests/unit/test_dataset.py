@@ -10,45 +10,23 @@ import time
 import h5py
 import numpy as np
 import pytest
-from ase import Atoms
-from ase.build import molecule
 from ase.calculators.emt import EMT
-from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import write
 
 from mlff_distiller.dataset import (
     content_hash,
-    doubtful_units,
     element_energies,
     from_lists,
     read_configurations,
     read_dataset,
-    read_extxyz,
     summary,
     write_dataset,
 )
 from mlff_distiller.errors import UserError
 from mlff_distiller.labeling import label_dataset
 from mlff_distiller.parts import read_part, run_in_parts
+from tests.unit.labeled_sets import emt_frames
 
-HARTREE, BOHR, KCAL = 27.211386, 0.529177, 0.0433641
 EMT_TEACHER = {"calculator": "ase.calculators.emt:EMT"}
-
-
-def emt_frames(n=12, energy_factor=1.0, force_factor=1.0, offset=None, names=("H2O", "CH4", "CH3OH")):
-    """Successive small displacements of molecules, labeled by EMT; ``offset`` adds energies per element."""
-    rng, frames = np.random.default_rng(0), []
-    for name in names:
-        atoms = molecule(name)
-        for _ in range(n):
-            atoms.positions += rng.normal(0, 0.02, atoms.positions.shape)
-            atoms.calc = EMT()
-            energy = atoms.get_potential_energy() + sum((offset or {}).get(z, 0.0) for z in atoms.numbers.tolist())
-            forces = atoms.get_forces()
-            frame = Atoms(atoms.numbers, atoms.positions)
-            frame.calc = SinglePointCalculator(frame, energy=energy * energy_factor, forces=forces * force_factor)
-            frames.append(frame)
-    return frames
 
 
 def small_dataset(labeled=True):
@@ -156,91 +134,6 @@ def test_reading_a_large_dataset_is_fast_and_needs_neither_torch_nor_ase(tmp_pat
     assert not torch_loaded
     assert not ase_loaded
     assert took < 10.0
-
-
-def test_own_extxyz_with_labels_is_read(tmp_path):
-    frames = emt_frames()
-    write(tmp_path / "own.extxyz", frames)
-    dataset = read_dataset(tmp_path / "own.extxyz")
-    assert len(dataset) == 36
-    assert dataset.energies[5] == pytest.approx(frames[5].get_potential_energy(), abs=1e-6)
-    assert np.allclose(dataset.forces[:3], frames[0].get_forces(), atol=1e-6)
-    assert dataset.molecules == ("H2O", "CH4", "CH4O")
-    # Frames of one molecule stay together.
-    for name in range(3):
-        assert len(set(dataset.split[dataset.molecule == name])) == 1
-
-
-def test_own_extxyz_keeps_given_splits_names_cells_and_other_keys(tmp_path):
-    frames = []
-    for i, plain in enumerate(emt_frames(2)):
-        frame = Atoms(plain.numbers, plain.positions, cell=[9, 9, 9], pbc=True)
-        frame.info |= {"dft_energy": plain.get_potential_energy(), "split": ("train", "test")[i % 2], "smiles": "X"}
-        frame.arrays["dft_forces"] = plain.get_forces()
-        frames.append(frame)
-    write(tmp_path / "own.extxyz", frames)
-    dataset = read_dataset(tmp_path / "own.extxyz", energy_key="dft_energy", forces_key="dft_forces")
-    assert [dataset.splits[i] for i in dataset.split] == ["train", "test"] * 3
-    assert dataset.molecules == ("X",)
-    assert dataset.cells.shape == (6, 3, 3)
-    assert dataset.pbc.all()
-    write_dataset(tmp_path / "own.h5", dataset)
-    assert np.array_equal(read_dataset(tmp_path / "own.h5").cells, dataset.cells)
-
-
-def test_a_frame_without_labels_is_named_with_what_it_has(tmp_path):
-    frames = emt_frames(2)
-    frames[3].calc = None
-    frames[3].info["Energy_REF"] = 1.0
-    write(tmp_path / "own.extxyz", frames)
-    with pytest.raises(UserError, match=r"frame 3 has no energy 'energy'; it has .*Energy_REF"):
-        read_extxyz(tmp_path / "own.extxyz")
-
-
-def test_numbers_that_are_not_finite_are_refused(tmp_path):
-    frames = emt_frames(2)
-    frames[1].calc.results["forces"][0, 0] = np.nan
-    write(tmp_path / "own.extxyz", frames)
-    with pytest.raises(UserError, match="frame 1 holds numbers that are not finite"):
-        read_extxyz(tmp_path / "own.extxyz")
-
-
-ALL_ELECTRON = {1: -0.5 * HARTREE, 6: -37.85 * HARTREE, 8: -75.07 * HARTREE}
-
-
-@pytest.mark.parametrize(
-    ("energy_factor", "force_factor", "offset", "message"),
-    [
-        (1 / HARTREE, 1.0, None, "energies in Hartree, forces in eV/A"),
-        (1 / KCAL, 1.0, None, "energies in kcal/mol, forces in eV/A"),
-        (1.0, 1 / HARTREE, None, "energies in eV, forces in Hartree/A"),
-        (1.0, BOHR / HARTREE, None, "energies in eV, forces in Hartree/Bohr"),
-        (1 / HARTREE, BOHR / HARTREE, None, "energies in Hartree, forces in Hartree/Bohr"),
-        (1.0, -1.0, None, "the sign of the gradient"),
-        (1 / HARTREE, 1 / HARTREE, ALL_ELECTRON, "look like all-electron energies in Hartree"),
-        (1 / KCAL, 1 / KCAL, ALL_ELECTRON, "look like all-electron energies in kcal/mol"),
-        (1 / KCAL, 1 / KCAL, None, "kcal/mol/A?"),
-    ],
-)
-def test_other_units_are_recognized(tmp_path, energy_factor, force_factor, offset, message):
-    write(tmp_path / "own.extxyz", emt_frames(12, energy_factor, force_factor, offset))
-    with pytest.raises(UserError, match=r"27\.2114 eV") as caught:
-        read_extxyz(tmp_path / "own.extxyz")
-    assert message in str(caught.value)
-    assert len(read_extxyz(tmp_path / "own.extxyz", check=False)) == 36
-
-
-@pytest.mark.parametrize("offset", [None, ALL_ELECTRON, {1: -13.6 * 0.8, 6: -48.8, 8: -110.0}])
-def test_right_units_raise_no_doubt(tmp_path, offset):
-    write(tmp_path / "own.extxyz", emt_frames(12, offset=offset))
-    assert doubtful_units(read_extxyz(tmp_path / "own.extxyz", check=False)) == []
-
-
-def test_one_molecule_in_hartree_is_recognized_too(tmp_path):
-    frames = emt_frames(4, 1 / HARTREE, 1 / HARTREE, ALL_ELECTRON, names=("CH3OH",))
-    write(tmp_path / "own.extxyz", frames)
-    with pytest.raises(UserError, match="all-electron energies in Hartree"):
-        read_extxyz(tmp_path / "own.extxyz")
 
 
 def test_element_energies_recover_what_was_put_in():

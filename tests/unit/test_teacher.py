@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.io import write
 
 from mlff_distiller import records
+from mlff_distiller.dataset import read_dataset
 from mlff_distiller.errors import UserError
 from mlff_distiller.teacher import LabelError, label, make_calculator, teacher_name
 
@@ -84,6 +86,52 @@ def test_a_teacher_that_cannot_be_made_says_why(teacher, message):
 def test_a_failing_teacher_gives_a_label_error():
     with pytest.raises(LabelError, match="NotImplementedError"):
         label(Atoms("U"), make_calculator(EMT))
+
+
+def test_a_factory_in_a_file_of_ones_own_teaches(tmp_path):
+    """Workers are fresh processes: they must find the file in the working folder, too."""
+    (tmp_path / "my_teacher.py").write_text(
+        "from ase.calculators.emt import EMT\n\n\ndef twice(times):\n"
+        "    class Scaled(EMT):\n"
+        "        def calculate(self, *arguments):\n"
+        "            super().calculate(*arguments)\n"
+        "            self.results = {name: times * value for name, value in self.results.items()}\n"
+        "    return Scaled()\n"
+    )
+    frame = molecule("CO")
+    write(tmp_path / "co.extxyz", frame)
+    settings = {"teacher": {"calculator": "my_teacher:twice", "arguments": {"times": 2.0}}}
+    command = [sys.executable, "-m", "mlff_distiller", "label", "--trajectories", "co.extxyz", "--output", "co.h5"]
+    done = subprocess.run(
+        [*command, "--settings", json.dumps(settings)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.path.abspath("workflow")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    labeled = read_dataset(tmp_path / "co.h5")
+    frame.calc = make_calculator(EMT)
+    assert labeled.energies[0] == pytest.approx(2 * frame.get_potential_energy(), rel=1e-6)
+    assert np.allclose(labeled.forces, 2 * frame.get_forces(), atol=1e-5)
+    assert labeled.teacher == "my_teacher:twice(times=2.0)"
+
+
+def test_another_method_of_the_default_teacher_gives_other_labels():
+    """GFN1-xTB by its name alone: the rest of the default's arguments stay."""
+    code = """
+import json
+from mlff_distiller.systems import load_system
+from mlff_distiller.teacher import make_calculator, label
+water = load_system("water", "resources/molecules")
+spec = {"calculator": "tblite.ase:TBLite", "arguments": {"method": "GFN1-xTB"}}
+energy, forces = label(water, make_calculator(spec))
+print(json.dumps([energy, float(abs(forces).max()), label(water, make_calculator())[0]]))
+"""
+    gfn1, largest, gfn2 = run_python(code)
+    assert abs(gfn1 - gfn2) > 1.0
+    assert 0.01 < largest < 5.0, "the shipped geometry is the minimum of GFN2, not of GFN1"
 
 
 def test_teacher_name_ignores_verbosity_only():

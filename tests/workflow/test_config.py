@@ -31,7 +31,7 @@ def test_the_default_is_right():
     check_config(DEFAULT)
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "full.yaml", "gpu.yaml"])
+@pytest.mark.parametrize("name", ["config.yaml", "full.yaml", "gpu.yaml", "distill.yaml"])
 def test_every_shipped_file_is_right_over_the_default(name):
     def lay(over, under):
         both = isinstance(over, dict) and isinstance(under, dict)
@@ -73,6 +73,9 @@ def test_a_variant_that_is_null_is_left_out():
         ("md.liquid.systems", ["nowhere.extxyz"], "md.liquid.systems: nowhere.extxyz: no such file"),
         ("md.timestp", {}, "md: unknown key 'timestp'; did you mean 'timestep'"),
         ("student.checkpoint", "nowhere.safetensors", "student.checkpoint: nowhere.safetensors: no such file"),
+        ("student.dataset", "nowhere.extxyz", "student.dataset: nowhere.extxyz: no such file"),
+        ("teacher.calculator", None, "null only with labels of your own"),
+        ("accuracy.visited_frame", 3, "accuracy: unknown key 'visited_frame'; did you mean 'visited_frames'"),
         ("teacher.calculator", "tblite.ase.TBLite", "teacher.calculator"),
         ("run", "../elsewhere", "run:"),
         ("benchmark.scaling.variants", ["cp"], "'cp' is not among variants; did you mean 'cpp'"),

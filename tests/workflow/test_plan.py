@@ -39,10 +39,15 @@ ALL_VARIANTS = {
 PREFLIGHT = {"check_machine": 1, "check_inputs": 1, "obtain_torch_cluster": 1}
 DATASET = {"sample_configurations": 1, "label_configurations": 1}
 STUDENT = {"copy_student": 1, "measure_accuracy": 1}
+#: What follows from the trajectories of eager, and from those of no other variant.
+VISITED = {"label_visited": 1, "measure_visited_accuracy": 1}
 
 
 def test_a_fresh_run_starts_every_job_once(fresh):
-    assert fresh.plan() == PREFLIGHT | DATASET | STUDENT | {"time_teacher": 1} | ALL_VARIANTS | REFERENCES | REPORT
+    assert (
+        fresh.plan()
+        == PREFLIGHT | DATASET | STUDENT | VISITED | {"time_teacher": 1} | ALL_VARIANTS | REFERENCES | REPORT
+    )
 
 
 def test_without_a_checkpoint_the_student_is_trained(fresh):
@@ -58,10 +63,20 @@ def test_without_a_checkpoint_the_student_is_trained(fresh):
         ("preflight", PREFLIGHT | {"preflight": 1}),
         ("distill", {"check_machine": 1, "check_inputs": 1, "distill": 1} | DATASET | STUDENT),
         (
+            "accuracy",
+            {"check_machine": 1, "check_inputs": 1, "accuracy": 1}
+            | DATASET
+            | STUDENT
+            | {"compile_variant": 1, "check_equivalence": 1, "run_md": MD_SYSTEMS, "write_model_card": 1}
+            | REFERENCES
+            | VISITED,
+        ),
+        (
             "report",
             PREFLIGHT
             | DATASET
             | STUDENT
+            | VISITED
             | {"time_teacher": 1}
             | ALL_VARIANTS
             | REFERENCES
@@ -110,7 +125,7 @@ def test_editing_a_family_reruns_its_variants_alone(finished):
 def test_editing_the_md_stage_reruns_md_and_the_report(finished):
     with (finished.folder / "workflow/mlff_distiller/simulate.py").open("a") as stream:
         stream.write("# a change\n")
-    assert finished.plan() == {"run_md": VARIANTS * MD_SYSTEMS} | REFERENCES | REPORT
+    assert finished.plan() == {"run_md": VARIANTS * MD_SYSTEMS} | REFERENCES | VISITED | REPORT
 
 
 def test_editing_an_md_check_reruns_that_check_alone(finished):
@@ -155,7 +170,42 @@ def test_other_sizes_rerun_the_scaling_jobs_alone(finished):
 def test_another_md_length_reruns_md_alone(finished):
     finished.edit("config/config.yaml", "steps: 500", "steps: 600")
     # The settings are looked at again, too.
-    assert finished.plan() == {"check_inputs": 1, "run_md": VARIANTS * MD_SYSTEMS} | REFERENCES | REPORT
+    assert finished.plan() == {"check_inputs": 1, "run_md": VARIANTS * MD_SYSTEMS} | REFERENCES | VISITED | REPORT
+
+
+def test_the_recipe_is_one_command_from_the_molecule_list_to_the_accuracy(fresh):
+    planned = fresh.plan("accuracy", "--configfile", "config/distill.yaml")
+    assert planned == (
+        {"check_machine": 1, "check_inputs": 1, "accuracy": 1, "train_student": 1, "measure_accuracy": 1}
+        | DATASET
+        | {"compile_variant": 1, "check_equivalence": 1, "run_md": MD_SYSTEMS, "write_model_card": 1}
+        | REFERENCES
+        | VISITED
+    )
+
+
+def test_without_visited_frames_the_teacher_labels_the_sample_alone(fresh):
+    fresh.edit("config/config.yaml", "visited_frames: 6", "visited_frames: 0")
+    assert fresh.plan("accuracy") == (
+        {"check_machine": 1, "check_inputs": 1, "accuracy": 1, "write_model_card": 1} | DATASET | STUDENT
+    )
+
+
+def test_labels_of_ones_own_take_the_place_of_sampling(fresh):
+    (fresh.folder / "mine.extxyz").touch()
+    fresh.edit("config/config.yaml", "  dataset: null", "  dataset: mine.extxyz")
+    imported = {"import_dataset": 1} | STUDENT
+    checks = {"check_machine": 1, "check_inputs": 1}
+    assert fresh.plan("distill") == checks | imported | {"distill": 1}
+    # Without a teacher nothing is asked of one.
+    fresh.edit("config/config.yaml", "calculator: tblite.ase:TBLite", "calculator: null")
+    planned = fresh.plan()
+    assert planned == PREFLIGHT | imported | ALL_VARIANTS | REFERENCES | REPORT
+
+
+def test_more_visited_frames_label_those_alone(finished):
+    finished.edit("config/config.yaml", "visited_frames: 6", "visited_frames: 8")
+    assert finished.plan() == VISITED | REPORT
 
 
 def test_other_gates_rerender_the_report_alone(finished):

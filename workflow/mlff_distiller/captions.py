@@ -29,6 +29,9 @@ TITLES = {
     "md_kinetic": "Kinetic energy at constant temperature",
     "md_spectra": "Bonds, angles and vibrations against the teacher",
     "accuracy": "Accuracy per split of the data",
+    "force_parity": "Forces of student and teacher",
+    "force_errors": "Where the force error lies",
+    "learning_curve": "Learning curve of the student",
 }
 #: How to read each figure; the same for every run.
 READING = {
@@ -52,7 +55,12 @@ READING = {
     "md_timestep": "Energy in NVE, fp64: its fluctuation goes with the square of the time step where forces are exact.",
     "md_kinetic": "Langevin dynamics; p: Kolmogorov-Smirnov test on samples thinned until independent.",
     "md_spectra": "The same Langevin dynamics by both; vibrations: power spectrum of the mass-weighted velocities.",
-    "accuracy": "Against the teacher's labels; the tiers are bars for molecules never seen in training.",
+    "accuracy": "Against the teacher's labels, on molecules never seen in training, for which the tiers are meant; "
+    "larger: beyond the size of any trained; benchmark: the seven; visited: frames of the student's own MD.",
+    "force_parity": "Every dot a component of a force; on the line both agree. MAE and RMSE in meV/Å.",
+    "force_errors": "The error axis is logarithmic; a force is binned by its length in the teacher's label; groups "
+    "of fewer than 10 atoms are left out.",
+    "learning_curve": "Both error axes logarithmic; the dot marks the weights that were kept.",
 }
 
 
@@ -317,6 +325,37 @@ def _pareto(run: Run) -> str:
     return text + "."
 
 
+def _force_parity(run: Run) -> str:
+    found = {e["split"]: e["force_r2"] for e in run.accuracy() if e.get("force_r2") is not None}
+    return f"R² of the forces: {', '.join(f'{split} {value:.4f}' for split, value in found.items())}." if found else ""
+
+
+def _force_errors(run: Run) -> str:
+    from ase.data import atomic_names
+
+    entries = [e for e in run.accuracy() if e.get("by_element")]
+    if not entries:
+        return ""
+    errors = {int(z): group["force_mae_mev_per_a"] for z, group in entries[0]["by_element"].items()}
+    worst, best = max(errors, key=lambda z: errors[z]), min(errors, key=lambda z: errors[z])
+    return (
+        f"On the split {entries[0]['split']!r} the force error is largest on {atomic_names[worst].lower()} "
+        f"({errors[worst]:.3g} meV/Å) and smallest on {atomic_names[best].lower()} ({errors[best]:.3g})."
+    )
+
+
+def _learning_curve(run: Run) -> str:
+    training = run.training()
+    if training is None:
+        return ""
+    curve, made = training["learning_curve"], training["training"]
+    best = min(curve, key=lambda entry: entry["val_force_mae_mev_per_a"])
+    return (
+        f"{made['n_training']:,} configurations, {made['steps']:,} steps in {made['seconds'] / 60:.3g} min on "
+        f"{made['device']}: the force error on held-out molecules ended at {best['val_force_mae_mev_per_a']:.3g} meV/Å."
+    )
+
+
 SENTENCES: dict[str, Callable[[Run], str]] = {
     "ladder": _ladder,
     "speedup": _speedup,
@@ -337,6 +376,9 @@ SENTENCES: dict[str, Callable[[Run], str]] = {
     "md_kinetic": _md_kinetic,
     "md_spectra": _md_spectra,
     "accuracy": _accuracy,
+    "force_parity": _force_parity,
+    "force_errors": _force_errors,
+    "learning_curve": _learning_curve,
 }
 
 

@@ -72,6 +72,8 @@ def _check_meaning(config: dict[str, Any]) -> list[str]:
         scaling_settings.settings_with_defaults(scaling["settings"])
     except UserError as error:
         complaints.append(str(error))
+    if config["teacher"]["calculator"] is None and not config["student"]["dataset"]:
+        complaints.append("teacher.calculator: null only with labels of your own in student.dataset")
     molecules = config["molecules"]
     if not Path(molecules["folder"]).is_dir():
         complaints.append(f"molecules.folder: {molecules['folder']}: no such folder")
@@ -90,6 +92,7 @@ def _check_meaning(config: dict[str, Any]) -> list[str]:
     complaints += _check_md(config["md"], names, list(config["variants"]))
     for key, path in (
         ("student.checkpoint", config["student"]["checkpoint"]),
+        ("student.dataset", config["student"]["dataset"]),
         ("claims", config["claims"]),
         ("molecules.list", config["molecules"]["list"]),
     ):

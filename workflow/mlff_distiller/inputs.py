@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlff_distiller import records
 from mlff_distiller.errors import UserError
@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of the stage."""
     parser.add_argument("--systems", nargs="+", required=True, help="files of the molecules")
     parser.add_argument("--checkpoint", type=Path, help="a student of the user's own")
+    parser.add_argument("--dataset", type=Path, help="labels of the user's own")
     parser.add_argument("--settings", default="{}", help="the sections 'student' and 'md' (JSON text or a file)")
     parser.add_argument("--output", type=Path, required=True, help="the record to write (JSON)")
 
@@ -33,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
     if args.checkpoint:
         check_elements(systems, args.checkpoint)
     else:
+        if args.dataset:
+            check_covered(systems, args.dataset, settings.get("student", {}).get("own_data", {}))
         TrainingSettings.from_mapping(settings.get("student", {}).get("training", {}))
     checked_settings(settings.get("student", {}).get("sampling", {}))
     check_md_section(settings.get("md", {}))
@@ -41,6 +44,22 @@ def run(args: argparse.Namespace) -> int:
     molecules = {name: fingerprint(atoms) for name, atoms in systems.items()}
     records.write(args.output, [records.record("preflight", task="inputs", checks=checks, molecules=molecules)])
     return 0
+
+
+def check_covered(systems: "Mapping[str, Atoms]", dataset: Path, own_data: Mapping[str, Any]) -> None:
+    """Raise a :class:`UserError` for labels that are not right, or that lack an element which ``systems`` have."""
+    from ase.data import chemical_symbols
+
+    from mlff_distiller.dataset import read_dataset
+
+    known = set(read_dataset(dataset, **own_data).numbers.tolist())
+    for name, atoms in systems.items():
+        if strange := sorted(set(atoms.numbers.tolist()) - known):
+            elements = ", ".join(chemical_symbols[number] for number in strange)
+            raise UserError(
+                f"{name}: no {elements} in {dataset}, so that its student would know nothing of it; leave the molecule "
+                "out of molecules.systems (and of md.systems)"
+            )
 
 
 def check_elements(systems: "Mapping[str, Atoms]", checkpoint: Path) -> None:

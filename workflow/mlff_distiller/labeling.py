@@ -15,10 +15,13 @@ import numpy as np
 
 from mlff_distiller.dataset import Dataset, content_hash, read_configurations, summary, write_dataset
 from mlff_distiller.errors import UserError, nearest
+from mlff_distiller.trajectories import read_frames
 
 #: Labels outside these are dropped. A thermal geometry at 1000 K has forces up to some 15 eV/A and 0.2 eV per atom
-#: above the minimum; beyond the limits atoms overlap or have dissociated, where xTB is no guide.
+#: above the minimum; beyond the limits atoms overlap or have dissociated, where xTB is no guide. Null is no limit.
 DEFAULT_LIMITS = {"max_force_ev_per_a": 20.0, "max_energy_ev_per_atom": 1.5}
+#: Of frames that the student visited: where it went astray is what they are there to show.
+NO_LIMITS = dict.fromkeys(DEFAULT_LIMITS)
 #: Squared atom numbers per part: about two seconds of GFN2-xTB.
 PART_WEIGHT = 40_000
 
@@ -38,7 +41,8 @@ def label_dataset(
     teacher: Mapping[str, Any] | None,
     parts: Path,
     cores: int,
-    limits: Mapping[str, float] | None = None,
+    limits: Mapping[str, float | None] | None = None,
+    may_be_none: bool = False,
 ) -> tuple[Dataset, dict[str, Any]]:
     """``dataset`` with the teacher's energies (eV) and forces (eV/A), less what failed or lies beyond the limits.
 
@@ -50,6 +54,7 @@ def label_dataset(
         parts: directory for finished parts, by which an interrupted run resumes.
         cores: worker processes, one thread each.
         limits: overrides of :data:`DEFAULT_LIMITS`.
+        may_be_none: no label at all is a result, too: of frames of an MD that went wrong.
 
     Returns:
         The labeled dataset, and for its card ``{"labels_tried", "left_out": {reason: n}, "examples", "limits",
@@ -71,14 +76,14 @@ def label_dataset(
     tasks = [_task(dataset, a, b, spec) for a, b in itertools.pairwise(bounds)]
     weights = [float((task.counts**2).sum()) for task in tasks]
     results = run_in_parts(_label_task, tasks, parts, key, cores, "labeling", weights)
-    energies = np.concatenate([result["energies"] for result in results])
-    forces = np.concatenate([result["forces"] for result in results])
-    reasons = np.concatenate([result["reasons"] for result in results]).astype(object)
+    energies = np.concatenate([np.zeros(0), *(result["energies"] for result in results)])
+    forces = np.concatenate([np.zeros((0, 3), np.float32), *(result["forces"] for result in results)])
+    reasons = np.concatenate([np.zeros(0, str), *(result["reasons"] for result in results)]).astype(object)
     seconds = float(sum(float(result["seconds"]) for result in results))
     labeled = replace(dataset, energies=energies, forces=forces, teacher=teacher_name(teacher))
     _judge(labeled, reasons, limits)
     good = reasons == ""
-    if not good.any():
+    if not good.any() and not may_be_none:
         raise UserError(
             f"the teacher labeled none of {len(dataset)} configurations; the first failed with: {reasons[0]}"
         )
@@ -101,8 +106,11 @@ def label_dataset(
     }
 
 
-def _judge(labeled: Dataset, reasons: np.ndarray, limits: Mapping[str, float]) -> None:
+def _judge(labeled: Dataset, reasons: np.ndarray, limits: Mapping[str, float | None]) -> None:
     """Write why into ``reasons`` for labels beyond the limits."""
+    if len(labeled) == 0:
+        return
+    limits = {name: np.inf if limit is None else limit for name, limit in limits.items()}
     largest = np.maximum.reduceat(np.abs(labeled.forces).max(axis=1), labeled.offsets[:-1])
     per_atom = labeled.energies / labeled.n_atoms
     lowest = np.full(len(labeled.molecules), np.inf)
@@ -176,7 +184,11 @@ def _sort_of(reason: str) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command ``label``."""
     parser.description = "Label configurations with the teacher: total energies in eV, forces in eV/A."
-    parser.add_argument("--configurations", type=Path, required=True, help="what the command 'sample' wrote")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--configurations", type=Path, help="what the command 'sample' wrote")
+    given.add_argument("--trajectories", type=Path, nargs="+", help="MD that a student ran, in any format of ASE; "
+                       "no label of these is left out for its size")  # fmt: skip
+    parser.add_argument("--frames", type=int, default=10, help="taken from each trajectory (default %(default)s)")
     parser.add_argument("--settings", help="JSON text or file: 'teacher' and 'limits' mappings")
     parser.add_argument("--output", type=Path, required=True, help="labeled dataset to write (HDF5)")
     parser.add_argument("--card", type=Path, help="also write the dataset card (JSON)")
@@ -189,7 +201,7 @@ def run(args: argparse.Namespace) -> int:
     import shutil
 
     from mlff_distiller import provenance
-    from mlff_distiller.files import load_settings, read_json, write_json
+    from mlff_distiller.files import load_settings, read_json, sha256_of, write_json
 
     given = load_settings(args.settings) if args.settings else {}
     for key in given:
@@ -197,17 +209,19 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"--settings: unknown key {key!r}{nearest(key, ('teacher', 'limits'))}")
     parts = args.output.with_name(args.output.name + ".parts")
     started = time.perf_counter()
-    dataset, outcome = label_dataset(
-        read_configurations(args.configurations), given.get("teacher"), parts, args.cores, given.get("limits")
-    )
+    if args.trajectories:
+        configurations, limits = read_frames(args.trajectories, args.frames), NO_LIMITS
+    else:
+        configurations, limits = read_configurations(args.configurations), given.get("limits")
+    may_be_none = bool(args.trajectories)
+    dataset, outcome = label_dataset(configurations, given.get("teacher"), parts, args.cores, limits, may_be_none)
     path = write_dataset(args.output, dataset)
     if args.card:
         sampling = read_json(args.sample_card) if args.sample_card else {}
         card = summary(dataset) | outcome
-        card["file_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-        card["sampling"] = {
-            key: sampling[key] for key in ("settings", "molecules_by_class", "notes") if key in sampling
-        }
+        card["file_sha256"] = sha256_of(path)
+        kept = ("settings", "molecule_list_sha256", "molecules_by_class", "notes")
+        card["sampling"] = {key: sampling[key] for key in kept if key in sampling}
         write_json(args.card, card | {"provenance": provenance.collect()})
     shutil.rmtree(parts, ignore_errors=True)
     left_out = outcome["labels_tried"] - len(dataset)

@@ -34,6 +34,7 @@ SERIES = (
     "distributions",
     "kernels",
     "baseline",
+    "parity",
 )
 #: Every merged benchmark record has these, null where the measurement failed.
 SUMMARY_FIELDS = (
@@ -99,7 +100,9 @@ def collect(files: Sequence[Path], student: str | None = None) -> dict[str, Any]
     for path, name in zip(files, _short_names(files), strict=True):
         try:
             found = records.read(path)
-            origins.append(read_json(path).get("provenance") or {})
+            # A student may have been trained elsewhere, long before: that says nothing about this run's measurements.
+            if any(entry.get("task") != "training" for entry in found):
+                origins.append(read_json(path).get("provenance") or {})
         except UserError as error:
             left_out.append({"file": name, "reason": str(error).removeprefix(f"{path}: ").replace(str(path), name)})
             continue

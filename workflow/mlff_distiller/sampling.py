@@ -483,7 +483,7 @@ def run(args: argparse.Namespace) -> int:
     """Sample and write; finished molecules stay in ``OUTPUT.parts`` until all is written."""
     import shutil
 
-    from mlff_distiller.files import load_settings, write_json
+    from mlff_distiller.files import load_settings, sha256_of, write_json
 
     given = load_settings(args.settings) if args.settings else {}
     for key in given:
@@ -500,6 +500,7 @@ def run(args: argparse.Namespace) -> int:
     )
     write_dataset(args.output, dataset)
     card = summary(dataset) | card
+    card["molecule_list_sha256"] = sha256_of(args.molecules)
     if args.card:
         write_json(args.card, card)
     shutil.rmtree(parts, ignore_errors=True)

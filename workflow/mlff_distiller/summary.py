@@ -68,6 +68,10 @@ class Run:
         found = self.of("benchmark", variant=variant, task=task)
         return sorted(found, key=lambda e: (e["batch"] or 0, e["n_atoms"] or 0))
 
+    def training(self) -> Record | None:
+        """The record of the student's training, with its learning curve."""
+        return next((e for e in self.records if e["kind"] == "accuracy" and e.get("learning_curve")), None)
+
     @cached_property
     def variants(self) -> list[str]:
         """Every variant met, the baseline first, then as the records come; the teacher is none."""

@@ -2,7 +2,7 @@
 
     teacher:
       calculator: tblite.ase:TBLite
-      arguments: {method: GFN2-xTB, verbosity: 0}
+      arguments: {method: GFN2-xTB, verbosity: 0}     # these two are its defaults
 
 A teacher gives total energies in eV and forces in eV/A, as every ASE calculator does. tblite and torch bring two OpenMP
 runtimes and must not meet in one process; nothing here imports torch.
@@ -105,9 +105,11 @@ def label(atoms: "Atoms", calculator: "Calculator") -> tuple[float, np.ndarray]:
 
 
 def _parts(teacher: Mapping[str, Any]) -> tuple[str, Any]:
-    spec = teacher.get("calculator", DEFAULT_TEACHER["calculator"])
-    default = DEFAULT_TEACHER["arguments"] if spec == DEFAULT_TEACHER["calculator"] else {}
-    return spec, teacher.get("arguments", default)
+    """Calculator and arguments; the default calculator keeps those of its default arguments that are not given."""
+    spec, given = teacher.get("calculator", DEFAULT_TEACHER["calculator"]), teacher.get("arguments", {})
+    if spec == DEFAULT_TEACHER["calculator"] and isinstance(given, Mapping):
+        given = DEFAULT_TEACHER["arguments"] | given
+    return spec, given
 
 
 def _callables(module: object) -> list[str]:

@@ -83,4 +83,4 @@ rule benchmark:
             replicate=REPLICATES,
         ),
         expand("results/{run}/benchmark/{variant}/scaling.json", run=RUN, variant=SCALING["variants"]),
-        expand("results/{run}/benchmark/teacher.json", run=RUN),
+        expand("results/{run}/benchmark/teacher.json", run=RUN if TEACHER else []),

@@ -11,7 +11,7 @@ from mlff_distiller.errors import UserError
 from mlff_distiller.files import RESULTS, results_file
 from mlff_distiller.names import WORK
 from mlff_distiller.sources import sources_of
-from mlff_distiller.variants.registry import FAMILIES, needs_torch_cluster
+from mlff_distiller.variants.registry import BASELINE, FAMILIES, needs_torch_cluster
 
 drop_null_variants(config)
 try:
@@ -25,6 +25,8 @@ SYSTEMS = {
     system_name(name): system_path(name, config["molecules"]["folder"]) for name in config["molecules"]["systems"]
 }
 MD_SYSTEMS = [system_name(name) for name in config["md"]["systems"]]
+# Null where labels are the user's own and nobody can be asked for more.
+TEACHER = config["teacher"]["calculator"]
 REPLICATES = range(config["benchmark"]["replicates"])
 
 # A stage asked for by name looks at the machine and the inputs first, too.

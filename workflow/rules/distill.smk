@@ -1,51 +1,75 @@
-# Needs: preflight; the molecule list and the teacher, or a checkpoint named in the configuration.
-# Makes: results/{run}/student/student.safetensors, its accuracy on molecules it never saw, and the teacher's own cost.
+# Needs: preflight; the molecule list and the teacher, or labels and a checkpoint named in the configuration.
+# Makes: results/{run}/dataset/: labels.h5 and its card; results/{run}/student/student.safetensors; the teacher's own cost.
 
 SAMPLING = {"sampling": config["student"]["sampling"], "teacher": config["teacher"]}
 LABELING = {"teacher": config["teacher"], "limits": config["student"]["limits"]}
 
 
-rule sample_configurations:
-    input:
-        molecules=config["molecules"]["list"],
-        code=sources_of("sampling"),
-    output:
-        configurations="results/{run}/dataset/configurations.h5",
-        card="results/{run}/dataset/sampling.json",
-    log:
-        "logs/{run}/sample_configurations.log",
-    priority: ALL_CORES_FIRST
-    conda:
-        "../../envs/teacher.yaml"
-    threads: workflow.cores
-    params:
-        settings=settings(SAMPLING),
-        benchmark=config["molecules"]["folder"],
-    shell:
-        "python -m mlff_distiller sample --molecules {input.molecules} --benchmark {params.benchmark}"
-        " --settings {params.settings:q} --cores {threads} --card {output.card}"
-        " --output {output.configurations} 2>&1 | tee {log}"
+if config["student"]["dataset"]:
 
+    rule import_dataset:
+        input:
+            dataset=config["student"]["dataset"],
+            code=sources_of("own_data"),
+        output:
+            dataset="results/{run}/dataset/labels.h5",
+            card="results/{run}/dataset/labels.json",
+        log:
+            "logs/{run}/import_dataset.log",
+        # Labels in other units are to stop the run before any work.
+        priority: 100
+        conda:
+            "../../envs/student.yaml"
+        params:
+            settings=settings(config["student"]["own_data"]),
+            # A student that is there already learns nothing of them.
+            held_out="--held-out" if config["student"]["checkpoint"] else "",
+        shell:
+            "python -m mlff_distiller import-data --dataset {input.dataset} --settings {params.settings:q}"
+            " {params.held_out} --card {output.card} --output {output.dataset} 2>&1 | tee {log}"
 
-rule label_configurations:
-    input:
-        configurations="results/{run}/dataset/configurations.h5",
-        card="results/{run}/dataset/sampling.json",
-        code=sources_of("labeling"),
-    output:
-        dataset="results/{run}/dataset/labels.h5",
-        card="results/{run}/dataset/labels.json",
-    log:
-        "logs/{run}/label_configurations.log",
-    priority: ALL_CORES_FIRST
-    conda:
-        "../../envs/teacher.yaml"
-    threads: workflow.cores
-    params:
-        settings=settings(LABELING),
-    shell:
-        "python -m mlff_distiller label --configurations {input.configurations} --sample-card {input.card}"
-        " --settings {params.settings:q} --cores {threads} --card {output.card} --output {output.dataset} 2>&1 | tee {log}"
+else:
+
+    rule sample_configurations:
+        input:
+            molecules=config["molecules"]["list"],
+            code=sources_of("sampling"),
+        output:
+            configurations="results/{run}/dataset/configurations.h5",
+            card="results/{run}/dataset/sampling.json",
+        log:
+            "logs/{run}/sample_configurations.log",
+        priority: ALL_CORES_FIRST
+        conda:
+            "../../envs/teacher.yaml"
+        threads: workflow.cores
+        params:
+            settings=settings(SAMPLING),
+            benchmark=config["molecules"]["folder"],
+        shell:
+            "python -m mlff_distiller sample --molecules {input.molecules} --benchmark {params.benchmark}"
+            " --settings {params.settings:q} --cores {threads} --card {output.card}"
+            " --output {output.configurations} 2>&1 | tee {log}"
+
+    rule label_configurations:
+        input:
+            configurations="results/{run}/dataset/configurations.h5",
+            card="results/{run}/dataset/sampling.json",
+            code=sources_of("labeling"),
+        output:
+            dataset="results/{run}/dataset/labels.h5",
+            card="results/{run}/dataset/labels.json",
+        log:
+            "logs/{run}/label_configurations.log",
+        priority: ALL_CORES_FIRST
+        conda:
+            "../../envs/teacher.yaml"
+        threads: workflow.cores
+        params:
+            settings=settings(LABELING),
+        shell:
+            "python -m mlff_distiller label --configurations {input.configurations} --sample-card {input.card}"
+            " --settings {params.settings:q} --cores {threads} --card {output.card} --output {output.dataset} 2>&1 | tee {log}"
 
 
 if config["student"]["checkpoint"]:
@@ -84,22 +108,6 @@ else:
         shell:
             "python -m mlff_distiller train --dataset {input.dataset} --settings {params.settings:q}"
             " --checkpoint-dir {params.folder}/training_state --record {output.record} --output {output.student} 2>&1 | tee {log}"
-
-
-rule measure_accuracy:
-    input:
-        student="results/{run}/student/student.safetensors",
-        dataset="results/{run}/dataset/labels.h5",
-        code=sources_of("training.accuracy"),
-    output:
-        "results/{run}/student/accuracy.json",
-    log:
-        "logs/{run}/measure_accuracy.log",
-    conda:
-        "../../envs/student.yaml"
-    shell:
-        "python -m mlff_distiller accuracy --checkpoint {input.student} --dataset {input.dataset}"
-        " --splits all --output {output} > {log} 2>&1"
 
 
 rule time_teacher:

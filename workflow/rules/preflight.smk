@@ -24,6 +24,7 @@ rule check_inputs:
         code=sources_of("inputs"),
         molecules=files_of(SYSTEMS),
         checkpoint=config["student"]["checkpoint"] or [],
+        dataset=config["student"]["dataset"] or [],
     output:
         "results/{run}/preflight/inputs.json",
     log:
@@ -34,11 +35,13 @@ rule check_inputs:
         "../../envs/student.yaml"
     params:
         systems=list(SYSTEMS.values()),
-        checkpoint=f"--checkpoint {config['student']['checkpoint']}" if config["student"]["checkpoint"] else "",
+        given=lambda wildcards, input: " ".join(
+            f"--{name} {path}" for name in ("checkpoint", "dataset") if (path := getattr(input, name))
+        ),
         settings=settings({key: config[key] for key in ("student", "md")}),
     shell:
         "python -m mlff_distiller check-inputs --systems {params.systems:q}"
-        " {params.checkpoint} --settings {params.settings:q} --output {output} 2>&1 | tee {log}"
+        " {params.given} --settings {params.settings:q} --output {output} 2>&1 | tee {log}"
 
 
 rule obtain_torch_cluster:

@@ -11,7 +11,8 @@ rule collect_results:
         rules.compile.input,
         rules.benchmark.input,
         rules.md.input,
-        expand("results/{run}/student/accuracy.json", run=RUN),
+        ACCURACY,
+        TRAINING,
         student="results/{run}/student/student.safetensors",
         code=sources_of("results"),
     output:

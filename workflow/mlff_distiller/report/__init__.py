@@ -136,7 +136,7 @@ def context(
         "equivalence": tables.equivalence(run),
         "md": tables.md(run),
         "md_checks": tables.md_checks(run),
-        "accuracy": run.accuracy(),
+        "accuracy": tables.accuracy(run),
         "teacher": tables.teacher(run),
         "figures": [
             {"name": name, "title": captions.TITLES[name], "sentence": captions.caption(name, run),

@@ -128,6 +128,18 @@ def teacher(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
+#: What the table of accuracy prints; null where a record lacks it (no labels of that split, an older file).
+ACCURACY_FIELDS = (
+    *("split", "n_configurations", "n_molecules", "force_mae_mev_per_a", "force_rmse_mev_per_a", "force_r2"),
+    *("force_cosine", "energy_mae_mev_per_atom", "card", "status", "reason"),
+)
+
+
+def accuracy(run: Run) -> list[dict[str, Any]]:
+    """One row per split: the student against its teacher."""
+    return [{field: entry.get(field) for field in ACCURACY_FIELDS} for entry in run.accuracy()]
+
+
 def week_1(run: Run, known_claims: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """The source's own table (energy only), a row per configuration, with what this run measured beside it; under
     ``forces`` the same for energy + forces."""

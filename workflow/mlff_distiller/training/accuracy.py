@@ -13,11 +13,12 @@ import torch
 from mlff_distiller import records
 from mlff_distiller.dataset import Dataset, read_dataset
 from mlff_distiller.errors import UserError, nearest
-from mlff_distiller.files import load_settings
-from mlff_distiller.student.checkpoint import load_student
+from mlff_distiller.files import load_settings, read_json, sha256_of
+from mlff_distiller.student.checkpoint import learned_elements, load_student
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.training.data import Configurations
 from mlff_distiller.training.evaluate import MEV, predict
+from mlff_distiller.training.expected import compare, sample_identity
 from mlff_distiller.training.initial import choose_device, thinned
 
 #: Force MAE on held-out molecules, meV/A, up to which a student is called so (Amin et al., ICLR 2025, give the scale).
@@ -30,7 +31,7 @@ SIZE_BINS = (1, 9, 17, 25, 33, 49, 65, 97)
 DEFAULTS = {
     "device": "auto",
     "n_configurations": 20_000,
-    "n_points": 2000,
+    "n_points": 1000,
     "seed": 0,
     "batch_atoms": 4096,
     "threads": None,
@@ -43,8 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="student (safetensors)")
     parser.add_argument("--dataset", type=Path, required=True, help="labeled configurations (HDF5 or extxyz)")
     parser.add_argument(
-        "--splits", default="val,test,larger,benchmark", help="comma-separated, or all (default %(default)s)"
+        "--splits", help="comma-separated, or all for one of all together; default: what the dataset has, but train"
     )
+    parser.add_argument("--dataset-card", type=Path, help="card of the dataset, by which its sample is recognized")
+    parser.add_argument("--expected", type=Path, help="accuracy records that ship with the student, to compare with")
     parser.add_argument("--settings", default="{}", help=f"JSON text or file with any of {', '.join(DEFAULTS)}")
     parser.add_argument("--output", type=Path, required=True, help="JSON of records (kind accuracy) to write")
 
@@ -60,28 +63,59 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(int(settings["threads"]))
     student = load_student(args.checkpoint, device=choose_device(settings["device"]))
     dataset = read_dataset(args.dataset)
+    check_learned(dataset, args.checkpoint)
+    about = {"student_sha256": sha256_of(args.checkpoint), "labels": dataset.teacher or None}
+    about["sample_sha256"] = sample_identity(read_json(args.dataset_card)) if args.dataset_card else None
     made = []
-    for split in args.splits.split(","):
-        part = dataset if split.strip() == "all" else dataset.of_split(split.strip())
+    for split in args.splits.split(",") if args.splits else held_out_splits(dataset):
+        split = split.strip()
+        part = dataset if split == "all" else dataset.of_split(split)
         if len(part) == 0:
-            reason = f"no configurations of the split {split.strip()!r} in {args.dataset.name}"
-            made.append(_record(student, split.strip(), status="unavailable", reason=reason))
+            reason = f"no labeled configurations of the split {split!r} in {args.dataset.name}"
+            made.append(_record(student, split, **about, status="unavailable", reason=reason))
             print(f"{split}: {reason}")
             continue
         part = thinned(part, int(settings["n_configurations"]), int(settings["seed"]))
         found = measure(student, part, int(settings["n_points"]), int(settings["seed"]), int(settings["batch_atoms"]))
-        made.append(_record(student, split.strip(), **found))
+        made.append(_record(student, split, **about, **found))
         print(
             f"{split}: force MAE {found['force_mae_mev_per_a']:.1f} meV/A ({found['tier']}), "
             f"R2 {found['force_r2']:.5f}, energy MAE {found['energy_mae_mev_per_atom']:.2f} meV/atom, "
             f"{found['n_configurations']} configurations"
         )
+    if args.expected:
+        made = compare(made, args.expected)
+        for record in made:
+            if record["card"]:
+                print(f"{record['split']}: {'as the card says' if record['card']['agrees'] else record['reason']}")
     records.write(args.output, made)
     return 0
 
 
+def held_out_splits(dataset: Dataset) -> list[str]:
+    """The splits that ``dataset`` has and that are not for training.
+
+    Raises:
+        UserError: there are none.
+    """
+    present = [name for row, name in enumerate(dataset.splits) if name != "train" and (dataset.split == row).any()]
+    if not present:
+        raise UserError("the dataset has nothing held out: every configuration is in the split 'train'")
+    return present
+
+
+def check_learned(dataset: Dataset, checkpoint: Path) -> None:
+    """Raise a :class:`UserError` for elements in ``dataset`` that the student in ``checkpoint`` never saw."""
+    learned = learned_elements(checkpoint)
+    if learned is not None and (strange := set(np.unique(dataset.numbers).tolist()) - learned):
+        from ase.data import chemical_symbols
+
+        names = ", ".join(chemical_symbols[number] for number in sorted(strange))
+        raise UserError(f"the dataset has {names}, of which the student in {checkpoint} knows nothing; leave it out")
+
+
 def measure(
-    student: StudentForceField, dataset: Dataset, n_points: int = 2000, seed: int = 0, batch_atoms: int = 4096
+    student: StudentForceField, dataset: Dataset, n_points: int = 1000, seed: int = 0, batch_atoms: int = 4096
 ) -> dict[str, Any]:
     """The student's errors on labeled configurations.
 

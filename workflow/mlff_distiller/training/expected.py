@@ -1,0 +1,66 @@
+"""Are these the errors that a student's card promises? Compared only where student and sample are those of the card."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlff_distiller import records
+
+#: How far, as a share of the card's figure, an error may lie from it. Another processor rounds the sampling's
+#: relaxations and dynamics otherwise, so that a sample made again holds other frames of the same molecules; one frame
+#: with forces near the limit of the labels moves the RMSE most.
+TOLERANCES = {"force_mae_mev_per_a": 0.03, "force_rmse_mev_per_a": 0.1, "energy_mae_mev_per_atom": 0.05}
+
+
+def sample_identity(card: Mapping[str, Any]) -> str:
+    """What decides which configurations a dataset holds, as a SHA-256: the same for the same sample made elsewhere.
+
+    Args:
+        card: of the dataset. Sampled ones are known by teacher, settings and molecule list, others by their content.
+    """
+    sampling = card.get("sampling") or {}
+    if sampling.get("settings"):
+        described = {key: card.get(key) for key in ("teacher", "limits")}
+        described |= {key: sampling.get(key) for key in ("settings", "molecule_list_sha256")}
+    else:
+        described = {"content_sha256": card.get("content_sha256")}
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def compare(found: Sequence[dict[str, Any]], expected: Path) -> list[dict[str, Any]]:
+    """``found`` with a verdict on each record, against the accuracy records that ship with a student.
+
+    Args:
+        found: records of the accuracy stage with ``student_sha256`` and ``sample_sha256``.
+        expected: file of such records.
+
+    Returns:
+        The records, each with ``card``: null where the card is about another student or sample, else
+        ``{"agrees", "expected": {...}, "tolerances": {...}}``. A record that disagrees has the status ``failed``.
+
+    Raises:
+        UserError: ``expected`` cannot be read.
+    """
+    known = {_key(record): record for record in records.read(expected)}
+    return [_judged(record, known.get(_key(record))) for record in found]
+
+
+def _key(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(record.get(key) for key in ("student_sha256", "sample_sha256", "split"))
+
+
+def _judged(record: dict[str, Any], promised: Mapping[str, Any] | None) -> dict[str, Any]:
+    if promised is None or promised["status"] != "ok":
+        return record | {"card": None}
+    expected = {key: promised[key] for key in TOLERANCES}
+    wrong = [
+        f"{key} {record[key]:.4g}, {expected[key]:.4g} on the card (tolerance {share:.0%})"
+        for key, share in TOLERANCES.items()
+        if record["status"] == "ok" and abs(record[key] - expected[key]) > share * expected[key]
+    ]
+    if record["status"] != "ok":
+        wrong = [record["reason"]]
+    judged = record | {"card": {"agrees": not wrong, "expected": expected, "tolerances": TOLERANCES}}
+    return judged | {"status": "failed", "reason": "not as the card says: " + "; ".join(wrong)} if wrong else judged

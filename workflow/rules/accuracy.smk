@@ -1,0 +1,119 @@
+# Needs: the student, labels of molecules that it never saw, and the NVE trajectories that it ran (run_md).
+# Makes: results/{run}/student/accuracy.json on held-out molecules, accuracy_visited.json on frames of that MD, which the
+# teacher labels, and README.md with figures/, the student's model card.
+
+# What lies beside a checkpoint that ships: how it was trained, and what its card says of the default run's sample.
+SHIPPED = Path(config["student"]["checkpoint"] or "-").parent
+
+
+def shipped(name):
+    """A file beside the checkpoint that the configuration names; nothing where there is none."""
+    path = SHIPPED / name
+    return str(path) if config["student"]["checkpoint"] and path.is_file() else []
+
+
+# Of eager alone, which every other variant must equal: to edit another variant labels nothing anew.
+VISITED = expand(
+    "results/{run}/md/{variant}/{system}.extxyz",
+    run=RUN,
+    variant=BASELINE,
+    system=MD_SYSTEMS if config["accuracy"]["visited_frames"] and TEACHER else [],
+)
+ACCURACY = expand(
+    "results/{run}/student/{what}.json",
+    run=RUN,
+    what=["accuracy", "accuracy_visited"] if VISITED else ["accuracy"],
+)
+# The learning curve, of the student that ships or of the one that this run trains.
+TRAINING = shipped("training.json") if config["student"]["checkpoint"] else f"results/{RUN}/student/training.json"
+
+
+rule measure_accuracy:
+    input:
+        student="results/{run}/student/student.safetensors",
+        dataset="results/{run}/dataset/labels.h5",
+        card="results/{run}/dataset/labels.json",
+        expected=shipped("accuracy_default.json"),
+        code=sources_of("training.accuracy"),
+    output:
+        "results/{run}/student/accuracy.json",
+    log:
+        "logs/{run}/measure_accuracy.log",
+    conda:
+        "../../envs/student.yaml"
+    params:
+        expected=lambda wildcards, input: f"--expected {input.expected}" if input.expected else "",
+    shell:
+        "python -m mlff_distiller accuracy --checkpoint {input.student} --dataset {input.dataset}"
+        " --dataset-card {input.card} {params.expected} --output {output} > {log} 2>&1"
+
+
+rule label_visited:
+    input:
+        trajectories=VISITED,
+        code=sources_of("labeling"),
+    output:
+        dataset="results/{run}/dataset/visited.h5",
+        card="results/{run}/dataset/visited.json",
+    log:
+        "logs/{run}/label_visited.log",
+    conda:
+        "../../envs/teacher.yaml"
+    threads: workflow.cores
+    params:
+        settings=settings({"teacher": config["teacher"]}),
+        frames=config["accuracy"]["visited_frames"],
+    shell:
+        "python -m mlff_distiller label --trajectories {input.trajectories} --frames {params.frames}"
+        " --settings {params.settings:q} --cores {threads} --card {output.card} --output {output.dataset} > {log} 2>&1"
+
+
+rule measure_visited_accuracy:
+    input:
+        student="results/{run}/student/student.safetensors",
+        dataset="results/{run}/dataset/visited.h5",
+        code=sources_of("training.accuracy"),
+    output:
+        "results/{run}/student/accuracy_visited.json",
+    log:
+        "logs/{run}/measure_visited_accuracy.log",
+    conda:
+        "../../envs/student.yaml"
+    shell:
+        "python -m mlff_distiller accuracy --checkpoint {input.student} --dataset {input.dataset}"
+        " --splits visited --output {output} > {log} 2>&1"
+
+
+rule write_model_card:
+    input:
+        student="results/{run}/student/student.safetensors",
+        accuracy=ACCURACY,
+        recipe_accuracy=shipped("accuracy.json"),
+        training=TRAINING,
+        dataset_card=(
+            shipped("dataset_card.json") if config["student"]["checkpoint"] else "results/{run}/dataset/labels.json"
+        ),
+        template="workflow/mlff_distiller/templates/STUDENT_CARD.md.j2",
+        code=sources_of("model_card"),
+    output:
+        "results/{run}/student/README.md",
+    log:
+        "logs/{run}/write_model_card.log",
+    conda:
+        "../../envs/report.yaml"
+    params:
+        given=lambda wildcards, input: " ".join(
+            f"--{name.replace('_', '-')} {path}"
+            for name in ("recipe_accuracy", "training", "dataset_card")
+            if (path := getattr(input, name))
+        ),
+    shell:
+        "python -m mlff_distiller model-card --checkpoint {input.student} --accuracy {input.accuracy} {params.given}"
+        " --output {output} > {log} 2>&1"
+
+
+rule accuracy:
+    input:
+        CHECKS,
+        ACCURACY,
+        expand("results/{run}/student/README.md", run=RUN),
