@@ -286,3 +286,9 @@ def test_the_box_that_ships_is_whole_methanol():
     assert lengths.max() < 1.6
     density = box.get_masses().sum() / box.get_volume() * 1.66053907
     assert density == pytest.approx(0.791, abs=1e-3)
+
+
+def test_a_drift_that_fp64_has_too_is_not_the_variants():
+    found = judge(seen_with_drift(0.5), settings_with_defaults({}), Slope(0.5, 1e-4))
+    assert found["passed"]
+    assert found["drift_tier"] == "bad"

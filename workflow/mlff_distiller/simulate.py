@@ -209,6 +209,11 @@ def judge(seen: Seen, settings: dict[str, Any], reference: Slope | None = None) 
     if reference is not None:
         values["drift_beyond_fp64_mev_per_atom_ps"] = drift_beyond(slope, reference)
         judged["drift_beyond_fp64_mev_per_atom_ps"] = values["drift_beyond_fp64_mev_per_atom_ps"]
+        # What fp64 does from the same state is the time step's doing, and the short run's, in which the slow exchange
+        # between vibrations looks like a drift: not the variant's. The tier keeps to the drift itself.
+        judged["drift_mev_per_atom_ps"] = min(
+            judged["drift_mev_per_atom_ps"], judged["drift_beyond_fp64_mev_per_atom_ps"]
+        )
     gates = {
         name: {
             "value": value,
@@ -217,10 +222,9 @@ def judge(seen: Seen, settings: dict[str, Any], reference: Slope | None = None) 
         }
         for name, value in values.items()
     }
-    if judged["drift_mev_per_atom_ps"] <= GOOD_DRIFT:
-        tier = "good"
-    else:
-        tier = "acceptable" if gates["drift_mev_per_atom_ps"]["passed"] else "bad"
+    own = max(0.0, abs(slope.value) - 2 * slope.stderr)
+    limits = {"good": GOOD_DRIFT, "acceptable": settings["gates"]["drift_mev_per_atom_ps"]}
+    tier = next((name for name, limit in limits.items() if own <= limit), "bad")
     thin = max(1, len(seen.times_fs) // 200)
     return {
         "drift_mev_per_atom_ps": slope.value,
