@@ -154,7 +154,7 @@ def test_the_stage_writes_the_same_bytes_each_time(tmp_path):
     made = []
     for folder in ("one", "two"):
         paths = [tmp_path / folder / f"speedup.{suffix}" for suffix in ("png", "svg", "pdf")]
-        assert figures.run(argparse.Namespace(name="speedup", results=source, output=paths)) == 0
+        assert figures.run(argparse.Namespace(name="speedup", results=source, claims=None, output=paths)) == 0
         made.append([path.read_bytes() for path in paths])
     assert made[0] == made[1]
     pixels = imread(tmp_path / "one" / "speedup.png")

@@ -26,6 +26,7 @@ RUNGS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("triton", {"graph": True}, "… as one CUDA graph"),
     ("cpp", {}, "fused C++ kernel"),
     ("cuda", {}, "fused CUDA kernel, one launch"),
+    ("schnetpack", {}, "SchNetPack's PaiNN: another network"),
 )
 
 

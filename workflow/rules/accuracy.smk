@@ -2,16 +2,6 @@
 # Makes: results/{run}/student/accuracy.json on held-out molecules, accuracy_visited.json on frames of that MD, which the
 # teacher labels, and README.md with figures/, the student's model card.
 
-# What lies beside a checkpoint that ships: how it was trained, and what its card says of the default run's sample.
-SHIPPED = Path(config["student"]["checkpoint"] or "-").parent
-
-
-def shipped(name):
-    """A file beside the checkpoint that the configuration names; nothing where there is none."""
-    path = SHIPPED / name
-    return str(path) if config["student"]["checkpoint"] and path.is_file() else []
-
-
 # Of eager alone, which every other variant must equal: to edit another variant labels nothing anew.
 VISITED = expand(
     "results/{run}/md/{variant}/{system}.extxyz",

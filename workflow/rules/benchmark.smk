@@ -61,8 +61,8 @@ rule measure_scaling:
     threads: workflow.cores
     params:
         systems=list(SYSTEMS.values()),
-        molecule=SCALING_FILES["molecule"],
-        liquid=SCALING_FILES["liquid"],
+        molecule=lambda wildcards: SCALING_FILES["molecule"],
+        liquid=lambda wildcards: SCALING_FILES["liquid"],
         settings=settings(SCALING["settings"]),
         torch_threads=config["benchmark"]["threads"],
         torch_cluster=torch_cluster_option,

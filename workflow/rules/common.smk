@@ -27,7 +27,12 @@ SYSTEMS = {
 MD_SYSTEMS = [system_name(name) for name in config["md"]["systems"]]
 # Null where labels are the user's own and nobody can be asked for more.
 TEACHER = config["teacher"]["calculator"]
+MD = config["md"]
+LIQUIDS = {system_name(path): path for path in MD["liquid"]["systems"]}
 REPLICATES = range(config["benchmark"]["replicates"])
+
+# What lies beside a checkpoint that ships: how it was trained, and what its card says of the default run's sample.
+SHIPPED = Path(config["student"]["checkpoint"] or "-").parent
 
 # A stage asked for by name looks at the machine and the inputs first, too.
 CHECKS = [f"results/{RUN}/preflight/{what}.json" for what in ("machine", "inputs")]
@@ -83,6 +88,54 @@ def torch_cluster_option(wildcards, input):
 def files_of(systems):
     """The files behind systems, by name, without the ``@index`` that may choose a frame."""
     return [SYSTEMS[name].partition("@")[0] for name in systems]
+
+
+def run_length(variant):
+    """Which runs of ``variant`` are made: ``short``, as of all variants, or ``long``."""
+    return "long" if variant in MD["long"]["variants"] else "short"
+
+
+def nve_settings(length):
+    return MD["settings"] | (MD["long"]["settings"] if length == "long" else {})
+
+
+def reference_of(wildcards):
+    """The fp64 run that a variant's drift is compared with: as long as its own where the configuration asks for that."""
+    long = run_length(wildcards.variant) == "long" and wildcards.system in map(system_name, MD["long"]["references"])
+    return f"results/{wildcards.run}/md/reference/{'long' if long else 'short'}/{wildcards.system}.json"
+
+
+def check_records(task):
+    """The records of a check: one per variant and system that its section of the configuration names."""
+    section = MD[task]
+    return expand(
+        f"results/{{run}}/md/{{variant}}/{task}/{{system}}.json",
+        run=RUN,
+        variant=section["variants"],
+        system=[system_name(name) for name in section["systems"]],
+    )
+
+
+def shipped(name):
+    """A file beside the checkpoint that the configuration names; nothing where there is none."""
+    path = SHIPPED / name
+    return str(path) if config["student"]["checkpoint"] and path.is_file() else []
+
+
+def compared_results(wildcards):
+    """The merged results of each run to be compared; a run of this configuration need not be there yet."""
+    if len(config["compare"]["runs"]) < 2:
+        raise WorkflowError(
+            "compare.runs names fewer than two runs; for example `--config compare='{runs: [results/a, results/b]}'`"
+        )
+    own = f"results/{RUN}"
+    files = []
+    for path in config["compare"]["runs"]:
+        try:
+            files.append(f"{own}/report/{RESULTS}" if path.rstrip("/") == own else str(results_file(path)))
+        except UserError as error:
+            raise WorkflowError(f"compare.runs: {error}") from None
+    return files
 
 
 def print_outcome():

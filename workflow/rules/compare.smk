@@ -2,22 +2,6 @@
 # Makes: results/{run}/compare/COMPARISON.{md,html}: the runs side by side, with what got worse marked.
 
 
-def compared_results(wildcards):
-    """The merged results of each run to be compared; a run of this configuration need not be there yet."""
-    if len(config["compare"]["runs"]) < 2:
-        raise WorkflowError(
-            "compare.runs names fewer than two runs; for example `--config compare='{runs: [results/a, results/b]}'`"
-        )
-    own = f"results/{RUN}"
-    files = []
-    for path in config["compare"]["runs"]:
-        try:
-            files.append(f"{own}/report/{RESULTS}" if path.rstrip("/") == own else str(results_file(path)))
-        except UserError as error:
-            raise WorkflowError(f"compare.runs: {error}") from None
-    return files
-
-
 rule compare_runs:
     input:
         results=compared_results,

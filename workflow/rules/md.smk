@@ -2,35 +2,6 @@
 # Makes: results/{run}/md/{variant}/: one record per check and system, and the trajectory (extxyz) of each NVE run;
 #        results/{run}/md/{reference,teacher}/: fp64 runs and the teacher's dynamics, which variants are compared with.
 
-MD = config["md"]
-LIQUIDS = {system_name(path): path for path in MD["liquid"]["systems"]}
-
-
-def run_length(variant):
-    """Which runs of ``variant`` are made: ``short``, as of all variants, or ``long``."""
-    return "long" if variant in MD["long"]["variants"] else "short"
-
-
-def nve_settings(length):
-    return MD["settings"] | (MD["long"]["settings"] if length == "long" else {})
-
-
-def reference_of(wildcards):
-    """The fp64 run that a variant's drift is compared with: as long as its own where the configuration asks for that."""
-    long = run_length(wildcards.variant) == "long" and wildcards.system in map(system_name, MD["long"]["references"])
-    return f"results/{wildcards.run}/md/reference/{'long' if long else 'short'}/{wildcards.system}.json"
-
-
-def check_records(task):
-    """The records of a check: one per variant and system that its section of the configuration names."""
-    section = MD[task]
-    return expand(
-        f"results/{{run}}/md/{{variant}}/{task}/{{system}}.json",
-        run=RUN,
-        variant=section["variants"],
-        system=[system_name(name) for name in section["systems"]],
-    )
-
 
 rule run_reference:
     input:
