@@ -48,8 +48,8 @@ READING = {
     "kernel_times": "One energy + forces call of one molecule under torch.profiler; the wall time is without it.",
     "roofline": "FLOP and bytes by the formulas in costs.py; the roofs are a copy and matrix products on the same device.",
     "warm_up": "Every call after loading, in order, one molecule after the other; the timings of this report begin later.",
-    "pareto": "Lower left is better. Hollow: not equivalent. Gray line: what nothing else beats in both. Right: smallest and "
-    "largest error against the teacher that the error against fp64 allows.",
+    "pareto": "Lower left is better. Hollow: not equivalent. Gray line: what nothing else beats in both. Right: an estimate, "
+    "the student's error on held-out molecules give or take what a variant adds on the benchmark molecules.",
     "nve_drift": "One point per molecule, smallest on top.",
     "md_energy": "Total energy relative to the first frame.",
     "md_timestep": "Energy in NVE, fp64: its fluctuation goes with the square of the time step where forces are exact.",

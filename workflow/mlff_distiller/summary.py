@@ -171,11 +171,11 @@ class Run:
         return math.sqrt(sum(error**2 for error in errors) / len(errors)) if errors else None
 
     def teacher_error(self, variant: str) -> list[float]:
-        """Bounds of the force error (RMSE) against the teacher, meV/A: smallest and largest that it can be.
+        """The force error (RMSE) against the teacher that a variant should have, meV/A: from, to.
 
-        The student is compared with its teacher in eager form. Any other variant differs from that by no more than both
-        differ from the fp64 student, so its error lies in between, by the triangle inequality. Of several splits the one
-        of molecules never seen counts. Empty without such a comparison.
+        An estimate: the student is compared with its teacher in eager form, on held-out molecules; any other variant is
+        taken to differ from that by no more than both differ from the fp64 student on the benchmark molecules. Of several
+        splits the one of molecules never seen counts. Empty without such a comparison.
         """
         errors = {e["split"]: e["force_rmse_mev_per_a"] for e in self.accuracy() if e.get("force_rmse_mev_per_a")}
         split = next((name for name in ("test", "larger", "val") if name in errors), next(iter(errors), None))
