@@ -1,5 +1,6 @@
 """What the tests share: the benchmark molecules, and students with random but fixed weights."""
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,13 @@ def make_student(**config):
             made.network.readout_out.weight.mul_(30.0)
         made.reference_energies[1:20] = -torch.linspace(10.0, 2000.0, 19, dtype=torch.float64)
     return made.eval().requires_grad_(False)
+
+
+def run_stage(module, **arguments):
+    """Run a stage as the command line does, with defaults for what is not given."""
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    words = []
+    for name, value in arguments.items():
+        words += [f"--{name.replace('_', '-')}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    assert module.run(parser.parse_args(words)) == 0

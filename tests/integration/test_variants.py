@@ -8,7 +8,7 @@ from mlff_distiller import benchmark, records, simulate, validation
 from mlff_distiller import compile as compile_stage
 from mlff_distiller.student import save_student
 from mlff_distiller.variants.registry import FAMILIES
-from tests.conftest import MOLECULES, make_student
+from tests.conftest import MOLECULES, make_student, run_stage
 
 SYSTEMS = [str(MOLECULES / f"{name}.extxyz") for name in ("water", "benzene")]
 #: Variant -> (spec, passes the check against fp64 on a CPU).
@@ -33,25 +33,15 @@ def checkpoint(tmp_path_factory):
     return save_student(tmp_path_factory.mktemp("student") / "student.safetensors", student)
 
 
-def stage(module, **arguments):
-    """Run a stage as the command line does, with defaults for what is not given."""
-    import argparse
-
-    parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
-    words = []
-    for name, value in arguments.items():
-        words += [f"--{name.replace('_', '-')}", *(map(str, value) if isinstance(value, list) else [str(value)])]
-    assert module.run(parser.parse_args(words)) == 0
-
-
 def build(folder, checkpoint, name, spec):
     import json
 
     variant = folder / name / "variant.json"
-    stage(compile_stage, variant=variant, checkpoint=checkpoint, name=name, settings=json.dumps(spec), systems=SYSTEMS)
+    run_stage(
+        compile_stage, variant=variant, checkpoint=checkpoint, name=name, settings=json.dumps(spec), systems=SYSTEMS
+    )
     equivalence = folder / name / "equivalence.json"
-    stage(validation, variant=variant, checkpoint=checkpoint, systems=SYSTEMS, frames=2, output=equivalence)
+    run_stage(validation, variant=variant, checkpoint=checkpoint, systems=SYSTEMS, frames=2, output=equivalence)
     return variant, equivalence
 
 
@@ -78,7 +68,9 @@ def test_every_family_is_tested_here():
 def test_without_a_gpu_a_gpu_family_is_unavailable_all_the_way(tmp_path, checkpoint, family):
     variant, equivalence = build(tmp_path, checkpoint, family, {"family": family})
     output = tmp_path / "benchmark.json"
-    stage(benchmark, variant=variant, equivalence=equivalence, checkpoint=checkpoint, systems=SYSTEMS, output=output)
+    run_stage(
+        benchmark, variant=variant, equivalence=equivalence, checkpoint=checkpoint, systems=SYSTEMS, output=output
+    )
     for entry in records.read(variant) + records.read(equivalence) + records.read(output):
         assert entry["status"] == "unavailable"
         assert "CUDA device" in entry["reason"]
@@ -90,7 +82,7 @@ def test_without_a_compiler_what_needs_one_is_unavailable_and_the_rest_runs(tmp_
     output = tmp_path / "benchmark.json"
     for name in ("cpp", "torch_compile", "torch_compile_forces", "analytic_compile"):
         variant, equivalence = build(tmp_path, checkpoint, name, CPU_VARIANTS[name][0])
-        stage(
+        run_stage(
             benchmark, variant=variant, equivalence=equivalence, checkpoint=checkpoint, systems=SYSTEMS, output=output
         )
         for entry in records.read(variant) + records.read(equivalence) + records.read(output):
@@ -108,7 +100,7 @@ def test_benchmark_and_md_of_a_variant(tmp_path, checkpoint):
     assert max(made["first_calls_ms"]["water"]) > 3 * min(made["first_calls_ms"]["water"]), "the executor warms up"
     common = {"variant": variant, "equivalence": equivalence, "checkpoint": checkpoint}
     timed = tmp_path / "benchmark.json"
-    stage(benchmark, **common, systems=SYSTEMS, warmup=1, runs=4, output=timed)
+    run_stage(benchmark, **common, systems=SYSTEMS, warmup=1, runs=4, output=timed)
     entries = records.read(timed)
     assert {(e["system"], e["task"]) for e in entries} == {
         (system, task) for system in ("water", "benzene") for task in benchmark.TASKS
@@ -121,7 +113,7 @@ def test_benchmark_and_md_of_a_variant(tmp_path, checkpoint):
     moved = tmp_path / "md.json"
     settings = '{"steps": 100, "equilibration_steps": 5, "sample_every": 2, "force_check_every": 50}'
     trajectory = tmp_path / "md.extxyz"
-    stage(simulate, **common, system=SYSTEMS[0], settings=settings, output=moved, trajectory=trajectory)
+    run_stage(simulate, **common, system=SYSTEMS[0], settings=settings, output=moved, trajectory=trajectory)
     (entry,) = records.read(moved)
     assert entry["status"] == "ok", entry["reason"]
     assert entry["force_rmse_mev_per_a"] < 0.1
@@ -134,7 +126,7 @@ def test_benchmark_and_md_of_a_variant(tmp_path, checkpoint):
 def test_what_fails_the_check_is_not_timed(tmp_path, checkpoint):
     variant, equivalence = build(tmp_path, checkpoint, "bf16", CPU_VARIANTS["bf16"][0])
     timed = tmp_path / "benchmark.json"
-    stage(benchmark, variant=variant, equivalence=equivalence, checkpoint=checkpoint, systems=SYSTEMS, output=timed)
+    run_stage(benchmark, variant=variant, equivalence=equivalence, checkpoint=checkpoint, systems=SYSTEMS, output=timed)
     for entry in records.read(timed):
         assert entry["status"] == "failed"
         assert "against fp64" in entry["reason"]

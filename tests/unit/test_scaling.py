@@ -1,6 +1,5 @@
 """The scaling stage: boxes that check themselves, limits of time and memory, records of every task, for real on a CPU."""
 
-import argparse
 import json
 import types
 
@@ -20,7 +19,7 @@ from mlff_distiller.scaling import boxes
 from mlff_distiller.scaling.points import Side, TooLarge
 from mlff_distiller.scaling_settings import settings_with_defaults
 from mlff_distiller.student import StudentConfig, save_student
-from tests.conftest import MOLECULES, make_student
+from tests.conftest import MOLECULES, make_student, run_stage
 
 SETTINGS = {
     "batches": [1, 3],
@@ -39,24 +38,15 @@ def checkpoint(tmp_path_factory):
     return save_student(tmp_path_factory.mktemp("student") / "student.safetensors", student)
 
 
-def stage(module, **arguments):
-    parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
-    words = []
-    for name, value in arguments.items():
-        words += [f"--{name.replace('_', '-')}", *(map(str, value) if isinstance(value, list) else [str(value)])]
-    assert module.run(parser.parse_args(words)) == 0
-
-
 def measured(folder, checkpoint, spec, **settings):
     """All records of a variant, through the stages."""
     variant, equivalence, output = (folder / f"{name}.json" for name in ("variant", "equivalence", "scaling"))
     common = {"variant": variant, "checkpoint": checkpoint}
     systems = list(FILES.values())
-    stage(compile_stage, **common, name="it", settings=json.dumps(spec), systems=systems)
+    run_stage(compile_stage, **common, name="it", settings=json.dumps(spec), systems=systems)
     variant_records = records.read(variant)
-    stage(validation, **common, systems=systems, frames=2, output=equivalence)
-    stage(
+    run_stage(validation, **common, systems=systems, frames=2, output=equivalence)
+    run_stage(
         scaling,
         **common,
         equivalence=equivalence,
