@@ -148,7 +148,8 @@ def test_out_of_memory_is_told_from_other_errors():
 def test_peak_memory_sees_what_was_held_and_let_go():
     with PeakMemory(torch.device("cpu")) as memory:
         torch.ones(32 << 20, dtype=torch.uint8).clone()
-    assert 60 << 20 < memory.bytes < 120 << 20
+    # Two tensors of 32 MiB, less what the process still held of freed memory, which they may have taken first.
+    assert 48 << 20 < memory.bytes < 120 << 20
 
 
 def test_a_repeated_box_has_the_forces_of_its_unit(molecules, student64, student):
