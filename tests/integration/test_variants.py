@@ -141,3 +141,32 @@ def test_a_variant_of_another_student_is_refused(tmp_path, checkpoint):
     other = save_student(tmp_path / "other.safetensors", make_student(n_features=16, mlp_width=8))
     with pytest.raises(UserError, match="compiled from another student"):
         load_variant(Namespace(variant=variant, checkpoint=other, threads=1, torch_cluster=None))
+
+
+def test_instruction_sets_are_tried_once(tmp_path, monkeypatch):
+    from torch._inductor import cpu_vec_isa
+
+    from mlff_distiller.variants.torch_compile import remember_instruction_sets
+
+    def forget():
+        cpu_vec_isa.VecISA.__bool__.cache_clear()
+        cpu_vec_isa.valid_vec_isa_list.cache_clear()
+
+    tried = []
+    monkeypatch.setattr(cpu_vec_isa.VecISA, "check_build", lambda self, code: tried.append(str(self)) or True)
+    forget()
+    remember_instruction_sets(tmp_path / "sets")
+    found = (tmp_path / "sets").read_text().splitlines()
+    assert set(found) == set(tried)
+    tried.clear()
+    forget()
+    remember_instruction_sets(tmp_path / "sets")
+    assert list(map(str, cpu_vec_isa.valid_vec_isa_list())) == found
+    assert not tried
+    # Written by another machine: each is tried after all.
+    (tmp_path / "sets").write_text("\n".join(["unheard_of", *found]))
+    forget()
+    remember_instruction_sets(tmp_path / "sets")
+    assert list(map(str, cpu_vec_isa.valid_vec_isa_list())) == found
+    assert set(tried) == set(found)
+    forget()

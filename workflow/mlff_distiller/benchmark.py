@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--equivalence", type=Path, required=True, help="records of the variant's equivalence check")
     parser.add_argument("--systems", nargs="+", required=True, help="files of the molecules")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--warmup", type=int, default=10, help="calls before counting (default %(default)s)")
+    parser.add_argument("--warmup", type=int, default=10, help="most calls before counting (default %(default)s)")
     parser.add_argument("--runs", type=int, default=50, help="timed calls (default %(default)s)")
     parser.add_argument("--replicate", type=int, default=0, help="number of this process among its replicates")
     parser.add_argument("--output", type=Path, required=True, help="records to write (JSON)")
@@ -44,7 +44,7 @@ def measure(args: argparse.Namespace, systems: "dict[str, Atoms]") -> list[dict[
     """The records of the stage. What failed its equivalence check is not timed: its records carry the reason."""
     made = artifact.read_metadata(args.variant)
     common = artifact.shared_fields(made)
-    common |= {"replicate": args.replicate, "warmup": args.warmup, "runs": args.runs, "threads": args.threads}
+    common |= {"replicate": args.replicate, "runs": args.runs, "threads": args.threads}
     verdicts = {entry["system"]: entry for entry in records.read(args.equivalence)}
     rows = []
     loaded = baseline = None
@@ -113,7 +113,7 @@ def time_task(potential, baseline, atoms: "Atoms", task: str, args: argparse.Nam
     import torch
 
     from mlff_distiller.batch import Batch
-    from mlff_distiller.timing import interleaved
+    from mlff_distiller.timing import interleaved, warm_up
 
     frames = shaken(atoms, N_FRAMES, amplitude=0.01, seed=args.replicate)
     calls = []
@@ -122,12 +122,13 @@ def time_task(potential, baseline, atoms: "Atoms", task: str, args: argparse.Nam
         # The same molecule at other positions: one set of numbers, batch and cell, as in a simulation.
         inputs = [inputs[0]._replace(positions=one.positions) for one in inputs]
         calls.append(_call(which, task, inputs))
-    on_gpu = potential.device.type == "cuda"
-    samples, reference = interleaved(calls, args.warmup, args.runs, torch.cuda.synchronize if on_gpu else None)
+    wait = torch.cuda.synchronize if potential.device.type == "cuda" else None
+    warmed = warm_up(calls, args.warmup, wait)
+    samples, reference = interleaved(calls, args.runs, wait)
     n_edges = baseline.neighbors(*_search_arguments(Batch.from_atoms([atoms], baseline.device, baseline.dtype)))[
         0
     ].shape[0]
-    return {"n_edges": n_edges, "samples_ms": samples, "baseline_samples_ms": reference}
+    return {"n_edges": n_edges, "warmup": warmed, "samples_ms": samples, "baseline_samples_ms": reference}
 
 
 def _search_arguments(inputs) -> tuple:

@@ -197,6 +197,7 @@ def _rebuilt(
     from ase.io import read
 
     from mlff_distiller.batch import Batch
+    from mlff_distiller.variants.base import call_everything
 
     spec = check_spec(entry["variant"], entry["options"])
     place = _place(entry, here, {})
@@ -212,8 +213,9 @@ def _rebuilt(
         molecules = read(folder / bundle_texts.MOLECULES, index=":")
         examples = [Batch.from_atoms([atoms], student.device, student.dtype) for atoms in molecules]
         try:
-            family.build(student, spec, examples, place / ARTIFACT)
+            family.build(student, spec, place / ARTIFACT)
             potential = family.load(student, spec, place / ARTIFACT)
+            call_everything(potential, examples)
             complaint = not_equivalent(potential, folder, family.precision_of(spec), molecules)
         except Exception as error:
             complaint = f"{type(error).__name__}: {error}"

@@ -26,10 +26,6 @@ class Autocast(VariantFamily):
 
     precision = "16bit"
 
-    def build(self, student, spec, examples, folder):
-        """Nothing."""
-        return None
-
     def load(self, student, spec, folder):
         """The student under autocast."""
         return AutogradPotential(student, AutocastModule(student, getattr(torch, spec["dtype"])))

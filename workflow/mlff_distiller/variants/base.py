@@ -1,5 +1,6 @@
 """What a family of variants provides: build an artifact once, load it as a potential as often as needed."""
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,22 +27,27 @@ class VariantFamily(ABC):
         """The class of tolerance that the variant is held to."""
         return self.precision
 
-    @abstractmethod
-    def build(
-        self, student: StudentForceField, spec: dict[str, Any], examples: Sequence[Batch], folder: Path
-    ) -> str | None:
-        """Compile into ``folder`` for the student's device and dtype.
+    def build(self, student: StudentForceField, spec: dict[str, Any], folder: Path) -> str | None:
+        """Compile into ``folder`` for the student's device and dtype what can be compiled before the first call.
 
         Args:
             student: on its device, in its dtype.
             spec: the variant's checked options.
-            examples: systems it must serve, small and large.
-            folder: empty; everything that loading needs is written here.
+            folder: empty; everything that loading needs is written here, at the latest by :func:`call_everything`.
 
         Returns:
-            The name of the main artifact in ``folder``, or None when the family compiles nothing ahead of time.
+            The name of the main artifact in ``folder``, or None when the family keeps nothing.
         """
+        return None
 
     @abstractmethod
     def load(self, student: StudentForceField, spec: dict[str, Any], folder: Path) -> Potential:
         """The potential, from what :meth:`build` wrote."""
+
+
+def call_everything(potential: Potential, examples: Sequence[Batch]) -> None:
+    """Energies, energies and forces of every example: what compiles at its first call has compiled after this."""
+    for example in examples:
+        potential(*example)
+        with contextlib.suppress(NotImplementedError):
+            potential.energy(*example)

@@ -7,10 +7,6 @@ from mlff_distiller.variants.base import VariantFamily
 class Eager(VariantFamily):
     """Nothing to compile."""
 
-    def build(self, student, spec, examples, folder):
-        """Nothing."""
-        return None
-
     def load(self, student, spec, folder):
         """The student with forces by autograd."""
         return AutogradPotential(student)

@@ -71,10 +71,6 @@ class SchNetPack(VariantFamily):
             return "SchNetPack is not installed; `pip install schnetpack==2.1.1` (the dependency group dev has it)"
         return None
 
-    def build(self, student, spec, examples, folder):
-        """Nothing."""
-        return None
-
     def load(self, student, spec, folder):
         """SchNetPack's network with random weights, forces by autograd."""
         network = SchNetPackEnergy(student).to(student.device, student.dtype).eval().requires_grad_(False)

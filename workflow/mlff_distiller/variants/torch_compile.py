@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 import torch._inductor.config
 from torch import Tensor, nn
+from torch._inductor import cpu_vec_isa
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from mlff_distiller.files import write_text
 from mlff_distiller.kernels.cpu.build import no_compiler
 from mlff_distiller.neighbors import edge_vectors
 from mlff_distiller.potentials.autograd import AutogradPotential
@@ -32,6 +34,24 @@ def use_cache(folder: Path) -> None:
     torch._inductor.config.fx_graph_cache = True
     # Compiled for one thread, torch 2.5's index_add on a CPU overwrites where it should add (pytorch pull request 147961).
     torch._inductor.config.cpp.dynamic_threads = True
+    remember_instruction_sets(folder / "instruction_sets.txt")
+
+
+def remember_instruction_sets(file: Path) -> None:
+    """Spare this process the trial of each vector instruction set, if one before it wrote to ``file`` how that went.
+
+    Inductor compiles a little program for each set that the processor has, and loads it in a Python with PyTorch of its
+    own: seconds, in every process.
+    """
+    known = file.read_text() if file.is_file() else None
+    with torch._inductor.config.patch({"cpp.vec_isa_ok": True if known else None}):
+        found = "\n".join(map(str, cpu_vec_isa.valid_vec_isa_list()))
+    if known is None:
+        write_text(file, found)
+    elif found != known:
+        # One of them does not compile here, or this is another processor: try each, after all.
+        cpu_vec_isa.VecISA.__bool__.cache_clear()
+        cpu_vec_isa.valid_vec_isa_list.cache_clear()
 
 
 class CompiledEnergy(nn.Module):
@@ -43,7 +63,8 @@ class CompiledEnergy(nn.Module):
         self.network = torch.compile(student.network, dynamic=True, fullgraph=True)
         for differentiable in (False, True):
             numbers, vectors, receivers, senders = canonical_graph(student.device, student.dtype)
-            self.network(numbers, vectors.requires_grad_(differentiable), receivers, senders)
+            with torch.set_grad_enabled(differentiable):
+                self.network(numbers, vectors.requires_grad_(differentiable), receivers, senders)
 
     def forward(self, numbers, positions, batch, cell=None, pbc=None):
         """See :meth:`mlff_distiller.student.painn.StudentForceField.forward`."""
@@ -104,12 +125,8 @@ class TorchCompile(VariantFamily):
         """Inductor writes C++, on a GPU for what starts its kernels."""
         return no_compiler()
 
-    def build(self, student, spec, examples, folder):
-        """Run every example, energy and forces, so that all code that loading needs is in the cache."""
-        potential = self.load(student, spec, folder)
-        for example in examples:
-            potential.energy(*example)
-            potential(*example)
+    def build(self, student, spec, folder):
+        """The cache, which loading and the first calls fill."""
         return ARTIFACT
 
     def load(self, student, spec, folder):

@@ -11,7 +11,7 @@ ARTIFACT = "student_model_jit.pt"
 class TorchScript(VariantFamily):
     """``torch.jit.script``. The artifact is a program: load only what this workflow built."""
 
-    def build(self, student, spec, examples, folder):
+    def build(self, student, spec, folder):
         """Script and save the student."""
         torch.jit.script(student).save(str(folder / ARTIFACT))
         return ARTIFACT

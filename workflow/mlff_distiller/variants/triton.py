@@ -23,12 +23,8 @@ class Triton(VariantFamily):
         """tf32x3 and ieee are held to float32's tolerance."""
         return {"tf32x3": "float32", "ieee": "float32", "tf32": "tf32", "bf16": "16bit"}[spec["precision"]]
 
-    def build(self, student, spec, examples, folder):
-        """Run every example, so that all kernels are in the cache."""
-        potential = self.load(student, spec, folder)
-        for example in examples:
-            potential.energy(*example)
-            potential(*example)
+    def build(self, student, spec, folder):
+        """Triton's cache, which the first calls fill."""
         return ARTIFACT
 
     def load(self, student, spec, folder):
