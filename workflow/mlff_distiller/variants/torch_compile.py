@@ -50,8 +50,14 @@ def remember_instruction_sets(file: Path) -> None:
         write_text(file, found)
     elif found != known:
         # One of them does not compile here, or this is another processor: try each, after all.
-        cpu_vec_isa.VecISA.__bool__.cache_clear()
-        cpu_vec_isa.valid_vec_isa_list.cache_clear()
+        forget_instruction_sets()
+
+
+def forget_instruction_sets() -> None:
+    """Have Inductor look again at what the processor and the compiler can do."""
+    for kind in {type(instruction_set) for instruction_set in cpu_vec_isa.supported_vec_isa_list}:
+        kind.__bool__.cache_clear()
+    cpu_vec_isa.valid_vec_isa_list.cache_clear()
 
 
 class CompiledEnergy(nn.Module):
