@@ -56,7 +56,8 @@ def remember_instruction_sets(file: Path) -> None:
 def forget_instruction_sets() -> None:
     """Have Inductor look again at what the processor and the compiler can do."""
     for kind in {type(instruction_set) for instruction_set in cpu_vec_isa.supported_vec_isa_list}:
-        kind.__bool__.cache_clear()
+        # Newer versions of PyTorch keep the answers by what was asked, and have nothing to forget.
+        getattr(kind.__bool__, "cache_clear", lambda: None)()
     cpu_vec_isa.valid_vec_isa_list.cache_clear()
 
 
