@@ -62,6 +62,20 @@ def test_asks_once_and_again_after_every_change(student64, molecules):
     assert atoms.get_potential_energy() == pytest.approx(first, abs=1e-9)
 
 
+def test_nothing_stale_is_left_by_an_error(calculator, student64, molecules):
+    atoms = molecules["water"].copy()
+    atoms.calc = calculator
+    atoms.get_forces()
+    atoms.numbers[0] = 16
+    atoms.positions[1, 0] += np.nan
+    with pytest.raises(UserError, match="atom 1"):
+        atoms.get_forces()
+    atoms.positions[1] = molecules["water"].positions[1] + 0.01
+    fresh = atoms.copy()
+    fresh.calc = StudentCalculator(AutogradPotential(student64))
+    np.testing.assert_array_equal(atoms.get_forces(), fresh.get_forces())
+
+
 def test_a_change_of_the_cell_or_of_periodicity_is_seen(calculator):
     atoms = bulk("NaCl", "rocksalt", a=5.6)
     atoms.calc = calculator

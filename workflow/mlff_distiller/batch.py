@@ -34,11 +34,7 @@ class Batch(NamedTuple):
         """
         systems = list(systems)
         periodic = [bool(a.pbc.any()) for a in systems]
-        positions = [
-            a.positions if repeats else a.positions - a.positions.mean(axis=0)
-            for a, repeats in zip(systems, periodic, strict=True)
-            if len(a)
-        ]
+        positions = [_positions(a, repeats) for a, repeats in zip(systems, periodic, strict=True) if len(a)]
         # NumPy up to the last step: on one small molecule every tensor operation would show beside the forces.
         batch = np.repeat(np.arange(len(systems), dtype=np.int64), [len(a) for a in systems])
         repeated = any(periodic)
@@ -51,3 +47,12 @@ class Batch(NamedTuple):
             else None,
             pbc=torch.tensor(np.stack([a.pbc for a in systems]), device=device) if repeated else None,
         )
+
+    def moved(self, atoms: "Atoms") -> "Batch":
+        """This batch of one system with the positions that ``atoms`` have; all else is the same tensors as before."""
+        positions = torch.from_numpy(_positions(atoms, self.cell is not None))
+        return self._replace(positions=positions.to(self.positions.device, self.positions.dtype))
+
+
+def _positions(atoms: "Atoms", periodic: bool) -> np.ndarray:
+    return atoms.positions if periodic else atoms.positions - atoms.positions.mean(axis=0)
