@@ -3,12 +3,10 @@
 import argparse
 import traceback
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from mlff_distiller import records
 from mlff_distiller.compile import first_line
-from mlff_distiller.diagnostics import profile
 from mlff_distiller.systems import read_systems
 from mlff_distiller.validation import shaken
 from mlff_distiller.variants import artifact
@@ -86,16 +84,18 @@ def add_profile(row: dict[str, Any], potential, systems: "dict[str, Atoms]") -> 
     if row["status"] != "ok" or row["task"] not in ("energy", "energy_forces"):
         return
     from mlff_distiller.batch import Batch
+    from mlff_distiller.profiling import profile_call
 
     inputs = [Batch.from_atoms([systems[row["system"]]], potential.device, potential.dtype)]
     call = _call(potential, row["task"], inputs)
     try:
-        row |= profile(lambda: call(0), potential.device.type)
+        found = profile_call(lambda: call(0), potential.device)
     except RuntimeError:
         traceback.print_exc()
         return
-    if row.get("kernel_ms") is not None:
-        row["gpu_busy_percent"] = min(100.0, 100 * row["kernel_ms"] / median(row["samples_ms"]))
+    row["n_operations"] = found["n_operations"]
+    if found["unit"] == "kernel":
+        row |= {name: found[name] for name in ("n_launches", "n_kernels", "gpu_busy_percent")}
 
 
 def eager_baseline(args: argparse.Namespace, device: str):

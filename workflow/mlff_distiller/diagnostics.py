@@ -1,60 +1,8 @@
-"""What explains a time: operations and kernel launches, how busy the device was, what the compiler broke apart, how the
-first calls went. Never part of a timing: profiled calls are slower than others."""
+"""What explains a time besides its profile (profiling.py): what the compiler broke apart, how the first calls went."""
 
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
-
-#: Calls that a profile is averaged over.
-PROFILED_CALLS = 3
-#: CUDA's own functions that start work on the device, by the beginning of their names in a profile.
-LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch", "cuGraphLaunch")
-
-
-def profile(call: Callable[[], object], device: str) -> dict[str, float]:
-    """Counts of one call, averaged over :data:`PROFILED_CALLS` calls that follow one that is not counted.
-
-    Returns:
-        ``n_operations``, PyTorch operations that no other operation called; on a CUDA device also ``n_launches``
-        (kernels, and graphs of kernels, that the host started), ``n_kernels`` (kernels, copies and fills that ran) and
-        ``kernel_ms`` (the sum of their times; they run one after the other).
-    """
-    import torch
-    from torch.profiler import ProfilerActivity
-
-    on_gpu = device.startswith("cuda")
-    call()
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with torch.profiler.profile(activities=activities) as profiler:
-        for _ in range(PROFILED_CALLS):
-            call()
-        if on_gpu:
-            torch.cuda.synchronize()
-    operations = launches = kernels = 0
-    microseconds = 0.0
-    for event in profiler.events():
-        if event.device_type == torch.autograd.DeviceType.CUDA:
-            kernels += 1
-            microseconds += event.time_range.elapsed_us()
-        elif event.name.startswith("aten::"):
-            operations += not _inside_an_operation(event)
-        elif event.name.startswith(LAUNCHES):
-            launches += 1
-    counts = {"n_operations": operations / PROFILED_CALLS}
-    if on_gpu:
-        counts |= {"n_launches": launches / PROFILED_CALLS, "n_kernels": kernels / PROFILED_CALLS}
-        counts["kernel_ms"] = microseconds / 1000 / PROFILED_CALLS
-    return counts
-
-
-def _inside_an_operation(event: Any) -> bool:
-    parent = event.cpu_parent
-    while parent is not None:
-        if parent.name.startswith("aten::"):
-            return True
-        parent = parent.cpu_parent
-    return False
 
 
 def compiler_counts() -> dict[str, int]:

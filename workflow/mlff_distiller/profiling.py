@@ -1,4 +1,7 @@
-"""Where the time of a call goes: kernels on a GPU, operators on a CPU, by torch.profiler (Kineto, CUPTI)."""
+"""Where the time of a call goes: kernels on a GPU, operators on a CPU, by torch.profiler (Kineto, CUPTI).
+
+Never part of a timing: profiled calls are slower than others, and so are some that follow.
+"""
 
 import time
 from collections.abc import Callable
@@ -6,8 +9,8 @@ from typing import Any
 
 import torch
 
-from mlff_distiller.diagnostics import LAUNCHES
-
+#: CUDA's own functions that start work on the device, by the beginning of their names in a profile.
+LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch", "cuGraphLaunch")
 #: Calls that are profiled together; numbers are per call.
 CALLS = 5
 #: Entries kept, those that take longest; the rest is summed up as one.
@@ -19,8 +22,9 @@ def profile_call(call: Callable[[], object], device: torch.device) -> dict[str, 
 
     Returns:
         Per call: ``wall_ms`` without the profiler; ``kernels``, a list of {name, calls, us} by falling time;
-        ``n_kernels``. On a GPU also ``n_launches`` (of kernels and graphs, by the host), ``gpu_busy_ms`` (some kernel
-        or copy runs) and ``gpu_busy_percent`` of the wall time. ``unit`` is ``kernel`` or ``operator``.
+        ``n_kernels``; ``n_operations``, PyTorch operations that no other operation called. On a GPU also ``n_launches``
+        (of kernels and graphs, by the host), ``gpu_busy_ms`` (some kernel or copy runs) and ``gpu_busy_percent`` of the
+        wall time. ``unit`` is ``kernel`` or ``operator``.
 
     Raises:
         RuntimeError: the profiler saw nothing, as on a GPU whose counters are not accessible.
@@ -65,6 +69,7 @@ def profile_call(call: Callable[[], object], device: torch.device) -> dict[str, 
         "wall_ms": 1e3 * wall,
         "kernels": kept,
         "n_kernels": sum(count for count, _ in found.values()) / CALLS,
+        "n_operations": sum(_is_operation(event) and not _inside_an_operation(event) for event in events) / CALLS,
     }
     if on_gpu:
         busy_ms = covered(spans) / CALLS / 1e3
@@ -75,6 +80,19 @@ def profile_call(call: Callable[[], object], device: torch.device) -> dict[str, 
             "gpu_busy_percent": min(100.0, 100 * busy_ms / made["wall_ms"]),
         }
     return made
+
+
+def _is_operation(event: Any) -> bool:
+    return event.name.startswith("aten::")
+
+
+def _inside_an_operation(event: Any) -> bool:
+    parent = event.cpu_parent
+    while parent is not None:
+        if _is_operation(parent):
+            return True
+        parent = parent.cpu_parent
+    return False
 
 
 def covered(spans: list[tuple[float, float]]) -> float:
