@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from mlff_distiller.batch import Batch
 from mlff_distiller.errors import UserError
 from mlff_distiller.kernels.cpu import build as builder
+from mlff_distiller.kernels.kept import seconds_noted
 from mlff_distiller.potentials import AutogradPotential
 from mlff_distiller.potentials.cpp import CppPotential
 from mlff_distiller.student.painn import StudentConfig, StudentForceField
@@ -373,7 +374,8 @@ def test_the_build_is_quick_and_kept(monkeypatch, tmp_path):
     path = builder.build(sizes, "float32")
     after = os.times()
     assert after.children_user - before.children_user < 15  # processor time: other jobs do not count
-    assert sorted(entry.name for entry in path.parent.iterdir()) == ["painn.so"]
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["painn.so", "painn.so.seconds"]
+    assert 0.1 < seconds_noted(path.parent) < 300, "who finds it here says what it took to make"
     stamp = path.stat().st_mtime_ns
     began = time.perf_counter()
     assert builder.build(sizes, "float32") == path

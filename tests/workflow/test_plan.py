@@ -20,8 +20,10 @@ REPORT = {
     "print_reports": 1,
     "all": 1,
 }
-TIMESTEP = len(CONFIG["md"]["timestep"]["variants"]) * len(CONFIG["md"]["timestep"]["systems"])
-REFERENCES = {"run_reference": MD_SYSTEMS}
+TIMESTEP = len(CONFIG["md"]["timestep"]["variants"]) * MD_SYSTEMS
+LONG = len(CONFIG["md"]["long"]["variants"])
+#: A short and a long one of each system.
+REFERENCES = {"run_reference": 2 * MD_SYSTEMS}
 ONE_VARIANT = {
     "compile_variant": 1,
     "check_equivalence": 1,
@@ -68,7 +70,7 @@ def test_without_a_checkpoint_the_student_is_trained(fresh):
             | DATASET
             | STUDENT
             | {"compile_variant": 1, "check_equivalence": 1, "run_md": MD_SYSTEMS, "write_model_card": 1}
-            | REFERENCES
+            | {"run_reference": MD_SYSTEMS}
             | VISITED,
         ),
         (
@@ -137,13 +139,10 @@ def test_editing_an_md_check_reruns_that_check_alone(finished):
 def test_a_longer_run_of_one_variant_reruns_that_variant_alone(finished):
     finished.edit(
         "config/config.yaml",
-        "long: {variants: [], references: [], settings: {}}",
-        "long: {variants: [vesin], references: [water], settings: {steps: 1000}}",
+        "    variants: [cpp]\n    references",
+        "    variants: [cpp, vesin]\n    references",
     )
-    planned = finished.plan()
-    assert planned["run_md"] == MD_SYSTEMS
-    assert planned["run_reference"] == 1
-    assert "benchmark_variant" not in planned
+    assert finished.plan() == {"check_inputs": 1, "run_md": MD_SYSTEMS} | REPORT
 
 
 def test_the_full_run_makes_every_md_check():
@@ -151,8 +150,9 @@ def test_the_full_run_makes_every_md_check():
     for check in ("timestep", "nvt", "spectra", "liquid"):
         assert full[check]["variants"], check
         assert full[check]["systems"], check
-    assert full["long"]["variants"]
-    picoseconds = full["long"]["settings"]["steps"] * CONFIG["md"]["settings"]["timestep_fs"] / 1000
+    long = CONFIG["md"]["long"]
+    assert long["variants"]
+    picoseconds = long["settings"]["steps"] * CONFIG["md"]["settings"]["timestep_fs"] / 1000
     assert picoseconds >= 10
     assert full["systems"] == CONFIG["molecules"]["systems"]
 
@@ -170,7 +170,8 @@ def test_other_sizes_rerun_the_scaling_jobs_alone(finished):
 def test_another_md_length_reruns_md_alone(finished):
     finished.edit("config/config.yaml", "steps: 500", "steps: 600")
     # The settings are looked at again, too.
-    assert finished.plan() == {"check_inputs": 1, "run_md": VARIANTS * MD_SYSTEMS} | REFERENCES | VISITED | REPORT
+    short = {"run_md": (VARIANTS - LONG) * MD_SYSTEMS, "run_reference": MD_SYSTEMS}
+    assert finished.plan() == {"check_inputs": 1} | short | VISITED | REPORT
 
 
 def test_the_recipe_is_one_command_from_the_molecule_list_to_the_accuracy(fresh):
@@ -179,7 +180,7 @@ def test_the_recipe_is_one_command_from_the_molecule_list_to_the_accuracy(fresh)
         {"check_machine": 1, "check_inputs": 1, "accuracy": 1, "train_student": 1, "measure_accuracy": 1}
         | DATASET
         | {"compile_variant": 1, "check_equivalence": 1, "run_md": MD_SYSTEMS, "write_model_card": 1}
-        | REFERENCES
+        | {"run_reference": MD_SYSTEMS}
         | VISITED
     )
 

@@ -41,7 +41,11 @@ TINY = {
         "threads": 1,
         "scaling": {"settings": {"batches": [1, 4], "unit_molecules": 8, "box_atoms": [96], "max_seconds": 0.2}},
     },
-    "md": {"systems": ["water"], "settings": {"steps": 200, "equilibration_steps": 20, "sample_every": 4}},
+    "md": {
+        "systems": ["water"],
+        "settings": {"steps": 200, "equilibration_steps": 20, "sample_every": 4},
+        "long": {"settings": {"steps": 400, "equilibration_steps": 20, "sample_every": 4, "force_check_every": 100}},
+    },
 }
 
 

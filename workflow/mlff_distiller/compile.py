@@ -12,6 +12,7 @@ from mlff_distiller import records
 from mlff_distiller.diagnostics import compiler_counts, timed_calls
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import load_settings, sha256_of
+from mlff_distiller.kernels.kept import seconds_noted
 from mlff_distiller.systems import read_systems
 from mlff_distiller.variants import artifact
 from mlff_distiller.variants.base import call_everything
@@ -103,7 +104,8 @@ def build(args: argparse.Namespace, spec: dict, device: str, systems: "dict[str,
         for name, example in zip(systems, examples, strict=True)
     }
     call_everything(potential, examples)
-    seconds = time.perf_counter() - start
+    # Less where the user's cache had a library; its price is what it took to make.
+    seconds = max(time.perf_counter() - start, seconds_noted(folder))
     return {
         "compile_s": round(seconds, 3) if main else 0.0,
         "artifact": main,

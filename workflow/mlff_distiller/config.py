@@ -102,14 +102,17 @@ def _check_meaning(config: dict[str, Any]) -> list[str]:
 
 
 def _check_md(md: dict[str, Any], systems: list[str], variants: list[str]) -> list[str]:
-    """Names in the section ``md`` that are not among ``systems`` and ``variants``; boxes that are no files."""
+    """Names in the section ``md`` that are not among ``systems`` and ``variants``; boxes that are no files.
+
+    Systems that are null are those of ``md.systems``.
+    """
     complaints = []
     named = {"md.systems": md["systems"], "md.long.references": md["long"]["references"]}
     named |= {f"md.{check}.systems": md[check]["systems"] for check in ("timestep", "nvt", "spectra")}
     for where, names in named.items():
         complaints += [
             f"{where}: {name!r} is not among molecules.systems{nearest(name, systems)}"
-            for name in names
+            for name in names or []
             if system_name(name) not in systems
         ]
     for check in ("long", "timestep", "nvt", "spectra", "liquid"):
@@ -120,7 +123,7 @@ def _check_md(md: dict[str, Any], systems: list[str], variants: list[str]) -> li
         ]
     complaints += [
         f"md.liquid.systems: {path}: no such file"
-        for path in md["liquid"]["systems"]
+        for path in md["liquid"]["systems"] or []
         if not Path(path.partition("@")[0]).is_file()
     ]
     return complaints

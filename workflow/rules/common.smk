@@ -28,7 +28,7 @@ MD_SYSTEMS = [system_name(name) for name in config["md"]["systems"]]
 # Null where labels are the user's own and nobody can be asked for more.
 TEACHER = config["teacher"]["calculator"]
 MD = config["md"]
-LIQUIDS = {system_name(path): path for path in MD["liquid"]["systems"]}
+LIQUIDS = {system_name(path): path for path in MD["liquid"]["systems"] or []}
 REPLICATES = range(config["benchmark"]["replicates"])
 
 # What lies beside a checkpoint that ships: how it was trained, and what its card says of the default run's sample.
@@ -99,20 +99,26 @@ def nve_settings(length):
     return MD["settings"] | (MD["long"]["settings"] if length == "long" else {})
 
 
+def md_systems(chosen):
+    """Names of the systems that a section of ``md`` chooses: all of ``md.systems`` where it chooses none."""
+    return MD_SYSTEMS if chosen is None else [system_name(name) for name in chosen]
+
+
 def reference_of(wildcards):
     """The fp64 run that a variant's drift is compared with: as long as its own where the configuration asks for that."""
-    long = run_length(wildcards.variant) == "long" and wildcards.system in map(system_name, MD["long"]["references"])
+    long = run_length(wildcards.variant) == "long" and wildcards.system in md_systems(MD["long"]["references"])
     return f"results/{wildcards.run}/md/reference/{'long' if long else 'short'}/{wildcards.system}.json"
 
 
 def check_records(task):
     """The records of a check: one per variant and system that its section of the configuration names."""
     section = MD[task]
+    systems = LIQUIDS if task == "liquid" else md_systems(section["systems"])
     return expand(
         f"results/{{run}}/md/{{variant}}/{task}/{{system}}.json",
         run=RUN,
         variant=section["variants"],
-        system=[system_name(name) for name in section["systems"]],
+        system=systems,
     )
 
 

@@ -85,9 +85,10 @@ class Message(nn.Module):
         self, s: Tensor, v: Tensor, filters: Tensor, directions: Tensor, receivers: Tensor, senders: Tensor
     ) -> tuple[Tensor, Tensor]:
         """s [N, F], v [N, 3, F], filters [E, 3 F], directions [E, 3], receivers [E], senders [E] -> new s, v."""
-        weights = self.phi_out(silu(self.phi_in(s)))[senders] * filters
+        # Not s[senders]: its backward pass adds up rows one by one.
+        weights = self.phi_out(silu(self.phi_in(s))).index_select(0, senders) * filters
         ds, along, carry = parts(weights, 3)
-        dv = along[:, None, :] * directions[:, :, None] + carry[:, None, :] * v[senders]
+        dv = along[:, None, :] * directions[:, :, None] + carry[:, None, :] * v.index_select(0, senders)
         # Autocast may have made the contributions narrower than the features they are added to.
         return s.index_add(0, receivers, ds.to(s.dtype)), v.index_add(0, receivers, dv.to(v.dtype))
 
@@ -142,13 +143,11 @@ class PaiNN(nn.Module):
         distances = torch.linalg.vector_norm(vectors, dim=-1)
         directions = vectors / distances[:, None]
         envelope = cosine_cutoff(distances, self.cutoff)
-        filters = self.filters(self.basis(distances)) * envelope[:, None]
+        filters = parts(self.filters(self.basis(distances)) * envelope[:, None], len(self.messages))
         s = self.embedding(numbers)
         v = s.new_zeros([s.shape[0], 3, self.n_features])
         for index, (message, update) in enumerate(zip(self.messages, self.updates)):  # noqa: B905 (TorchScript)
-            width = 3 * self.n_features
-            block = filters[:, index * width : (index + 1) * width]
-            s, v = message(s, v, block, directions, receivers, senders)
+            s, v = message(s, v, filters[index], directions, receivers, senders)
             s, v = update(s, v)
         return self.readout_out(silu(self.readout_in(s))).squeeze(-1)
 

@@ -2,6 +2,7 @@
 
 from mlff_distiller.files import write_bytes
 from mlff_distiller.kernels.cpu.build import no_compiler
+from mlff_distiller.kernels.kept import copy_seconds
 from mlff_distiller.potentials.cpp import CppPotential, build_library
 from mlff_distiller.variants.base import VariantFamily
 
@@ -19,7 +20,9 @@ class Cpp(VariantFamily):
 
     def build(self, student, spec, folder):
         """Compile, or take from the user's cache, and copy."""
-        write_bytes(folder / ARTIFACT, build_library(student).read_bytes())
+        library = build_library(student)
+        write_bytes(folder / ARTIFACT, library.read_bytes())
+        copy_seconds(library, folder)
         return ARTIFACT
 
     def load(self, student, spec, folder):

@@ -2,6 +2,7 @@
 
 from mlff_distiller.files import write_bytes
 from mlff_distiller.kernels.cuda.build import build, unavailable
+from mlff_distiller.kernels.kept import copy_seconds
 from mlff_distiller.variants.base import VariantFamily
 
 ARTIFACT = "kernels"
@@ -30,6 +31,7 @@ class Cuda(VariantFamily):
         for name in ("molecule", "rows"):
             library = build(student.config, architecture(student.device), name)
             write_bytes(folder / ARTIFACT / f"{name}.so", library.read_bytes())
+            copy_seconds(library, folder)
         return ARTIFACT
 
     def load(self, student, spec, folder):

@@ -10,11 +10,13 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from mlff_distiller import provenance
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import user_cache
+from mlff_distiller.kernels.kept import note_seconds
 
 HERE = Path(__file__).parent
 SOURCE = HERE / "painn.cpp"
@@ -72,7 +74,9 @@ def build(sizes: dict[str, int], dtype: str) -> Path:
     ]
     path = user_cache() / "cpp" / _key(defines) / "painn.so"
     if not path.is_file():
+        start = time.perf_counter()
         _compile(defines, path)
+        note_seconds(path, time.perf_counter() - start)
     return path
 
 

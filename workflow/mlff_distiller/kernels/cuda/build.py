@@ -3,10 +3,12 @@
 import hashlib
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import user_cache
+from mlff_distiller.kernels.kept import note_seconds
 from mlff_distiller.student.painn import NORM_EPSILON, StudentConfig
 
 SOURCE = Path(__file__).parent
@@ -83,12 +85,14 @@ def build(config: StudentConfig, architecture: str, name: str = "molecule") -> P
     if not library.is_file():
         library.parent.mkdir(parents=True, exist_ok=True)
         made = library.with_suffix(f".{id(flags)}.tmp")
+        start = time.perf_counter()
         done = subprocess.run(
             [nvcc, *flags, str(SOURCE / f"{name}.cu"), "-o", str(made)], capture_output=True, text=True
         )
         if done.returncode:
             raise UserError(f"nvcc could not compile {name}.cu:\n{done.stderr[-4000:]}")
         made.replace(library)
+        note_seconds(library, time.perf_counter() - start)
     return library
 
 
