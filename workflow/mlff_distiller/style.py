@@ -140,10 +140,17 @@ def times_axis(axis: Any, *, dense: bool = True) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+#: A line ends early when so much of the width of the axes is missing.
+SHORT = 0.12
+
+
 def label_lines(
     axes: "Axes", ends: Sequence[tuple[float, float, str, str]], *, gap: float = 0.046, offset: float = 6
 ) -> None:
     """Write each line's name beside its right end, pushed apart so that none overlaps.
+
+    A line that ends well before the others has its name right there: from the edge it would need a pointer that reads
+    as data.
 
     Args:
         ends: (x, y, text, color) in data coordinates.
@@ -152,8 +159,12 @@ def label_lines(
     """
     to_axes = axes.transData + axes.transAxes.inverted()
     placed = sorted(((*to_axes.transform((x, y)), text, shade) for x, y, text, shade in ends), key=lambda e: e[1])
-    heights = _spread([entry[1] for entry in placed], gap)
     right = max((entry[0] for entry in placed), default=1.0)
+    for x, y, text, shade in [entry for entry in placed if entry[0] < right - SHORT]:
+        axes.annotate(text, (x, y), xycoords="axes fraction", xytext=(offset, 0), textcoords="offset points",
+                      color=shade, fontsize=8, va="center")  # fmt: skip
+    placed = [entry for entry in placed if entry[0] >= right - SHORT]
+    heights = _spread([entry[1] for entry in placed], gap)
     for (x, y, text, shade), height in zip(placed, heights, strict=True):
         axes.annotate(
             text,
