@@ -175,7 +175,7 @@ def test_a_program_with_another_hash_is_never_loaded(bundles):
 def test_without_a_compiler_it_is_refused_and_says_what_runs_instead(bundles, monkeypatch):
     folder = bundles / "one_molecule"
     (folder / "artifact" / "painn.so").unlink()
-    monkeypatch.setattr("mlff_distiller.kernels.cpu.build.find_compiler", lambda: None)
+    monkeypatch.setattr("mlff_distiller.compilers.find_compiler", lambda: None)
     with pytest.raises(
         UserError, match=r"painn\.so is missing; it cannot be built again: no C\+\+ compiler.*from_checkpoint"
     ):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mlff_distiller.kernels.cpu.build import HERE, find_compiler
+from mlff_distiller.compilers import find_compiler
+from mlff_distiller.kernels.cpu.build import HERE
 
 MOLECULES = sorted((Path(__file__).parents[2] / "resources" / "molecules").glob("*.extxyz"))
 # Small widths that fill no whole vector, so that padding is at work, and the default ones.
@@ -28,7 +29,7 @@ def test_the_kernel_is_clean_under_sanitizers(tmp_path, real, sizes, processor, 
     if processor == "x86-64" and os.uname().machine != "x86_64":
         pytest.skip("x86-64 code on another processor")
     command = [
-        find_compiler(),
+        *find_compiler(),
         "-std=c++17",
         "-O1",
         "-g",

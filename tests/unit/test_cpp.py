@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlff_distiller.batch import Batch
+from mlff_distiller.compilers import no_compiler
 from mlff_distiller.errors import UserError
 from mlff_distiller.kernels.cpu import build as builder
 from mlff_distiller.kernels.kept import seconds_noted
@@ -362,7 +363,7 @@ def test_float16_is_refused():
 def test_no_compiler_is_said_in_words(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    assert "no C++ compiler" in builder.no_compiler()
+    assert "no C++ compiler" in no_compiler()
     with pytest.raises(UserError, match=r"no C\+\+ compiler"):
         builder.build(SMALL, "float32")
 

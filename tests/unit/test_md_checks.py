@@ -10,8 +10,8 @@ from ase.calculators.morse import MorsePotential
 
 from mlff_distiller import records
 from mlff_distiller.cli import main
+from mlff_distiller.compilers import no_compiler
 from mlff_distiller.errors import UserError
-from mlff_distiller.kernels.cpu.build import no_compiler
 from mlff_distiller.md import reference
 from mlff_distiller.md.langevin import Samples, kinetic_energies, run_langevin
 from mlff_distiller.md.measures import Slope, angles_of, bonds_of, drift_beyond, statistical_inefficiency

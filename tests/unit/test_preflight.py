@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mlff_distiller import preflight, records
+from mlff_distiller import compilers, preflight, records
 from mlff_distiller.errors import UserError
 
 NVIDIA = Path(__file__).parents[1] / "standins" / "nvidia"
@@ -133,7 +133,7 @@ def test_nvcc_version_is_read_from_the_compiler_that_torch_would_use(tmp_path, m
     nvcc.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 12.4, V12.4.131'\n")
     nvcc.chmod(0o755)
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
-    assert preflight.nvcc_version() == "12.4"
+    assert compilers.nvcc_version() == "12.4"
     assert preflight.check_nvcc("cpu", torch).advice == ""
 
 

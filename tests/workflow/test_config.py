@@ -31,7 +31,7 @@ def test_the_default_is_right():
     check_config(DEFAULT)
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "full.yaml", "gpu.yaml", "distill.yaml"])
+@pytest.mark.parametrize("name", ["config.yaml", "full.yaml", "gpu.yaml", "one_thread.yaml", "distill.yaml"])
 def test_every_shipped_file_is_right_over_the_default(name):
     def lay(over, under):
         both = isinstance(over, dict) and isinstance(under, dict)
@@ -89,6 +89,16 @@ def test_a_mistake_is_named(path, value, message):
     with pytest.raises(UserError) as error:
         check_config(changed(path, value))
     assert message in str(error.value)
+
+
+def test_spectra_need_a_teacher():
+    config = changed("md.spectra.variants", ["cpp"])
+    config["student"]["dataset"] = "resources/molecules/water.extxyz"
+    config["teacher"]["calculator"] = None
+    with pytest.raises(UserError, match=r"md\.spectra compares with the teacher's dynamics"):
+        check_config(config)
+    config["md"]["spectra"]["variants"] = []
+    check_config(config)
 
 
 def test_all_mistakes_are_listed_at_once():

@@ -90,6 +90,10 @@ def _check_meaning(config: dict[str, Any]) -> list[str]:
     if len(set(names)) < len(names):
         complaints.append("molecules.systems: two of them have the same name; rename one of the files")
     complaints += _check_md(config["md"], names, list(config["variants"]))
+    if config["teacher"]["calculator"] is None and config["md"]["spectra"]["variants"]:
+        complaints.append(
+            "md.spectra compares with the teacher's dynamics: name teacher.calculator, or no variants there"
+        )
     for key, path in (
         ("student.checkpoint", config["student"]["checkpoint"]),
         ("student.dataset", config["student"]["dataset"]),

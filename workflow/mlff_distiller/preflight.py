@@ -9,7 +9,6 @@ import dataclasses
 import os
 import platform
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from mlff_distiller import provenance, records
+from mlff_distiller.compilers import find_compiler, nvcc_version
 from mlff_distiller.errors import UserError, nearest
 from mlff_distiller.files import load_settings, user_cache
 
@@ -211,14 +211,6 @@ def check_load() -> Check:
     return Check("load", f"{load:.1f} on {cores} cores", True, advice)
 
 
-def find_compiler() -> list[str] | None:
-    """The C++ compiler as torch looks for it: ``$CXX``, else ``c++``, ``g++``, ``clang++``; null without one."""
-    for candidate in (os.environ.get("CXX"), "c++", "g++", "clang++"):
-        if candidate and shutil.which(shlex.split(candidate)[0]):
-            return shlex.split(candidate)
-    return None
-
-
 def check_compiler() -> Check:
     """A C++ compiler that can build a Python extension with OpenMP; without one, a note."""
     without = "cpp, torch_compile and torch-cluster from source will be unavailable, the rest runs"
@@ -256,14 +248,6 @@ def check_nvcc(device: str, torch: ModuleType | None) -> Check:
     if device == "cuda" and version != cuda:
         advice = f"torch has CUDA {cuda}: torch-cluster for the GPU needs a prebuilt wheel or nvcc {cuda}"
     return Check("nvcc", version or "none", True, advice)
-
-
-def nvcc_version() -> str | None:
-    """``major.minor`` of the CUDA compiler that torch would use (``$CUDA_HOME``, else ``nvcc`` on PATH), or null."""
-    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
-    nvcc = str(Path(home, "bin", "nvcc")) if home else "nvcc"
-    found = re.search(r"release (\d+\.\d+)", _output([nvcc, "--version"]) or "")
-    return found.group(1) if found else None
 
 
 def check_torch_cluster() -> Check:

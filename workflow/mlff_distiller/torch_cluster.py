@@ -32,9 +32,9 @@ from types import ModuleType
 from typing import Any
 
 from mlff_distiller import provenance, records
+from mlff_distiller.compilers import no_compiler, nvcc_version
 from mlff_distiller.errors import UserError, nearest
 from mlff_distiller.files import exclusive, load_settings, user_cache
-from mlff_distiller.preflight import find_compiler, nvcc_version
 
 VERSION = "1.6.3"
 #: The source archive, pinned with its hash.
@@ -280,8 +280,8 @@ def build(key: Key, settings: dict[str, Any], work: Path) -> Path:
     Raises:
         Unavailable: no compiler or Python headers, no source archive, or the compiler's first error.
     """
-    if find_compiler() is None:
-        raise Unavailable("no C++ compiler; on Debian or Ubuntu: apt-get install g++")
+    if reason := no_compiler():
+        raise Unavailable(reason)
     jobs = settings["build_jobs"] or default_build_jobs()
     environment = _build_environment(key, jobs, work)
     wheels, log = work / "wheels", work / "build.log"

@@ -1,6 +1,6 @@
 """Hand-derived forces in plain PyTorch: as they stand, or compiled by Inductor as one function without autograd."""
 
-from mlff_distiller.kernels.cpu.build import no_compiler
+from mlff_distiller.compilers import no_compiler
 from mlff_distiller.potentials.analytic import AnalyticPotential, analytic_edge_gradient
 from mlff_distiller.variants.base import VariantFamily
 from mlff_distiller.variants.torch_compile import ARTIFACT, compile_edge_gradient, use_cache

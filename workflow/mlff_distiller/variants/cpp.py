@@ -1,7 +1,7 @@
 """The C++ kernel: hand-derived forces, vectorized and threaded, compiled by the system's compiler in seconds."""
 
+from mlff_distiller.compilers import no_compiler
 from mlff_distiller.files import write_bytes
-from mlff_distiller.kernels.cpu.build import no_compiler
 from mlff_distiller.kernels.kept import copy_seconds
 from mlff_distiller.potentials.cpp import CppPotential, build_library
 from mlff_distiller.variants.base import VariantFamily

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch._inductor import cpu_vec_isa
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from mlff_distiller.compilers import no_compiler
 from mlff_distiller.files import write_text
-from mlff_distiller.kernels.cpu.build import no_compiler
 from mlff_distiller.neighbors import edge_vectors
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.edgewise import EdgeGradient, EdgewisePotential, autograd_edge_gradient

@@ -7,13 +7,13 @@ import functools
 import hashlib
 import importlib.util
 import os
-import shutil
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 from mlff_distiller import provenance
+from mlff_distiller.compilers import find_compiler, no_compiler
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import user_cache
 from mlff_distiller.kernels.kept import note_seconds
@@ -21,7 +21,6 @@ from mlff_distiller.kernels.kept import note_seconds
 HERE = Path(__file__).parent
 SOURCE = HERE / "painn.cpp"
 HEADERS = ("simd.hpp", "gemm.hpp", "filters.hpp", "neighbors.hpp", "painn.hpp")
-COMPILERS = ("g++", "c++", "clang++")
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fPIC", "-shared")
 #: Tried in order until one compiles: some compilers do not know this processor, some have no OpenMP.
 FLAG_CHOICES = (
@@ -34,21 +33,6 @@ FLAG_CHOICES = (
 DTYPES = {"float32": "float", "float64": "double"}
 #: Seconds; the build takes about ten.
 TIMEOUT = 300
-
-
-def find_compiler() -> str | None:
-    """The path of a C++ compiler: ``$CXX``, else the first of g++, c++ and clang++; None when there is none."""
-    for name in (os.environ.get("CXX"), *COMPILERS):
-        if name and (path := shutil.which(name)):
-            return path
-    return None
-
-
-def no_compiler() -> str | None:
-    """What is missing and how to get it, in words; None when there is a C++ compiler."""
-    if find_compiler() is None:
-        return f"no C++ compiler ({', '.join(COMPILERS)} or $CXX) on this machine; on Debian: `apt-get install g++`"
-    return None
 
 
 def build(sizes: dict[str, int], dtype: str) -> Path:
@@ -86,14 +70,21 @@ def _key(defines: list[str]) -> str:
     for name in (SOURCE.name, *HEADERS):
         digest.update((HERE / name).read_bytes())
     runtime = _torch_openmp()
-    for part in (_version(find_compiler()), *FLAGS, repr(FLAG_CHOICES), *defines, provenance.processor(), str(runtime)):
+    for part in (
+        _version(tuple(find_compiler())),
+        *FLAGS,
+        repr(FLAG_CHOICES),
+        *defines,
+        provenance.processor(),
+        str(runtime),
+    ):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:24]
 
 
 @functools.cache
-def _version(compiler: str) -> str:
-    found = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=60, check=False)
+def _version(compiler: tuple[str, ...]) -> str:
+    found = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=60, check=False)
     return found.stdout.partition("\n")[0]
 
 
@@ -109,13 +100,13 @@ def _torch_openmp() -> Path | None:
 
 def _compile(defines: list[str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    compiler = find_compiler()
+    compiler = tuple(find_compiler())
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".painn.", suffix=".so")
     os.close(handle)
     complaints = []
     try:
         for choice in FLAG_CHOICES:
-            command = [compiler, *FLAGS, *choice, *defines, str(SOURCE), "-o", temporary]
+            command = [*compiler, *FLAGS, *choice, *defines, str(SOURCE), "-o", temporary]
             runtime = _torch_openmp()
             if "-fopenmp" in choice and runtime and "clang" not in _version(compiler):
                 # Named first, it resolves the symbols, and --as-needed leaves the compiler's own runtime out.
@@ -123,13 +114,13 @@ def _compile(defines: list[str], path: Path) -> None:
             try:
                 done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
             except subprocess.TimeoutExpired:
-                complaints.append(f"{compiler} took longer than {TIMEOUT} s")
+                complaints.append(f"{compiler[0]} took longer than {TIMEOUT} s")
                 continue
             if done.returncode == 0:
                 os.chmod(temporary, 0o755)
                 os.replace(temporary, path)
                 return
-            complaints.append(done.stderr.strip() or f"{compiler} ended with {done.returncode}")
+            complaints.append(done.stderr.strip() or f"{compiler[0]} ended with {done.returncode}")
     finally:
         Path(temporary).unlink(missing_ok=True)
-    raise UserError(f"cpp kernel: {compiler} cannot compile {SOURCE.name}:\n{complaints[0][-2000:]}")
+    raise UserError(f"cpp kernel: {compiler[0]} cannot compile {SOURCE.name}:\n{complaints[0][-2000:]}")

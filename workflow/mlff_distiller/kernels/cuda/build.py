@@ -1,11 +1,11 @@
 """Compiling the kernels: one shared library for the student's sizes and the device's architecture."""
 
 import hashlib
-import shutil
 import subprocess
 import time
 from pathlib import Path
 
+from mlff_distiller.compilers import find_nvcc
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import user_cache
 from mlff_distiller.kernels.kept import note_seconds
@@ -42,12 +42,6 @@ def definitions(config: StudentConfig) -> list[str]:
         "NORM_EPSILON": f"{NORM_EPSILON!r}f",
     }
     return [f"-D{name}={value}" for name, value in sizes.items()]
-
-
-def find_nvcc() -> str | None:
-    """The CUDA compiler: on the PATH or in its usual place."""
-    usual = Path("/usr/local/cuda/bin/nvcc")
-    return shutil.which("nvcc") or (str(usual) if usual.is_file() else None)
 
 
 def unavailable() -> str | None:
