@@ -181,6 +181,11 @@ def test_the_order_of_the_files_does_not_matter(tmp_path):
     assert one == other
 
 
+def test_a_file_that_is_named_twice_counts_once(tmp_path):
+    files = write_run(tmp_path, replicates=2)
+    assert results.collect([*files, *files])["records"] == results.collect(files)["records"]
+
+
 def test_unreadable_files_are_named_and_left_out(tmp_path):
     files = write_run(tmp_path, replicates=1)
     (tmp_path / "cut_short.json").write_text(files[0].read_text()[:-40])

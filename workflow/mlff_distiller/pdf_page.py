@@ -20,6 +20,8 @@ INK, QUIET, LINE, WASH, ACCENT = "#1d2328", "#5b6770", "#dde2e5", "#f4f6f7", "#0
 MARGIN = 51
 #: Letters in tables, points: the first at which a table fits is taken, else the last, with words broken.
 TABLE_SIZES = (8.0, 7.0, 6.0)
+#: Height of a figure, points: of the first, which is to stand on the first page below its text, and of the others.
+FIRST_FIGURE, FIGURE = 340, 560
 #: Room that must be left for a heading and the first lines below it, points; else it opens a new page.
 LEAST_BELOW_HEADING = 110
 FONTS = {
@@ -127,6 +129,7 @@ def _flowables(tokens: list[Any], folder: Path, width: float) -> Iterator[Any]:
     # Headings and a figure wait for what comes after them, to stand on its page.
     waiting: list[Any] = []
     figure_waits = False
+    highest = FIRST_FIGURE
     while position < len(tokens):
         token = tokens[position]
         made = None
@@ -144,8 +147,8 @@ def _flowables(tokens: list[Any], folder: Path, width: float) -> Iterator[Any]:
         elif token.type == "inline":
             image = token.children[0] if len(token.children) == 1 and token.children[0].type == "image" else None
             if image is not None:
-                waiting.append(_image(folder / str(image.attrGet("src")), width))
-                figure_waits = True
+                waiting.append(_image(folder / str(image.attrGet("src")), width, highest))
+                figure_waits, highest = True, FIGURE
             elif tokens[position - 1].type == "paragraph_open":
                 look, bullet = (styles["li"], "•") if in_list else (styles["p"], None)
                 made = Paragraph(_inline(token, look.fontSize), look, bulletText=bullet)
@@ -194,14 +197,14 @@ def _inline(token: Any, size: float) -> str:
     return "".join(parts)
 
 
-def _image(path: Path, width: float) -> Any:
+def _image(path: Path, width: float, height: float) -> Any:
     from reportlab.platypus import Image
 
     if not path.is_file():
         raise UserError(f"{path}: no such image; draw it with `python -m mlff_distiller figure --name {path.stem}`")
     image = Image(str(path), hAlign="LEFT")
     # Figures are saved at 200 dots per inch and shown at their own size, smaller only where the page is.
-    scale = min(72 / 200, width / image.imageWidth, 560 / image.imageHeight)
+    scale = min(72 / 200, width / image.imageWidth, height / image.imageHeight)
     image.drawWidth, image.drawHeight = image.imageWidth * scale, image.imageHeight * scale
     image.spaceBefore, image.spaceAfter = 6, 6
     return image

@@ -88,12 +88,13 @@ def collect(files: Sequence[Path], student: str | None = None) -> dict[str, Any]
     ``provenance["left_out"]``.
 
     Args:
-        files: records written by the other stages.
+        files: records written by the other stages; one that is named twice counts once.
         student: hash of the run's checkpoint; None leaves records of any student in.
 
     Raises:
         UserError: not one file could be read.
     """
+    files = list(dict.fromkeys(files))
     gathered: list[Record] = []
     origins: list[dict[str, Any]] = []
     left_out: list[dict[str, str]] = []
