@@ -3,7 +3,6 @@
 These are made up, with known truths (a speed-up put in must come out); no result of the project comes from here.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -385,8 +384,3 @@ def write_run(folder: Path, replicates: int = 3) -> list[Path]:
     for entry in run_records(replicates):
         by_kind.setdefault(entry["kind"], []).append(entry)
     return [records.write(folder / f"{kind}.json", entries) for kind, entries in by_kind.items()]
-
-
-def strip_samples(document: dict[str, Any]) -> str:
-    """A document as canonical text, to compare two of them."""
-    return json.dumps(document, sort_keys=True)

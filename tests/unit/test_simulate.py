@@ -44,9 +44,18 @@ def test_bonds_by_covalent_radii(molecules, name, bonds):
 
 
 def test_settings_are_laid_over_the_defaults():
-    made = settings_with_defaults({"steps": 7, "gates": {"momentum": 1.0}})
-    assert made["steps"] == 7
+    made = settings_with_defaults({"steps": 700, "gates": {"momentum": 1.0}})
+    assert made["steps"] == 700
     assert made["gates"] == DEFAULTS["gates"] | {"momentum": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"steps": 100}, "11 samples; a drift needs 20"), ({"sample_every": 0}, "must be positive")],
+)
+def test_lengths_that_give_no_drift_are_refused(given, words):
+    with pytest.raises(UserError, match=words):
+        settings_with_defaults(given)
 
 
 @pytest.mark.parametrize("given", [{"step": 7}, {"gates": {"momentums": 1.0}}])

@@ -30,7 +30,6 @@ TINY = {
     "variants": {
         "torch_compile": None,
         "torch_compile_forces": None,
-        "analytic_compile": None,
         "fp16": None,
         "torchscript_torch_cluster": None,
     },

@@ -73,6 +73,12 @@ def example(entry: Mapping[str, Any], bundle: str | None = None) -> str:
     return f"{imports}\n{threads}bundle = {where}\n{body}"
 
 
+def _search(entry: Mapping[str, Any]) -> str:
+    """The package that the variant's neighbor search needs, if any."""
+    neighbors = entry["options"].get("neighbors", "native")
+    return " alone" if neighbors == "native" else f" and {neighbors.replace('_', '-')}"
+
+
 def readme(entry: Mapping[str, Any]) -> str:
     """What a bundle is, what it was made for and what speaks for it, on half a page of Markdown."""
     proof = entry["evidence"]
@@ -84,7 +90,7 @@ def readme(entry: Mapping[str, Any]) -> str:
         "the first load, proven against the fp64 student, and kept in your cache; where that cannot be done, loading "
         "is refused with the reason."
         if entry["artifact"]
-        else "Nothing in it is compiled: it needs `student.safetensors` and this package alone."
+        else f"Nothing in it is compiled: it needs `student.safetensors`, this package{_search(entry)}."
     )
     found = [
         (

@@ -277,7 +277,7 @@ def _accuracy(run: Run) -> str:
     errors = {e["split"]: e["force_mae_mev_per_a"] for e in run.accuracy() if e.get("force_mae_mev_per_a")}
     if not errors:
         return ""
-    split = next((name for name in ("test", "test_molecules", "val") if name in errors), next(iter(errors)))
+    split = next((name for name in ("test", "larger", "val") if name in errors), next(iter(errors)))
     others = {name: value for name, value in errors.items() if name != split}
     text = f"The force error is {errors[split]:.3g} meV/Å on the split {split!r}"
     return text + (f" ({', '.join(f'{name} {value:.3g}' for name, value in others.items())})." if others else ".")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mlff_distiller import records
 from mlff_distiller.diagnostics import compiler_counts, timed_calls
 from mlff_distiller.errors import UserError
-from mlff_distiller.files import load_settings, sha256_of
+from mlff_distiller.files import load_settings, sha256_of, write_text
 from mlff_distiller.kernels.kept import seconds_noted
 from mlff_distiller.systems import read_systems
 from mlff_distiller.variants import artifact
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Calls per molecule that belong to the price of compiling; TorchScript's executor needs three to settle.
 FIRST_CALLS = 5
+#: A file in a folder that is one variant's alone.
+MARK = ".variant"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if family_of(spec).another_network:
         made["another_network"] = True
     systems = read_systems(args.systems)
+    own_folder(args.variant.parent)
     try:
         made |= build(args, spec, device, systems)
     except _Unavailable as reason:
@@ -60,6 +63,21 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.name}: {made['status']}: {made['reason']}")
     records.write(args.variant, [records.record("compile", **made)])
     return 0
+
+
+def own_folder(folder: Path) -> None:
+    """Make ``folder``, or empty it: what an earlier, other build left there must not be mixed in.
+
+    Raises:
+        UserError: it holds something and is not the folder of a variant.
+    """
+    mark = folder / MARK
+    if folder.is_dir() and any(folder.iterdir()) and not mark.is_file():
+        raise UserError(
+            f"{folder}: not empty and not a variant's folder, which would be emptied; name another in --variant or delete it"
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    write_text(mark, "One variant's artifact and records. Emptied when it is compiled again.\n")
 
 
 class _Unavailable(Exception):
@@ -90,10 +108,7 @@ def build(args: argparse.Namespace, spec: dict, device: str, systems: "dict[str,
     student = load_student(args.checkpoint, device, torch.float32, neighbors=spec.get("neighbors"))
     examples = [Batch.from_atoms([atoms], student.device, student.dtype) for atoms in systems.values()]
 
-    # The folder is this variant's alone; what an earlier, other build left there must not be mixed in.
     folder = args.variant.parent
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     start = time.perf_counter()
     main = family.build(student, spec, folder)
     # What loading and the first calls compile is part of the price, whether the family calls it building or not.

@@ -7,7 +7,7 @@ import yaml
 
 from mlff_distiller import scaling_settings
 from mlff_distiller.errors import UserError, nearest
-from mlff_distiller.variants.registry import BASELINE, check_spec
+from mlff_distiller.variants.registry import BASELINE, IN_DOUBLE, check_spec, has_double_form
 
 SCHEMA = Path(__file__).parent.parent / "schemas" / "config.schema.yaml"
 
@@ -89,7 +89,18 @@ def _check_meaning(config: dict[str, Any]) -> list[str]:
     names = [system_name(name) for name in molecules["systems"]]
     if len(set(names)) < len(names):
         complaints.append("molecules.systems: two of them have the same name; rename one of the files")
-    complaints += _check_md(config["md"], names, list(config["variants"]))
+    complaints += _check_md(config["md"], names, config["variants"])
+    complaints += [
+        f"{where}: {path!r}: names and folders without blanks, please: rename it"
+        for where, paths in (
+            ("molecules.systems", molecules["systems"]),
+            ("md.liquid.systems", config["md"]["liquid"]["systems"] or []),
+            ("student", [config["student"]["checkpoint"] or "", config["student"]["dataset"] or ""]),
+            ("claims", [config["claims"] or ""]),
+        )
+        for path in paths
+        if any(letter.isspace() for letter in path)
+    ]
     if config["teacher"]["calculator"] is None and config["md"]["spectra"]["variants"]:
         complaints.append(
             "md.spectra compares with the teacher's dynamics: name teacher.calculator, or no variants there"
@@ -105,7 +116,7 @@ def _check_meaning(config: dict[str, Any]) -> list[str]:
     return complaints
 
 
-def _check_md(md: dict[str, Any], systems: list[str], variants: list[str]) -> list[str]:
+def _check_md(md: dict[str, Any], systems: list[str], variants: dict[str, Any]) -> list[str]:
     """Names in the section ``md`` that are not among ``systems`` and ``variants``; boxes that are no files.
 
     Systems that are null are those of ``md.systems``.
@@ -125,6 +136,11 @@ def _check_md(md: dict[str, Any], systems: list[str], variants: list[str]) -> li
             for name in md[check]["variants"]
             if name not in variants
         ]
+    complaints += [
+        f"md.timestep.variants: {name!r} has no fp64 form; families {', '.join(IN_DOUBLE)}, uncompiled, have one"
+        for name in md["timestep"]["variants"]
+        if (spec := variants.get(name)) and not has_double_form(spec)
+    ]
     complaints += [
         f"md.liquid.systems: {path}: no such file"
         for path in md["liquid"]["systems"] or []

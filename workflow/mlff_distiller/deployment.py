@@ -82,7 +82,9 @@ def _speedups(run: Run, variant: str, task: str) -> dict[Point, Ratio]:
 def _nothing_measured(run: Run, kind: Work) -> str:
     entries = [entry for entry in run.of("benchmark", task=kind.task) if entry["variant"] != BASELINE]
     if not entries:
-        return f"this run did not time {kind.what}; config/full.yaml and config/gpu.yaml do"
+        return (
+            f"this run did not time {kind.what}; benchmark.tasks and benchmark.scaling in the configuration ask for it"
+        )
     reasons = dict.fromkeys(f"{e['variant']}: {e['reason']}" for e in entries if e["reason"])
     text = f"no variant has a speed-up over eager on {kind.what}"
     return f"{text} ({'; '.join(list(reasons)[:3])})" if reasons else text
@@ -121,7 +123,7 @@ def evidence(run: Run, choice: Choice) -> dict[str, Any]:
             "worst_system": drift.get("system"),
             "drift_mev_per_atom_ps": drift.get("drift_mev_per_atom_ps"),
             "drift_stderr_mev_per_atom_ps": drift.get("drift_stderr_mev_per_atom_ps"),
-            "n_steps": max((e["n_steps"] for e in moved if e.get("n_steps")), default=None),
+            "n_steps": max((e["n_steps"] for e in drifts if e.get("n_steps")), default=None),
         },
         "passed_over": choice.passed_over,
     }

@@ -27,6 +27,8 @@ DEFAULTS: dict[str, Any] = {
         "bonds_broken": 0,
     },
 }
+#: Samples of the energy from which a drift and its error can be had.
+FEWEST_SAMPLES = 20
 #: Drift up to which energy conservation is good, not only acceptable, meV/atom/ps.
 GOOD_DRIFT = 0.01
 
@@ -66,8 +68,20 @@ CHECKS: dict[str, dict[str, Any]] = {
 
 
 def settings_with_defaults(given: dict[str, Any]) -> dict[str, Any]:
-    """``given`` over :data:`DEFAULTS`; an unknown key is refused with the nearest right one."""
-    return _laid_over(given, DEFAULTS, "md")
+    """``given`` over :data:`DEFAULTS`.
+
+    Raises:
+        UserError: an unknown key (the nearest right one is named), or lengths from which no drift can be had.
+    """
+    settings = _laid_over(given, DEFAULTS, "md")
+    steps, every = settings["steps"], settings["sample_every"]
+    if min(steps, every, settings["force_check_every"]) < 1:
+        raise UserError("md: steps, sample_every and force_check_every must be positive")
+    if (samples := -(-steps // every) + 1) < FEWEST_SAMPLES:
+        raise UserError(
+            f"md: {steps} steps, sampled every {every}, give {samples} samples; a drift needs {FEWEST_SAMPLES}"
+        )
+    return settings
 
 
 def check_with_defaults(task: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -77,9 +91,9 @@ def check_with_defaults(task: str, given: dict[str, Any]) -> dict[str, Any]:
 
 def check_md_section(section: dict[str, Any]) -> None:
     """Raise a :class:`UserError` for a setting anywhere in the configuration's ``md`` section that no stage knows."""
-    settings_with_defaults(section.get("settings", {}))
-    for name in ("long", "liquid"):
-        settings_with_defaults(section.get(name, {}).get("settings", {}))
+    for name in (None, "long", "liquid"):
+        own = section.get(name, {}).get("settings", {}) if name else {}
+        settings_with_defaults(section.get("settings", {}) | own)
     for task in CHECKS:
         check_with_defaults(task, section.get(task, {}).get("settings", {}))
 

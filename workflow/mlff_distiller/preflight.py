@@ -241,7 +241,7 @@ def check_triton(device: str) -> Check:
 
 
 def check_nvcc(device: str, torch: ModuleType | None) -> Check:
-    """The CUDA compiler, needed only to build torch-cluster for the GPU; its version must be that of torch."""
+    """The CUDA compiler, for the variants of family cuda and, in the version of torch, to build torch-cluster for the GPU."""
     version = nvcc_version()
     cuda = torch.version.cuda if torch else None
     advice = ""

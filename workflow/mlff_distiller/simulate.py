@@ -16,6 +16,7 @@ import numpy as np
 
 from mlff_distiller import records
 from mlff_distiller.compile import first_line
+from mlff_distiller.errors import UserError
 from mlff_distiller.files import load_settings, write_text
 from mlff_distiller.md.measures import Slope, bonds_of, drift, drift_beyond
 from mlff_distiller.md.start import set_thermal_velocities
@@ -68,6 +69,10 @@ def run(args: argparse.Namespace) -> int:
         try:
             measured, trajectory = simulate(args, atoms, settings)
             entry |= measured
+        except Astray as error:
+            # The frames up to there show where it went astray.
+            trajectory = "".join(error.seen.frames)
+            entry |= {"status": "failed", "reason": str(error), "passed": False}
         except Exception as error:
             traceback.print_exc()
             entry |= {"status": "failed", "reason": f"{type(error).__name__}: {first_line(error)}", "passed": False}
@@ -116,6 +121,14 @@ class Seen:
         return drift(np.array(self.times_fs) / 1e3, np.array(self.energies))
 
 
+class Astray(FloatingPointError):
+    """A simulation that cannot go on; ``seen`` is what it showed until then."""
+
+    def __init__(self, reason: str, seen: Seen):
+        super().__init__(reason)
+        self.seen = seen
+
+
 def run_nve(atoms: "Atoms", potential: Any, settings: dict[str, Any], referee: Any = None) -> Seen:
     """Equilibrate, then run NVE by ASE's velocity Verlet, or by the loop on the device where ``potential`` has one.
 
@@ -126,7 +139,7 @@ def run_nve(atoms: "Atoms", potential: Any, settings: dict[str, Any], referee: A
         referee: a potential whose forces are compared with; none, and there are no force errors.
 
     Raises:
-        FloatingPointError: the total energy is no longer finite.
+        Astray: the total energy or a position is no longer finite.
     """
     from mlff_distiller.calculator import StudentCalculator
     from mlff_distiller.md_drivers import driver, steps_between_looks
@@ -147,7 +160,10 @@ def run_nve(atoms: "Atoms", potential: Any, settings: dict[str, Any], referee: A
     for done in range(0, settings["steps"], settings["sample_every"]):
         now = min(settings["sample_every"], settings["steps"] - done)
         started = time.perf_counter()
-        dynamics.run(now)
+        try:
+            dynamics.run(now)
+        except UserError as error:  # the calculator's, about positions
+            raise Astray(str(error), observe.seen) from error
         observe.seen.elapsed += time.perf_counter() - started
         observe(done + now, atoms)
     return observe.seen
@@ -173,7 +189,7 @@ class Observer:
         seen.times_fs.append(step * self.settings["timestep_fs"])
         seen.energies.append(1e3 * atoms.get_total_energy() / len(atoms))
         if not math.isfinite(seen.energies[-1]):
-            raise FloatingPointError(f"the total energy is not finite after {seen.times_fs[-1]:.1f} fs")
+            raise Astray(f"the total energy is not finite after {seen.times_fs[-1]:.1f} fs", seen)
         seen.temperatures_k.append(atoms.get_temperature())
         seen.momenta.append(float(np.linalg.norm(atoms.get_momenta().sum(axis=0))))
         vectors = atoms.positions[self.second] - atoms.positions[self.first]
@@ -246,13 +262,15 @@ def judge(seen: Seen, settings: dict[str, Any], reference: Slope | None = None) 
     }
 
 
-def read_reference(path: Path) -> Slope:
-    """The drift in a record of the stage ``md-reference``.
+def read_reference(path: Path) -> Slope | None:
+    """The drift in a record of the stage ``md-reference``; None where that run failed.
 
     Raises:
         UserError: no such record.
     """
     found = records.read(path)[0]
+    if found["status"] != "ok":
+        return None
     return Slope(found["drift_mev_per_atom_ps"], found["drift_stderr_mev_per_atom_ps"])
 
 

@@ -18,7 +18,6 @@ CONFIDENCE = 0.95
 RESAMPLES = 1000
 #: A series whose interquartile range exceeds this share of its median is called noisy.
 NOISE_LIMIT = 0.10
-VERDICTS = ("faster", "slower", "no difference shown")
 
 Samples = NDArray[np.float64]
 

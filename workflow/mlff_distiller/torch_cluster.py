@@ -226,7 +226,10 @@ def try_out(site: Path | None) -> dict[str, Any]:
         Unavailable: it does not import, crashes, or finds other pairs than there are.
     """
     command = [sys.executable, "-c", _TRIAL, *([str(site)] if site else [])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    except subprocess.TimeoutExpired:
+        raise Unavailable("it does not answer") from None
     if done.returncode:
         raise Unavailable(f"it does not work with this torch ({_last_line(done.stderr, done.returncode)})")
     return json.loads(done.stdout.splitlines()[-1])

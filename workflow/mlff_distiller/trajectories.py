@@ -16,7 +16,7 @@ def read_frames(paths: Sequence[str | Path], n_frames: int) -> Dataset:
     """Unlabeled configurations of the split ``visited``: up to ``n_frames`` of each trajectory, evenly over it.
 
     Args:
-        paths: one trajectory each, in any format that ASE reads; an empty file (MD that did not start) gives none.
+        paths: one trajectory each, in any format that ASE reads; an empty file (MD that got nowhere) gives none.
         n_frames: the last frame is always among them, the first one only where they are two or more.
 
     Returns:

@@ -31,7 +31,6 @@ class Tolerance:
 
 
 TOLERANCES = {
-    "float64": Tolerance(2.0, 1e-12),
     "float32": Tolerance(2.0, 5e-5),
     "tf32": Tolerance(2.0, 2e-3),
     "16bit": Tolerance(3.0, 2e-3),

@@ -29,7 +29,7 @@ rule check_inputs:
         "results/{run}/preflight/inputs.json",
     log:
         "logs/{run}/check_inputs.log",
-    # No job has this as an input: a new look at the inputs must not rerun what they did not change.
+    # No measurement has this as an input: a new look at the inputs reruns the report alone.
     priority: 100
     conda:
         "../../envs/student.yaml"

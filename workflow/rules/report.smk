@@ -1,5 +1,5 @@
 # Needs: the records of every other stage.
-# Makes: results/{run}/phase3_results.{json,csv} and results/{run}/report/: figures, PHASE3_REPORT and PHASE3_WEEK1, each as .md, .html and .pdf.
+# Makes: results/{run}/report/: phase3_results.{json,csv}, figures, PHASE3_REPORT and PHASE3_WEEK1, each as .md, .html and .pdf.
 
 FIGURES = config["report"]["figures"]
 DOCUMENTS = ["PHASE3_REPORT", "PHASE3_WEEK1"]

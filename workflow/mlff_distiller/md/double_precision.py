@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlff_distiller.errors import UserError
+from mlff_distiller.variants.registry import IN_DOUBLE, has_double_form
 
 if TYPE_CHECKING:
     from mlff_distiller.potentials.base import Potential
-
-#: Families whose potential takes a student of either precision.
-FAMILIES = ("eager", "analytic", "cpp")
 
 
 def potential_in_double(spec: dict[str, Any], checkpoint: Path, device: str) -> "Potential":
@@ -22,9 +20,9 @@ def potential_in_double(spec: dict[str, Any], checkpoint: Path, device: str) -> 
 
     from mlff_distiller.student.checkpoint import load_student
 
-    if spec["family"] not in FAMILIES or spec.get("compile", "none") != "none":
+    if not has_double_form(spec):
         raise UserError(
-            f"no fp64 form of {spec}; the time step test runs variants of the families {', '.join(FAMILIES)}, uncompiled"
+            f"no fp64 form of {spec}; the time step test runs variants of the families {', '.join(IN_DOUBLE)}, uncompiled"
         )
     student = load_student(checkpoint, device, torch.float64, neighbors=spec.get("neighbors"))
     if spec["family"] == "cpp":

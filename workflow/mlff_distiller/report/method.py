@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlff_distiller.names import title
+from mlff_distiller.results import TEACHER
 from mlff_distiller.summary import Run
 
 
@@ -34,7 +35,7 @@ def not_measured(run: Run, provenance: Mapping[str, Any]) -> list[str]:
 
 def method(run: Run) -> dict[str, str]:
     """The counts that describe how the timings were made, as ranges where they differ."""
-    timed = [e for e in run.timings() if e["status"] == "ok"]
+    timed = [e for e in run.timings() if e["status"] == "ok" and e["variant"] != TEACHER]
 
     def spread(field: str) -> str:
         values = sorted({entry[field] for entry in timed if entry.get(field) is not None})

@@ -184,7 +184,11 @@ class Bench:
                 if name == "variant":
                     return made | {"status": status, "reason": reason}
                 made["baseline_reason"] = reason
-        return made | self._timed(calls, seconds=sum(self.sides[name].seconds for name in calls))
+        try:
+            return made | self._timed(calls, seconds=sum(self.sides[name].seconds for name in calls))
+        except Exception as error:
+            status, reason = self._why(error, self.sides["variant"], fields["n_atoms"])
+            return made | {"status": status, "reason": reason}
 
     def _prepare(self, side: Side, frames: "list[list[Atoms]]", n_atoms: int) -> tuple[Callable, Any, float | None]:
         """The call of a side, what it gives for the first frame, and the memory (MiB) that it took."""

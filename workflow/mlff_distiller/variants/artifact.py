@@ -25,12 +25,10 @@ class VariantNotThere(Exception):
 
 @dataclass(frozen=True)
 class LoadedVariant:
-    """A variant ready to be called, and the fields that its records share."""
+    """A variant ready to be called, and the class of tolerance that it is held to."""
 
-    name: str
     potential: Potential
     precision: str
-    fields: dict[str, Any]
 
 
 def dtype_name(spec: dict[str, Any]) -> str:
@@ -91,22 +89,14 @@ def load_variant(args: argparse.Namespace) -> LoadedVariant:
         raise UserError(
             f"{args.variant}: compiled by torch {made['torch']}, this is {torch.__version__}; run `snakemake compile` again"
         )
-    return open_variant(made["variant"], made["options"], made["device"], args)
-
-
-def open_variant(name: str, spec: dict[str, Any], device: str, args: argparse.Namespace) -> LoadedVariant:
-    """Load from the folder of ``args.variant``, whose artifact exists; without the checks of :func:`load_variant`."""
-    import torch
-
     from mlff_distiller.student.checkpoint import load_student
 
     torch.set_num_threads(args.threads)
-    spec = check_spec(name, spec)
+    spec = check_spec(made["variant"], made["options"])
     activate_dependencies(spec, args.torch_cluster)
     family = family_of(spec)
-    student = load_student(args.checkpoint, device, torch.float32, neighbors=spec.get("neighbors"))
-    potential = family.load(student, spec, args.variant.parent)
-    return LoadedVariant(name, potential, family.precision_of(spec), record_fields(name, spec, device))
+    student = load_student(args.checkpoint, made["device"], torch.float32, neighbors=spec.get("neighbors"))
+    return LoadedVariant(family.load(student, spec, args.variant.parent), family.precision_of(spec))
 
 
 def activate_dependencies(spec: dict[str, Any], torch_cluster_record: Path | None) -> None:

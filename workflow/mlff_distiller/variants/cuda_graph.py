@@ -1,5 +1,6 @@
 """CUDA graphs around PyTorch's own operations: autograd or the hand-derived forces, as they stand or through Inductor."""
 
+from mlff_distiller.compilers import no_compiler
 from mlff_distiller.potentials.analytic import analytic_edge_gradient
 from mlff_distiller.potentials.edgewise import autograd_edge_gradient
 from mlff_distiller.potentials.graphed import GraphedPotential
@@ -13,8 +14,10 @@ class CudaGraph(VariantFamily):
     """Options: ``forces`` (``autograd``, ``analytic``) and ``compile`` (``none``, ``inductor``)."""
 
     def unavailable(self, spec, device):
-        """It needs a CUDA device."""
-        return None if device == "cuda" else f"CUDA graphs need a CUDA device; this run measures {device}"
+        """It needs a CUDA device, with Inductor a C++ compiler too."""
+        if device != "cuda":
+            return f"CUDA graphs need a CUDA device; this run measures {device}"
+        return no_compiler() if spec["compile"] == "inductor" else None
 
     def build(self, student, spec, folder):
         """With Inductor: its cache, which loading and the first calls fill."""

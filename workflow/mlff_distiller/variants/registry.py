@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: The variant that all others are compared with; it must be in every configuration.
 BASELINE = "eager"
 
+#: Families whose potential takes a student of either precision.
+IN_DOUBLE = ("eager", "analytic", "cpp")
+
 NEIGHBORS = ("native", "torch_cluster", "vesin")
 
 
@@ -101,6 +104,11 @@ def check_spec(name: str, spec: dict[str, Any]) -> dict[str, Any]:
 def family_of(spec: dict[str, Any]) -> "VariantFamily":
     """The family object that builds and loads variants of ``spec``."""
     return importlib.import_module(FAMILIES[spec["family"]].module).FAMILY
+
+
+def has_double_form(spec: dict[str, Any]) -> bool:
+    """Whether a variant's arithmetic can be had in fp64 too, from an fp64 student."""
+    return spec.get("family") in IN_DOUBLE and spec.get("compile", "none") == "none"
 
 
 def needs_torch_cluster(spec: dict[str, Any]) -> bool:

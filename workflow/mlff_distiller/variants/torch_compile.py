@@ -32,7 +32,7 @@ def use_cache(folder: Path) -> None:
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder.resolve())
     os.environ["TRITON_CACHE_DIR"] = str(folder.resolve() / "triton")
     torch._inductor.config.fx_graph_cache = True
-    # Compiled for one thread, torch 2.5's index_add on a CPU overwrites where it should add (pytorch pull request 147961).
+    # Compiled for one thread, torch 2.5's index_add on a CPU overwrites where it should add.
     torch._inductor.config.cpp.dynamic_threads = True
     remember_instruction_sets(folder / "instruction_sets.txt")
 
