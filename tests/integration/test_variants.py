@@ -93,6 +93,22 @@ def test_without_a_compiler_what_needs_one_is_unavailable_and_the_rest_runs(tmp_
         assert {entry["status"] for entry in records.read(variant) + records.read(equivalence)} == {"ok"}
 
 
+def test_only_a_folder_of_its_own_is_emptied(tmp_path, checkpoint):
+    from mlff_distiller.errors import UserError
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").write_text("precious")
+    arguments = {"name": "eager", "settings": '{"family": "eager"}', "checkpoint": checkpoint, "systems": SYSTEMS}
+    with pytest.raises(UserError, match="not a variant's folder"):
+        run_stage(compile_stage, **arguments, variant=tmp_path / "mine/variant.json")
+    assert (tmp_path / "mine/thesis.tex").read_text() == "precious"
+    variant = tmp_path / "eager/variant.json"
+    for _ in range(2):
+        run_stage(compile_stage, **arguments, variant=variant)
+        (tmp_path / "eager/left_over").write_text("of an earlier build")
+    assert variant.is_file()
+
+
 def test_benchmark_and_md_of_a_variant(tmp_path, checkpoint):
     variant, equivalence = build(tmp_path, checkpoint, "torchscript", {"family": "torchscript"})
     (made,) = records.read(variant)

@@ -21,7 +21,7 @@ from mlff_distiller.md.thermostat import compare_with_gamma
 from mlff_distiller.md.timestep import convergence_ratios, energies_per_timestep, fluctuation
 from mlff_distiller.md_settings import CHECKS, check_md_section, check_with_defaults
 from mlff_distiller.potentials.autograd import AutogradPotential
-from mlff_distiller.simulate import Seen, judge, run_nve, settings_with_defaults
+from mlff_distiller.simulate import Astray, Seen, judge, run_nve, settings_with_defaults
 from mlff_distiller.student.checkpoint import save_student
 from mlff_distiller.systems import liquid_box, read_system
 
@@ -259,6 +259,24 @@ def test_forces_that_are_not_those_of_the_energy_fail_the_gates(small_liquid, st
     found = judge(run_nve(small_liquid, Heating(student64), settings, AutogradPotential(student64)), settings)
     assert not found["passed"]
     assert not found["gates"]["force_rmse_mev_per_a"]["passed"]
+
+
+def test_a_simulation_that_goes_astray_keeps_its_frames(student64, molecules):
+    class Breaking(AutogradPotential):
+        calls = 0
+
+        def __call__(self, *batch):
+            energies, forces = super().__call__(*batch)
+            self.calls += 1
+            return energies, forces * (float("nan") if self.calls > 30 else 1.0)
+
+    settings = settings_with_defaults(
+        {"steps": 60, "equilibration_steps": 2, "sample_every": 2, "force_check_every": 10}
+    )
+    with pytest.raises(Astray, match="not a finite position") as error:
+        run_nve(molecules["water"], Breaking(student64), settings, AutogradPotential(student64))
+    assert len(error.value.seen.frames) == 3
+    assert all("nan" not in frame for frame in error.value.seen.frames)
 
 
 def test_the_fp64_reference_gives_a_drift_with_or_without_a_compiler(tmp_path, student, monkeypatch):
