@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms, units
 from ase.calculators.morse import MorsePotential
 
 from mlff_distiller import records
+from mlff_distiller.calculator import StudentCalculator
 from mlff_distiller.cli import main
 from mlff_distiller.compilers import no_compiler
 from mlff_distiller.errors import UserError
@@ -22,7 +24,7 @@ from mlff_distiller.md.timestep import convergence_ratios, energies_per_timestep
 from mlff_distiller.md_settings import CHECKS, check_md_section, check_with_defaults
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.simulate import Astray, Seen, judge, run_nve, settings_with_defaults
-from mlff_distiller.student.checkpoint import save_student
+from mlff_distiller.student.checkpoint import load_student, save_student
 from mlff_distiller.systems import liquid_box, read_system
 
 RESOURCES = Path(__file__).parents[2] / "resources"
@@ -55,6 +57,17 @@ def test_halving_the_time_step_divides_the_fluctuation_by_four():
     series = {str(timestep): (e - e.mean(axis=1, keepdims=True)).ravel() for timestep, e in energies.items()}
     theirs = physical.check_convergence(series, physical.max_deviation, verbose=False, screen=False, filename=None)
     assert theirs == pytest.approx(max(abs(1 - ratio / 4) for ratio in ratios), rel=1e-6)
+
+
+def test_the_student_is_smooth_enough_for_the_integrator(molecules):
+    """Water, whose vectors pass zero at every vibration: a kink there is what no time step resolves."""
+    student = load_student(RESOURCES / "student" / "student.safetensors", dtype=torch.float64)
+    atoms = molecules["water"].copy()
+    atoms.calc = StudentCalculator(AutogradPotential(student))
+    set_thermal_velocities(atoms, 300.0, seed=0)
+    energies = energies_per_timestep(atoms, [0.5, 0.25], window_fs=100.0, windows=3, equilibration_fs=100.0)
+    (ratio,) = convergence_ratios([0.5, 0.25], [fluctuation(energies[timestep]) for timestep in (0.5, 0.25)])
+    assert ratio == pytest.approx(4.0, abs=0.25)
 
 
 def test_forces_that_are_not_those_of_the_energy_do_not_converge():

@@ -11,6 +11,7 @@ from mlff_distiller.batch import Batch
 from mlff_distiller.errors import UserError
 from mlff_distiller.potentials import AutogradPotential
 from mlff_distiller.student import StudentConfig
+from mlff_distiller.student.painn import NORM_EPSILON
 from tests.conftest import make_student
 
 DTYPES = [pytest.param(torch.float32, id="fp32"), pytest.param(torch.float64, id="fp64")]
@@ -188,7 +189,7 @@ def test_equals_schnetpack_weight_for_weight(molecules):
         n_interactions=config.n_blocks,
         radial_basis=spk.nn.GaussianRBF(n_rbf=config.n_radial, cutoff=config.cutoff),
         cutoff_fn=spk.nn.CosineCutoff(config.cutoff),
-        epsilon=1e-8,
+        epsilon=NORM_EPSILON,
     ).to(torch.float64)
     weights = {"embedding.weight": network.embedding.weight}
     pairs = [("filter_net", network.filters)]

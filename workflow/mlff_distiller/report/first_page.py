@@ -100,7 +100,10 @@ def _correct_line(run: Run, variant: str) -> str:
     # A short run can show a drift that is the motion's own: then fp64 has it too, and the words say so.
     too = ", as in fp64 from the same state" if worst.get("drift_like_fp64") else ""
     picoseconds = worst["n_steps"] * worst["timestep_fs"] / 1000
-    drift = f"{worst['drift_mev_per_atom_ps']:.2g} meV/atom/ps in {picoseconds:.3g} ps of {worst['system']}"
+    drift = f"{worst['drift_mev_per_atom_ps']:.2g}"
+    if error := worst.get("drift_stderr_mev_per_atom_ps"):
+        drift += f" ± {error:.1g}"
+    drift += f" meV/atom/ps in {picoseconds:.3g} ps of {worst['system']}"
     return f"{text} (largest drift {drift}{too})."
 
 

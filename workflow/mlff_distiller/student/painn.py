@@ -22,8 +22,10 @@ from mlff_distiller.errors import UserError, nearest
 from mlff_distiller.neighbors import choose_neighbor_search, edge_vectors
 from mlff_distiller.student.radial import GaussianBasis, cosine_cutoff
 
-#: Added to |V v|^2 before the square root, whose slope at 0 is infinite (SchNetPack's value).
-NORM_EPSILON = 1e-8
+#: Added to |V v|^2 before the square root, whose slope at 0 is infinite. SchNetPack's 1e-8 leaves a kink 1e-4 wide, which
+#: small symmetric molecules cross all the time: in NVE of water at 0.5 fs the energy wandered by 0.1 meV/atom/ps, in fp64
+#: too, and halving the time step divided its fluctuation by 3.0. With 1e-4 it is 0.002 and 4.1, at the same accuracy.
+NORM_EPSILON = 1e-4
 
 
 @dataclass(frozen=True)
