@@ -31,7 +31,9 @@ lint: set-up
 	snakefmt --check --compact-diff Snakefile workflow/rules
 	snakemake --lint
 
+# What the card promised so far goes first, or the new figures would be judged by it.
 card: set-up
+	rm -f resources/student/accuracy_default.json
 	snakemake --cores all accuracy
 	cp -r results/default/student/README.md results/default/student/figures resources/student/
 	cp results/default/student/accuracy.json resources/student/accuracy_default.json

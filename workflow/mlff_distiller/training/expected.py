@@ -10,8 +10,9 @@ from mlff_distiller import records
 
 #: How far, as a share of the card's figure, an error may lie from it. Another processor rounds the sampling's
 #: relaxations and dynamics otherwise, so that a sample made again holds other frames of the same molecules; one frame
-#: with forces near the limit of the labels moves the RMSE most.
-TOLERANCES = {"force_mae_mev_per_a": 0.03, "force_rmse_mev_per_a": 0.1, "energy_mae_mev_per_atom": 0.05}
+#: with forces near the limit of the labels moves the RMSE most. The energies of the seven benchmark molecules, four frames
+#: of each, differed by 11 % between a processor with AVX2 and one with AVX-512.
+TOLERANCES = {"force_mae_mev_per_a": 0.03, "force_rmse_mev_per_a": 0.1, "energy_mae_mev_per_atom": 0.15}
 
 
 def sample_identity(card: Mapping[str, Any]) -> str:

@@ -61,7 +61,8 @@ def node_forward(
         tl.store(u_v + at, x, mask=there)
         tl.store(u_v + at + F, y, mask=there)
         tl.store(u_v + at + 2 * F, z, mask=there)
-        norm = tl.sqrt(x * x + y * y + z * z + EPSILON)
+        # A bare constant would be rounded to fp32 on its way into fp64.
+        norm = tl.sqrt(x * x + y * y + z * z + tl.full(x.shape, EPSILON, x.dtype))
         weight = tl.load(mix + all_f[:, None] * (2 * F) + F + f[None, :])
         tl.store(u_v + at + 3 * F, product(vx, weight, PRECISION), mask=there)
         tl.store(u_v + at + 4 * F, product(vy, weight, PRECISION), mask=there)
@@ -194,7 +195,7 @@ def node_backward(
         x = tl.load(u_v + at, mask=there, other=0.0)
         y = tl.load(u_v + at + F, mask=there, other=0.0)
         z = tl.load(u_v + at + 2 * F, mask=there, other=0.0)
-        g_norm = g_norm / tl.sqrt(x * x + y * y + z * z + EPSILON)
+        g_norm = g_norm / tl.sqrt(x * x + y * y + z * z + tl.full(x.shape, EPSILON, x.dtype))
         # dE/d(V v) = a_sv gs U v + g_norm V v / |V v|;  dE/d(U v) = a_sv gs V v + a_vv gv
         weight = mix_back + f[:, None] * F + all_f[None, :]
         back = tl.load(weight)
