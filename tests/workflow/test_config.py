@@ -71,6 +71,10 @@ def test_a_variant_that_is_null_is_left_out():
         ("md.nvt.systems", ["caffein"], "md.nvt.systems: 'caffein' is not among molecules.systems; did you mean"),
         ("md.spectra.variants", ["ccp"], "md.spectra.variants: 'ccp' is not among variants; did you mean 'cpp'"),
         ("md.liquid.systems", ["nowhere.extxyz"], "md.liquid.systems: nowhere.extxyz: no such file"),
+        ("md.liquid.systems", None, "md.liquid.systems: None is not of type 'array'"),
+        ("md.timestep.variants", ["vesin", "torchscript"], "'torchscript' has no fp64 form"),
+        ("claims", "config/my claims.yaml", "claims: 'config/my claims.yaml': names and folders without blanks"),
+        ("gates.week_1", {"energy_speedups": 3.0}, "unknown key 'energy_speedups'; did you mean 'energy_speedup'"),
         ("md.timestp", {}, "md: unknown key 'timestp'; did you mean 'timestep'"),
         ("student.checkpoint", "nowhere.safetensors", "student.checkpoint: nowhere.safetensors: no such file"),
         ("student.dataset", "nowhere.extxyz", "student.dataset: nowhere.extxyz: no such file"),
@@ -134,3 +138,10 @@ def test_the_schema_lists_the_figures_that_there_are():
 
     schema = yaml.safe_load(SCHEMA.read_text())
     assert schema["properties"]["report"]["properties"]["figures"]["items"]["enum"] == list(FIGURES)
+
+
+def test_the_schema_lists_the_measures_of_gates_that_there_are():
+    from mlff_distiller.gates import MEASURES
+
+    schema = yaml.safe_load(SCHEMA.read_text())
+    assert set(schema["properties"]["gates"]["additionalProperties"]["properties"]) == set(MEASURES)

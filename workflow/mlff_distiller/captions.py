@@ -1,7 +1,8 @@
 """One sentence per figure on what to see in it, worked out from the records. Kept apart from the drawing, so that
 editing a sentence redraws nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from mlff_distiller.names import title
 from mlff_distiller.results import BASELINE
@@ -219,9 +220,14 @@ def _nve_drift(run: Run) -> str:
     failed = list(dict.fromkeys(e["variant"] for e in entries if not e.get("passed")))
     text = f"{sum(bool(e.get('passed')) for e in entries)} of {len(entries)} trajectories passed their gates"
     text += f" (failed: {', '.join(failed)})" if failed else ""
-    drift, error = worst["drift_mev_per_atom_ps"], worst.get("drift_stderr_mev_per_atom_ps") or 0
     where = f"{worst['variant']} on {title(worst['system'])}"
-    return f"{text}; the largest drift is {drift:.2g} ± {error:.1g} meV/atom/ps, {where}."
+    return f"{text}; the largest drift is {drift(worst)}, {where}."
+
+
+def drift(entry: Mapping[str, Any]) -> str:
+    """The drift of an MD record with its standard error."""
+    error = entry.get("drift_stderr_mev_per_atom_ps") or 0
+    return f"{entry['drift_mev_per_atom_ps']:.2g} ± {error:.1g} meV/atom/ps"
 
 
 def _md_energy(run: Run) -> str:

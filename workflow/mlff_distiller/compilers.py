@@ -1,21 +1,23 @@
 """The compilers of this machine: where they are, and what to say when there is none."""
 
+import functools
 import os
 import re
 import shlex
 import shutil
-import subprocess
 from pathlib import Path
+
+from mlff_distiller import provenance
 
 COMPILERS = ("c++", "g++", "clang++")
 
 
-def find_compiler() -> list[str] | None:
+def find_compiler() -> tuple[str, ...] | None:
     """The command of a C++ compiler as PyTorch looks for it: ``$CXX`` (with arguments), else the first of
     :data:`COMPILERS`; None when there is none."""
     for candidate in (os.environ.get("CXX"), *COMPILERS):
         if candidate and (path := shutil.which(shlex.split(candidate)[0])):
-            return [path, *shlex.split(candidate)[1:]]
+            return (path, *shlex.split(candidate)[1:])
     return None
 
 
@@ -37,8 +39,11 @@ def find_nvcc() -> str | None:
 def nvcc_version() -> str | None:
     """``major.minor`` of :func:`find_nvcc`; None without one."""
     nvcc = find_nvcc()
-    if nvcc is None:
-        return None
-    done = subprocess.run([nvcc, "--version"], capture_output=True, text=True, timeout=60, check=False)
-    found = re.search(r"release (\d+\.\d+)", done.stdout)
+    found = re.search(r"release (\d+\.\d+)", version_of((nvcc,))) if nvcc else None
     return found.group(1) if found else None
+
+
+@functools.cache
+def version_of(compiler: tuple[str, ...]) -> str:
+    """What a compiler says to ``--version``; empty where it says nothing."""
+    return provenance.output_of([*compiler, "--version"]) or ""

@@ -90,29 +90,25 @@ def _check_meaning(config: dict[str, Any]) -> list[str]:
     if len(set(names)) < len(names):
         complaints.append("molecules.systems: two of them have the same name; rename one of the files")
     complaints += _check_md(config["md"], names, config["variants"])
-    complaints += [
-        f"{where}: {path!r}: names and folders without blanks, please: rename it"
-        for where, paths in (
-            ("molecules.systems", molecules["systems"]),
-            ("md.liquid.systems", config["md"]["liquid"]["systems"] or []),
-            ("student", [config["student"]["checkpoint"] or "", config["student"]["dataset"] or ""]),
-            ("claims", [config["claims"] or ""]),
-        )
-        for path in paths
-        if any(letter.isspace() for letter in path)
-    ]
     if config["teacher"]["calculator"] is None and config["md"]["spectra"]["variants"]:
         complaints.append(
             "md.spectra compares with the teacher's dynamics: name teacher.calculator, or no variants there"
         )
-    for key, path in (
-        ("student.checkpoint", config["student"]["checkpoint"]),
-        ("student.dataset", config["student"]["dataset"]),
-        ("claims", config["claims"]),
-        ("molecules.list", config["molecules"]["list"]),
-    ):
-        if path is not None and not Path(path).is_file():
-            complaints.append(f"{key}: {path}: no such file")
+    files = {
+        "student.checkpoint": config["student"]["checkpoint"],
+        "student.dataset": config["student"]["dataset"],
+        "claims": config["claims"],
+        "molecules.list": config["molecules"]["list"],
+    }
+    files = {key: path for key, path in files.items() if path is not None}
+    complaints += [f"{key}: {path}: no such file" for key, path in files.items() if not Path(path).is_file()]
+    named = [("molecules.systems", path) for path in molecules["systems"]]
+    named += [("md.liquid.systems", path) for path in config["md"]["liquid"]["systems"]]
+    complaints += [
+        f"{key}: {path!r}: names and folders without blanks, please: rename it"
+        for key, path in [*named, *files.items()]
+        if any(letter.isspace() for letter in path)
+    ]
     return complaints
 
 
@@ -143,7 +139,7 @@ def _check_md(md: dict[str, Any], systems: list[str], variants: dict[str, Any]) 
     ]
     complaints += [
         f"md.liquid.systems: {path}: no such file"
-        for path in md["liquid"]["systems"] or []
+        for path in md["liquid"]["systems"]
         if not Path(path.partition("@")[0]).is_file()
     ]
     return complaints

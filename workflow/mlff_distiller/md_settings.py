@@ -91,9 +91,9 @@ def check_with_defaults(task: str, given: dict[str, Any]) -> dict[str, Any]:
 
 def check_md_section(section: dict[str, Any]) -> None:
     """Raise a :class:`UserError` for a setting anywhere in the configuration's ``md`` section that no stage knows."""
-    for name in (None, "long", "liquid"):
-        own = section.get(name, {}).get("settings", {}) if name else {}
-        settings_with_defaults(section.get("settings", {}) | own)
+    shared = section.get("settings", {})
+    for own in ({}, *(section.get(name, {}).get("settings", {}) for name in ("long", "liquid"))):
+        settings_with_defaults(shared | own)
     for task in CHECKS:
         check_with_defaults(task, section.get(task, {}).get("settings", {}))
 

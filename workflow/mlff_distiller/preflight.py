@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from mlff_distiller import provenance, records
-from mlff_distiller.compilers import find_compiler, nvcc_version
+from mlff_distiller.compilers import find_compiler, nvcc_version, version_of
 from mlff_distiller.errors import UserError, nearest
 from mlff_distiller.files import load_settings, user_cache
 
@@ -96,7 +96,7 @@ def examine(settings: dict[str, Any]) -> tuple[str, list[Check]]:
 def visible_gpus() -> list[str]:
     """The NVIDIA GPUs of this machine, with driver and memory where they can be had; independent of torch."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,compute_cap", "--format=csv,noheader"]
-    if listing := _output(query):
+    if listing := provenance.output_of(query):
         gpus = [[field.strip() for field in line.split(",")] for line in listing.splitlines()]
         return [
             f"{fields[0]} (driver {fields[1]}, {fields[2]}, compute capability {fields[3]})"
@@ -217,7 +217,7 @@ def check_compiler() -> Check:
     compiler = find_compiler()
     if compiler is None:
         return Check("C++ compiler", "none", True, f"{without}; on Debian or Ubuntu: apt-get install g++")
-    value = (_output([*compiler, "--version"]) or compiler[0]).splitlines()[0]
+    value = (version_of(compiler) or compiler[0]).splitlines()[0]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "trial.cpp")
         source.write_text(_TRIAL)
@@ -314,11 +314,3 @@ def _import_torch() -> tuple[ModuleType | None, str]:
     except Exception as error:
         return None, f"{type(error).__name__}: {error}"
     return torch, ""
-
-
-def _output(command: list[str]) -> str | None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None

@@ -12,6 +12,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -179,18 +180,17 @@ def threads() -> dict[str, Any]:
     return settings
 
 
-def _git(directory: Path, *arguments: str) -> str | None:
+def output_of(command: Sequence[str], timeout: float = 30) -> str | None:
+    """What a program prints, without the blanks around it; None where it is missing, fails or takes longer, seconds."""
     try:
-        done = subprocess.run(
-            ["git", "--no-optional-locks", "-C", str(directory), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def _git(directory: Path, *arguments: str) -> str | None:
+    return output_of(["git", "--no-optional-locks", "-C", str(directory), *arguments], timeout=5)
 
 
 def _lines(path: str | Path) -> list[str]:

@@ -28,7 +28,7 @@ MD_SYSTEMS = [system_name(name) for name in config["md"]["systems"]]
 # Null where labels are the user's own and nobody can be asked for more.
 TEACHER = config["teacher"]["calculator"]
 MD = config["md"]
-LIQUIDS = {system_name(path): path for path in MD["liquid"]["systems"] or []}
+LIQUIDS = {system_name(path): path for path in MD["liquid"]["systems"]}
 REPLICATES = range(config["benchmark"]["replicates"])
 
 # What lies beside a checkpoint that ships: how it was trained, and what its card says of the default run's sample.
@@ -113,12 +113,11 @@ def reference_of(wildcards):
 def check_records(task):
     """The records of a check: one per variant and system that its section of the configuration names."""
     section = MD[task]
-    systems = LIQUIDS if task == "liquid" else md_systems(section["systems"])
     return expand(
         f"results/{{run}}/md/{{variant}}/{task}/{{system}}.json",
         run=RUN,
         variant=section["variants"],
-        system=systems,
+        system=md_systems(section["systems"]),
     )
 
 

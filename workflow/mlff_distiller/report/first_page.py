@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mlff_distiller.captions import interval, teacher_ratio
+from mlff_distiller.captions import drift, interval, teacher_ratio
 from mlff_distiller.results import BASELINE, TEACHER
 from mlff_distiller.summary import Run
 
@@ -100,11 +100,7 @@ def _correct_line(run: Run, variant: str) -> str:
     # A short run can show a drift that is the motion's own: then fp64 has it too, and the words say so.
     too = ", as in fp64 from the same state" if worst.get("drift_like_fp64") else ""
     picoseconds = worst["n_steps"] * worst["timestep_fs"] / 1000
-    drift = f"{worst['drift_mev_per_atom_ps']:.2g}"
-    if error := worst.get("drift_stderr_mev_per_atom_ps"):
-        drift += f" ± {error:.1g}"
-    drift += f" meV/atom/ps in {picoseconds:.3g} ps of {worst['system']}"
-    return f"{text} (largest drift {drift}{too})."
+    return f"{text} (largest drift {drift(worst)} in {picoseconds:.3g} ps of {worst['system']}{too})."
 
 
 def _trust_line(

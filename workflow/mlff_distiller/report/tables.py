@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
-from mlff_distiller.captions import interval
+from mlff_distiller.captions import drift, interval
 from mlff_distiller.md_settings import CHECKS
 from mlff_distiller.names import title
 from mlff_distiller.report.render import number
@@ -243,10 +243,8 @@ def _spectra_found(entry: Mapping[str, Any]) -> str:
 
 
 def _liquid_found(entry: Mapping[str, Any]) -> str:
-    return (
-        f"drift {entry['drift_mev_per_atom_ps']:.2g} ± {entry['drift_stderr_mev_per_atom_ps']:.1g} meV/atom/ps over "
-        f"{entry['n_steps'] * entry['timestep_fs'] / 1000:g} ps, {entry['bonds_broken']} bonds broken"
-    )
+    picoseconds = entry["n_steps"] * entry["timestep_fs"] / 1000
+    return f"drift {drift(entry)} over {picoseconds:g} ps, {entry['bonds_broken']} bonds broken"
 
 
 #: Task -> name of the check, and its numbers in words.

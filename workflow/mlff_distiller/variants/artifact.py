@@ -85,12 +85,12 @@ def load_variant(args: argparse.Namespace) -> LoadedVariant:
         )
     import torch
 
+    from mlff_distiller.student.checkpoint import load_student
+
     if made["torch"] != torch.__version__:
         raise UserError(
             f"{args.variant}: compiled by torch {made['torch']}, this is {torch.__version__}; run `snakemake compile` again"
         )
-    from mlff_distiller.student.checkpoint import load_student
-
     torch.set_num_threads(args.threads)
     spec = check_spec(made["variant"], made["options"])
     activate_dependencies(spec, args.torch_cluster)

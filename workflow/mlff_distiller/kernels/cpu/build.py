@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from mlff_distiller import provenance
-from mlff_distiller.compilers import find_compiler, no_compiler
+from mlff_distiller.compilers import find_compiler, no_compiler, version_of
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import user_cache
 from mlff_distiller.kernels.kept import note_seconds
@@ -70,22 +70,10 @@ def _key(defines: list[str]) -> str:
     for name in (SOURCE.name, *HEADERS):
         digest.update((HERE / name).read_bytes())
     runtime = _torch_openmp()
-    for part in (
-        _version(tuple(find_compiler())),
-        *FLAGS,
-        repr(FLAG_CHOICES),
-        *defines,
-        provenance.processor(),
-        str(runtime),
-    ):
+    version = version_of(find_compiler()).partition("\n")[0]
+    for part in (version, *FLAGS, repr(FLAG_CHOICES), *defines, provenance.processor(), str(runtime)):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:24]
-
-
-@functools.cache
-def _version(compiler: tuple[str, ...]) -> str:
-    found = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=60, check=False)
-    return found.stdout.partition("\n")[0]
 
 
 @functools.cache
@@ -100,7 +88,7 @@ def _torch_openmp() -> Path | None:
 
 def _compile(defines: list[str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    compiler = tuple(find_compiler())
+    compiler = find_compiler()
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".painn.", suffix=".so")
     os.close(handle)
     complaints = []
@@ -108,7 +96,7 @@ def _compile(defines: list[str], path: Path) -> None:
         for choice in FLAG_CHOICES:
             command = [*compiler, *FLAGS, *choice, *defines, str(SOURCE), "-o", temporary]
             runtime = _torch_openmp()
-            if "-fopenmp" in choice and runtime and "clang" not in _version(compiler):
+            if "-fopenmp" in choice and runtime and "clang" not in version_of(compiler).partition("\n")[0]:
                 # Named first, it resolves the symbols, and --as-needed leaves the compiler's own runtime out.
                 command += ["-Wl,--as-needed", str(runtime), f"-Wl,-rpath,{runtime.parent}"]
             try:

@@ -5,7 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from mlff_distiller.compilers import find_nvcc
+from mlff_distiller.compilers import find_nvcc, version_of
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import user_cache
 from mlff_distiller.kernels.kept import note_seconds
@@ -72,7 +72,7 @@ def build(config: StudentConfig, architecture: str, name: str = "molecule") -> P
     if nvcc is None:
         raise UserError("nvcc not found; install the CUDA toolkit or use the variant triton")
     flags = ["-O3", "-std=c++17", f"-arch={architecture}", "-shared", "-Xcompiler", "-fPIC", *definitions(config)]
-    digest = hashlib.sha256(" ".join([*flags, _version(nvcc)]).encode())
+    digest = hashlib.sha256(" ".join([*flags, version_of((nvcc,))]).encode())
     for file in sorted([*SOURCE.glob("*.cu"), *SOURCE.glob("*.cuh")]):
         digest.update(file.name.encode() + file.read_bytes())
     library = user_cache() / "cuda" / f"{name}-{digest.hexdigest()[:16]}.so"
@@ -88,7 +88,3 @@ def build(config: StudentConfig, architecture: str, name: str = "molecule") -> P
         made.replace(library)
         note_seconds(library, time.perf_counter() - start)
     return library
-
-
-def _version(nvcc: str) -> str:
-    return subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
