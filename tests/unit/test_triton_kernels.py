@@ -39,6 +39,9 @@ def test_energies_and_forces_equal_autograd(dtype, tolerance):
         assert row["force"] < tolerance * max(1.0, row["scale"]), row
     assert any(row["scale"] > 0.05 for row in found["rows"])
     assert found["nan"] == {"own": True, "others": False}
+    assert found["products"]["error"] < 3e-7
+    assert found["products"]["active"] < 1e-5
+    assert found["products"]["lost"] == [5, 6]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

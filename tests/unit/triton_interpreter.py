@@ -62,6 +62,33 @@ def patch(tensor):
 interpreter._patch_lang_tensor = patch
 
 
+def products() -> dict:
+    """Of ``linear``: the largest error as a part of the sum of absolute terms, that of silu, and rows not finite."""
+    import torch
+
+    from mlff_distiller.kernels.split import SplitMatrix
+    from mlff_distiller.kernels.triton.linear import LinearTiles, linear
+
+    torch.manual_seed(0)
+    # Tiles that are not full along any side, and values that half precision could not hold.
+    x, weight, bias = torch.randn(37, 40) * 1e6, torch.randn(21, 40) * 1e-6, torch.randn(21)
+    x[3], x[4] = 0.0, 1e-5 * x[4]
+    base, hidden = torch.randn(37, 21), torch.randn(37, 21)
+    terms = x.double().abs() @ weight.double().abs().T + bias.abs() + base.abs()
+    slope = torch.sigmoid(hidden.double()) * (1 + hidden.double() * (1 - torch.sigmoid(hidden.double())))
+    wanted = (x.double() @ weight.double().T + bias + base) * slope
+    split, tiles = SplitMatrix.of(weight).T, LinearTiles(rows=16, columns=16, inner=16, warps=1, stages=1)
+    out, active = base.clone(), torch.empty_like(base)
+    linear(x, split, out, bias=bias, base=out, active=active, slope_of=hidden, tiles=tiles)
+    found = {
+        "error": float(((out - wanted).abs() / terms).max()),
+        "active": float((active - torch.nn.functional.silu(out)).abs().max()),
+    }
+    x[5, 0], x[6, 39] = float("inf"), float("nan")
+    linear(x, split, out, tiles=tiles)
+    return found | {"lost": (~torch.isfinite(out)).all(dim=1).nonzero().flatten().tolist()}
+
+
 def main() -> None:
     """Print the largest deviations of energies and forces for the sizes given, e.g. ``float64 3,5 20``."""
     import torch
@@ -109,7 +136,7 @@ def main() -> None:
     numbers, batch = torch.tensor([1, 8, 1]), torch.tensor([0, 0, 1])
     energies, forces = potential(numbers, lost, batch)
     nan = {"own": bool(forces[2].isnan().any()), "others": bool(forces[:2].isnan().any())}
-    print(json.dumps({"rows": rows, "nan": nan}))
+    print(json.dumps({"rows": rows, "nan": nan, "products": products()}))
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ class CudaPotential(Potential):
         libraries: the folder of the compiled kernels (``molecule.so``, ``rows.so``); built, or taken from the user's
             cache, otherwise.
         products: how the matrices of large systems and batches are multiplied; see
-            :class:`~mlff_distiller.kernels.cuda.rows.RowsProgram`.
+            :data:`~mlff_distiller.kernels.cuda.rows.PRODUCTS`.
         single_launch: False sends small molecules through the kernels for many atoms, too.
     """
 
@@ -73,7 +73,7 @@ class CudaPotential(Potential):
         self,
         student: StudentForceField,
         libraries: Path | None = None,
-        products: str = "tf32x3",
+        products: str = "fp16x3",
         single_launch: bool = True,
     ):
         self.cutoff, self.device, self.dtype = student.cutoff, student.device, student.dtype
@@ -87,11 +87,10 @@ class CudaPotential(Potential):
             return libraries / f"{name}.so" if libraries else build(student.config, architecture(self.device), name)
 
         self.rows = rows.Library(library("rows"))
-        self.rows_weights = rows.pack(student)
+        self.rows_weights = rows.pack(student, self.rows.depth, products)
         self.molecule = molecule.Library(library("molecule")) if single_launch else None
         self.molecule_weights = molecule.pack(student, self.molecule.ranks) if single_launch else None
         self.most_in_one_launch = self.molecule.most_atoms if self.molecule else 0
-        self.products = products
         self.topology = TopologyReader()
         self.evaluations: Recent = Recent()
         self.capacity = FIRST_CAPACITY
@@ -230,7 +229,7 @@ class CudaPotential(Potential):
         key = ("many", n_atoms, n_systems, capacity, cells)
 
         def make() -> Evaluation:
-            arguments = self.rows, self.rows_weights, n_atoms, n_systems, capacity, cells, self.products
+            arguments = self.rows, self.rows_weights, n_atoms, n_systems, capacity, cells
             return self._captured(rows.RowsProgram(*arguments), n_atoms)
 
         if n_atoms > GRAPH_LIMIT and key not in self.evaluations:

@@ -9,7 +9,7 @@ ARTIFACT = "kernels"
 
 
 class Cuda(VariantFamily):
-    """Option ``products``: how the matrices of large systems are multiplied (``tf32x3``, ``float32``, ``tf32``).
+    """Option ``products``: how the matrices of large systems are multiplied (``fp16x3``, ``float32``, ``tf32``).
 
     The artifacts are programs for this GPU: load only what this workflow built.
     """
@@ -21,7 +21,7 @@ class Cuda(VariantFamily):
         return unavailable()
 
     def precision_of(self, spec):
-        """Three TF32 products are held to float32's tolerance."""
+        """Three products of halves are held to float32's tolerance."""
         return "tf32" if spec["products"] == "tf32" else "float32"
 
     def build(self, student, spec, folder):

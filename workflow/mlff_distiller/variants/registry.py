@@ -72,7 +72,7 @@ FAMILIES: dict[str, FamilyEntry] = {
     "cuda": FamilyEntry(
         "mlff_distiller.variants.cuda",
         "hand-derived forces as CUDA C++ kernels, one launch for a molecule (GPU, Hopper or newer)",
-        {"products": ("tf32x3", "float32", "tf32")},
+        {"products": ("fp16x3", "float32", "tf32")},
     ),
 }
 

@@ -157,6 +157,23 @@ DEVICE void for_each_atom(int n_atoms, One one) {
     }
 }
 
+// Runs ``one(eights, e0)`` for the tiles of ``count`` neighbors; ``eights`` holds 1 where a tile's neighbors are all in its
+// first half: the products take sixteen, but nothing else needs to be computed for the other eight.
+template <int N>
+struct Eights {
+    static constexpr int count = N;
+};
+template <typename One>
+DEVICE void for_each_tile(int count, One one) {
+    for (int e0 = 0; e0 < count; e0 += TILE) {
+        if (count - e0 > TILE / 2) {
+            one(Eights<2>(), e0);
+        } else {
+            one(Eights<1>(), e0);
+        }
+    }
+}
+
 // Four features in a row: two of an even product of eight columns, two of the next. With the columns of products dealt
 // out to features like this, a lane reads 16 bytes at a time.
 struct Four {
@@ -190,15 +207,16 @@ DEVICE void forward(const Rows& rows) {
         float sum[NARROW * 2 * 4];
 #pragma unroll
         for (int q = 0; q < NARROW * 2 * 4; q++) sum[q] = 0.0f;
-        for (int e0 = 0; e0 < count; e0 += TILE) {
-            const bool there[2] = {e0 + g < count, e0 + g + 8 < count};
+        for_each_tile(count, [&](auto eights, int e0) {
+            constexpr int EIGHTS = decltype(eights)::count;
+            const bool there[2] = {e0 + g < count, EIGHTS == 2 && e0 + g + 8 < count};
             const long long slot[2] = {row + e0 + g, row + e0 + g + 8};
             Gaussians gaussians;
             load_gaussians<false>(rows, slot, there, gaussians, gaussians);
             float4 u[2];
             const float *p[2], *v[2];
 #pragma unroll
-            for (int h = 0; h < 2; h++) {
+            for (int h = 0; h < EIGHTS; h++) {
                 const int j = there[h] ? rows.neighbors[slot[h]] : i;
                 u[h] = there[h] ? rows.geometry[slot[h]] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
                 p[h] = rows.phi + static_cast<long long>(FIRST ? rows.numbers[j] : j) * 3 * F + column;
@@ -210,14 +228,14 @@ DEVICE void forward(const Rows& rows) {
                 float* to = sum + n * 8;
                 filters_of(gaussians, mine, 0, n, w);
 #pragma unroll
-                for (int h = 0; h < 2; h++) {
+                for (int h = 0; h < EIGHTS; h++) {
                     const Four p_s(p[h] + 8 * n);
 #pragma unroll
                     for (int q = 0; q < 4; q++) to[4 * q] += w[q / 2][2 * h + q % 2] * p_s.of[q];
                 }
                 filters_of(gaussians, mine, 1, n, w);
 #pragma unroll
-                for (int h = 0; h < 2; h++) {
+                for (int h = 0; h < EIGHTS; h++) {
                     const Four p_a(p[h] + F + 8 * n);
 #pragma unroll
                     for (int q = 0; q < 4; q++) {
@@ -230,7 +248,7 @@ DEVICE void forward(const Rows& rows) {
                 if (!FIRST) {
                     filters_of(gaussians, mine, 2, n, w);
 #pragma unroll
-                    for (int h = 0; h < 2; h++) {
+                    for (int h = 0; h < EIGHTS; h++) {
                         const Four p_c(p[h] + 2 * F + 8 * n);
                         const Four v0(v[h] + 8 * n), v1(v[h] + F + 8 * n), v2(v[h] + 2 * F + 8 * n);
 #pragma unroll
@@ -243,7 +261,7 @@ DEVICE void forward(const Rows& rows) {
                     }
                 }
             }
-        }
+        });
         sum_over_neighbors<4>(sum);
         const int f = own_feature();
         float* s = rows.s + static_cast<long long>(i) * F + f;

@@ -13,14 +13,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
+from mlff_distiller.kernels.split import SplitMatrix
 from mlff_distiller.student.painn import StudentForceField
 
 #: Features of one warp.
 LANES = 32
-#: How matrices can be multiplied.
-PRODUCTS = ("tf32x3", "float32", "tf32")
-#: Products with fewer columns than this are cuBLAS's in any case.
+#: How matrices can be multiplied: by Triton's three products of half-precision numbers, as exact as float32, or cuBLAS's.
+PRODUCTS = ("fp16x3", "float32", "tf32")
+#: Matrices with fewer rows than this are left to cuBLAS in any case.
 NARROWEST = 16
+
+Matrix = Tensor | SplitMatrix
 
 
 def _structure(pointers: str, numbers: str) -> type[ctypes.Structure]:
@@ -81,21 +84,22 @@ class BlockWeights:
     """One block; matrices as in torch.nn.Linear, [out, in]. The head is the next block's phi, or the readout."""
 
     filters: Tensor  # see filter_fragments
-    mix: Tensor  # [2 F, F]
-    mlp_in: Tensor
+    mix: Matrix  # [2 F, F]
+    mlp_in: Matrix
     mlp_in_bias: Tensor
-    mlp_out: Tensor
+    mlp_out: Matrix
     mlp_out_bias: Tensor
-    head_in: Tensor
+    head_in: Matrix
     head_in_bias: Tensor
-    head_out: Tensor
+    head_out: Matrix
     head_out_bias: Tensor
 
 
 @dataclass(frozen=True)
 class PackedStudent:
-    """The student's weights, float32."""
+    """The student's weights."""
 
+    products: str  # how matrices are multiplied, of PRODUCTS
     embedding: Tensor  # [elements, F]
     first_phi: Tensor  # [elements, 3 F]: phi of the embedding
     radial: Tensor  # cutoff, exponent of the Gaussians, pi / cutoff, their centers
@@ -138,13 +142,16 @@ def filter_fragments(weight: Tensor, bias: Tensor, depth: int) -> Tensor:
     return torch.stack(parts, dim=3).transpose(0, 1).flatten(4, 5).contiguous()
 
 
-def pack(student: StudentForceField, depth: int = 24) -> PackedStudent:
-    """The weights of ``student``, copied, on its device; ``depth`` is the library's."""
+def pack(student: StudentForceField, depth: int = 24, products: str = "fp16x3") -> PackedStudent:
+    """The weights of ``student``, copied, on its device, as ``products`` take them; ``depth`` is the library's."""
     config, network = student.config, student.network
     features = config.n_features
 
     def copy(tensor: Tensor) -> Tensor:
         return tensor.detach().to(torch.float32, copy=True).contiguous()
+
+    def matrix(tensor: Tensor) -> Matrix:
+        return SplitMatrix.of(tensor) if products == "fp16x3" and tensor.shape[0] >= NARROWEST else copy(tensor)
 
     with torch.no_grad():
         blocks = []
@@ -155,11 +162,12 @@ def pack(student: StudentForceField, depth: int = 24) -> PackedStudent:
             head_out = network.readout_out if last else network.messages[index + 1].phi_out
             filters = filter_fragments(network.filters.weight[part], network.filters.bias[part], depth)
             layers = update.mlp_in, update.mlp_out, head_in, head_out
-            dense = [copy(tensor) for layer in layers for tensor in (layer.weight, layer.bias)]
-            blocks.append(BlockWeights(filters, copy(update.mix_uv.weight), *dense))
+            dense = [part for layer in layers for part in (matrix(layer.weight), copy(layer.bias))]
+            blocks.append(BlockWeights(filters, matrix(update.mix_uv.weight), *dense))
         constants = torch.tensor([config.cutoff, network.basis.exponent, torch.pi / config.cutoff])
         phi = network.messages[0]
         return PackedStudent(
+            products=products,
             embedding=copy(network.embedding.weight),
             first_phi=copy(phi.phi_out(silu(phi.phi_in(network.embedding.weight)))),
             radial=copy(torch.cat([constants.to(network.basis.centers), network.basis.centers])),
@@ -232,8 +240,6 @@ class RowsProgram:
 
     Args:
         cells: room for that many cells, see :meth:`set_grid`; with 0 every atom looks at all others of its system.
-        products: how matrices are multiplied: ``tf32x3`` (Triton, three products on the tensor cores, as exact as
-            float32), ``float32`` or ``tf32`` (cuBLAS).
     """
 
     def __init__(
@@ -244,9 +250,8 @@ class RowsProgram:
         n_systems: int,
         capacity: int,
         cells: int = 0,
-        products: str = "tf32x3",
     ):
-        self.library, self.packed, self.cells, self.products = library, packed, cells, products
+        self.library, self.packed, self.cells = library, packed, cells
         self.n_atoms, self.n_systems, self.capacity = n_atoms, n_systems, capacity
         self.features = features = packed.embedding.shape[1]
         device = packed.embedding.device
@@ -377,7 +382,7 @@ class RowsProgram:
     @torch.no_grad()
     def launch(self, forces: bool = True) -> None:
         """Neighbors, energies and, unless told otherwise, forces; on the current stream."""
-        with matmul_precision(self.products == "tf32"):
+        with matmul_precision(self.packed.products == "tf32"):
             self.find_neighbors()
             self._run("radial", self.radial_arguments, 0)
             for block in range(len(self.packed.blocks)):
@@ -425,7 +430,7 @@ class RowsProgram:
     def _linear(
         self,
         x: Tensor,
-        weight: Tensor,
+        weight: Matrix,
         out: Tensor,
         bias: Tensor | None = None,
         base: Tensor | None = None,
@@ -433,7 +438,7 @@ class RowsProgram:
         slope_of: Tensor | None = None,
     ) -> None:
         """See :func:`mlff_distiller.kernels.triton.linear.linear`."""
-        if self.products == "tf32x3" and weight.shape[1] >= NARROWEST:
+        if isinstance(weight, SplitMatrix):
             from mlff_distiller.kernels.triton.linear import linear
 
             linear(x, weight, out, bias=bias, base=base, active=active, slope_of=slope_of)

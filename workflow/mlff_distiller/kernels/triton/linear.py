@@ -1,19 +1,21 @@
-"""Matrix products of many atoms with what follows them: as exact as float32 on the tensor cores, by three TF32 products."""
+"""Matrix products of many atoms with what follows them, on the tensor cores: three products of halves for one."""
 
 from dataclasses import dataclass
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from mlff_distiller.kernels.triton.common import product, sigmoid, silu_slope
+from mlff_distiller.kernels.split import SplitMatrix
+from mlff_distiller.kernels.triton.common import sigmoid, silu_slope
 
 
 @triton.jit(do_not_specialize=["rows"])
 def linear_kernel(
     x,  # [rows, INNER]
-    weight,
+    weight_hi,
+    weight_lo,
+    weight_unit,
     bias,  # [columns]; not read without BIAS
     base,  # [rows, columns] added to the product; not read without BASE
     hidden,  # [rows, columns] for SLOPE
@@ -21,7 +23,7 @@ def linear_kernel(
     active,  # [rows, columns] silu of out, with ACTIVATE
     rows,
     columns,
-    step_inner,  # from one row of the product's inner index to the next in ``weight``
+    step_inner,  # from one row of the product's inner index to the next in the weights
     step_column,
     INNER: tl.constexpr,
     BIAS: tl.constexpr,
@@ -31,21 +33,34 @@ def linear_kernel(
     BM: tl.constexpr,
     BN: tl.constexpr,
     BK: tl.constexpr,
-    PRECISION: tl.constexpr,
 ):
     """out = x weight + bias + base; or that times the slope of silu at ``hidden``."""
-    m = (tl.program_id(0) * BM + tl.arange(0, BM)).to(tl.int64)
-    n = tl.program_id(1) * BN + tl.arange(0, BN)
+    # Programs side by side share their rows of x, which are read from memory once.
+    across = tl.cdiv(columns, BN)
+    m = (tl.program_id(0) // across * BM + tl.arange(0, BM)).to(tl.int64)
+    n = tl.program_id(0) % across * BN + tl.arange(0, BN)
     k = tl.arange(0, BK)
-    total = tl.zeros([BM, BN], dtype=x.dtype.element_ty)
+    total = tl.zeros([BM, BN], dtype=tl.float32)
     for k0 in range(0, INNER, BK):
         inner = k0 + k
         a = tl.load(
             x + m[:, None] * INNER + inner[None, :], mask=(m[:, None] < rows) & (inner[None, :] < INNER), other=0.0
         )
-        at = weight + inner[:, None] * step_inner + n[None, :] * step_column
-        b = tl.load(at, mask=(inner[:, None] < INNER) & (n[None, :] < columns), other=0.0)
-        total += product(a, b, PRECISION)
+        at = inner[:, None] * step_inner + n[None, :] * step_column
+        within = (inner[:, None] < INNER) & (n[None, :] < columns)
+        b_hi = tl.load(weight_hi + at, mask=within, other=0.0)
+        b_lo = tl.load(weight_lo + at, mask=within, other=0.0)
+        # Each row in units of the power of two below its largest element, so that halves hold it whatever its size; what
+        # is not finite stays so.
+        peak = tl.max(tl.abs(a), axis=1).to(tl.int32, bitcast=True) & 0x7F800000
+        unit = tl.minimum(peak, 0x7E800000)
+        a = a * (0x7F000000 - unit).to(tl.float32, bitcast=True)[:, None]
+        a_hi = a.to(tl.float16)
+        a_lo = (a - a_hi.to(tl.float32)).to(tl.float16)
+        part = tl.dot(a_lo, b_hi)
+        part = tl.dot(a_hi, b_lo, part)
+        part = tl.dot(a_hi, b_hi, part)
+        total += part * (unit.to(tl.float32, bitcast=True) * weight_unit)[:, None]
     there = (m[:, None] < rows) & (n[None, :] < columns)
     at = m[:, None] * columns + n[None, :]
     if BIAS:
@@ -64,40 +79,40 @@ class LinearTiles:
     """Sizes of a program's tile, chosen by measurement on an H200."""
 
     rows: int = 64
-    columns: int = 64
-    inner: int = 32
+    columns: int = 128
+    inner: int = 64
     warps: int = 4
-    stages: int = 3
+    stages: int = 2
 
 
 def linear(
     x: Tensor,
-    weight: Tensor,
+    weight: SplitMatrix,
     out: Tensor,
     *,
     bias: Tensor | None = None,
     base: Tensor | None = None,
     active: Tensor | None = None,
     slope_of: Tensor | None = None,
-    precision: str = "tf32x3",
     tiles: LinearTiles | None = None,
 ) -> None:
     """out = x @ weight (+ bias) (+ base), times the slope of silu at ``slope_of``; ``active`` gets silu(out).
 
     Args:
-        x: [M, K], contiguous.
+        x: [M, K] float32, contiguous.
         weight: [K, N], of any strides: a transposed view serves.
         out, base, active, slope_of: [M, N], contiguous; ``out`` may be ``base`` or ``slope_of``.
         bias: [N].
-        precision: see :func:`mlff_distiller.kernels.triton.common.product`.
     """
     tiles = tiles or LinearTiles()
     rows, inner = x.shape
     columns = weight.shape[1]
-    grid = (-(-rows // tiles.rows), -(-columns // tiles.columns))
+    grid = (triton.cdiv(rows, tiles.rows) * triton.cdiv(columns, tiles.columns),)
     linear_kernel[grid](
         x,
-        weight,
+        weight.hi,
+        weight.lo,
+        weight.unit,
         out if bias is None else bias,
         out if base is None else base,
         out if slope_of is None else slope_of,
@@ -105,8 +120,8 @@ def linear(
         out if active is None else active,
         rows,
         columns,
-        weight.stride(0),
-        weight.stride(1),
+        weight.hi.stride(0),
+        weight.hi.stride(1),
         INNER=inner,
         BIAS=bias is not None,
         BASE=base is not None,
@@ -115,7 +130,6 @@ def linear(
         BM=tiles.rows,
         BN=tiles.columns,
         BK=tiles.inner,
-        PRECISION="fp64" if x.dtype == torch.float64 else precision,
         num_warps=tiles.warps,
         num_stages=tiles.stages,
     )
