@@ -5,7 +5,9 @@ import pytest
 
 from mlff_distiller.device_md import AnyPotential
 from mlff_distiller.errors import UserError
-from mlff_distiller.md_drivers import driver, steps_between_looks
+from mlff_distiller.md.langevin import kinetic_energies, run_langevin
+from mlff_distiller.md.thermostat import compare_with_gamma
+from mlff_distiller.md_drivers import driver, steps_between_looks, thermostat
 from mlff_distiller.potentials import AutogradPotential
 
 
@@ -40,6 +42,32 @@ def test_both_loops_take_the_same_steps(molecules, student64):
         np.testing.assert_allclose(atoms.get_momenta(), ase_atoms.get_momenta(), rtol=0, atol=1e-5)
         assert atoms.get_total_energy() == pytest.approx(ase_atoms.get_total_energy(), abs=1e-6)
         np.testing.assert_allclose(atoms.get_forces(), ase_atoms.get_forces(), rtol=0, atol=1e-4)
+
+
+def test_the_thermostat_stays_on_the_device_too(molecules, student64):
+    """Water at 300 K: the kinetic energy of nine free velocities, and the same trajectory from the same seed."""
+    settings = {"timestep_fs": 0.5, "friction_per_fs": 0.05, "temperature_k": 300.0, "seed": 3}
+    settings |= {"equilibration_steps": 100, "steps": 3000, "sample_every": 10}
+    potential = OnDevice(student64)
+
+    def made(atoms, settings):
+        dynamics = thermostat(atoms, potential, settings)
+        assert dynamics.loop == "device"
+        return dynamics
+
+    runs = [run_langevin(molecules["water"].copy(), settings, made) for _ in range(2)]
+    np.testing.assert_array_equal(runs[0].positions, runs[1].positions)
+    atoms = molecules["water"]
+    outcome = compare_with_gamma(kinetic_energies(runs[0], atoms.get_masses()), 9, 300.0)
+    assert abs(outcome["mean_temperature_k"] - 300.0) < 5 * outcome["temperature_stderr_k"]
+    assert outcome["p_value"] > 1e-3
+
+
+def test_the_thermostat_is_ase_s_elsewhere(molecules, student64):
+    from ase.md.langevin import Langevin
+
+    settings = {"timestep_fs": 0.5, "friction_per_fs": 0.05, "temperature_k": 300.0, "seed": 3}
+    assert isinstance(thermostat(molecules["water"].copy(), AutogradPotential(student64), settings), Langevin)
 
 
 def test_a_loop_that_is_not_there_is_refused(molecules, student64):

@@ -1,11 +1,11 @@
-"""What moves atoms: ASE's velocity Verlet, or the loop that stays on the device where a potential has one.
+"""What moves atoms: ASE's dynamics, or the loop that stays on the device where a potential has one.
 
-Both have ``run(n_steps)``, after which ``atoms`` has the new positions, momenta and a calculator with energy and forces,
+All have ``run(n_steps)``, after which ``atoms`` has the new positions, momenta and a calculator with energy and forces,
 ``nsteps``, and ``loop``: where the steps are taken (``ase``, ``device``).
 """
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ LOOPS = ("auto", "ase", "device")
 
 def driver(
     atoms: "Atoms", potential: Potential, *, timestep_fs: float, steps_between_looks: int, loop: str = "auto"
-) -> "AseVerlet | DeviceVerlet":
+) -> "AseVerlet | DeviceLoop":
     """NVE for ``atoms``, which it moves.
 
     Args:
@@ -39,8 +39,27 @@ def driver(
     if loop == "device" and not on_device:
         raise UserError(f"md: {type(potential).__name__} has no loop on the device; use loop: auto or ase")
     if on_device and loop != "ase":
-        return DeviceVerlet(atoms, potential, timestep_fs, steps_between_looks)
+        return DeviceLoop(atoms, potential, steps_between_looks, timestep_fs=timestep_fs)
     return AseVerlet(atoms, potential, timestep_fs)
+
+
+def thermostat(atoms: "Atoms", potential: Potential, settings: dict[str, Any]) -> Any:
+    """Langevin dynamics for ``atoms``, which it moves, in the device loop where ``potential`` has one.
+
+    Args:
+        atoms: positions and momenta to start with.
+        potential: forces.
+        settings: as :func:`mlff_distiller.md.langevin.run_langevin` takes them.
+    """
+    if hasattr(potential, "program"):
+        looks = steps_between_looks(settings["equilibration_steps"], settings["sample_every"])
+        how = {name: settings[name] for name in ("timestep_fs", "temperature_k", "friction_per_fs", "seed")}
+        return DeviceLoop(atoms, potential, looks, **how)
+    from mlff_distiller.calculator import StudentCalculator
+    from mlff_distiller.md.langevin import ase_langevin
+
+    atoms.calc = StudentCalculator(potential)
+    return ase_langevin(atoms, settings)
 
 
 class AseVerlet:
@@ -67,12 +86,12 @@ class AseVerlet:
         self.dynamics.run(n_steps)
 
 
-class DeviceVerlet:
-    """:class:`~mlff_distiller.device_md.DeviceDynamics` without a thermostat, its frames handed to ``atoms``."""
+class DeviceLoop:
+    """:class:`~mlff_distiller.device_md.DeviceDynamics`, its frames handed to ``atoms``; ``how``: its settings."""
 
     loop = "device"
 
-    def __init__(self, atoms: "Atoms", potential: Potential, timestep_fs: float, steps_between_looks: int):
+    def __init__(self, atoms: "Atoms", potential: Potential, steps_between_looks: int, **how: Any):
         import torch
         from ase import units
 
@@ -90,11 +109,11 @@ class DeviceVerlet:
             torch.tensor(atoms.positions - self.origin, device=potential.device),
             inputs.batch,
             torch.tensor(atoms.get_masses()),
-            timestep_fs=timestep_fs,
             steps_per_replay=steps_between_looks,
             cell=inputs.cell,
             pbc=inputs.pbc,
             velocities=torch.tensor(atoms.get_velocities() * units.fs),
+            **how,
         )
         self._hand_over(self.dynamics.frame())
 

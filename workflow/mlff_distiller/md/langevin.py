@@ -1,6 +1,7 @@
-"""Langevin dynamics at constant temperature with any ASE calculator, and what was seen on the way. Imports no torch."""
+"""Langevin dynamics at constant temperature, and what was seen on the way. Imports no torch."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,23 +25,13 @@ class Samples:
     steps_per_s: float
 
 
-def run_langevin(atoms: "Atoms", settings: dict[str, Any]) -> Samples:
-    """Equilibrate, then sample.
-
-    Args:
-        atoms: at a minimum, with a calculator; changed.
-        settings: ``timestep_fs``, ``friction_per_fs``, ``temperature_k``, ``seed``, ``equilibration_steps``, ``steps``,
-            ``sample_every``.
-
-    Raises:
-        FloatingPointError: a position is no longer finite.
-    """
+def ase_langevin(atoms: "Atoms", settings: dict[str, Any]) -> Any:
+    """ASE's Langevin dynamics with the calculator of ``atoms``; ``settings`` as for :func:`run_langevin`."""
     from ase import units
     from ase.md.langevin import Langevin
 
-    set_thermal_velocities(atoms, settings["temperature_k"], settings["seed"])
     # fixcm would scale the noise, which is not canonical for few atoms (ASE says so): all 3N velocities are free.
-    dynamics = Langevin(
+    return Langevin(
         atoms,
         timestep=settings["timestep_fs"] * units.fs,
         temperature_K=settings["temperature_k"],
@@ -48,6 +39,26 @@ def run_langevin(atoms: "Atoms", settings: dict[str, Any]) -> Samples:
         fixcm=False,
         rng=np.random.default_rng(settings["seed"] + 1),
     )
+
+
+def run_langevin(
+    atoms: "Atoms", settings: dict[str, Any], thermostat: Callable[["Atoms", dict[str, Any]], Any] = ase_langevin
+) -> Samples:
+    """Equilibrate, then sample.
+
+    Args:
+        atoms: at a minimum; changed.
+        settings: ``timestep_fs``, ``friction_per_fs``, ``temperature_k``, ``seed``, ``equilibration_steps``, ``steps``,
+            ``sample_every``.
+        thermostat: makes of ``atoms``, with velocities, and ``settings`` what moves them: by ``run(n_steps)``.
+
+    Raises:
+        FloatingPointError: a position is no longer finite.
+    """
+    from ase import units
+
+    set_thermal_velocities(atoms, settings["temperature_k"], settings["seed"])
+    dynamics = thermostat(atoms, settings)
     dynamics.run(settings["equilibration_steps"])
     positions, velocities = [], []
     started = time.perf_counter()

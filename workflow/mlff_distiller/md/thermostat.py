@@ -32,10 +32,10 @@ def run(args: argparse.Namespace) -> int:
 
 def measure(args: argparse.Namespace, atoms: "Atoms", settings: dict[str, Any]) -> dict[str, Any]:
     """Fields of the record: mean temperature, the test's p-value, the histogram, the gates."""
-    from mlff_distiller.calculator import StudentCalculator
+    from mlff_distiller.md_drivers import thermostat
 
-    atoms.calc = StudentCalculator(artifact.load_variant(args).potential)
-    samples = run_langevin(atoms, settings)
+    potential = artifact.load_variant(args).potential
+    samples = run_langevin(atoms, settings, lambda atoms, settings: thermostat(atoms, potential, settings))
     kinetic = kinetic_energies(samples, atoms.get_masses())
     outcome = compare_with_gamma(kinetic, 3 * len(atoms), settings["temperature_k"])
     # The density at the middle of each bin, in units of kT, for the figure.
