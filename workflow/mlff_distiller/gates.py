@@ -10,6 +10,7 @@ A gate passes when all its measures do. A measure passes when the whole interval
 whose number is missing fails.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -81,7 +82,8 @@ def _judge(where: str, measure: str, threshold: Any, run: Run) -> Finding:
         )
     if isinstance(value, str):
         return Finding(measure, threshold, value == "passed", variant, f"MD {value}")
-    text = f"{value.value:.2f}× [{value.low:.2f}, {value.high:.2f}]"
+    middle, low, high = (f"{x:.2f}" if math.isfinite(x) else "∞" for x in (value.value, value.low, value.high))
+    text = f"{middle}× [{low}, {high}]"
     if value.low >= threshold:
         return Finding(measure, threshold, True, variant, text)
     shortfall = "; the interval reaches below" if value.value >= threshold else ""
@@ -107,9 +109,13 @@ def _force_speedup(run: Run) -> tuple[str | None, Ratio | None]:
         return winner, None
     # Differences of medians can come out at or below zero where forces cost next to nothing: only a floor is sure then.
     (value, low, high), (base, base_low, base_high) = (
-        tuple(max(sum(cost[i] for cost in costs.values()), 1e-9) for i in range(3)) for costs in (ours, eager)
+        tuple(max(sum(cost[i] for cost in costs.values()), 0.0) for i in range(3)) for costs in (ours, eager)
     )
-    return winner, Ratio(base / value, base_low / high, base_high / low)
+    return winner, Ratio(_over(base, value), _over(base_low, high), _over(base_high, low))
+
+
+def _over(one: float, other: float) -> float:
+    return one / other if other > 0.0 else math.inf
 
 
 def _md(run: Run) -> tuple[str | None, str | None]:
