@@ -1,7 +1,7 @@
 """What moves atoms: ASE's dynamics, or the loop that stays on the device where a potential has one.
 
 All have ``run(n_steps)``, after which ``atoms`` has the new positions, momenta and a calculator with energy and forces,
-``nsteps``, and ``loop``: where the steps are taken (``ase``, ``device``).
+and ``nsteps``; what :func:`driver` gives also has ``loop``: where the steps are taken (``ase``, ``device``).
 """
 
 import math

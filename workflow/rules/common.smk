@@ -38,8 +38,8 @@ SHIPPED = Path(config["student"]["checkpoint"] or "-").parent
 CHECKS = [f"results/{RUN}/preflight/{what}.json" for what in ("machine", "inputs")]
 
 
-# The priority of jobs that take all cores and have others waiting for them. Those of one core then run side by side;
-# between two that take all, each would leave the other cores idle.
+# The priority of jobs that take all cores, at least of a small machine, and have others waiting for them. Those
+# of one core then run side by side; between two that take all, each would leave the other cores idle.
 ALL_CORES_FIRST = 10
 
 
