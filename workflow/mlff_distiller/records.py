@@ -51,7 +51,15 @@ FORMS = {
     ),
     **dict.fromkeys(("n_atoms", "n_edges", "batch", "replicate"), (_is_count, "is not a whole number")),
     **dict.fromkeys(
-        ("compile_s", "force_rmse_mev_per_a", "tolerance_mev_per_a", "drift_mev_per_atom_ps", "steps_per_s"),
+        (
+            "compile_s",
+            "first_call_ms",
+            "baseline_first_call_ms",
+            "force_rmse_mev_per_a",
+            "tolerance_mev_per_a",
+            "drift_mev_per_atom_ps",
+            "steps_per_s",
+        ),
         (_is_number, "is not a number"),
     ),
     **dict.fromkeys(

@@ -11,6 +11,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from mlff_distiller import provenance, records, statistics
@@ -24,6 +25,8 @@ TEACHER = "teacher"
 #: What makes two benchmark records replicates of one measurement.
 BENCHMARK_KEY = ("variant", "task", "system", "batch", "device", "dtype")
 #: Benchmark fields that belong to one replicate and are replaced by their summary.
+#: Times of calls that follow another's turn (see :func:`mlff_distiller.timing.interleaved`), each process's median.
+FIRST_CALL_FIELDS = ("first_call_ms", "baseline_first_call_ms")
 REPLICATE_FIELDS = ("replicate", "samples_ms", "baseline_samples_ms")
 #: Fields that hold curves: for the figures, not for a table.
 SERIES = (
@@ -211,6 +214,9 @@ def _summarize_samples(merged: Record, good: Sequence[Record]) -> None:
         # Noise is what happens inside a process; how processes differ is in the interval.
         "noisy": any(statistics.is_noisy(series) for series in samples),
     }
+    for name in FIRST_CALL_FIELDS:
+        if all(entry.get(name) for entry in good):
+            merged[name] = median(entry[name] for entry in good)
     baselines = [entry.get("baseline_samples_ms") for entry in good]
     compared = statistics.compare(samples, baselines if all(baselines) else samples)
     merged["median_ci95_ms"] = [compared.median.low, compared.median.high]

@@ -1,13 +1,17 @@
 """Timing of calls that take from microseconds to seconds, on a CPU or a GPU, fairly."""
 
 import gc
+import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 Call = Callable[[int], object]
 
 #: Warm-up ends once it took this long and had so many rounds: what takes long a call is not warmer after ten of them.
 WARM_UP_SECONDS, FEWEST_WARM_UPS = 0.5, 3
+#: Calls shorter than this are timed several in a row.
+TURN_SECONDS = 0.005
 
 
 def warm_up(calls: Sequence[Call], most: int, synchronize: Callable[[], object] | None = None) -> int:
@@ -31,33 +35,55 @@ def warm_up(calls: Sequence[Call], most: int, synchronize: Callable[[], object] 
     return most
 
 
-def interleaved(calls: Sequence[Call], runs: int, synchronize: Callable[[], object] | None = None) -> list[list[float]]:
+@dataclass(frozen=True)
+class Turns:
+    """Times of one of the interleaved calls, ms: each turn's mean over its calls, and its first call alone."""
+
+    samples: list[float] = field(default_factory=list)
+    first: list[float] = field(default_factory=list)
+
+
+def interleaved(calls: Sequence[Call], runs: int, synchronize: Callable[[], object] | None = None) -> list[Turns]:
     """Time several calls in turn, so that what drifts in the machine drifts for all of them.
 
+    A turn is as many calls in a row as take :data:`TURN_SECONDS`, or a single longer one. Calls of a simulation follow
+    each other in the same way; the first of a turn instead finds the caches full of what had its turn before.
+
     Args:
-        calls: functions of the round's number (to choose that round's input); the order is reversed every other round.
+        calls: functions of the call's number (to choose its input); the order is reversed every other round.
         runs: rounds; see :func:`warm_up` for what goes before.
-        synchronize: waits for the device; called before the clock is read.
+        synchronize: waits for the device; called before the clock is read, after every call.
 
     Returns:
-        One list of ``runs`` wall-clock times per call, ms.
+        For each call the wall-clock times of its ``runs`` turns.
     """
-    samples: list[list[float]] = [[] for _ in calls]
+    turns = [Turns() for _ in calls]
     wait = synchronize or (lambda: None)
+
+    def timed(call: Call, index: int) -> float:
+        wait()
+        start = time.perf_counter_ns()
+        call(index)
+        wait()
+        return (time.perf_counter_ns() - start) / 1e6
+
     collecting = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
+        lengths = [_calls_in_turn([timed(call, index) for index in range(FEWEST_WARM_UPS)]) for call in calls]
         for index in range(runs):
             order = range(len(calls)) if index % 2 == 0 else reversed(range(len(calls)))
             for which in order:
-                wait()
-                start = time.perf_counter_ns()
-                calls[which](index)
-                wait()
-                elapsed = time.perf_counter_ns() - start
-                samples[which].append(elapsed / 1e6)
+                length = lengths[which]
+                times = [timed(calls[which], index * length + k) for k in range(length)]
+                turns[which].samples.append(sum(times) / length)
+                turns[which].first.append(times[0])
     finally:
         if collecting:
             gc.enable()
-    return samples
+    return turns
+
+
+def _calls_in_turn(times: Sequence[float]) -> int:
+    return max(1, math.ceil(1e3 * TURN_SECONDS / max(min(times), 1e-3)))

@@ -239,13 +239,13 @@ class Bench:
             seconds = time.perf_counter() - start
         runs = max(FEWEST_RUNS, min(self.settings["runs"], int(self.settings["max_seconds"] / max(seconds, 1e-6))))
         warm_up(list(calls.values()), 1, self._wait)
-        samples = dict(zip(calls, interleaved(list(calls.values()), runs, self._wait), strict=True))
+        turns = dict(zip(calls, interleaved(list(calls.values()), runs, self._wait), strict=True))
         made = {
             "runs": runs,
-            "samples_ms": [value / units.get("variant", 1) for value in samples["variant"]],
+            "samples_ms": [value / units.get("variant", 1) for value in turns["variant"].samples],
         }
-        if "eager" in samples:
-            made["baseline_samples_ms"] = [value / units.get("eager", 1) for value in samples["eager"]]
+        if "eager" in turns:
+            made["baseline_samples_ms"] = [value / units.get("eager", 1) for value in turns["eager"].samples]
         return made
 
     # One molecule, through ASE
