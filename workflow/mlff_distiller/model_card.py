@@ -80,6 +80,7 @@ def page(
 
     card = header["card"]
     by_element = (recipe or found)[0].get("by_element") or {}
+    benchmark = next((record for record in (recipe or found) if record["split"] == "benchmark"), {})
     values = {
         "name": checkpoint.name,
         "sha256": sha256_of(checkpoint),
@@ -95,6 +96,8 @@ def page(
         "found": accuracy_table(Run(found)),
         "tolerances": TOLERANCES,
         "by_element": {chemical_symbols[int(z)]: group for z, group in by_element.items()},
+        # Each benchmark molecule has a size of its own, so this shows which of them the student knows less well.
+        "by_size": benchmark.get("by_size") or {},
         "by_element_split": (recipe or found)[0]["split"],
         "figures": [(name, captions.TITLES[name], captions.READING[name]) for name in drawn],
     }
