@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--equivalence", type=Path, required=True, help="records of the variant's equivalence check")
     parser.add_argument("--systems", nargs="+", required=True, help="files of the molecules")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--warmup", type=int, default=10, help="most calls before counting (default %(default)s)")
+    parser.add_argument("--warmup", type=int, default=10, help="most rounds before counting (default %(default)s)")
     parser.add_argument("--runs", type=int, default=50, help="timed calls (default %(default)s)")
     parser.add_argument("--replicate", type=int, default=0, help="number of this process among its replicates")
     parser.add_argument("--output", type=Path, required=True, help="records to write (JSON)")
@@ -117,7 +117,7 @@ def time_task(potential, baseline, atoms: "Atoms", task: str, args: argparse.Nam
     import torch
 
     from mlff_distiller.batch import Batch
-    from mlff_distiller.timing import interleaved, warm_up
+    from mlff_distiller.timing import interleaved
 
     frames = shaken(atoms, N_FRAMES, amplitude=0.01, seed=args.replicate)
     calls = []
@@ -127,8 +127,7 @@ def time_task(potential, baseline, atoms: "Atoms", task: str, args: argparse.Nam
         inputs = [inputs[0]._replace(positions=one.positions) for one in inputs]
         calls.append(_call(which, task, inputs))
     wait = torch.cuda.synchronize if potential.device.type == "cuda" else None
-    warmed = warm_up(calls, args.warmup, wait)
-    mine, reference = interleaved(calls, args.runs, wait)
+    (mine, reference), warmed = interleaved(calls, args.runs, args.warmup, wait)
     n_edges = baseline.neighbors(*_search_arguments(Batch.from_atoms([atoms], baseline.device, baseline.dtype)))[
         0
     ].shape[0]

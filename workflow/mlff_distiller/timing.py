@@ -14,27 +14,6 @@ WARM_UP_SECONDS, FEWEST_WARM_UPS = 0.5, 3
 TURN_SECONDS = 0.005
 
 
-def warm_up(calls: Sequence[Call], most: int, synchronize: Callable[[], object] | None = None) -> int:
-    """Rounds of calls that are not counted: at most ``most``, fewer where they take long (:data:`WARM_UP_SECONDS`).
-
-    Args:
-        calls: as for :func:`interleaved`.
-        synchronize: waits for the device.
-
-    Returns:
-        How many rounds there were.
-    """
-    start = time.perf_counter()
-    for index in range(most):
-        if index >= FEWEST_WARM_UPS and time.perf_counter() - start > WARM_UP_SECONDS:
-            return index
-        for call in calls:
-            call(index)
-        if synchronize:
-            synchronize()
-    return most
-
-
 @dataclass(frozen=True)
 class Turns:
     """Times of one of the interleaved calls, ms: each turn's mean over its calls, and its first call alone."""
@@ -43,7 +22,9 @@ class Turns:
     first: list[float] = field(default_factory=list)
 
 
-def interleaved(calls: Sequence[Call], runs: int, synchronize: Callable[[], object] | None = None) -> list[Turns]:
+def interleaved(
+    calls: Sequence[Call], runs: int, warmup: int = 1, synchronize: Callable[[], object] | None = None
+) -> tuple[list[Turns], int]:
     """Time several calls in turn, so that what drifts in the machine drifts for all of them.
 
     A turn is as many calls in a row as take :data:`TURN_SECONDS`, or a single longer one. Calls of a simulation follow
@@ -51,11 +32,13 @@ def interleaved(calls: Sequence[Call], runs: int, synchronize: Callable[[], obje
 
     Args:
         calls: functions of the call's number (to choose its input); the order is reversed every other round.
-        runs: rounds; see :func:`warm_up` for what goes before.
+        runs: rounds.
+        warmup: rounds of single calls before those, at most: fewer where they take long (:data:`WARM_UP_SECONDS`). The
+            quickest of them says how long a turn is; with none, a turn is one call.
         synchronize: waits for the device; called before the clock is read, after every call.
 
     Returns:
-        For each call the wall-clock times of its ``runs`` turns.
+        For each call the wall-clock times of its ``runs`` turns; how many rounds of warm-up there were.
     """
     turns = [Turns() for _ in calls]
     wait = synchronize or (lambda: None)
@@ -71,7 +54,12 @@ def interleaved(calls: Sequence[Call], runs: int, synchronize: Callable[[], obje
     gc.collect()
     gc.disable()
     try:
-        lengths = [_calls_in_turn([timed(call, index) for index in range(FEWEST_WARM_UPS)]) for call in calls]
+        quickest, warmed = [math.inf] * len(calls), 0
+        start = time.perf_counter()
+        while warmed < warmup and (warmed < FEWEST_WARM_UPS or time.perf_counter() - start < WARM_UP_SECONDS):
+            quickest = [min(least, timed(call, warmed)) for least, call in zip(quickest, calls, strict=True)]
+            warmed += 1
+        lengths = [max(1, math.ceil(1e3 * TURN_SECONDS / max(least, 1e-3))) for least in quickest]
         for index in range(runs):
             order = range(len(calls)) if index % 2 == 0 else reversed(range(len(calls)))
             for which in order:
@@ -82,8 +70,4 @@ def interleaved(calls: Sequence[Call], runs: int, synchronize: Callable[[], obje
     finally:
         if collecting:
             gc.enable()
-    return turns
-
-
-def _calls_in_turn(times: Sequence[float]) -> int:
-    return max(1, math.ceil(1e3 * TURN_SECONDS / max(min(times), 1e-3)))
+    return turns, warmed

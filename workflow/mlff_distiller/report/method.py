@@ -34,11 +34,21 @@ def not_measured(run: Run, provenance: Mapping[str, Any]) -> list[str]:
 
 
 def method(run: Run) -> dict[str, str]:
-    """The counts that describe how the timings were made, as ranges where they differ."""
+    """The counts that describe how the timings were made, as ranges where they differ; what a turn's first call costs."""
     timed = [e for e in run.timings() if e["status"] == "ok" and e["variant"] != TEACHER]
 
     def spread(field: str) -> str:
         values = sorted({entry[field] for entry in timed if entry.get(field) is not None})
         return "unknown" if not values else str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
 
-    return {field: spread(field) for field in ("replicates", "warmup", "runs", "threads")}
+    return {field: spread(field) for field in ("replicates", "warmup", "runs", "threads")} | {"first": first_call(run)}
+
+
+def first_call(run: Run) -> str:
+    """How much longer the winner's call takes that comes after another variant's; empty when no record says so."""
+    winner = run.winner()
+    entries = run.benchmarks(winner[0], "energy_forces").values() if winner else []
+    ratios = sorted(e["first_call_ms"] / e["median_ms"] for e in entries if e.get("first_call_ms"))
+    if not ratios:
+        return ""
+    return f"`{winner[0]}` takes {ratios[0]:.2g} to {ratios[-1]:.2g} times as long there"

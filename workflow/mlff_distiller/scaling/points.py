@@ -17,7 +17,7 @@ from mlff_distiller.compile import first_line
 from mlff_distiller.memory import PeakMemory, free_bytes, is_out_of_memory
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.scaling import boxes
-from mlff_distiller.timing import interleaved, warm_up
+from mlff_distiller.timing import interleaved
 from mlff_distiller.validation import TOLERANCES, judge, shaken
 from mlff_distiller.variants.artifact import LoadedVariant
 
@@ -238,8 +238,8 @@ class Bench:
             self._wait()
             seconds = time.perf_counter() - start
         runs = max(FEWEST_RUNS, min(self.settings["runs"], int(self.settings["max_seconds"] / max(seconds, 1e-6))))
-        warm_up(list(calls.values()), 1, self._wait)
-        turns = dict(zip(calls, interleaved(list(calls.values()), runs, self._wait), strict=True))
+        times, _ = interleaved(list(calls.values()), runs, synchronize=self._wait)
+        turns = dict(zip(calls, times, strict=True))
         made = {
             "runs": runs,
             "samples_ms": [value / units.get("variant", 1) for value in turns["variant"].samples],
