@@ -31,7 +31,8 @@ def interleaved(
     each other in the same way; the first of a turn instead finds the caches full of what had its turn before.
 
     Args:
-        calls: functions of the call's number (to choose its input); the order is reversed every other round.
+        calls: functions of the call's number (to choose its input): a call's numbers follow each other without a gap, so
+            that inputs taken in a circle never come twice in a row. The order of calls is reversed every other round.
         runs: rounds.
         warmup: rounds of single calls before those, at most: fewer where they take long (:data:`WARM_UP_SECONDS`). The
             quickest of them says how long a turn is; with none, a turn is one call.
@@ -64,7 +65,7 @@ def interleaved(
             order = range(len(calls)) if index % 2 == 0 else reversed(range(len(calls)))
             for which in order:
                 length = lengths[which]
-                times = [timed(calls[which], index * length + k) for k in range(length)]
+                times = [timed(calls[which], warmed + index * length + k) for k in range(length)]
                 turns[which].samples.append(sum(times) / length)
                 turns[which].first.append(times[0])
     finally:
