@@ -149,6 +149,22 @@ def test_index_page_that_cannot_be_reached_is_said_so():
     assert "onnection" in found["reason"]
 
 
+def test_a_source_archive_that_cannot_be_reached_is_said_so():
+    """pip itself says that there is no such version."""
+    log = (
+        "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError(\"HTTPSConnection(host='i', "
+        "port=443): Failed to establish a new connection: [Errno -3] Temporary failure in name resolution\")': /simple/\n"
+        "ERROR: Could not find a version that satisfies the requirement torch-cluster==1.6.3 (from versions: none)\n"
+        "ERROR: No matching distribution found for torch-cluster==1.6.3"
+    )
+    found = torch_cluster._build_error(log, 1)
+    expected = "the source archive could not be downloaded: no connection (Temporary failure in name resolution)"
+    assert found == expected
+    assert torch_cluster._build_error(log.splitlines()[1] + "\n" + log.splitlines()[2], 1).startswith(
+        "the build failed"
+    )
+
+
 def test_nowhere_to_look(tmp_path):
     assert "find_links" in prebuilt(None)["reason"]
     assert "no such folder" in prebuilt(tmp_path / "missing")["reason"]

@@ -262,7 +262,7 @@ def fetch_prebuilt(key: Key, settings: dict[str, Any], work: Path) -> Path:
         # pip says so in its debug output alone, and then that there is no such version.
         failed = re.search(r"Could not fetch URL \S+?: (.+?)( - skipping)?$", done.stdout + done.stderr, re.MULTILINE)
         what = f"no wheel {VERSION}+{key.label} for {key.python} on {platform.machine()}"
-        reasons.append(f"{place}: {failed.group(1) if failed else what}")
+        reasons.append(f"{place}: {(_no_connection(failed.group(1)) or failed.group(1)) if failed else what}")
     raise Unavailable("; ".join(reasons))
 
 
@@ -473,11 +473,19 @@ def _was_stopped(log: str, returncode: int) -> bool:
     return returncode in stopped or any(int(status) in stopped for status in re.findall(r"exit status (-\d+)\b", log))
 
 
+def _no_connection(words: str) -> str:
+    """What a person needs to know of pip's words on a connection that failed; empty when they are about something else."""
+    failed = re.search(r"Failed to establish a new connection: (?:\[Errno -?\d+\] )?([^'\")]+)", words)
+    return f"no connection ({failed.group(1).strip()})" if failed else ""
+
+
 def _build_error(log: str, returncode: int) -> str:
     """The line of the build's log that says most."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     if any("Python.h: No such file" in line for line in lines):
         return "Python's headers are missing; on Debian or Ubuntu: apt-get install python3-dev"
+    if "No matching distribution found" in log and (offline := _no_connection(log)):
+        return f"the source archive could not be downloaded: {offline}"
     for sign in ("fatal error:", " error:", "ERROR: ", "Error: ", "error: "):
         if found := [line for line in lines if sign in line]:
             # Without the temporary path in front of the compiler's words.
