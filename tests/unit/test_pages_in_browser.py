@@ -12,9 +12,7 @@ from itertools import product
 
 import pytest
 
-from mlff_distiller import claims, report, results
-from tests.unit.synthetic_records import write_run
-from tests.unit.test_report import LEDGER, SETTINGS
+from mlff_distiller import report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine to open the pages in")
@@ -25,7 +23,7 @@ LIGHT, DARK = 1, 0
 FRAME = """<!doctype html><html><body><iframe width="{width}" height="800" srcdoc="{page}"></iframe><script>
 addEventListener("load", () => {{
   const frame = document.querySelector("iframe"), page = frame.contentDocument, root = page.documentElement;
-  const text = (element) => frame.contentWindow.getComputedStyle(element);
+  const style = (element) => frame.contentWindow.getComputedStyle(element);
   const found = {{
     images: [...page.images].length,
     broken: [...page.images].filter((i) => !i.complete || !i.naturalWidth).map((i) => i.alt),
@@ -34,22 +32,14 @@ addEventListener("load", () => {{
     fetched: frame.contentWindow.performance.getEntriesByType("resource").map((e) => e.name)
       .filter((name) => !name.startsWith("data:")),
     overhang: root.scrollWidth - root.clientWidth,
-    ink: text(page.body).color,
-    paper: [text(page.body).backgroundColor, text(root).backgroundColor],
+    ink: style(page.body).color,
+    paper: [style(page.body).backgroundColor, style(root).backgroundColor],
     smallest: Math.min(...[...page.querySelectorAll("p, li, td, th, figcaption")]
-      .map((e) => parseFloat(text(e).fontSize))),
+      .map((e) => parseFloat(style(e).fontSize))),
   }};
   document.documentElement.innerHTML = "<body><pre>" + JSON.stringify(found) + "</pre></body>";
 }});
 </script></body></html>"""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    document = results.collect(write_run(tmp_path_factory.mktemp("jobs"), replicates=3))
-    folder = tmp_path_factory.mktemp("report")
-    report.write(document, SETTINGS, claims.load(LEDGER), folder)
-    return folder
 
 
 @pytest.fixture(scope="module", params=product(report.DOCUMENTS, (DESK, PHONE), (LIGHT, DARK)), ids=str)
@@ -85,9 +75,13 @@ def test_the_page_is_as_wide_as_the_screen(shown):
     assert shown["smallest"] >= 11
 
 
+def brightness(color):
+    """Mean of the channels of a CSS color, 0 to 255."""
+    return sum(map(int, re.findall(r"\d+", color)[:3])) / 3
+
+
 def test_dark_where_the_reader_wants_it(shown):
-    paper = next(color for color in shown["paper"] if color != "rgba(0, 0, 0, 0)")
-    brightness = {name: sum(map(int, re.findall(r"\d+", color)[:3])) / 3 for name, color in
-                  (("ink", shown["ink"]), ("paper", paper))}  # fmt: skip
-    lighter, darker = ("paper", "ink") if shown["scheme"] == LIGHT else ("ink", "paper")
-    assert brightness[lighter] > brightness[darker] + 100
+    ink = brightness(shown["ink"])
+    paper = brightness(next(color for color in shown["paper"] if color != "rgba(0, 0, 0, 0)"))
+    lighter, darker = (paper, ink) if shown["scheme"] == LIGHT else (ink, paper)
+    assert lighter > darker + 100

@@ -3,24 +3,16 @@ import base64
 import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
 from mlff_distiller import claims, figures, html_page, report, results
 from mlff_distiller.errors import UserError
-from mlff_distiller.files import write_json
 from mlff_distiller.report import first_page, tables
 from mlff_distiller.report.render import render
 from mlff_distiller.summary import Run
-from tests.unit.synthetic_records import UNAVAILABLE, VARIANTS, run_records, write_run
-
-LEDGER = Path(__file__).parents[2] / "config" / "claims.yaml"
-SETTINGS = {
-    "run": "mine",
-    "gates": {"week_1": {"energy_speedup": 3.0}, "project": {"energy_forces_speedup": 50.0, "md_passes": True}},
-    "torch": {"version": "2.5.1"},
-}
+from tests.unit.conftest import LEDGER, SETTINGS
+from tests.unit.synthetic_records import UNAVAILABLE, VARIANTS, run_records
 
 
 class Page(HTMLParser):
@@ -53,22 +45,6 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
-
-
-@pytest.fixture(scope="module")
-def document(tmp_path_factory):
-    return results.collect(write_run(tmp_path_factory.mktemp("jobs"), replicates=3))
-
-
-@pytest.fixture(scope="module")
-def folder(document, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report")
-    source = write_json(folder / "phase3_results.json", document)
-    parser = argparse.ArgumentParser()
-    report.add_arguments(parser)
-    line = ["--results", source, "--settings", json.dumps(SETTINGS), "--claims", LEDGER, "--output-dir", folder]
-    assert report.run(parser.parse_args([str(word) for word in line])) == 0
-    return folder
 
 
 @pytest.fixture(scope="module")

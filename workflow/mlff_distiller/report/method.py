@@ -6,6 +6,7 @@ from typing import Any
 from mlff_distiller.names import title
 from mlff_distiller.results import TEACHER
 from mlff_distiller.summary import Run
+from mlff_distiller.timing import TURN_SECONDS
 
 
 def not_measured(run: Run, provenance: Mapping[str, Any]) -> list[str]:
@@ -41,7 +42,8 @@ def method(run: Run) -> dict[str, str]:
         values = sorted({entry[field] for entry in timed if entry.get(field) is not None})
         return "unknown" if not values else str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
 
-    return {field: spread(field) for field in ("replicates", "warmup", "runs", "threads")} | {"first": first_call(run)}
+    counts = {field: spread(field) for field in ("replicates", "warmup", "runs", "threads")}
+    return counts | {"turn": f"{1e3 * TURN_SECONDS:g} ms", "first": first_call(run)}
 
 
 def first_call(run: Run) -> str:

@@ -1,0 +1,34 @@
+"""A report of made-up records, for all tests that look at one."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from mlff_distiller import report, results
+from mlff_distiller.files import write_json
+from tests.unit.synthetic_records import write_run
+
+LEDGER = Path(__file__).parents[2] / "config" / "claims.yaml"
+SETTINGS = {
+    "run": "mine",
+    "gates": {"week_1": {"energy_speedup": 3.0}, "project": {"energy_forces_speedup": 50.0, "md_passes": True}},
+    "torch": {"version": "2.5.1"},
+}
+
+
+@pytest.fixture(scope="session")
+def document(tmp_path_factory):
+    return results.collect(write_run(tmp_path_factory.mktemp("jobs"), replicates=3))
+
+
+@pytest.fixture(scope="session")
+def folder(document, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    source = write_json(folder / "phase3_results.json", document)
+    parser = argparse.ArgumentParser()
+    report.add_arguments(parser)
+    line = ["--results", source, "--settings", json.dumps(SETTINGS), "--claims", LEDGER, "--output-dir", folder]
+    assert report.run(parser.parse_args([str(word) for word in line])) == 0
+    return folder
