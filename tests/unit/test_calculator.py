@@ -76,6 +76,30 @@ def test_nothing_stale_is_left_by_an_error(calculator, student64, molecules):
     np.testing.assert_array_equal(atoms.get_forces(), fresh.get_forces())
 
 
+def test_a_failed_call_leaves_no_results_of_the_one_before(calculator, molecules):
+    water, lost = molecules["water"], molecules["water"].copy()
+    lost.positions[2] = np.nan
+    calculator.calculate(water)
+    with pytest.raises(UserError, match="atom 2"):
+        calculator.calculate(lost)
+    assert not calculator.results
+
+
+def test_moves_one_after_another_are_answered_as_by_a_fresh_calculator(student64, molecules):
+    atoms = molecules["caffeine"].copy()
+    atoms.calc = StudentCalculator(AutogradPotential(student64))
+    seen = []
+    for step in range(4):
+        atoms.positions += 0.02 * np.sin(np.arange(3 * len(atoms)) + step).reshape(-1, 3)
+        fresh = atoms.copy()
+        fresh.calc = StudentCalculator(AutogradPotential(student64))
+        assert atoms.get_potential_energy() == fresh.get_potential_energy()
+        np.testing.assert_array_equal(atoms.get_forces(), fresh.get_forces())
+        assert atoms.calc.atoms is not atoms
+        seen.append(atoms.get_potential_energy())
+    assert len(set(seen)) == 4
+
+
 def test_a_change_of_the_cell_or_of_periodicity_is_seen(calculator):
     atoms = bulk("NaCl", "rocksalt", a=5.6)
     atoms.calc = calculator

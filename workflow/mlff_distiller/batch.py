@@ -51,7 +51,8 @@ class Batch(NamedTuple):
     def moved(self, atoms: "Atoms") -> "Batch":
         """This batch of one system with the positions that ``atoms`` have; all else is the same tensors as before."""
         positions = torch.from_numpy(_positions(atoms, self.cell is not None))
-        return self._replace(positions=positions.to(self.positions.device, self.positions.dtype))
+        # Cast first: what changes device and type in one step is sent as float64 and cast by a kernel more.
+        return self._replace(positions=positions.to(self.positions.dtype).to(self.positions.device))
 
 
 def _positions(atoms: "Atoms", periodic: bool) -> np.ndarray:
