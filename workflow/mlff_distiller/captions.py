@@ -1,6 +1,7 @@
 """One sentence per figure on what to see in it, worked out from the records. Kept apart from the drawing, so that
 editing a sentence redraws nothing."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -71,8 +72,9 @@ def caption(name: str, run: Run) -> str:
 
 
 def interval(ratio: Ratio) -> str:
-    """A ratio for people: ``1.45× [1.41, 1.49]``, with spaces at which no line breaks."""
-    return f"{ratio.value:.2f}×\u00a0[{ratio.low:.2f},\u00a0{ratio.high:.2f}]"
+    """A ratio for people: ``1.45× [1.41, 1.49]``, with spaces at which no line breaks; a bound without limit as ∞."""
+    value, low, high = (f"{x:.2f}" if math.isfinite(x) else "∞" for x in (ratio.value, ratio.low, ratio.high))
+    return f"{value}×\u00a0[{low},\u00a0{high}]"
 
 
 def _speedup(run: Run) -> str:
@@ -225,9 +227,9 @@ def _nve_drift(run: Run) -> str:
 
 
 def drift(entry: Mapping[str, Any]) -> str:
-    """The drift of an MD record with its standard error."""
-    error = entry.get("drift_stderr_mev_per_atom_ps") or 0
-    return f"{entry['drift_mev_per_atom_ps']:.2g} ± {error:.1g} meV/atom/ps"
+    """The drift of an MD record, with its standard error where the trajectory was long enough to have one."""
+    error = entry.get("drift_stderr_mev_per_atom_ps")
+    return f"{entry['drift_mev_per_atom_ps']:.2g}" + (f" ± {error:.1g}" if error else "") + " meV/atom/ps"
 
 
 def _md_energy(run: Run) -> str:

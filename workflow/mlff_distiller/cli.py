@@ -53,11 +53,31 @@ def main(argv: list[str] | None = None) -> int:
     for name, (module_name, summary) in STAGES.items():
         stage = stages.add_parser(name, help=summary, description=summary)
         if name == chosen:
-            module = importlib.import_module(f"mlff_distiller.{module_name}")
+            try:
+                module = importlib.import_module(f"mlff_distiller.{module_name}")
+            except ModuleNotFoundError as error:
+                return _refused(_not_installed(error))
             module.add_arguments(stage)
     args = parser.parse_args(argv)
     try:
         return module.run(args)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _refused(error)
+    except ModuleNotFoundError as error:
+        return _refused(_not_installed(error))
+
+
+def _refused(error: UserError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+def _not_installed(error: ModuleNotFoundError) -> UserError:
+    """What to do about a package that this Python lacks; a module missing from our own package is a bug and is raised."""
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "mlff_distiller"):
+        raise error
+    return UserError(
+        f"the package {package!r} is not installed in this Python; what the workflow needs is in the environment that"
+        " `make` sets up (enter it with `. .venv/bin/activate`) and in those of `snakemake --use-conda`"
+    )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlff_distiller.captions import interval
 from mlff_distiller.errors import UserError, nearest
 from mlff_distiller.statistics import Ratio
 from mlff_distiller.summary import Run
@@ -82,12 +83,10 @@ def _judge(where: str, measure: str, threshold: Any, run: Run) -> Finding:
         )
     if isinstance(value, str):
         return Finding(measure, threshold, value == "passed", variant, f"MD {value}")
-    middle, low, high = (f"{x:.2f}" if math.isfinite(x) else "∞" for x in (value.value, value.low, value.high))
-    text = f"{middle}× [{low}, {high}]"
     if value.low >= threshold:
-        return Finding(measure, threshold, True, variant, text)
+        return Finding(measure, threshold, True, variant, interval(value))
     shortfall = "; the interval reaches below" if value.value >= threshold else ""
-    return Finding(measure, threshold, False, variant, text + shortfall)
+    return Finding(measure, threshold, False, variant, interval(value) + shortfall)
 
 
 def _best(task: str) -> Callable[[Run], tuple[str | None, Ratio | None]]:

@@ -29,7 +29,12 @@ def pareto(run: Run) -> "Figure":
             right.plot([time.value] * 2, bounds, ms=7, lw=1.2, **look)
     best = _front({name: (time.value, error) for name, (time, error) in points.items()})
     left.step(*zip(*best, strict=True), where="post", color=style.FAINT, lw=2, zorder=0)
-    left.set(xscale="log", yscale="log", title="Against the fp64 student", ylabel="force error (RMSE, meV/Å)")
+    left.set(xscale="log", title="Against the fp64 student", ylabel="force error (RMSE, meV/Å)")
+    errors = [error for _, error in points.values()]
+    if max(errors) > 3 * min(errors):
+        left.set_yscale("log")
+    else:  # all but equal: a logarithmic axis would spread them over the figure
+        left.set_ylim(0, 1.3 * max(errors))
     _add_teacher(run, right)
     right.set(xscale="log", title="Against the teacher", ylabel="force error (RMSE, meV/Å)")
     right.set_ylim(0, max(right.get_ylim()[1], 1) * 1.15)
