@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 Call = Callable[[int], object]
 
 #: Warm-up ends once it took this long and had so many rounds: what takes long a call is not warmer after ten of them.
-WARM_UP_SECONDS, FEWEST_WARM_UPS = 0.5, 3
+WARM_UP_SECONDS, FEWEST_WARM_UPS = 0.25, 3
 #: Calls shorter than this are timed several in a row.
 TURN_SECONDS = 0.005
 
