@@ -25,7 +25,7 @@ print(f"after {dynamics.nsteps} steps: {atoms.get_total_energy():.4f} eV in all,
 _ONE = """\
 atoms = read(bundle + "/molecules.extxyz", index=0)
 atoms.calc = StudentCalculator.from_bundle(bundle)
-print(f"{atoms.symbols}: {atoms.get_potential_energy():.4f} eV")
+print(f"{atoms.get_chemical_formula()}: {atoms.get_potential_energy():.4f} eV")
 """
 _LARGE = """\
 molecule = read(bundle + "/molecules.extxyz", index=0)
@@ -38,7 +38,7 @@ potential = load_bundle(bundle)
 molecules = read(bundle + "/molecules.extxyz", index=":")
 energies, forces = potential(*Batch.from_atoms(molecules, potential.device, potential.dtype))
 for atoms, energy in zip(molecules, energies.tolist(), strict=True):
-    print(f"{atoms.symbols}: {energy:.4f} eV")
+    print(f"{atoms.get_chemical_formula()}: {energy:.4f} eV")
 print(f"forces of all {len(forces)} atoms in one tensor, at most {forces.abs().max():.2f} eV/A")
 """
 _BATCHES = """\
