@@ -30,8 +30,7 @@ class StudentCalculator(Calculator):
     def __init__(self, potential: Potential, **kwargs):
         super().__init__(**kwargs)
         self.potential = potential
-        self._batch: Batch | None = None
-        self._copy: Atoms | None = None
+        self._last: tuple[Atoms, Batch] | None = None
 
     @classmethod
     def from_checkpoint(
@@ -61,21 +60,29 @@ class StudentCalculator(Calculator):
 
         Compared exactly: ASE's comparison within a tolerance takes as long as the forces of a small molecule.
         """
-        return all_changes[:] if self.atoms is None else _changes(self.atoms, atoms)
+        if self.atoms is None:
+            return all_changes[:]
+        pairs = {
+            "positions": (self.atoms.positions, atoms.positions),
+            "numbers": (self.atoms.numbers, atoms.numbers),
+            "cell": (self.atoms.cell.array, atoms.cell.array),
+            "pbc": (self.atoms.pbc, atoms.pbc),
+        }
+        return [name for name, (known, now) in pairs.items() if known.tobytes() != now.tobytes()]
 
     def calculate(self, atoms: "Atoms | None" = None, properties=("energy",), system_changes=all_changes) -> None:
         """Fill ``self.results``; stress only when asked for, since it costs more."""
         # Taken away until this call has made its own: an error in between must leave nothing that is out of date.
-        before, self._batch = self._batch, None
-        known, self._copy = self._copy, None
+        last, self._last = self._last, None
         self.results = {}
         atoms = self.atoms if atoms is None else atoms
-        # ASE forgets what it knew when anything has changed, so what has is asked once more of our own copy. Copying
-        # all of the atoms anew, as ASE does, would take as long as a small molecule's forces on a GPU.
-        moved = known is not None and before is not None and set(_changes(known, atoms)) <= {"positions"}
+        moved = last is not None and set(system_changes) <= {"positions"}
         if moved:
-            known.positions[:] = atoms.positions
-        self.atoms = known if moved else atoms.copy()
+            # Copying all of the atoms anew, as ASE does, would take as long as a small molecule's forces on a GPU.
+            self.atoms, batch = last
+            self.atoms.positions[:] = atoms.positions
+        else:
+            self.atoms = atoms.copy()
         if len(self.atoms) == 0:
             raise UserError("no atoms: there is nothing to compute")
         # One sum tells; and before the batch is made, whose centering would spread one bad atom to all.
@@ -84,10 +91,10 @@ class StudentCalculator(Calculator):
             where = self.atoms.positions[lost].tolist()
             raise UserError(f"atom {lost} is at {where}: not a finite position; has the simulation blown up?")
         if moved:
-            batch = before.moved(self.atoms)
+            batch = batch.moved(self.atoms)
         else:
             batch = Batch.from_atoms([self.atoms], self.potential.device, self.potential.dtype)
-        self._batch, self._copy = batch, self.atoms
+        self._last = self.atoms, batch
         if "stress" in properties:
             if not self.atoms.pbc.all():
                 raise UserError("stress needs a system that is periodic in all three directions")
@@ -99,13 +106,3 @@ class StudentCalculator(Calculator):
         values = torch.cat([energies, forces.flatten()]).cpu().double().numpy()
         self.results["energy"] = self.results["free_energy"] = float(values[0])
         self.results["forces"] = values[1:].reshape(-1, 3)
-
-
-def _changes(known: "Atoms", now: "Atoms") -> list[str]:
-    pairs = {
-        "positions": (known.positions, now.positions),
-        "numbers": (known.numbers, now.numbers),
-        "cell": (known.cell.array, now.cell.array),
-        "pbc": (known.pbc, now.pbc),
-    }
-    return [name for name, (one, other) in pairs.items() if one.tobytes() != other.tobytes()]

@@ -50,24 +50,18 @@ def main(argv: list[str] | None = None) -> int:
     if chosen is not None and chosen not in STAGES:
         parser.error(f"unknown stage {chosen!r}{nearest(chosen, STAGES)}")
     module = None
-    for name, (module_name, summary) in STAGES.items():
-        stage = stages.add_parser(name, help=summary, description=summary)
-        if name == chosen:
-            try:
-                module = importlib.import_module(f"mlff_distiller.{module_name}")
-            except ModuleNotFoundError as error:
-                return _refused(_not_installed(error))
-            module.add_arguments(stage)
-    args = parser.parse_args(argv)
     try:
+        for name, (module_name, summary) in STAGES.items():
+            stage = stages.add_parser(name, help=summary, description=summary)
+            if name == chosen:
+                module = importlib.import_module(f"mlff_distiller.{module_name}")
+                module.add_arguments(stage)
+        args = parser.parse_args(argv)
         return module.run(args)
-    except UserError as error:
-        return _refused(error)
-    except ModuleNotFoundError as error:
-        return _refused(_not_installed(error))
-
-
-def _refused(error: UserError) -> int:
+    except UserError as refused:
+        error = refused
+    except ModuleNotFoundError as missing:
+        error = _not_installed(missing)
     print(f"error: {error}", file=sys.stderr)
     return 2
 
