@@ -175,7 +175,7 @@ def test_instruction_sets_are_tried_once(tmp_path, monkeypatch):
     forget_instruction_sets()
     remember_instruction_sets(tmp_path / "sets")
     assert list(map(str, cpu_vec_isa.valid_vec_isa_list())) == found
-    assert set(tried) <= {"avx512 amx_tile"}, "matrix tiles must be switched on in each process, so they are tried"
+    assert not tried
     # Written by another machine: each is tried after all.
     (tmp_path / "sets").write_text("\n".join(["unheard_of", *found]))
     forget_instruction_sets()

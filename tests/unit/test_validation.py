@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mlff_distiller.potentials import AutogradPotential
-from mlff_distiller.validation import TOLERANCES, errors_against, judge, shaken
+from mlff_distiller.validation import TOLERANCES, answers, errors_against, judge, shaken
 
 
 @pytest.fixture
@@ -16,9 +16,9 @@ def frames(molecules):
 
 
 def verdict(student, student64, potential, frames, precision="float32"):
-    referee = AutogradPotential(student64)
-    eager = errors_against(referee, AutogradPotential(student), frames)
-    return judge(errors_against(referee, potential, frames), eager, TOLERANCES[precision])
+    everyone = AutogradPotential(student64), AutogradPotential(student), potential
+    exact, plain, mine = (answers(one, frames) for one in everyone)
+    return judge(errors_against(exact, mine), errors_against(exact, plain), TOLERANCES[precision])
 
 
 def test_the_student_itself_passes(student, student64, frames):

@@ -1,6 +1,7 @@
 """The benchmark stage: one variant against eager, interleaved in one process, one replicate."""
 
 import argparse
+import gc
 import traceback
 from pathlib import Path
 from statistics import median
@@ -57,6 +58,8 @@ def measure(args: argparse.Namespace, systems: "dict[str, Atoms]") -> list[dict[
             continue
         if loaded is None:
             loaded, baseline = artifact.load_variant(args), eager_baseline(args, made["device"])
+            # Garbage is collected before every timing: half a million objects of the imports need no second look.
+            gc.freeze()
         for task in args.tasks:
             entry = fields | {"task": task}
             try:

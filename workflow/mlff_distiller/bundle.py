@@ -236,15 +236,14 @@ def not_equivalent(potential: "Potential", folder: Path, precision: str, molecul
 
     from mlff_distiller.potentials.autograd import AutogradPotential
     from mlff_distiller.student.checkpoint import load_student
-    from mlff_distiller.validation import TOLERANCES, errors_against, judge, shaken
+    from mlff_distiller.validation import TOLERANCES, answers, errors_against, judge, shaken
 
     referee = AutogradPotential(load_student(folder / WEIGHTS, "cpu", torch.float64, neighbors="native"))
     eager = AutogradPotential(load_student(folder / WEIGHTS, potential.device, torch.float32, neighbors="native"))
     for atoms in molecules:
         frames = shaken(atoms, **PROOF)
-        found = judge(
-            errors_against(referee, potential, frames), errors_against(referee, eager, frames), TOLERANCES[precision]
-        )
+        exact, plain, mine = (answers(one, frames) for one in (referee, eager, potential))
+        found = judge(errors_against(exact, mine), errors_against(exact, plain), TOLERANCES[precision])
         if found:
             return f"on {atoms.info.get('name', atoms.symbols)}: {found}"
     return ""
