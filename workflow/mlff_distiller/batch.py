@@ -51,9 +51,12 @@ class Batch(NamedTuple):
     def moved(self, atoms: "Atoms") -> "Batch":
         """This batch of one system with the positions that ``atoms`` have; all else is the same tensors as before."""
         positions = torch.from_numpy(_positions(atoms, self.cell is not None))
-        # Cast first: what changes device and type in one step is sent as float64 and cast by a kernel more.
-        return self._replace(positions=positions.to(self.positions.dtype).to(self.positions.device))
+        # Cast first: what changes device and type in one step is sent as float64 and cast by a kernel more. The driver has
+        # taken pageable memory over when the copy returns, so nobody need wait for it to arrive.
+        positions = positions.to(self.positions.dtype).to(self.positions.device, non_blocking=True)
+        return self._replace(positions=positions)
 
 
 def _positions(atoms: "Atoms", periodic: bool) -> np.ndarray:
-    return atoms.positions if periodic else atoms.positions - atoms.positions.mean(axis=0)
+    # Not by mean(), which takes twice as long for a small molecule.
+    return atoms.positions if periodic else atoms.positions - atoms.positions.sum(axis=0) / len(atoms)

@@ -41,6 +41,18 @@ class Potential(ABC):
     ) -> tuple[Tensor, Tensor]:
         """Energies [B] eV and forces [N, 3] eV/A."""
 
+    def on_host(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Energies [B] eV and forces [N, 3] eV/A on the CPU, by one transfer: each waits for the device."""
+        energies, forces = self(numbers, positions, batch, cell, pbc)
+        if not energies.is_cuda:
+            return energies, forces
+        # As bytes: numbers of one kind would have to be made of two first.
+        raw = torch.cat([energies.view(torch.uint8), forces.reshape(-1).view(torch.uint8)]).cpu()
+        size = energies.nbytes
+        return raw[:size].view(energies.dtype), raw[size:].view(forces.dtype).view(forces.shape)
+
     def with_stress(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor, pbc: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:

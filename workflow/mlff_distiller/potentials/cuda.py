@@ -7,7 +7,7 @@ matrix products (rows.cu), with neighbors from cells on the GPU.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from mlff_distiller.kernels.cuda.build import build
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.potentials.graphed import CapturedCall, Recent, Topology, TopologyReader
 from mlff_distiller.student.painn import StudentForceField
+
+Result = TypeVar("Result")
 
 #: Neighbors that an atom gets room for before any was counted; molecules and liquids have 20 to 60 within 5 A.
 FIRST_CAPACITY = 64
@@ -103,7 +105,7 @@ class CudaPotential(Potential):
         """Energies [B] eV."""
         if numbers.shape[0] == 0:
             return torch.zeros([0 if cell is None else cell.shape[0]], dtype=torch.float64, device=self.device)
-        return self._run(numbers, positions, batch, cell, pbc, forces=False).energies.clone()
+        return self._run(numbers, positions, batch, cell, pbc, False, lambda program: program.energies.clone())
 
     def __call__(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
@@ -111,8 +113,17 @@ class CudaPotential(Potential):
         """Energies [B] eV and forces [N, 3] eV/A."""
         if numbers.shape[0] == 0:
             return self.energy(numbers, positions, batch, cell, pbc), torch.zeros_like(positions)
-        program = self._run(numbers, positions, batch, cell, pbc, forces=True)
-        return program.results()
+        return self._run(numbers, positions, batch, cell, pbc, True, lambda program: program.results())
+
+    def on_host(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Energies [B] eV and forces [N, 3] eV/A on the CPU, with a single wait for the device."""
+        if numbers.shape[0] == 0:
+            return super().on_host(numbers, positions, batch, cell, pbc)
+        return self._run(
+            numbers, positions, batch, cell, pbc, True, lambda program: program.results_on_host(), waits=True
+        )
 
     def release(self) -> None:
         """Let go of all buffers and graphs."""
@@ -143,7 +154,10 @@ class CudaPotential(Potential):
         cell: Tensor | None,
         pbc: Tensor | None,
         forces: bool,
-    ) -> Any:
+        taken: Callable[[Any], Result],
+        waits: bool = False,
+    ) -> Result:
+        """What is ``taken`` of the program that ran for these systems; ``waits``: taking it waits for the device."""
         topology = self.topology(numbers, batch)
         n_systems = cell.shape[0] if cell is not None else len(topology.sizes)
         box = self._cells(positions, topology, cell, pbc)
@@ -154,14 +168,19 @@ class CudaPotential(Potential):
                 evaluation = self._many(topology, n_systems, box)
             evaluation.program.positions.copy_(positions)
             (evaluation.both if forces else evaluation.energy)()
-            if not self._overflowed(evaluation.program, topology, box):
-                return evaluation.program
+            # Before the check, which waits for the device: nothing is left to start after that.
+            found = taken(evaluation.program)
+            if not self._overflowed(evaluation.program, topology, box, waits):
+                return found
 
-    def _overflowed(self, program: Any, topology: Topology, box: rows.CellGrid | None) -> bool:
-        """Whether an atom had more neighbors than there was room for; then there will be more room next time."""
+    def _overflowed(self, program: Any, topology: Topology, box: rows.CellGrid | None, waited: bool = False) -> bool:
+        """Whether an atom had more neighbors than there was room for; then there will be more room next time.
+
+        ``waited``: for the device, since the program ran.
+        """
         if box is None and program.capacity >= max(topology.sizes) - 1:
             return False
-        most = int(program.most)
+        most = program.most_neighbors(waited)
         if most <= program.capacity:
             return False
         program.most.zero_()
@@ -180,7 +199,7 @@ class CudaPotential(Potential):
         pbc: Tensor | None = None,
     ) -> "DeviceProgram":
         """Buffers and launches for these systems, for loops that stay on the device; ready at ``positions``."""
-        program = self._run(numbers, positions, batch, cell, pbc, forces=True)
+        program = self._run(numbers, positions, batch, cell, pbc, True, lambda program: program)
         topology = self.topology(numbers, batch)
         box = self.grid if isinstance(program, rows.RowsProgram) and program.cells else None
         return DeviceProgram(program, lambda: self._overflowed(program, topology, box))

@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+import torch._functorch.config
 import torch._inductor.config
 from torch import Tensor, nn
 from torch._inductor import cpu_vec_isa
@@ -34,6 +35,9 @@ def use_cache(folder: Path) -> None:
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder.resolve())
     os.environ["TRITON_CACHE_DIR"] = str(folder.resolve() / "triton")
     torch._inductor.config.fx_graph_cache = True
+    # Traces through autograd, kept as well: later versions of PyTorch do that unasked. The equivalence check loads from
+    # here in a process of its own, as every later stage does, so what it finds equal holds for them.
+    torch._functorch.config.enable_autograd_cache = True
     # Compiled for one thread, torch 2.5's index_add on a CPU overwrites where it should add.
     torch._inductor.config.cpp.dynamic_threads = True
     remember_instruction_sets(folder / "instruction_sets.txt")

@@ -66,7 +66,7 @@ struct Arguments {
     float* atomic;            // [N] eV
     float* forces;            // [N][3]
     double* energies;         // [B]
-    int* most;                // [1] the largest number of neighbors found, where it exceeds CAPACITY
+    int* most;                // [1] on the host: the largest number of neighbors, where it exceeds CAPACITY
     unsigned long long* counters;  // [RANKS + 1]
     int n_atoms;
     int n_systems;

@@ -167,8 +167,8 @@ class MoleculeProgram:
     """Buffers for ``n_atoms`` atoms in ``n_systems`` systems, and the launch on them.
 
     Fill ``positions``, ``numbers``, ``starts``, ``first`` and ``last``, call :meth:`launch`, read ``energies`` and
-    ``forces``. ``most`` is above ``capacity`` when, since it was last set to 0, an atom had more neighbors than that: then
-    the results are wrong. Of all programs of one device only one may run at a time.
+    ``forces``. :meth:`most_neighbors` is above ``capacity`` when, since ``most`` was last set to 0, an atom had more
+    neighbors than that: then the results are wrong. Of all programs of one device only one may run at a time.
     """
 
     def __init__(self, library: Library, packed: PackedWeights, n_atoms: int, n_systems: int):
@@ -192,9 +192,12 @@ class MoleculeProgram:
         self.positions = real(n_atoms, 3)
         self.outputs = results_buffer(n_atoms, n_systems, device)
         self.energies, self.forces = split_results(self.outputs, n_systems)
+        # Pinned, for transfers without a detour; made once, since to make it takes as long as a transfer.
+        self.host_outputs = torch.empty(self.outputs.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
         self.numbers, self.first, self.last = index(n_atoms), index(n_atoms), index(n_atoms)
         self.starts = index(n_systems + 1)
-        self.most = index(1)[0]
+        # On the host, where the kernel can write it: read without a transfer once the kernel is done.
+        self.most = torch.zeros([1], dtype=torch.int32, pin_memory=device.type == "cuda")[0]
         self.work = {
             "messages": real(ranks, blocks - 1, n_atoms, 6, width),
             "gradients": real(ranks, blocks, n_atoms, 4, width),
@@ -218,6 +221,16 @@ class MoleculeProgram:
     def results(self) -> tuple[Tensor, Tensor]:
         """Energies [B] and forces [N, 3], copied: by one copy, since every operation counts here."""
         return split_results(self.outputs.clone(), self.energies.shape[0])
+
+    def results_on_host(self) -> tuple[Tensor, Tensor]:
+        """The same on the CPU; waits for the device."""
+        return split_results(self.host_outputs.copy_(self.outputs).clone(), self.energies.shape[0])
+
+    def most_neighbors(self, waited: bool = False) -> int:
+        """The largest number of neighbors where it exceeded ``capacity``; waits for the device unless somebody has."""
+        if self.positions.is_cuda and not waited:
+            torch.cuda.current_stream(self.positions.device).synchronize()
+        return int(self.most)
 
     def launch(self, forces: bool = True) -> None:
         """Energies and, unless told otherwise, forces; on the current stream."""

@@ -235,8 +235,8 @@ class RowsProgram:
     """Buffers and launches for ``n_atoms`` atoms in ``n_systems`` systems with ``capacity`` neighbors an atom.
 
     Fill ``positions`` [N, 3], ``numbers`` [N], ``system`` [N], ``starts`` [B + 1], ``first`` and ``last`` [N], call
-    :meth:`launch`, read ``energies`` and ``forces``. Where an atom had more neighbors than ``capacity``, ``most`` is
-    larger than that, and the results are wrong: the caller checks, unless no atom can have so many.
+    :meth:`launch`, read ``energies`` and ``forces``. Where an atom had more neighbors than ``capacity``,
+    :meth:`most_neighbors` is larger than that, and the results are wrong: the caller checks, unless no atom can have so many.
 
     Args:
         cells: room for that many cells, see :meth:`set_grid`; with 0 every atom looks at all others of its system.
@@ -374,10 +374,18 @@ class RowsProgram:
         """Energies [B] and forces [N, 3], copied."""
         return self.energies.clone(), self.forces.clone()
 
+    def results_on_host(self) -> tuple[Tensor, Tensor]:
+        """Energies [B] and forces [N, 3] on the CPU."""
+        return self.energies.cpu(), self.forces.cpu()
+
     def set_grid(self, grid: CellGrid) -> None:
         """The cells to use from now on; not more of them than there is room for."""
         for name, buffer in self.grid.items():
             buffer.copy_(getattr(grid, name))
+
+    def most_neighbors(self, waited: bool = False) -> int:
+        """The largest number of neighbors since ``most`` was last set to 0; waits for the device in any case."""
+        return int(self.most)
 
     @torch.no_grad()
     def launch(self, forces: bool = True) -> None:
