@@ -12,11 +12,14 @@ from mlff_distiller.compile import first_line
 from mlff_distiller.systems import read_systems
 from mlff_distiller.validation import shaken
 from mlff_distiller.variants import artifact
+from mlff_distiller.variants.registry import BASELINE
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 TASKS = ("energy", "energy_forces", "neighbors")
+#: The baseline's neighbor search.
+NATIVE = "native"
 #: Geometries that the timed calls go through, so that no call can reuse the answer of the one before.
 N_FRAMES = 5
 
@@ -45,6 +48,7 @@ def measure(args: argparse.Namespace, systems: "dict[str, Atoms]") -> list[dict[
     made = artifact.read_metadata(args.variant)
     common = artifact.shared_fields(made)
     common |= {"replicate": args.replicate, "runs": args.runs, "threads": args.threads}
+    tasks = own_tasks(made, args.tasks)
     verdicts = {entry["system"]: entry for entry in records.read(args.equivalence)}
     rows = []
     loaded = baseline = None
@@ -54,13 +58,13 @@ def measure(args: argparse.Namespace, systems: "dict[str, Atoms]") -> list[dict[
         if verdict is None or verdict["status"] != "ok":
             status = verdict["status"] if verdict else "failed"
             reason = verdict["reason"] if verdict else "no equivalence record for this molecule"
-            rows += [records.record("benchmark", **fields, task=t, status=status, reason=reason) for t in args.tasks]
+            rows += [records.record("benchmark", **fields, task=t, status=status, reason=reason) for t in tasks]
             continue
         if loaded is None:
             loaded, baseline = artifact.load_variant(args), eager_baseline(args, made["device"])
             # Garbage is collected before every timing: half a million objects of the imports need no second look.
             gc.freeze()
-        for task in args.tasks:
+        for task in tasks:
             entry = fields | {"task": task}
             try:
                 entry |= time_task(loaded.potential, baseline, atoms, task, args)
@@ -77,6 +81,12 @@ def measure(args: argparse.Namespace, systems: "dict[str, Atoms]") -> list[dict[
             if row["system"] == small or made["device"] != "cpu":
                 add_profile(row, loaded.potential, systems)
     return rows
+
+
+def own_tasks(made: dict[str, Any], tasks: list[str]) -> list[str]:
+    """``tasks`` of the variant that was ``made``; without ``neighbors`` where its search is that of the baseline."""
+    same = made["variant"] != BASELINE and (made.get("options") or {}).get("neighbors") == NATIVE
+    return [task for task in tasks if not (same and task == "neighbors")]
 
 
 def add_profile(row: dict[str, Any], potential, systems: "dict[str, Atoms]") -> None:
@@ -109,7 +119,7 @@ def eager_baseline(args: argparse.Namespace, device: str):
     from mlff_distiller.potentials.autograd import AutogradPotential
     from mlff_distiller.student.checkpoint import load_student
 
-    return AutogradPotential(load_student(args.checkpoint, device, torch.float32, neighbors="native"))
+    return AutogradPotential(load_student(args.checkpoint, device, torch.float32, neighbors=NATIVE))
 
 
 def time_task(potential, baseline, atoms: "Atoms", task: str, args: argparse.Namespace) -> dict[str, Any]:
