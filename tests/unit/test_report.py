@@ -238,6 +238,14 @@ def test_when_nothing_is_faster_the_report_says_so(document):
     assert lines["Is it faster?"].startswith("No")
 
 
+def test_a_run_of_md_alone_tells_of_its_md(document):
+    run = Run([entry for entry in document["records"] if entry["kind"] == "md"])
+    lines = first_page.first_lines(run, document["provenance"], SETTINGS)
+    assert lines["Is it faster?"] == "Not measured: nothing was timed in this run."
+    assert "MD: passed" in lines["Is it right?"]
+    assert set(run.systems) == {entry["system"] for entry in run.of("md", task="nve")}
+
+
 def test_the_fastest_is_passed_over_when_its_md_failed(document):
     entries = json.loads(json.dumps(document["records"]))
     for entry in entries:

@@ -346,7 +346,9 @@ def _merge_provenance(
     if dirty:
         warnings.append("made from a checkout with changes that were not committed")
     if left_out:
-        warnings.append(f"{len(left_out)} inputs left out: {', '.join(dict.fromkeys(e['file'] for e in left_out))}")
+        names = list(dict.fromkeys(e["file"] for e in left_out))
+        more = ", ..." if len(names) > 5 else ""
+        warnings.append(f"{len(left_out)} inputs left out: {', '.join(names[:5])}{more}")
     counts: dict[str, int] = {}
     for entry in merged:
         counts[entry["kind"]] = counts.get(entry["kind"], 0) + 1

@@ -2,6 +2,7 @@
 report all ask here, so that they cannot disagree."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -14,6 +15,8 @@ from mlff_distiller.statistics import Ratio, geometric_mean, ratio_of
 Record = dict[str, Any]
 
 TASKS = ("energy", "energy_forces")
+#: Kinds of records that a variant leaves, that of the timings first.
+STAGES = ("benchmark", "compile", "equivalence", "md")
 
 
 class Run:
@@ -21,7 +24,8 @@ class Run:
 
     Args:
         entries: merged records.
-        device: which device to look at; by default the one with the most benchmark records, an accelerator in a draw.
+        device: which device to look at; by default the one with the most benchmark records, or those of another stage where
+            nothing was timed; an accelerator in a draw.
         ledger: claims of another report that figures show beside the run, as :func:`mlff_distiller.claims.load` gives.
     """
 
@@ -30,12 +34,13 @@ class Run:
     ) -> None:
         self.records = list(entries)
         self.ledger = ledger
-        counts: dict[str, int] = {}
-        for entry in self.records:
-            if entry["kind"] == "benchmark" and entry["device"] and entry["variant"] != TEACHER:
-                counts[entry["device"]] = counts.get(entry["device"], 0) + 1
+        counts = next(filter(None, map(self._devices_of, STAGES)), Counter())
         self.devices = sorted(counts, key=lambda name: (-counts[name], name == "cpu", name))
         self.device = device or (self.devices[0] if self.devices else None)
+
+    def _devices_of(self, kind: str) -> Counter[str]:
+        entries = (e for e in self.records if e["kind"] == kind and e["variant"] != TEACHER)
+        return Counter(e["device"] for e in entries if e["device"])
 
     def of(self, kind: str, **fields: Any) -> list[Record]:
         """Records of ``kind`` whose fields equal those given, on this device (records without a device included)."""
@@ -75,14 +80,15 @@ class Run:
     @cached_property
     def variants(self) -> list[str]:
         """Every variant met, the baseline first, then as the records come; the teacher is none."""
-        kinds = ("benchmark", "compile", "equivalence", "md")
-        names = dict.fromkeys(e["variant"] for kind in kinds for e in self.of(kind) if e["variant"] != TEACHER)
+        names = dict.fromkeys(e["variant"] for kind in STAGES for e in self.of(kind) if e["variant"] != TEACHER)
         return sorted(names, key=lambda name: name != BASELINE)
 
     @cached_property
     def systems(self) -> dict[str, int]:
-        """System -> number of atoms, in order of size, of everything timed one at a time."""
-        found = {e["system"]: e["n_atoms"] or 0 for e in self.timings() if e["batch"] == 1 and e["variant"] != TEACHER}
+        """System -> number of atoms, in order of size, of everything timed one at a time; or, untimed, looked at."""
+        timed = [e for e in self.timings() if e["batch"] == 1 and e["variant"] != TEACHER]
+        met = timed or [*self.of("equivalence"), *self.of("md", task="nve")]
+        found = {e["system"]: e["n_atoms"] or 0 for e in met}
         return dict(sorted(found.items(), key=lambda item: (item[1], item[0])))
 
     @cached_property

@@ -63,6 +63,8 @@ def _what(run: Run) -> str:
 def _winner_line(run: Run, winner: tuple[str, Any] | None) -> str:
     ranking = run.ranking("energy_forces")
     if winner is None:
+        if not run.timings():
+            return "Not measured: nothing was timed in this run."
         if not ranking:
             return "Nothing is: no variant has a speed-up on every molecule."
         name, ratio = ranking[0]
