@@ -85,8 +85,9 @@ def measure(args: argparse.Namespace, systems: "dict[str, Atoms]") -> list[dict[
 
 def own_tasks(made: dict[str, Any], tasks: list[str]) -> list[str]:
     """``tasks`` of the variant that was ``made``; without ``neighbors`` where its search is that of the baseline."""
-    same = made["variant"] != BASELINE and (made.get("options") or {}).get("neighbors") == NATIVE
-    return [task for task in tasks if not (same and task == "neighbors")]
+    if made["variant"] == BASELINE or made["options"].get("neighbors") != NATIVE:
+        return tasks
+    return [task for task in tasks if task != "neighbors"]
 
 
 def add_profile(row: dict[str, Any], potential, systems: "dict[str, Atoms]") -> None:

@@ -65,8 +65,8 @@ class Run:
         return [e for e in found if e["task"] != "training"] or found
 
     def timings(self) -> list[Record]:
-        """Benchmark records of the tasks that every variant is ranked by: one molecule at a time."""
-        return [e for e in self.of("benchmark") if e["task"] not in SCALING_TASKS]
+        """Benchmark records of the tasks that every variant is ranked by: one molecule at a time; none of the teacher."""
+        return [e for e in self.of("benchmark") if e["task"] not in SCALING_TASKS and e["variant"] != TEACHER]
 
     def scaling(self, variant: str, task: str) -> list[Record]:
         """Benchmark records of a scaling task, by size, whatever their status."""
@@ -86,7 +86,7 @@ class Run:
     @cached_property
     def systems(self) -> dict[str, int]:
         """System -> number of atoms, in order of size, of everything timed one at a time; or, untimed, looked at."""
-        timed = [e for e in self.timings() if e["batch"] == 1 and e["variant"] != TEACHER]
+        timed = [e for e in self.timings() if e["batch"] == 1]
         met = timed or [*self.of("equivalence"), *self.of("md", task="nve")]
         found = {e["system"]: e["n_atoms"] or 0 for e in met}
         return dict(sorted(found.items(), key=lambda item: (item[1], item[0])))

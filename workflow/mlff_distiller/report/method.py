@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlff_distiller.names import title
-from mlff_distiller.results import TEACHER
 from mlff_distiller.summary import Run
 from mlff_distiller.timing import TURN_SECONDS
 
@@ -36,7 +35,7 @@ def not_measured(run: Run, provenance: Mapping[str, Any]) -> list[str]:
 
 def method(run: Run) -> dict[str, str]:
     """The counts that describe how the timings were made, as ranges where they differ; what a turn's first call costs."""
-    timed = [e for e in run.timings() if e["status"] == "ok" and e["variant"] != TEACHER]
+    timed = [e for e in run.timings() if e["status"] == "ok"]
 
     def spread(field: str) -> str:
         values = sorted({entry[field] for entry in timed if entry.get(field) is not None})
