@@ -34,11 +34,12 @@ DEFAULTS: dict[str, Any] = {
     "molecules": 150,  # hand-written ones first, evenly over the classes; grown by rule beyond those
     "max_atoms": 16,  # largest molecule of train, val and test
     "grown_max_atoms": 30,  # largest of those that are grown, if less
-    "configurations": 900,  # of train, val and test together
+    "configurations": 900,  # of train, val and test together, before ``small``
     "fractions": {"val": 0.1, "test": 0.1},  # of the molecules
     "splits": ["train", "val", "test"],  # only these are made; [test] measures a student that is there already
     "larger": {"molecules": 6, "configurations": 30, "max_atoms": 30},  # larger than any trained
     "benchmark_configurations": 6,  # of each benchmark molecule
+    "small": {"max_atoms": 9, "configurations": 0},  # at least so many of every training molecule up to this size
     "shares": {
         "conformer": 0.05,
         "normal_modes": 0.39,
@@ -198,14 +199,19 @@ def plan(
     # Labels cost about n^1.5, and small molecules repeat themselves sooner: fewer of both extremes.
     weight = np.array([min(m.n_atoms, 9) / max(m.n_atoms, 15) ** 1.2 for m in chosen])
     budget = _rounded(settings["configurations"] * weight / weight.sum(), np.random.default_rng(seed))
-    small = {
+    # Bonds of a small molecule are like no others, and few molecules are small: a share by size would hardly show them.
+    least = settings["small"]
+    for i, m in enumerate(chosen):
+        if m.n_atoms <= least["max_atoms"] and splits[m.smiles] == "train":
+            budget[i] = max(budget[i], least["configurations"])
+    partners = {
         split: [
             m.smiles for m in chosen if splits[m.smiles] == split and m.n_atoms <= settings["cluster_partner_atoms"]
         ]
         for split in ("train", "val", "test")
     }
     jobs = [
-        _job(m, splits[m.smiles], int(n), small[splits[m.smiles]], settings, spec)
+        _job(m, splits[m.smiles], int(n), partners[splits[m.smiles]], settings, spec)
         for m, n in zip(chosen, budget, strict=True)
         if n > 0
     ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlff_distiller import records
+from mlff_distiller import gpu_choice, records
 from mlff_distiller.compile import first_line
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import load_settings, write_text
@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_with_defaults(load_settings(args.settings))
     atoms = read_system(args.system)
     made = artifact.read_metadata(args.variant)
+    if made["device"] == "cuda":
+        gpu_choice.take_one(f"{made['variant']} {atoms.info['name']}")
     entry = artifact.shared_fields(made) | {
         "task": args.task,
         "system": atoms.info["name"],

@@ -99,6 +99,11 @@ def nve_settings(length):
     return MD["settings"] | (MD["long"]["settings"] if length == "long" else {})
 
 
+def reference_family(length):
+    """Who computes in fp64: PyTorch would take hours for 10 ps; the fused kernel is held to it along the way."""
+    return "cpp" if nve_settings(length).get("steps", 0) > 2000 else "eager"
+
+
 def md_systems(chosen):
     """Names of the systems that a section of ``md`` chooses: all of ``md.systems`` where it chooses none."""
     return MD_SYSTEMS if chosen is None else [system_name(name) for name in chosen]

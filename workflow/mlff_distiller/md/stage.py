@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlff_distiller import records
+from mlff_distiller import gpu_choice, records
 from mlff_distiller.compile import first_line
 from mlff_distiller.files import load_settings
 from mlff_distiller.md_settings import check_with_defaults
@@ -34,6 +34,8 @@ def run_check(args: argparse.Namespace, task: str, measure: Measure, **fields: A
     settings = check_with_defaults(task, load_settings(args.settings))
     atoms = read_system(args.system)
     made = artifact.read_metadata(args.variant)
+    if made["device"] == "cuda":
+        gpu_choice.take_one(f"{made['variant']} {atoms.info['name']} {task}")
     entry = (
         artifact.shared_fields(made)
         | {"task": task, "system": atoms.info["name"], "n_atoms": len(atoms), "threads": args.threads}
