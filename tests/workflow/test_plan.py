@@ -145,6 +145,18 @@ def test_a_longer_run_of_one_variant_reruns_that_variant_alone(finished):
     assert finished.plan() == {"check_inputs": 1, "run_md": MD_SYSTEMS} | REPORT
 
 
+def test_null_makes_the_runs_of_all_variants_long(finished):
+    finished.edit(
+        "config/config.yaml",
+        "    variants: [cpp]\n    references: null    # of all systems",
+        "    variants: null\n    references: [water]",
+    )
+    planned = finished.plan()
+    # One stays as it was: the winner's, of the system whose fp64 run is still the long one.
+    assert planned["run_md"] == VARIANTS * MD_SYSTEMS - LONG
+    assert "run_reference" not in planned
+
+
 def test_the_full_run_makes_every_md_check():
     full = yaml.safe_load((ROOT / "config" / "full.yaml").read_text())["md"]
     for check in ("timestep", "nvt", "spectra", "liquid"):

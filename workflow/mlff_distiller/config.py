@@ -129,7 +129,7 @@ def _check_md(md: dict[str, Any], systems: list[str], variants: dict[str, Any]) 
     for check in ("long", "timestep", "nvt", "spectra", "liquid"):
         complaints += [
             f"md.{check}.variants: {name!r} is not among variants{nearest(name, variants)}"
-            for name in md[check]["variants"]
+            for name in md[check]["variants"] or []
             if name not in variants
         ]
     complaints += [

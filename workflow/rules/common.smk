@@ -92,16 +92,12 @@ def files_of(systems):
 
 def run_length(variant):
     """Which runs of ``variant`` are made: ``short``, as of all variants, or ``long``."""
-    return "long" if variant in MD["long"]["variants"] else "short"
+    chosen = MD["long"]["variants"]
+    return "long" if chosen is None or variant in chosen else "short"
 
 
 def nve_settings(length):
     return MD["settings"] | (MD["long"]["settings"] if length == "long" else {})
-
-
-def reference_family(length):
-    """Who computes in fp64: PyTorch would take hours for 10 ps; the fused kernel is held to it along the way."""
-    return "cpp" if nve_settings(length).get("steps", 0) > 2000 else "eager"
 
 
 def md_systems(chosen):
