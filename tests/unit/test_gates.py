@@ -49,7 +49,24 @@ def test_one_failed_measure_fails_the_gate():
 def test_a_missing_figure_fails(measure):
     gate = decide(Run([]), **{measure: True if measure == "md_passes" else 1.0})
     assert not gate.passed
-    assert "not measured" in gate.findings[0].found
+    assert gate.decision == gate.findings[0].decision == "not measured"
+
+
+def test_what_was_not_measured_hides_no_failure():
+    systems = list(SYSTEMS)[:3]
+    untimed = [equivalence("eager", s) for s in systems] + [md("eager", s, passed=False) for s in systems]
+    gate = decide(Run(results.merge(untimed)), energy_forces_speedup=3.0, md_passes=True)
+    assert [finding.decision for finding in gate.findings] == ["not measured", "failed"]
+    assert gate.decision == "failed"
+
+
+@pytest.mark.parametrize("failing", [None, "cpp"])
+def test_without_timings_the_md_of_every_equivalent_variant_counts(failing):
+    systems = list(SYSTEMS)[:3]
+    entries = [equivalence(name, s) for name in ("eager", "cpp") for s in systems]
+    entries += [md(name, s, passed=name != failing) for name in ("eager", "cpp") for s in systems]
+    gate = decide(Run(results.merge(entries)), md_passes=True)
+    assert gate.decision == ("failed" if failing else "passed")
 
 
 def test_md_not_run_fails_its_measure():

@@ -157,6 +157,13 @@ def test_null_makes_the_runs_of_all_variants_long(finished):
     assert "run_reference" not in planned
 
 
+def test_md_of_every_variant_times_nothing_and_ends_in_a_report(fresh):
+    full = fresh.plan("--configfile", "config/full.yaml", "config/md.yaml")
+    assert full["run_md"] == full["check_equivalence"] * len(CONFIG["molecules"]["systems"])
+    assert full["render_report"] == 1
+    assert not {"benchmark_variant", "measure_scaling", "time_teacher"} & full.keys()
+
+
 def test_the_full_run_makes_every_md_check():
     full = yaml.safe_load((ROOT / "config" / "full.yaml").read_text())["md"]
     for check in ("timestep", "nvt", "spectra", "liquid"):

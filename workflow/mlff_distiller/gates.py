@@ -6,8 +6,8 @@ Settings, as in the configuration's ``gates`` section::
     week_2: {force_speedup: 3.0, energy_forces_speedup: 3.0, md_passes: true}
     project: {energy_forces_speedup: 5.0}
 
-A gate passes when all its measures do. A measure passes when the whole interval lies at or above the threshold; one
-whose number is missing fails.
+A gate passes when all its measures do. A measure passes when the whole interval lies at or above the threshold. One
+whose number is missing does not; where the run made no such measurement at all, that is said instead of a failure.
 """
 
 import math
@@ -30,6 +30,12 @@ class Finding:
     passed: bool
     variant: str | None
     found: str
+    measured: bool = True
+
+    @property
+    def decision(self) -> str:
+        """``passed``, ``failed`` or ``not measured``."""
+        return "passed" if self.passed else "failed" if self.measured else "not measured"
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,12 @@ class Gate:
     def passed(self) -> bool:
         """Whether every measure passed (a gate without measures decides nothing and fails)."""
         return bool(self.findings) and all(finding.passed for finding in self.findings)
+
+    @property
+    def decision(self) -> str:
+        """``passed``; ``failed``, as soon as one measure did; or ``not measured``."""
+        found = {finding.decision for finding in self.findings}
+        return "passed" if self.passed else "failed" if "failed" in found or not found else "not measured"
 
     @property
     def title(self) -> str:
@@ -77,10 +89,10 @@ def _judge(where: str, measure: str, threshold: Any, run: Run) -> Finding:
         kind = "true or false" if wanted is bool else "a number"
         raise UserError(f"{where}: {measure} must be {kind}, not {threshold!r}")
     variant, value = MEASURES[measure](run)
+    if value is None and variant is None:
+        return Finding(measure, threshold, False, None, "not measured in this run", measured=False)
     if value is None:
-        return Finding(
-            measure, threshold, False, variant, "not measured in this run" if variant is None else "no figure"
-        )
+        return Finding(measure, threshold, False, variant, "no figure")
     if isinstance(value, str):
         return Finding(measure, threshold, value == "passed", variant, f"MD {value}")
     if value.low >= threshold:
@@ -119,8 +131,12 @@ def _over(one: float, other: float) -> float:
 
 def _md(run: Run) -> tuple[str | None, str | None]:
     winner, _ = _best("energy_forces")(run)
-    verdict = None if winner is None else run.md(winner)
-    return winner, None if verdict == "not run" else verdict
+    if winner is not None or run.timings():
+        verdict = None if winner is None else run.md(winner)
+        return winner, None if verdict == "not run" else verdict
+    # Without timings there is no winner: all that might be one are judged together.
+    verdicts = {run.md(name) for name in run.variants if run.equivalence(name) == "passed"} - {"not run"}
+    return None, "failed" if "failed" in verdicts else next(iter(verdicts), None)
 
 
 #: Measure -> function of the run giving (variant, value); the value is null where the run has no such number.

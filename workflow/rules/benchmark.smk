@@ -29,7 +29,7 @@ rule benchmark_variant:
         tasks=config["benchmark"]["tasks"],
         warmup=config["benchmark"]["warmup"],
         # The timed calls are shared out over the replicates, rounded up.
-        runs=-(-config["benchmark"]["runs"] // len(REPLICATES)),
+        runs=-(-config["benchmark"]["runs"] // max(1, len(REPLICATES))),
         torch_threads=config["benchmark"]["threads"],
         torch_cluster=torch_cluster_option,
     shell:
@@ -83,4 +83,4 @@ rule benchmark:
             replicate=REPLICATES,
         ),
         expand("results/{run}/benchmark/{variant}/scaling.json", run=RUN, variant=SCALING["variants"]),
-        expand("results/{run}/benchmark/teacher.json", run=RUN if TEACHER else []),
+        expand("results/{run}/benchmark/teacher.json", run=RUN if TEACHER and REPLICATES else []),

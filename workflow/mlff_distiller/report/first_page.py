@@ -52,9 +52,11 @@ def _what(run: Run) -> str:
     problems = [status for status, _ in run.problems().values()]
     counts = ", ".join(f"{problems.count(word)} {word}" for word in ("failed", "unavailable") if word in problems)
     molecules = f"{len(sizes)} molecules of {sizes[0]} to {sizes[-1]} atoms" if sizes else "no molecules"
-    ok = sum(name not in run.problems() for name in run.variants)
+    others = sum(run.equivalence(name) == "another network" for name in run.variants)
+    ok = sum(name not in run.problems() for name in run.variants) - others
     return (
         f"{len(run.variants)} variants on {molecules}, energy and energy + forces: {ok} ran and passed every check"
+        + (f", {others} {'is' if others == 1 else 'are'} of another network" if others else "")
         + (f", {counts} (reasons below)" if counts else "")
         + "."
     )

@@ -43,11 +43,11 @@ def show(path: Path, settings: Mapping[str, Any]) -> None:
     for name, (status, reason) in run.problems().items():
         console.print(f"[bold]{escape(name)}[/bold] {colored(status, status)}: {escape(reason)}")
     for gate in gates.decide(settings.get("gates") or {}, run):
-        word = "passed" if gate.passed else "failed"
+        word = gate.decision
         console.print(f"\n[bold]Gate {escape(gate.title.lower())}[/bold] {colored(word, word)}")
         for finding in gate.findings:
             asked = gates.STATEMENTS[finding.measure] + (
                 "" if finding.measure == "md_passes" else f" {finding.threshold:g}×"
             )
             found = f"{finding.found}{f' ({finding.variant})' if finding.variant else ''}"
-            console.print(f"  {escape(asked)}: {colored(found, 'passed' if finding.passed else 'failed')}")
+            console.print(f"  {escape(asked)}: {colored(found, finding.decision)}")
