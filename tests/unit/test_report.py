@@ -245,6 +245,11 @@ def test_a_run_of_md_alone_tells_of_its_md(document):
     assert "MD: passed" in lines["Is it right?"]
     assert set(run.systems) == {entry["system"] for entry in run.of("md", task="nve")}
 
+    run = Run([entry for entry in document["records"] if entry["kind"] in ("md", "equivalence")])
+    equal = [name for name in run.variants if run.equivalence(name) == "passed"]
+    line = first_page.first_lines(run, document["provenance"], SETTINGS)["Is it right?"]
+    assert line.startswith(f"{len(equal)} variants against the same student in fp64: passed")
+
 
 def test_the_fastest_is_passed_over_when_its_md_failed(document):
     entries = json.loads(json.dumps(document["records"]))

@@ -1,6 +1,6 @@
 """The first page, for people in a hurry: what was measured where, what won, whether it is right and can be trusted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlff_distiller.captions import drift, interval, teacher_ratio
@@ -16,7 +16,7 @@ def first_lines(run: Run, provenance: Mapping[str, Any], settings: Mapping[str, 
     winner = run.winner()
     return {
         "Is it faster?": _winner_line(run, winner),
-        "Is it right?": _correct_line(run, winner[0] if winner else BASELINE),
+        "Is it right?": _correct_line(run, [winner[0]] if winner else _candidates(run)),
         "Can I trust it?": _trust_line(run, provenance, settings, winner),
         "What": _what(run),
         "Where": _where(run, provenance, settings),
@@ -88,16 +88,23 @@ def _winner_line(run: Run, winner: tuple[str, Any] | None) -> str:
     )
 
 
-def _correct_line(run: Run, variant: str) -> str:
-    errors = [
-        e["force_rmse_mev_per_a"]
-        for e in run.of("equivalence", variant=variant)
-        if e.get("force_rmse_mev_per_a") is not None
-    ]
-    text = f"`{variant}` against the same student in fp64: {run.equivalence(variant)}"
-    text += f" (largest force error {max(errors):.2g} meV/Å)" if errors else ""
-    moved = [e for e in run.of("md", variant=variant) if e.get("drift_mev_per_atom_ps")]
-    text += f"; MD: {run.md(variant)}"
+def _candidates(run: Run) -> list[str]:
+    """Of what correctness is told where nothing won: of eager, which stays; without timings, of all that equal it."""
+    equal = [] if run.timings() else [name for name in run.variants if run.equivalence(name) == "passed"]
+    return equal or [BASELINE]
+
+
+def _correct_line(run: Run, variants: Sequence[str]) -> str:
+    errors, moved = (
+        [e for name in variants for e in run.of(kind, variant=name) if e.get(field) is not None]
+        for kind, field in (("equivalence", "force_rmse_mev_per_a"), ("md", "drift_mev_per_atom_ps"))
+    )
+    who = f"`{variants[0]}`" if len(variants) == 1 else f"{len(variants)} variants"
+    text = f"{who} against the same student in fp64: {run.equivalence(variants[0])}"
+    text += f" (largest force error {max(e['force_rmse_mev_per_a'] for e in errors):.2g} meV/Å)" if errors else ""
+    verdicts = [run.md(name) for name in variants]
+    alike = f"{verdicts.count('passed')} of {len(verdicts)} passed" if len(set(verdicts)) > 1 else verdicts[0]
+    text += f"; MD: {alike}"
     if not moved:
         return text + "."
     worst = max(moved, key=lambda entry: abs(entry["drift_mev_per_atom_ps"]))

@@ -85,7 +85,8 @@ def md(run: Run) -> list[dict[str, Any]]:
     rows = []
     for name in run.variants:
         found = [e for e in run.of("md", variant=name) if e["status"] != "unavailable" and e["task"] not in CHECKS]
-        if not found:
+        # What is not equivalent was not simulated.
+        if not found or run.equivalence(name) == "failed":
             continue
         worst = max(found, key=lambda e: abs(e.get("drift_mev_per_atom_ps") or 0))
         rows.append(
