@@ -82,9 +82,7 @@ def _speedups(run: Run, variant: str, task: str) -> dict[Point, Ratio]:
 def _nothing_measured(run: Run, kind: Work) -> str:
     entries = [entry for entry in run.of("benchmark", task=kind.task) if entry["variant"] != BASELINE]
     if not entries:
-        return (
-            f"this run did not time {kind.what}; benchmark.tasks and benchmark.scaling in the configuration ask for it"
-        )
+        return f"this run did not time {kind.what}; benchmark.tasks, replicates and scaling in the configuration ask for it"
     reasons = dict.fromkeys(f"{e['variant']}: {e['reason']}" for e in entries if e["reason"])
     text = f"no variant has a speed-up over eager on {kind.what}"
     return f"{text} ({'; '.join(list(reasons)[:3])})" if reasons else text
