@@ -60,26 +60,35 @@ def test_what_was_not_measured_hides_no_failure():
     assert gate.decision == "failed"
 
 
-@pytest.mark.parametrize("failing", [None, "cpp"])
-def test_without_timings_the_md_of_every_equivalent_variant_counts(failing):
+@pytest.mark.parametrize(
+    ("ran", "failing", "found"),
+    [
+        (("eager", "cpp"), None, "MD passed with all 2 that equal the student"),
+        (("eager", "cpp"), "cpp", "MD failed: passed with 1 of 2 that equal the student"),
+        (("eager",), None, "MD failed: passed with 1 of 2 that equal the student"),
+    ],
+)
+def test_without_timings_the_md_of_every_equivalent_variant_counts(ran, failing, found):
     systems = list(SYSTEMS)[:3]
     entries = [equivalence(name, s) for name in ("eager", "cpp") for s in systems]
-    entries += [md(name, s, passed=name != failing) for name in ("eager", "cpp") for s in systems]
+    entries += [md(name, s, passed=name != failing) for name in ran for s in systems]
     gate = decide(Run(results.merge(entries)), md_passes=True)
-    assert gate.decision == ("failed" if failing else "passed")
+    assert gate.findings[0].found == found
+    assert gate.decision == ("passed" if "all" in found else "failed")
 
 
 def test_md_not_run_fails_its_measure():
     gate = decide(small_run(with_md=False), md_passes=True)
-    assert not gate.passed
+    assert gate.decision == "not measured"
     assert decide(small_run(), md_passes=True).passed
 
 
 def test_a_variant_that_fails_md_wins_nothing():
     run = small_run(md_ok=False)
     assert run.winner() is None
-    assert not decide(run, energy_forces_speedup=1.5).passed
-    assert not decide(run, energy_speedup=1.5).passed
+    for measure in ("energy_forces_speedup", "energy_speedup", "force_speedup"):
+        assert decide(run, **{measure: 1.5}).decision == "failed"
+    assert decide(run, md_passes=True).decision == "failed"
 
 
 def test_the_forces_own_speedup_is_that_of_the_difference():

@@ -226,6 +226,14 @@ def test_a_drift_that_fp64_does_not_have_fails():
     assert not other["gates"]["drift_beyond_fp64_mev_per_atom_ps"]["passed"]
 
 
+def test_an_uncertain_reference_excuses_no_drift():
+    settings = settings_with_defaults({})
+    assert judge(seen_with_drift(0.2), settings, Slope(0.2, 1e-4))["passed"]
+    noisy = judge(seen_with_drift(0.2), settings, Slope(0.2, 0.1))
+    assert noisy["drift_like_fp64"]
+    assert not noisy["gates"]["drift_mev_per_atom_ps"]["passed"]
+
+
 def test_drifts_within_their_errors_cannot_be_told_apart():
     assert drift_beyond(Slope(0.3, 0.2), Slope(0.0, 0.1)) == 0.0
     assert drift_beyond(Slope(0.5, 0.1), Slope(0.0, 0.0)) == pytest.approx(0.3)

@@ -183,12 +183,14 @@ def test_larger_molecules_are_larger_than_any_trained_and_splits_do_not_overlap(
 def test_small_training_molecules_get_their_least_and_no_other_changes(molecules):
     def planned(settings):
         jobs, _ = plan(molecules, checked_settings(settings), EMT_TEACHER, None)
-        return {job.smiles: (job.split, sum(n for _, n in job.counts)) for job in jobs}
+        return {
+            job.smiles: (job.split, sum(n for _, n in job.counts), job.counts, job.seed, job.partners) for job in jobs
+        }
 
     small = {m.smiles for m in molecules if m.n_atoms <= 6}
     usual = {"molecules": 300, "configurations": 3000, "max_atoms": 24, "fractions": {"val": 0.1, "test": 0.1}}
     before, after = planned(usual), planned(usual | {"small": {"max_atoms": 6, "configurations": 40}})
-    raised = {smiles for smiles, (split, _) in after.items() if smiles in small and split == "train"}
+    raised = {smiles for smiles, (split, *_) in after.items() if smiles in small and split == "train"}
     assert len(raised) > 10
     assert {after[smiles][1] for smiles in raised} == {40}
     assert {k: v for k, v in after.items() if k not in raised} == {k: v for k, v in before.items() if k not in raised}

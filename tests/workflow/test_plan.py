@@ -158,10 +158,13 @@ def test_null_makes_the_runs_of_all_variants_long(finished):
 
 
 def test_md_of_every_variant_times_nothing_and_ends_in_a_report(fresh):
-    full = fresh.plan("--configfile", "config/full.yaml", "config/md.yaml")
-    assert full["run_md"] == full["check_equivalence"] * len(CONFIG["molecules"]["systems"])
-    assert full["render_report"] == 1
-    assert not {"benchmark_variant", "measure_scaling", "time_teacher"} & full.keys()
+    n_systems = len(CONFIG["molecules"]["systems"])
+    for under in ("full", "gpu"):
+        planned = fresh.plan("--configfile", f"config/{under}.yaml", "config/md.yaml")
+        assert planned["run_md"] == planned["check_equivalence"] * n_systems
+        assert planned["run_reference"] == n_systems, "every reference as long as the run"
+        assert planned["render_report"] == 1
+        assert not {"benchmark_variant", "measure_scaling", "time_teacher", "check_thermostat"} & planned.keys()
 
 
 def test_the_full_run_makes_every_md_check():

@@ -18,7 +18,7 @@ from typing import Any
 from mlff_distiller.captions import interval
 from mlff_distiller.errors import UserError, nearest
 from mlff_distiller.statistics import Ratio
-from mlff_distiller.summary import Run
+from mlff_distiller.summary import TASKS, Run
 
 
 @dataclass(frozen=True)
@@ -89,16 +89,24 @@ def _judge(where: str, measure: str, threshold: Any, run: Run) -> Finding:
         kind = "true or false" if wanted is bool else "a number"
         raise UserError(f"{where}: {measure} must be {kind}, not {threshold!r}")
     variant, value = MEASURES[measure](run)
-    if value is None and variant is None:
-        return Finding(measure, threshold, False, None, "not measured in this run", measured=False)
+    if value is None and not _was_made(measure, run):
+        return Finding(measure, threshold, False, variant, "not measured in this run", measured=False)
     if value is None:
-        return Finding(measure, threshold, False, variant, "no figure")
+        return Finding(measure, threshold, False, variant, "no figure" if variant else "no variant that may be used")
     if isinstance(value, str):
-        return Finding(measure, threshold, value == "passed", variant, f"MD {value}")
+        return Finding(measure, threshold, value.startswith("passed"), variant, f"MD {value}")
     if value.low >= threshold:
         return Finding(measure, threshold, True, variant, interval(value))
     shortfall = "; the interval reaches below" if value.value >= threshold else ""
     return Finding(measure, threshold, False, variant, interval(value) + shortfall)
+
+
+def _was_made(measure: str, run: Run) -> bool:
+    """Whether the run has any record of what a measure is about."""
+    if measure == "md_passes":
+        return bool(run.of("md"))
+    tasks = {"energy_speedup": {"energy"}, "energy_forces_speedup": {"energy_forces"}}.get(measure, set(TASKS))
+    return tasks <= {entry["task"] for entry in run.timings()}
 
 
 def _best(task: str) -> Callable[[Run], tuple[str | None, Ratio | None]]:
@@ -135,8 +143,12 @@ def _md(run: Run) -> tuple[str | None, str | None]:
         verdict = None if winner is None else run.md(winner)
         return winner, None if verdict == "not run" else verdict
     # Without timings there is no winner: all that might be one are judged together.
-    verdicts = {run.md(name) for name in run.variants if run.equivalence(name) == "passed"} - {"not run"}
-    return None, "failed" if "failed" in verdicts else next(iter(verdicts), None)
+    verdicts = [run.md(name) for name in run.variants if run.equivalence(name) == "passed"]
+    if not verdicts or "passed" not in verdicts:
+        return None, "failed" if "failed" in verdicts else None
+    if all(verdict == "passed" for verdict in verdicts):
+        return None, f"passed with all {len(verdicts)} that equal the student"
+    return None, f"failed: passed with {verdicts.count('passed')} of {len(verdicts)} that equal the student"
 
 
 #: Measure -> function of the run giving (variant, value); the value is null where the run has no such number.

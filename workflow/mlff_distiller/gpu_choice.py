@@ -1,27 +1,28 @@
-"""Which GPU a job works on, where a machine has several and jobs run beside one another."""
+"""Which GPU a simulation works on, where a machine has several and simulations run beside one another."""
 
 import os
 import zlib
 
+from mlff_distiller import provenance
+
 
 def take_one(work: str) -> None:
-    """Leave this process one of the GPUs that it sees: always the same for the same ``work``, spread over all of them.
+    """Leave this process one of the machine's GPUs: always the same for the same ``work``, spread over all of them.
 
-    For jobs that are not timed; those that are run alone, on the first. To be called before CUDA is in use.
+    Only where all are alike: what was compiled for the first need not run on another kind. And only where nobody has
+    chosen already (``CUDA_VISIBLE_DEVICES``). To be called before CUDA is in use.
 
     Args:
-        work: a name, different for jobs that run beside one another.
+        work: a name, different for simulations that run beside one another.
     """
     import torch
 
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    n = torch.cuda.device_count()
-    if n > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = chosen(
-            work, visible[:n] if visible != [""] else [str(i) for i in range(n)]
-        )
+    models = provenance.gpu_names()
+    # A container may hide some of those that the driver shows.
+    if len(set(models)) == 1 and len(models) == torch.cuda.device_count() and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(share(work, len(models)))
 
 
-def chosen(work: str, devices: list[str]) -> str:
-    """One of ``devices``, by a checksum of ``work``."""
-    return devices[zlib.crc32(work.encode()) % len(devices)]
+def share(work: str, n: int) -> int:
+    """A number below ``n``, by a checksum of ``work``."""
+    return zlib.crc32(work.encode()) % n

@@ -199,7 +199,7 @@ def plan(
     # Labels cost about n^1.5, and small molecules repeat themselves sooner: fewer of both extremes.
     weight = np.array([min(m.n_atoms, 9) / max(m.n_atoms, 15) ** 1.2 for m in chosen])
     budget = _rounded(settings["configurations"] * weight / weight.sum(), np.random.default_rng(seed))
-    # Bonds of a small molecule are like no others, and few molecules are small: a share by size would hardly show them.
+    # But a small one's bonds are like no others, and few molecules are small: a least number of each can be asked for.
     least = settings["small"]
     for i, m in enumerate(chosen):
         if m.n_atoms <= least["max_atoms"] and splits[m.smiles] == "train":

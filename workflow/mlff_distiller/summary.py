@@ -208,8 +208,8 @@ class Run:
         return self._verdict("equivalence", variant, "equivalent")
 
     def md(self, variant: str) -> str:
-        """``passed``, ``failed`` or ``not run``, over all systems."""
-        return self._verdict("md", variant, "passed")
+        """``passed``, ``failed`` or ``not run``, over all systems; what is not equivalent is not simulated."""
+        return "not run" if self.equivalence(variant) == "failed" else self._verdict("md", variant, "passed")
 
     def md_speed(self, variant: str) -> float | None:
         """MD steps per second over those of the baseline, geometric mean over the systems that both ran.

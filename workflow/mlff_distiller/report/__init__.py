@@ -135,6 +135,7 @@ def context(
         "torch_cluster": run.of("torch_cluster"),
         "equivalence": tables.equivalence(run),
         "md": tables.md(run),
+        "unlike_fp64": tables.unlike_fp64(run),
         "md_checks": tables.md_checks(run),
         "accuracy": tables.accuracy(run),
         "teacher": tables.teacher(run),

@@ -55,7 +55,8 @@ def _what(run: Run) -> str:
     others = sum(run.equivalence(name) == "another network" for name in run.variants)
     ok = sum(name not in run.problems() for name in run.variants) - others
     return (
-        f"{len(run.variants)} variants on {molecules}, energy and energy + forces: {ok} ran and passed every check"
+        f"{len(run.variants)} variants on {molecules}{', energy and energy + forces' if run.timings() else ''}: "
+        f"{ok} ran and passed every check"
         + (f", {others} {'is' if others == 1 else 'are'} of another network" if others else "")
         + (f", {counts} (reasons below)" if counts else "")
         + "."
@@ -66,7 +67,7 @@ def _winner_line(run: Run, winner: tuple[str, Any] | None) -> str:
     ranking = run.ranking("energy_forces")
     if winner is None:
         if not run.timings():
-            return "Not measured: nothing was timed in this run."
+            return "Not measured: this run timed nothing one molecule at a time."
         if not ranking:
             return "Nothing is: no variant has a speed-up on every molecule."
         name, ratio = ranking[0]
@@ -99,8 +100,10 @@ def _correct_line(run: Run, variants: Sequence[str]) -> str:
         [e for name in variants for e in run.of(kind, variant=name) if e.get(field) is not None]
         for kind, field in (("equivalence", "force_rmse_mev_per_a"), ("md", "drift_mev_per_atom_ps"))
     )
-    who = f"`{variants[0]}`" if len(variants) == 1 else f"{len(variants)} variants"
-    text = f"{who} against the same student in fp64: {run.equivalence(variants[0])}"
+    checked = [name for name in run.variants if run.equivalence(name) in ("passed", "failed")]
+    text = f"{len(variants)} of {len(checked)} variants equal the same student in fp64"
+    if len(variants) == 1:
+        text = f"`{variants[0]}` against the same student in fp64: {run.equivalence(variants[0])}"
     text += f" (largest force error {max(e['force_rmse_mev_per_a'] for e in errors):.2g} meV/Å)" if errors else ""
     verdicts = [run.md(name) for name in variants]
     alike = f"{verdicts.count('passed')} of {len(verdicts)} passed" if len(set(verdicts)) > 1 else verdicts[0]
@@ -132,7 +135,7 @@ def doubts_about(
     doubts = []
     timed = [e for e in run.timings() if e["status"] == "ok" and e.get("replicates")]
     if not timed:
-        return ["nothing was timed"]
+        return ["nothing was timed one molecule at a time"]
     control = run.overall(BASELINE, "energy_forces")
     if control is None:
         doubts.append("no control of eager against itself")

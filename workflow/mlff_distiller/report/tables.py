@@ -85,8 +85,7 @@ def md(run: Run) -> list[dict[str, Any]]:
     rows = []
     for name in run.variants:
         found = [e for e in run.of("md", variant=name) if e["status"] != "unavailable" and e["task"] not in CHECKS]
-        # What is not equivalent was not simulated.
-        if not found or run.equivalence(name) == "failed":
+        if not found or run.md(name) == "not run":
             continue
         worst = max(found, key=lambda e: abs(e.get("drift_mev_per_atom_ps") or 0))
         rows.append(
@@ -105,6 +104,13 @@ def md(run: Run) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def unlike_fp64(run: Run) -> dict[str, Any]:
+    """How many drifts are not those of the fp64 run from the same state, of how many, and by how much at most."""
+    found = [e for e in run.of("md", status="ok") if e.get("drift_like_fp64") is not None]
+    beyond = [e["gates"]["drift_beyond_fp64_mev_per_atom_ps"]["value"] for e in found if not e["drift_like_fp64"]]
+    return {"count": len(beyond), "of": len(found), "most": max(beyond, default=0.0)}
 
 
 def teacher(run: Run) -> list[dict[str, Any]]:
