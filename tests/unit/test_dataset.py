@@ -198,7 +198,13 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(tmp_path):
     command = [sys.executable, "-m", "mlff_distiller", "label", "--configurations", str(tmp_path / "plain.h5")]
     command += ["--output", str(tmp_path / "out.h5"), "--settings", json.dumps({"teacher": EMT_TEACHER})]
     environment = {**os.environ, "PYTHONPATH": "workflow"}
-    running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # A background job of a shell ignores interrupts, and so would what it starts.
+    heeds = {
+        "start_new_session": True,
+        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        "text": True,
+    }
+    running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, **heeds)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("out.h5.parts/*.npz")) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -209,7 +215,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(tmp_path):
     assert "Traceback" not in said
     kept = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("out.h5.parts/*.npz")}
     assert 0 < len(kept) < 45
-    again = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    again = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, **heeds)
     assert "parts are done already" in again.stdout.readline()
     os.killpg(again.pid, signal.SIGINT)
     again.communicate(timeout=60)
