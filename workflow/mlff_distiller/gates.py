@@ -18,7 +18,7 @@ from typing import Any
 from mlff_distiller.captions import interval
 from mlff_distiller.errors import UserError, nearest
 from mlff_distiller.statistics import Ratio
-from mlff_distiller.summary import TASKS, Run
+from mlff_distiller.summary import Run
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,7 @@ def _was_made(measure: str, run: Run) -> bool:
     """Whether the run has any record of what a measure is about."""
     if measure == "md_passes":
         return bool(run.of("md"))
-    tasks = {"energy_speedup": {"energy"}, "energy_forces_speedup": {"energy_forces"}}.get(measure, set(TASKS))
-    return tasks <= {entry["task"] for entry in run.timings()}
+    return TIMED[measure] <= {entry["task"] for entry in run.timings()}
 
 
 def _best(task: str) -> Callable[[Run], tuple[str | None, Ratio | None]]:
@@ -143,8 +142,8 @@ def _md(run: Run) -> tuple[str | None, str | None]:
         verdict = None if winner is None else run.md(winner)
         return winner, None if verdict == "not run" else verdict
     # Without timings there is no winner: all that might be one are judged together.
-    verdicts = [run.md(name) for name in run.variants if run.equivalence(name) == "passed"]
-    if not verdicts or "passed" not in verdicts:
+    verdicts = [run.md(name) for name in run.equivalent]
+    if "passed" not in verdicts:
         return None, "failed" if "failed" in verdicts else None
     if all(verdict == "passed" for verdict in verdicts):
         return None, f"passed with all {len(verdicts)} that equal the student"
@@ -157,6 +156,12 @@ MEASURES: dict[str, Callable[[Run], tuple[str | None, Any]]] = {
     "energy_forces_speedup": _best("energy_forces"),
     "force_speedup": _force_speedup,
     "md_passes": _md,
+}
+#: Measure of speed -> the tasks that must have been timed for it.
+TIMED = {
+    "energy_speedup": {"energy"},
+    "energy_forces_speedup": {"energy_forces"},
+    "force_speedup": {"energy", "energy_forces"},
 }
 #: Measure -> what it asks, for the report.
 STATEMENTS = {

@@ -15,11 +15,13 @@ def take_one(work: str) -> None:
     Args:
         work: a name, different for simulations that run beside one another.
     """
+    models = provenance.gpu_names()
+    if len(set(models)) != 1 or "CUDA_VISIBLE_DEVICES" in os.environ:
+        return
     import torch
 
-    models = provenance.gpu_names()
     # A container may hide some of those that the driver shows.
-    if len(set(models)) == 1 and len(models) == torch.cuda.device_count() and "CUDA_VISIBLE_DEVICES" not in os.environ:
+    if len(models) == torch.cuda.device_count():
         os.environ["CUDA_VISIBLE_DEVICES"] = str(share(work, len(models)))
 
 

@@ -52,8 +52,7 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_with_defaults(load_settings(args.settings))
     atoms = read_system(args.system)
     made = artifact.read_metadata(args.variant)
-    if made["device"] == "cuda":
-        gpu_choice.take_one(f"{made['variant']} {atoms.info['name']}")
+    gpu_choice.take_one(f"{made['variant']} {atoms.info['name']}")
     entry = artifact.shared_fields(made) | {
         "task": args.task,
         "system": atoms.info["name"],
@@ -225,17 +224,16 @@ def judge(seen: Seen, settings: dict[str, Any], reference: Slope | None = None) 
         "bonds_broken": int(seen.broken.sum()),
     }
     # A slope that cannot be told from zero, given its error, is no evidence of drift in a short run.
-    judged = values | {"drift_mev_per_atom_ps": max(0.0, abs(slope.value) - 2 * slope.stderr)}
+    own = max(0.0, abs(slope.value) - 2 * slope.stderr)
+    judged = values | {"drift_mev_per_atom_ps": own}
+    beyond = None if reference is None else drift_beyond(slope, reference)
     if reference is not None:
-        values["drift_beyond_fp64_mev_per_atom_ps"] = drift_beyond(slope, reference)
-        judged["drift_beyond_fp64_mev_per_atom_ps"] = values["drift_beyond_fp64_mev_per_atom_ps"]
+        values["drift_beyond_fp64_mev_per_atom_ps"] = judged["drift_beyond_fp64_mev_per_atom_ps"] = beyond
         # What fp64 does from the same state is the time step's doing, and the short run's, in which the slow exchange
         # between vibrations looks like a drift: not the variant's. The tier keeps to the drift itself. A shorter, and so
         # much less certain, reference would excuse anything.
         if reference.stderr <= LEAST_CERTAIN * slope.stderr:
-            judged["drift_mev_per_atom_ps"] = min(
-                judged["drift_mev_per_atom_ps"], judged["drift_beyond_fp64_mev_per_atom_ps"]
-            )
+            judged["drift_mev_per_atom_ps"] = min(own, beyond)
     gates = {
         name: {
             "value": value,
@@ -244,7 +242,6 @@ def judge(seen: Seen, settings: dict[str, Any], reference: Slope | None = None) 
         }
         for name, value in values.items()
     }
-    own = max(0.0, abs(slope.value) - 2 * slope.stderr)
     limits = {"good": GOOD_DRIFT, "acceptable": settings["gates"]["drift_mev_per_atom_ps"]}
     tier = next((name for name, limit in limits.items() if own <= limit), "bad")
     thin = max(1, len(seen.times_fs) // 200)
@@ -254,7 +251,7 @@ def judge(seen: Seen, settings: dict[str, Any], reference: Slope | None = None) 
         "drift_tier": tier,
         "fp64_drift_mev_per_atom_ps": None if reference is None else reference.value,
         "fp64_drift_stderr_mev_per_atom_ps": None if reference is None else reference.stderr,
-        "drift_like_fp64": None if reference is None else drift_beyond(slope, reference) == 0,
+        "drift_like_fp64": None if reference is None else beyond == 0,
         "mean_temperature_k": float(np.mean(seen.temperatures_k)),
         "max_momentum": values["momentum"],
         "max_energy_excursion_mev_per_atom": values["excursion_mev_per_atom"],

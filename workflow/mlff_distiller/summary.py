@@ -207,6 +207,11 @@ class Run:
         """``passed``, ``failed`` or ``not checked``, over all systems."""
         return self._verdict("equivalence", variant, "equivalent")
 
+    @cached_property
+    def equivalent(self) -> list[str]:
+        """The variants that passed their equivalence check."""
+        return [name for name in self.variants if self.equivalence(name) == "passed"]
+
     def md(self, variant: str) -> str:
         """``passed``, ``failed`` or ``not run``, over all systems; what is not equivalent is not simulated."""
         return "not run" if self.equivalence(variant) == "failed" else self._verdict("md", variant, "passed")

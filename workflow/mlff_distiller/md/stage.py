@@ -34,8 +34,7 @@ def run_check(args: argparse.Namespace, task: str, measure: Measure, **fields: A
     settings = check_with_defaults(task, load_settings(args.settings))
     atoms = read_system(args.system)
     made = artifact.read_metadata(args.variant)
-    if made["device"] == "cuda":
-        gpu_choice.take_one(f"{made['variant']} {atoms.info['name']} {task}")
+    gpu_choice.take_one(f"{made['variant']} {atoms.info['name']} {task}")
     entry = (
         artifact.shared_fields(made)
         | {"task": task, "system": atoms.info["name"], "n_atoms": len(atoms), "threads": args.threads}

@@ -126,6 +126,7 @@ def context(
     return {
         "run": run,
         "provenance": provenance,
+        "timed": bool(run.timings()),
         "lines": first_lines(run, provenance, settings),
         "overview": tables.overview(run),
         "per_task": {TASK_TITLES[task]: tables.times(run, task) for task in (*TASKS, "neighbors")},

@@ -49,11 +49,12 @@ def machine_name(machine: Mapping[str, Any]) -> str:
 
 def _what(run: Run) -> str:
     sizes = list(run.systems.values())
-    problems = [status for status, _ in run.problems().values()]
-    counts = ", ".join(f"{problems.count(word)} {word}" for word in ("failed", "unavailable") if word in problems)
+    problems = run.problems()
+    statuses = [status for status, _ in problems.values()]
+    counts = ", ".join(f"{statuses.count(word)} {word}" for word in ("failed", "unavailable") if word in statuses)
     molecules = f"{len(sizes)} molecules of {sizes[0]} to {sizes[-1]} atoms" if sizes else "no molecules"
     others = sum(run.equivalence(name) == "another network" for name in run.variants)
-    ok = sum(name not in run.problems() for name in run.variants) - others
+    ok = sum(name not in problems for name in run.variants) - others
     return (
         f"{len(run.variants)} variants on {molecules}{', energy and energy + forces' if run.timings() else ''}: "
         f"{ok} ran and passed every check"
@@ -91,8 +92,7 @@ def _winner_line(run: Run, winner: tuple[str, Any] | None) -> str:
 
 def _candidates(run: Run) -> list[str]:
     """Of what correctness is told where nothing won: of eager, which stays; without timings, of all that equal it."""
-    equal = [] if run.timings() else [name for name in run.variants if run.equivalence(name) == "passed"]
-    return equal or [BASELINE]
+    return [BASELINE] if run.timings() else run.equivalent or [BASELINE]
 
 
 def _correct_line(run: Run, variants: Sequence[str]) -> str:
