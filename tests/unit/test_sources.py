@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from mlff_distiller.sources import ROOT, sources_of
+from mlff_distiller import sources
+from mlff_distiller.sources import ROOT, code_of, sources_of
 
 PREFIX = "workflow/mlff_distiller/"
 
@@ -17,6 +18,35 @@ def test_the_benchmark_depends_on_the_student_and_not_on_figures():
     assert PREFIX + "student/painn.py" in found
     assert PREFIX + "figures/__init__.py" not in found
     assert PREFIX + "simulate.py" not in found
+
+
+def test_kernels_belong_to_the_modules_that_compile_them():
+    found = sources_of("variants.cpp")
+    assert PREFIX + "kernels/cpu/painn.hpp" in found
+    assert not [file for file in found if file.endswith((".cu", ".cuh"))]
+    assert PREFIX + "kernels/cuda/platform.cuh" in sources_of("variants.cuda")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "before", "same", "other"),
+    [
+        (".py", "def f():\n    return 1\n", 'def f():\n    """One."""\n    return 1  # so it is\n', "def f():\n    return 2\n"),
+        (".py", "p.add_argument('--n', type=int, help='a')\n", "p.add_argument('--n', type=int,\n help='b')\n",
+         "p.add_argument('--n', type=float, help='a')\n"),
+        (".cu", "int n = 1;\n", "/* how\n many */ int n = 1; // so many\n", "int n = 2;\n"),
+    ],
+)  # fmt: skip
+def test_a_digest_changes_with_the_meaning_alone(tmp_path, suffix, before, same, other):
+    digests = []
+    for name, text in {"before": before, "same": same, "other": other}.items():
+        file = tmp_path / f"{name}{suffix}"
+        file.write_text(text)
+        digests.append(sources._digest(file))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_code_names_its_file():
+    assert any(entry.startswith(PREFIX + "student/painn.py ") for entry in code_of("benchmark"))
 
 
 def test_unknown_module():

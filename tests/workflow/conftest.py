@@ -48,6 +48,11 @@ class Checkout:
         assert old in text, f"{old!r} is not in {path}"
         file.write_text(text.replace(old, new))
 
+    def change_code(self, path: str) -> None:
+        """Add a statement to a module of the package."""
+        with (self.folder / "workflow/mlff_distiller" / path).open("a") as stream:
+            stream.write("A_CHANGE = True\n")
+
 
 def copy_workflow(folder: Path) -> Checkout:
     """The workflow's files, without results."""

@@ -109,30 +109,28 @@ def test_adding_a_variant_runs_that_variant_and_the_report(finished):
 
 
 def test_editing_a_caption_reruns_no_measurement(finished):
-    with (finished.folder / "workflow/mlff_distiller/captions.py").open("a") as stream:
-        stream.write("# a change\n")
+    finished.change_code("captions.py")
     planned = finished.plan()
     assert planned["render_report"] == 1
     assert not set(planned) & {"compile_variant", "check_equivalence", "benchmark_variant", "run_md", "collect_results"}
 
 
 def test_editing_a_family_reruns_its_variants_alone(finished):
-    with (finished.folder / "workflow/mlff_distiller/variants/torchscript.py").open("a") as stream:
-        stream.write("# a change\n")
+    finished.change_code("variants/torchscript.py")
     scripted = sum(spec["family"] == "torchscript" for spec in CONFIG["variants"].values())
     assert finished.plan() == {name: scripted * count for name, count in ONE_VARIANT.items()} | REPORT
-    assert "Updated input files: workflow/mlff_distiller/variants/torchscript.py" in finished.reasons()
+    reasons = finished.reasons()
+    assert "Params have changed since last execution" in reasons
+    assert "workflow/mlff_distiller/variants/torchscript.py" in reasons
 
 
 def test_editing_the_md_stage_reruns_md_and_the_report(finished):
-    with (finished.folder / "workflow/mlff_distiller/simulate.py").open("a") as stream:
-        stream.write("# a change\n")
+    finished.change_code("simulate.py")
     assert finished.plan() == {"run_md": VARIANTS * MD_SYSTEMS} | REFERENCES | VISITED | REPORT
 
 
 def test_editing_an_md_check_reruns_that_check_alone(finished):
-    with (finished.folder / "workflow/mlff_distiller/md/timestep.py").open("a") as stream:
-        stream.write("# a change\n")
+    finished.change_code("md/timestep.py")
     assert finished.plan() == {"check_timestep": TIMESTEP} | REPORT
 
 
@@ -245,8 +243,7 @@ def test_other_claims_redraw_the_ladder_and_rerender_the_report(finished):
 
 
 def test_editing_the_printing_prints_alone(finished):
-    with (finished.folder / "workflow/mlff_distiller/pdf_page.py").open("a") as stream:
-        stream.write("# a change\n")
+    finished.change_code("pdf_page.py")
     assert finished.plan() == {"print_reports": 1, "all": 1}
 
 

@@ -1,21 +1,38 @@
-"""Which source files of this package a module depends on, read from its import statements without importing anything.
+"""What a stage's code means, file by file, read from the source files without importing anything.
 
-The rules list these files as inputs, so that an edit reruns exactly the jobs that depend on it.
+The rules have it as a parameter, so that an edit reruns exactly the jobs whose result it can change: a module counts for
+the stages that import it, and neither comments nor docstrings nor help texts count at all.
 """
 
 import ast
 import functools
+import hashlib
+import re
 from pathlib import Path
 
 PACKAGE = "mlff_distiller"
 ROOT = Path(__file__).parent
+#: What a module's folder may hold besides Python that is compiled into a kernel.
+KERNEL_SUFFIXES = (".cpp", ".hpp", ".cu", ".cuh")
+#: Arguments of argparse that only people read.
+_HELP = ("help", "description", "epilog", "metavar")
+
+
+def code_of(*modules: str) -> list[str]:
+    """``"<file> <digest>"`` for each file of :func:`sources_of`; a digest changes with the meaning of its file alone.
+
+    Raises:
+        ValueError: there is no such module.
+    """
+    checkout = ROOT.parent.parent
+    return [f"{name} {_digest(checkout / name)}" for name in sources_of(*modules)]
 
 
 def sources_of(*modules: str) -> list[str]:
     """Files behind ``modules`` (``"benchmark"``, ``"variants.eager"``) and all they import from this package, sorted.
 
-    Paths are relative to the checkout (``workflow/mlff_distiller/...``), as the rules write them. Imports inside
-    functions count too.
+    Paths are relative to the checkout (``workflow/mlff_distiller/...``). Imports inside functions count too, and so do the
+    C++ and CUDA files that lie beside a module.
 
     Raises:
         ValueError: there is no such module.
@@ -29,6 +46,7 @@ def sources_of(*modules: str) -> list[str]:
         if file in found:
             continue
         found.add(file)
+        found.update(path for path in file.parent.iterdir() if path.suffix in KERNEL_SUFFIXES)
         # Importing a module runs the __init__ of the packages around it.
         names = _imports(file) | {f"{PACKAGE}.{'.'.join(file.relative_to(ROOT).parts[:-1])}".rstrip(".")}
         waiting += [path for name in names if (path := _file_of(name)) is not None]
@@ -40,12 +58,38 @@ def sources_of(*modules: str) -> list[str]:
 def _imports(file: Path) -> frozenset[str]:
     """Names of modules of this package that ``file`` imports; for ``from a import b`` both ``a`` and ``a.b``."""
     names = set()
-    for node in ast.walk(ast.parse(file.read_text(), str(file))):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), str(file))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return frozenset(name for name in names if name.split(".")[0] == PACKAGE)
+
+
+@functools.cache
+def _digest(file: Path) -> str:
+    text = file.read_text(encoding="utf-8")
+    meaning = _python_meaning(text) if file.suffix == ".py" else _c_meaning(text)
+    return hashlib.sha256(meaning.encode()).hexdigest()[:16]
+
+
+def _python_meaning(text: str) -> str:
+    """The program without comments, docstrings, line breaks and what argparse shows to people."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("add_argument", "add_parser"):
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg not in _HELP]
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "attr", "") in _HELP:
+            node.value = ast.Constant("")
+    return ast.unparse(tree)
+
+
+def _c_meaning(text: str) -> str:
+    """The program without comments and indentation."""
+    without = re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.DOTALL)
+    return "\n".join(" ".join(line.split()) for line in without.splitlines() if line.strip())
 
 
 def _file_of(module: str) -> Path | None:

@@ -24,7 +24,6 @@ rule measure_accuracy:
         dataset="results/{run}/dataset/labels.h5",
         card="results/{run}/dataset/labels.json",
         expected=shipped("accuracy_default.json"),
-        code=sources_of("training.accuracy"),
     output:
         "results/{run}/student/accuracy.json",
     log:
@@ -32,6 +31,7 @@ rule measure_accuracy:
     conda:
         "../../envs/student.yaml"
     params:
+        code=code_of("training.accuracy"),
         expected=lambda wildcards, input: f"--expected {input.expected}" if input.expected else "",
     shell:
         "python -m mlff_distiller accuracy --checkpoint {input.student} --dataset {input.dataset}"
@@ -41,7 +41,6 @@ rule measure_accuracy:
 rule label_visited:
     input:
         trajectories=VISITED,
-        code=sources_of("labeling"),
     output:
         dataset="results/{run}/dataset/visited.h5",
         card="results/{run}/dataset/visited.json",
@@ -51,6 +50,7 @@ rule label_visited:
         "../../envs/teacher.yaml"
     threads: workflow.cores
     params:
+        code=code_of("labeling"),
         settings=settings({"teacher": config["teacher"]}),
         frames=config["accuracy"]["visited_frames"],
     shell:
@@ -62,13 +62,14 @@ rule measure_visited_accuracy:
     input:
         student="results/{run}/student/student.safetensors",
         dataset="results/{run}/dataset/visited.h5",
-        code=sources_of("training.accuracy"),
     output:
         "results/{run}/student/accuracy_visited.json",
     log:
         "logs/{run}/measure_visited_accuracy.log",
     conda:
         "../../envs/student.yaml"
+    params:
+        code=code_of("training.accuracy"),
     shell:
         "python -m mlff_distiller accuracy --checkpoint {input.student} --dataset {input.dataset}"
         " --splits visited --output {output} > {log} 2>&1"
@@ -84,7 +85,6 @@ rule write_model_card:
             shipped("dataset_card.json") if config["student"]["checkpoint"] else "results/{run}/dataset/labels.json"
         ),
         template="workflow/mlff_distiller/templates/STUDENT_CARD.md.j2",
-        code=sources_of("model_card"),
     output:
         "results/{run}/student/README.md",
     log:
@@ -92,6 +92,7 @@ rule write_model_card:
     conda:
         "../../envs/report.yaml"
     params:
+        code=code_of("model_card"),
         given=lambda wildcards, input: " ".join(
             f"--{name.replace('_', '-')} {path}"
             for name in ("recipe_accuracy", "training", "dataset_card")

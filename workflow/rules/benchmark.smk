@@ -13,7 +13,6 @@ rule benchmark_variant:
         student="results/{run}/student/student.safetensors",
         torch_cluster=torch_cluster_of,
         molecules=files_of(SYSTEMS),
-        code=variant_sources("benchmark"),
     output:
         "results/{run}/benchmark/{variant}/{replicate}.json",
     log:
@@ -25,6 +24,7 @@ rule benchmark_variant:
     # Nothing else may run beside a timing.
     threads: workflow.cores
     params:
+        code=variant_code("benchmark"),
         systems=list(SYSTEMS.values()),
         tasks=config["benchmark"]["tasks"],
         warmup=config["benchmark"]["warmup"],
@@ -48,7 +48,6 @@ rule measure_scaling:
         molecules=files_of(SYSTEMS),
         molecule=SCALING_FILES["molecule"].partition("@")[0],
         liquid=SCALING_FILES["liquid"].partition("@")[0],
-        code=variant_sources("scaling"),
     output:
         "results/{run}/benchmark/{variant}/scaling.json",
     log:
@@ -60,6 +59,7 @@ rule measure_scaling:
     # Nothing else may run beside a timing.
     threads: workflow.cores
     params:
+        code=variant_code("scaling"),
         systems=list(SYSTEMS.values()),
         molecule=lambda wildcards: SCALING_FILES["molecule"],
         liquid=lambda wildcards: SCALING_FILES["liquid"],

@@ -10,7 +10,7 @@ from mlff_distiller.config import check_config, drop_null_variants, system_name,
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import RESULTS, results_file
 from mlff_distiller.names import WORK
-from mlff_distiller.sources import sources_of
+from mlff_distiller.sources import code_of
 from mlff_distiller.variants.registry import BASELINE, FAMILIES, needs_torch_cluster
 
 drop_null_variants(config)
@@ -64,14 +64,14 @@ def settings(value):
     return lambda wildcards: as_json(value)
 
 
-def variant_sources(stage):
-    """The source files behind a stage that loads the variant of the job."""
+def variant_code(stage):
+    """What the code of a stage means that loads the variant of the job; see :func:`mlff_distiller.sources.code_of`."""
 
-    def sources(wildcards):
+    def code(wildcards):
         family = FAMILIES[config["variants"][wildcards.variant]["family"]]
-        return sources_of(stage, family.module.removeprefix("mlff_distiller."))
+        return code_of(stage, family.module.removeprefix("mlff_distiller."))
 
-    return sources
+    return code
 
 
 def torch_cluster_of(wildcards):

@@ -6,7 +6,6 @@ rule compare_runs:
     input:
         results=compared_results,
         templates=expand("workflow/mlff_distiller/templates/{name}", name=["COMPARISON.md.j2", "page.html.j2"]),
-        code=sources_of("compare"),
     output:
         html="results/{run}/compare/COMPARISON.html",
         markdown="results/{run}/compare/COMPARISON.md",
@@ -15,6 +14,7 @@ rule compare_runs:
     conda:
         "../../envs/report.yaml"
     params:
+        code=code_of("compare"),
         folder=subpath(output.html, parent=True),
     shell:
         "python -m mlff_distiller compare {input.results} --output-dir {params.folder} 2>&1 | tee {log}"

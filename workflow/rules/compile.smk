@@ -8,7 +8,6 @@ rule compile_variant:
         student="results/{run}/student/student.safetensors",
         torch_cluster=torch_cluster_of,
         molecules=files_of(SYSTEMS),
-        code=variant_sources("compile"),
     output:
         "results/{run}/variants/{variant}/variant.json",
     log:
@@ -21,6 +20,7 @@ rule compile_variant:
     # The time it takes is a result, so it has a small machine, or four cores of a larger one, to itself.
     threads: 4
     params:
+        code=variant_code("compile"),
         spec=lambda wildcards: as_json(config["variants"][wildcards.variant]),
         systems=list(SYSTEMS.values()),
         torch_threads=config["benchmark"]["threads"],
@@ -38,7 +38,6 @@ rule check_equivalence:
         student="results/{run}/student/student.safetensors",
         torch_cluster=torch_cluster_of,
         molecules=files_of(SYSTEMS),
-        code=variant_sources("validation"),
     output:
         "results/{run}/variants/{variant}/equivalence.json",
     log:
@@ -48,6 +47,7 @@ rule check_equivalence:
     conda:
         "../../envs/student.yaml"
     params:
+        code=variant_code("validation"),
         systems=list(SYSTEMS.values()),
         frames=config["equivalence"]["frames"],
         amplitude=config["equivalence"]["amplitude"],

@@ -10,7 +10,6 @@ rule deploy_winners:
         student="results/{run}/student/student.safetensors",
         torch_cluster="results/{run}/preflight/torch_cluster.json",
         molecules=files_of(SYSTEMS),
-        code=sources_of("deploy"),
     output:
         expand("results/{{run}}/deploy/{work}/bundle.json", work=WORK),
     log:
@@ -18,6 +17,7 @@ rule deploy_winners:
     conda:
         "../../envs/student.yaml"
     params:
+        code=code_of("deploy"),
         systems=list(SYSTEMS.values()),
         torch_threads=config["benchmark"]["threads"],
     shell:

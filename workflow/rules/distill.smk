@@ -10,7 +10,6 @@ if config["student"]["dataset"]:
     rule import_dataset:
         input:
             dataset=config["student"]["dataset"],
-            code=sources_of("own_data"),
         output:
             dataset="results/{run}/dataset/labels.h5",
             card="results/{run}/dataset/labels.json",
@@ -21,6 +20,7 @@ if config["student"]["dataset"]:
         conda:
             "../../envs/student.yaml"
         params:
+            code=code_of("own_data"),
             settings=settings(config["student"]["own_data"]),
             # A student that is there already learns nothing of them.
             held_out="--held-out" if config["student"]["checkpoint"] else "",
@@ -33,7 +33,6 @@ else:
     rule sample_configurations:
         input:
             molecules=config["molecules"]["list"],
-            code=sources_of("sampling"),
         output:
             configurations="results/{run}/dataset/configurations.h5",
             card="results/{run}/dataset/sampling.json",
@@ -44,6 +43,7 @@ else:
             "../../envs/teacher.yaml"
         threads: workflow.cores
         params:
+            code=code_of("sampling"),
             settings=settings(SAMPLING),
             benchmark=config["molecules"]["folder"],
         shell:
@@ -55,7 +55,6 @@ else:
         input:
             configurations="results/{run}/dataset/configurations.h5",
             card="results/{run}/dataset/sampling.json",
-            code=sources_of("labeling"),
         output:
             dataset="results/{run}/dataset/labels.h5",
             card="results/{run}/dataset/labels.json",
@@ -66,6 +65,7 @@ else:
             "../../envs/teacher.yaml"
         threads: workflow.cores
         params:
+            code=code_of("labeling"),
             settings=settings(LABELING),
         shell:
             "python -m mlff_distiller label --configurations {input.configurations} --sample-card {input.card}"
@@ -92,7 +92,6 @@ else:
         input:
             machine="results/{run}/preflight/machine.json",
             dataset="results/{run}/dataset/labels.h5",
-            code=sources_of("training.train"),
         output:
             student="results/{run}/student/student.safetensors",
             record="results/{run}/student/training.json",
@@ -102,6 +101,7 @@ else:
             "../../envs/student.yaml"
         threads: workflow.cores
         params:
+            code=code_of("training.train"),
             settings=settings(config["student"]["training"]),
             # Outside the outputs: Snakemake removes those of an interrupted job, and this is what it resumes from.
             folder=subpath(output.student, parent=True),
@@ -113,7 +113,6 @@ else:
 rule time_teacher:
     input:
         molecules=files_of(SYSTEMS),
-        code=sources_of("teacher_timing"),
     output:
         "results/{run}/benchmark/teacher.json",
     log:
@@ -122,6 +121,7 @@ rule time_teacher:
         "../../envs/teacher.yaml"
     threads: workflow.cores
     params:
+        code=code_of("teacher_timing"),
         settings=settings({"teacher": config["teacher"]}),
         systems=list(SYSTEMS.values()),
         teacher_threads=config["benchmark"]["threads"],

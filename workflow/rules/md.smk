@@ -8,7 +8,6 @@ rule run_reference:
         machine="results/{run}/preflight/machine.json",
         student="results/{run}/student/student.safetensors",
         molecule=lambda wildcards: files_of([wildcards.system]),
-        code=sources_of("md.reference"),
     output:
         "results/{run}/md/reference/{length}/{system}.json",
     log:
@@ -19,6 +18,7 @@ rule run_reference:
         "../../envs/student.yaml"
     threads: MD["threads"]
     params:
+        code=code_of("md.reference"),
         system=lambda wildcards: SYSTEMS[wildcards.system],
         settings=lambda wildcards: as_json(nve_settings(wildcards.length)),
         # PyTorch in fp64 would take hours for 10 ps; the fused kernel is held to it along the way.
@@ -38,7 +38,6 @@ rule run_md:
         torch_cluster=torch_cluster_of,
         molecule=lambda wildcards: files_of([wildcards.system]),
         reference=reference_of,
-        code=variant_sources("simulate"),
     output:
         records="results/{run}/md/{variant}/{system}.json",
         trajectory="results/{run}/md/{variant}/{system}.extxyz",
@@ -52,6 +51,7 @@ rule run_md:
         "../../envs/student.yaml"
     threads: MD["threads"]
     params:
+        code=variant_code("simulate"),
         system=lambda wildcards: SYSTEMS[wildcards.system],
         settings=lambda wildcards: as_json(nve_settings(run_length(wildcards.variant))),
         torch_threads=MD["threads"],
@@ -70,7 +70,6 @@ rule run_liquid:
         student="results/{run}/student/student.safetensors",
         torch_cluster=torch_cluster_of,
         box=lambda wildcards: LIQUIDS[wildcards.system].partition("@")[0],
-        code=variant_sources("simulate"),
     output:
         records="results/{run}/md/{variant}/liquid/{system}.json",
         trajectory="results/{run}/md/{variant}/liquid/{system}.extxyz",
@@ -82,6 +81,7 @@ rule run_liquid:
         "../../envs/student.yaml"
     threads: MD["threads"]
     params:
+        code=variant_code("simulate"),
         system=lambda wildcards: LIQUIDS[wildcards.system],
         settings=settings(MD["settings"] | MD["liquid"]["settings"]),
         torch_threads=MD["threads"],
@@ -100,7 +100,6 @@ rule check_timestep:
         student="results/{run}/student/student.safetensors",
         torch_cluster=torch_cluster_of,
         molecule=lambda wildcards: files_of([wildcards.system]),
-        code=variant_sources("md.timestep"),
     output:
         "results/{run}/md/{variant}/timestep/{system}.json",
     log:
@@ -109,6 +108,7 @@ rule check_timestep:
         "../../envs/student.yaml"
     threads: MD["threads"]
     params:
+        code=variant_code("md.timestep"),
         system=lambda wildcards: SYSTEMS[wildcards.system],
         settings=settings(MD["timestep"]["settings"]),
         torch_threads=MD["threads"],
@@ -126,7 +126,6 @@ rule check_thermostat:
         student="results/{run}/student/student.safetensors",
         torch_cluster=torch_cluster_of,
         molecule=lambda wildcards: files_of([wildcards.system]),
-        code=variant_sources("md.thermostat"),
     output:
         "results/{run}/md/{variant}/nvt/{system}.json",
     log:
@@ -135,6 +134,7 @@ rule check_thermostat:
         "../../envs/student.yaml"
     threads: MD["threads"]
     params:
+        code=variant_code("md.thermostat"),
         system=lambda wildcards: SYSTEMS[wildcards.system],
         settings=settings(MD["nvt"]["settings"]),
         torch_threads=MD["threads"],
@@ -148,7 +148,6 @@ rule check_thermostat:
 rule run_teacher_dynamics:
     input:
         molecule=lambda wildcards: files_of([wildcards.system]),
-        code=sources_of("md.teacher_trajectory"),
     output:
         "results/{run}/md/teacher/{system}.npz",
     log:
@@ -157,6 +156,7 @@ rule run_teacher_dynamics:
         "../../envs/teacher.yaml"
     threads: MD["threads"]
     params:
+        code=code_of("md.teacher_trajectory"),
         system=lambda wildcards: SYSTEMS[wildcards.system],
         settings=settings({"teacher": config["teacher"], "spectra": MD["spectra"]["settings"]}),
     shell:
@@ -172,7 +172,6 @@ rule compare_spectra:
         teacher="results/{run}/md/teacher/{system}.npz",
         torch_cluster=torch_cluster_of,
         molecule=lambda wildcards: files_of([wildcards.system]),
-        code=variant_sources("md.spectra"),
     output:
         "results/{run}/md/{variant}/spectra/{system}.json",
     log:
@@ -181,6 +180,7 @@ rule compare_spectra:
         "../../envs/student.yaml"
     threads: MD["threads"]
     params:
+        code=variant_code("md.spectra"),
         system=lambda wildcards: SYSTEMS[wildcards.system],
         settings=settings(MD["spectra"]["settings"]),
         torch_threads=MD["threads"],

@@ -3,8 +3,6 @@
 
 
 rule check_machine:
-    input:
-        code=sources_of("preflight"),
     output:
         "results/{run}/preflight/machine.json",
     log:
@@ -14,6 +12,7 @@ rule check_machine:
     conda:
         "../../envs/student.yaml"
     params:
+        code=code_of("preflight"),
         settings=settings({"device": config["device"], "torch": config["torch"]}),
     shell:
         "python -m mlff_distiller preflight --settings {params.settings:q} --output {output} 2>&1 | tee {log}"
@@ -21,7 +20,6 @@ rule check_machine:
 
 rule check_inputs:
     input:
-        code=sources_of("inputs"),
         molecules=files_of(SYSTEMS),
         checkpoint=config["student"]["checkpoint"] or [],
         dataset=config["student"]["dataset"] or [],
@@ -34,6 +32,7 @@ rule check_inputs:
     conda:
         "../../envs/student.yaml"
     params:
+        code=code_of("inputs"),
         systems=list(SYSTEMS.values()),
         given=lambda wildcards, input: " ".join(
             f"--{name} {path}" for name in ("checkpoint", "dataset") if (path := getattr(input, name))
@@ -47,7 +46,6 @@ rule check_inputs:
 rule obtain_torch_cluster:
     input:
         machine="results/{run}/preflight/machine.json",
-        code=sources_of("torch_cluster"),
     output:
         "results/{run}/preflight/torch_cluster.json",
     log:
@@ -58,6 +56,7 @@ rule obtain_torch_cluster:
     # A build compiles on several cores; the settings say on how many.
     threads: workflow.cores
     params:
+        code=code_of("torch_cluster"),
         settings=settings(config["torch_cluster"]),
     shell:
         "python -m mlff_distiller torch-cluster --settings {params.settings:q} --output {output} 2>&1 | tee {log}"

@@ -14,7 +14,6 @@ rule collect_results:
         ACCURACY,
         TRAINING,
         student="results/{run}/student/student.safetensors",
-        code=sources_of("results"),
     output:
         json="results/{run}/report/phase3_results.json",
         csv=report("results/{run}/report/phase3_results.csv", caption="../report/results_table.rst", category="Tables"),
@@ -23,6 +22,7 @@ rule collect_results:
     conda:
         "../../envs/report.yaml"
     params:
+        code=code_of("results"),
         records=lambda wildcards, input: [path for path in input if path.endswith(".json")],
     shell:
         "python -m mlff_distiller collect {params.records} --checkpoint {input.student}"
@@ -33,7 +33,6 @@ rule plot_figure:
     input:
         results="results/{run}/report/phase3_results.json",
         claims=lambda wildcards: config["claims"] or [] if wildcards.figure == "ladder" else [],
-        code=sources_of("figures"),
     output:
         png=report(
             "results/{run}/report/figures/{figure}.png",
@@ -47,6 +46,7 @@ rule plot_figure:
     conda:
         "../../envs/report.yaml"
     params:
+        code=code_of("figures"),
         claims=lambda wildcards, input: f"--claims {input.claims}" if input.claims else "",
     shell:
         "python -m mlff_distiller figure --name {wildcards.figure} --results {input.results} {params.claims}"
@@ -63,7 +63,6 @@ rule render_report:
             "workflow/mlff_distiller/templates/{name}",
             name=[*(f"{name}.md.j2" for name in DOCUMENTS), "md_checks.md.j2", "page.html.j2"],
         ),
-        code=sources_of("report"),
     output:
         html=report("results/{run}/report/PHASE3_REPORT.html", caption="../report/report.rst", category="Report"),
         markdown="results/{run}/report/PHASE3_REPORT.md",
@@ -75,6 +74,7 @@ rule render_report:
     conda:
         "../../envs/report.yaml"
     params:
+        code=code_of("report"),
         settings=settings(
             {
                 "run": RUN,
@@ -94,13 +94,14 @@ rule print_reports:
     input:
         markdown=expand("results/{{run}}/report/{name}.md", name=DOCUMENTS),
         figures=expand("results/{{run}}/report/figures/{figure}.png", figure=FIGURES),
-        code=sources_of("pdf_page"),
     output:
         expand("results/{{run}}/report/{name}.pdf", name=DOCUMENTS),
     log:
         "logs/{run}/print_reports.log",
     conda:
         "../../envs/report.yaml"
+    params:
+        code=code_of("pdf_page"),
     shell:
         "python -m mlff_distiller pdf {input.markdown} > {log} 2>&1"
 
