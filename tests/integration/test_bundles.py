@@ -19,9 +19,9 @@ from mlff_distiller.bundle import METADATA, load_bundle
 from mlff_distiller.calculator import StudentCalculator
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import write_json
-from mlff_distiller.names import WORK
 from mlff_distiller.sources import ROOT
 from mlff_distiller.student import save_student
+from mlff_distiller.vocabulary import WORK
 from tests.conftest import MOLECULES, make_student
 from tests.unit.synthetic_records import benchmark, equivalence, md
 

@@ -13,7 +13,7 @@ from mlff_distiller.batch import Batch
 from mlff_distiller.cli import main
 from mlff_distiller.neighbors import radius_graph, radius_graph_torch_cluster
 from mlff_distiller.potentials import AutogradPotential
-from mlff_distiller.torch_cluster import activate
+from mlff_distiller.torch_cluster_wheel import activate
 from tests.conftest import make_student
 
 pytestmark = pytest.mark.timeout(1800)

@@ -18,10 +18,11 @@ from mlff_distiller.compilers import no_compiler
 from mlff_distiller.errors import UserError
 from mlff_distiller.kernels.cpu import build as builder
 from mlff_distiller.kernels.kept import seconds_noted
+from mlff_distiller.liquid import liquid_box
 from mlff_distiller.potentials import AutogradPotential
 from mlff_distiller.potentials.cpp import CppPotential
 from mlff_distiller.student.painn import StudentConfig, StudentForceField
-from mlff_distiller.systems import liquid_box, load_system
+from mlff_distiller.systems import load_system
 
 MOLECULES = Path(__file__).parents[2] / "resources" / "molecules"
 NAMES = ("water", "methane", "benzene", "caffeine", "penicillin_g", "cholesterol", "ala9_capped")

@@ -17,13 +17,13 @@ from mlff_distiller.dataset import (
     element_energies,
     from_lists,
     read_configurations,
-    read_dataset,
     summary,
     write_dataset,
 )
 from mlff_distiller.errors import UserError
 from mlff_distiller.labeling import label_dataset
 from mlff_distiller.parts import read_part, run_in_parts
+from mlff_distiller.read_dataset import read_dataset
 from tests.unit.labeled_sets import emt_frames
 
 EMT_TEACHER = {"calculator": "ase.calculators.emt:EMT"}

@@ -6,8 +6,8 @@ import pytest
 
 from mlff_distiller import results
 from mlff_distiller.deployment import choose, evidence
-from mlff_distiller.names import SCALING_TASKS, WORK
 from mlff_distiller.summary import Run
+from mlff_distiller.vocabulary import SCALING_TASKS, WORK
 from tests.unit.synthetic_records import benchmark, equivalence, md, run_records
 
 

@@ -14,6 +14,7 @@ from mlff_distiller.calculator import StudentCalculator
 from mlff_distiller.cli import main
 from mlff_distiller.compilers import no_compiler
 from mlff_distiller.errors import UserError
+from mlff_distiller.liquid import liquid_box
 from mlff_distiller.md import reference
 from mlff_distiller.md.langevin import Samples, kinetic_energies, run_langevin
 from mlff_distiller.md.measures import Slope, angles_of, bonds_of, drift_beyond, statistical_inefficiency
@@ -22,10 +23,11 @@ from mlff_distiller.md.start import set_thermal_velocities
 from mlff_distiller.md.thermostat import compare_with_gamma
 from mlff_distiller.md.timestep import convergence_ratios, energies_per_timestep, fluctuation
 from mlff_distiller.md_settings import CHECKS, check_md_section, check_with_defaults
+from mlff_distiller.nve import NveSamples, SimulationFailed, judge, run_nve
 from mlff_distiller.potentials.autograd import AutogradPotential
-from mlff_distiller.simulate import Astray, Seen, judge, run_nve, settings_with_defaults
+from mlff_distiller.simulate import settings_with_defaults
 from mlff_distiller.student.checkpoint import load_student, save_student
-from mlff_distiller.systems import liquid_box, read_system
+from mlff_distiller.systems import read_system
 
 RESOURCES = Path(__file__).parents[2] / "resources"
 WATER = RESOURCES / "molecules" / "water.extxyz"
@@ -195,7 +197,7 @@ def test_angles_of_molecules(molecules):
 
 def seen_with_drift(slope):
     """An NVE run of 1 ps whose energy drifts by ``slope`` meV/atom/ps under a fast vibration."""
-    seen = Seen(n_bonds=1)
+    seen = NveSamples(n_bonds=1)
     for step in range(201):
         time_fs = 5.0 * step
         seen.times_fs.append(time_fs)
@@ -294,10 +296,10 @@ def test_a_simulation_that_goes_astray_keeps_its_frames(student64, molecules):
     settings = settings_with_defaults(
         {"steps": 60, "equilibration_steps": 2, "sample_every": 2, "force_check_every": 10}
     )
-    with pytest.raises(Astray, match="not a finite position") as error:
+    with pytest.raises(SimulationFailed, match="not a finite position") as error:
         run_nve(molecules["water"], Breaking(student64), settings, AutogradPotential(student64))
-    assert len(error.value.seen.frames) == 3
-    assert all("nan" not in frame for frame in error.value.seen.frames)
+    assert len(error.value.samples.frames) == 3
+    assert all("nan" not in frame for frame in error.value.samples.frames)
 
 
 def test_the_fp64_reference_gives_a_drift_with_or_without_a_compiler(tmp_path, student, monkeypatch):

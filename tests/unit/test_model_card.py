@@ -8,10 +8,10 @@ import yaml
 from mlff_distiller import cli, records
 from mlff_distiller.files import sha256_of
 from mlff_distiller.labeling import DEFAULT_LIMITS
-from mlff_distiller.report.render import number
 from mlff_distiller.sampling import checked_settings
 from mlff_distiller.teacher import teacher_name
 from mlff_distiller.training.expected import sample_identity
+from mlff_distiller.wording import number
 from tests.unit.synthetic_records import accuracy, training
 
 SHIPPED = Path("resources/student")

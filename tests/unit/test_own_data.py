@@ -6,10 +6,11 @@ from ase import Atoms
 from ase.io import write
 
 from mlff_distiller import cli
-from mlff_distiller.dataset import read_dataset, write_dataset
+from mlff_distiller.dataset import write_dataset
 from mlff_distiller.errors import UserError
+from mlff_distiller.extxyz import checked_settings, doubtful_units, read_extxyz
 from mlff_distiller.files import read_json
-from mlff_distiller.own_data import checked_settings, doubtful_units, read_extxyz
+from mlff_distiller.read_dataset import read_dataset
 from tests.unit.labeled_sets import emt_frames
 
 HARTREE, BOHR, KCAL = 27.211386, 0.529177, 0.0433641

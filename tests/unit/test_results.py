@@ -8,7 +8,7 @@ import pytest
 
 from mlff_distiller import records, results
 from mlff_distiller.errors import UserError
-from mlff_distiller.files import RESULTS, results_file
+from mlff_distiller.records import RESULTS, results_file
 from tests.unit.synthetic_records import (
     FAILS_EQUIVALENCE,
     SYSTEMS,

@@ -340,7 +340,7 @@ def test_the_commands_sample_and_label_make_a_dataset_with_its_card(tmp_path):
     assert card["teacher"] == "tblite.ase:TBLite(method=GFN2-xTB)"
     assert card["sampling"]["settings"]["max_atoms"] == 7
     assert len(card["file_sha256"]) == 64
-    from mlff_distiller.dataset import read_dataset
+    from mlff_distiller.read_dataset import read_dataset
 
     labeled = read_dataset(dataset)
     assert content_hash(labeled) == card["content_sha256"]

@@ -8,9 +8,10 @@ from ase.io import write
 from ase.neighborlist import neighbor_list
 
 from mlff_distiller.errors import UserError
+from mlff_distiller.liquid import liquid_box
 from mlff_distiller.molecule_list import flat_smiles
 from mlff_distiller.molecules import BENCHMARK_MOLECULES, atoms_from_smiles, conformers, molecule_from_smiles
-from mlff_distiller.systems import available_systems, check_atoms, liquid_box, load_system, read_system
+from mlff_distiller.systems import available_systems, check_atoms, load_system, read_system
 
 FOLDER = "resources/molecules"
 

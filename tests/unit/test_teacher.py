@@ -12,8 +12,8 @@ from ase.build import molecule
 from ase.io import write
 
 from mlff_distiller import records
-from mlff_distiller.dataset import read_dataset
 from mlff_distiller.errors import UserError
+from mlff_distiller.read_dataset import read_dataset
 from mlff_distiller.teacher import LabelError, label, make_calculator, teacher_name
 
 EMT = {"calculator": "ase.calculators.emt:EMT"}

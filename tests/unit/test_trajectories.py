@@ -7,9 +7,9 @@ from ase.calculators.emt import EMT
 from ase.io import write
 
 from mlff_distiller import cli
-from mlff_distiller.dataset import read_dataset
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import read_json
+from mlff_distiller.read_dataset import read_dataset
 from mlff_distiller.trajectories import read_frames
 
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from mlff_distiller.equivalence import TOLERANCES, answers, errors_against, judge
 from mlff_distiller.potentials import AutogradPotential
-from mlff_distiller.validation import TOLERANCES, answers, errors_against, judge, shaken
+from mlff_distiller.rattle import rattled
 
 
 @pytest.fixture
 def frames(molecules):
-    return shaken(molecules["benzene"], 3, 0.05, seed=1)
+    return rattled(molecules["benzene"], 3, 0.05, seed=1)
 
 
 def verdict(student, student64, potential, frames, precision="float32"):
@@ -51,7 +52,7 @@ def test_nan_fails(student, student64, frames):
 
 def test_shaken_frames_repeat_and_begin_with_the_geometry(molecules):
     atoms = molecules["water"]
-    first, second = shaken(atoms, 3, 0.1, seed=4), shaken(atoms, 3, 0.1, seed=4)
+    first, second = rattled(atoms, 3, 0.1, seed=4), rattled(atoms, 3, 0.1, seed=4)
     np.testing.assert_array_equal(first[0].positions, atoms.positions)
     np.testing.assert_array_equal(first[2].positions, second[2].positions)
     assert np.abs(first[1].positions - atoms.positions).max() > 0.01

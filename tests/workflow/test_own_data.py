@@ -5,7 +5,7 @@ import yaml
 from ase.io import write
 
 from mlff_distiller import records
-from mlff_distiller.dataset import read_dataset
+from mlff_distiller.read_dataset import read_dataset
 from tests.unit.labeled_sets import emt_frames
 
 MINE = {

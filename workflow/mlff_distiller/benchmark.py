@@ -8,11 +8,11 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from mlff_distiller import records
-from mlff_distiller.compile import first_line
+from mlff_distiller.errors import first_line
+from mlff_distiller.rattle import rattled
 from mlff_distiller.systems import read_systems
-from mlff_distiller.validation import shaken
 from mlff_distiller.variants import artifact
-from mlff_distiller.variants.registry import BASELINE
+from mlff_distiller.vocabulary import BASELINE
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -133,7 +133,7 @@ def time_task(potential, baseline, atoms: "Atoms", task: str, args: argparse.Nam
     from mlff_distiller.batch import Batch
     from mlff_distiller.timing import interleaved
 
-    frames = shaken(atoms, N_FRAMES, amplitude=0.01, seed=args.replicate)
+    frames = rattled(atoms, N_FRAMES, amplitude=0.01, seed=args.replicate)
     calls = []
     for which in (potential, baseline):
         inputs = [Batch.from_atoms([frame], which.device, which.dtype) for frame in frames]

@@ -156,14 +156,14 @@ def _activate(folder: Path, spec: dict[str, Any]) -> None:
 
     if not needs_torch_cluster(spec) or TorchClusterSearch.missing() is None:
         return
-    from mlff_distiller import torch_cluster
+    from mlff_distiller import torch_cluster_wheel
 
     try:
-        torch_cluster.activate(folder / TORCH_CLUSTER)
+        torch_cluster_wheel.activate(folder / TORCH_CLUSTER)
     except UserError:
         raise UserError(
-            f"{folder}: needs torch-cluster, which is neither installed nor in the cache for {torch_cluster.current_key()}; "
-            f"`python -m mlff_distiller torch-cluster --output torch_cluster.json` obtains it. {_plain(folder)}"
+            f"{folder}: needs torch-cluster, which is neither installed nor in the cache for "
+            f"{torch_cluster_wheel.current_key()}; `python -m mlff_distiller torch-cluster --output torch_cluster.json` obtains it. {_plain(folder)}"
         ) from None
 
 
@@ -234,14 +234,15 @@ def not_equivalent(potential: "Potential", folder: Path, precision: str, molecul
     """
     import torch
 
+    from mlff_distiller.equivalence import TOLERANCES, answers, errors_against, judge
     from mlff_distiller.potentials.autograd import AutogradPotential
+    from mlff_distiller.rattle import rattled
     from mlff_distiller.student.checkpoint import load_student
-    from mlff_distiller.validation import TOLERANCES, answers, errors_against, judge, shaken
 
     referee = AutogradPotential(load_student(folder / WEIGHTS, "cpu", torch.float64, neighbors="native"))
     eager = AutogradPotential(load_student(folder / WEIGHTS, potential.device, torch.float32, neighbors="native"))
     for atoms in molecules:
-        frames = shaken(atoms, **PROOF)
+        frames = rattled(atoms, **PROOF)
         exact, plain, mine = (answers(one, frames) for one in (referee, eager, potential))
         found = judge(errors_against(exact, mine), errors_against(exact, plain), TOLERANCES[precision])
         if found:

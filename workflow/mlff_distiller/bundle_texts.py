@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mlff_distiller.names import WORK
+from mlff_distiller.wording import WORK_TITLES
 
 #: The molecules of the run, which the examples read.
 MOLECULES = "molecules.extxyz"
@@ -44,14 +44,13 @@ print(f"forces of all {len(forces)} atoms in one tensor, at most {forces.abs().m
 _BATCHES = """\
 from ase.io import read
 
-from mlff_distiller.batch import Batch
-from mlff_distiller.bundle import load_bundle
+from mlff_distiller.calculator import Batch, load_bundle
 """
 #: Kind of work -> (imports, what follows).
 EXAMPLES = {
     "one_molecule": (_ASE, _ONE + _MD),
     "many_molecules": (_BATCHES, _MANY),
-    "large_systems": (_ASE + "from mlff_distiller.systems import liquid_box\n", _LARGE + _MD),
+    "large_systems": (_ASE.replace("StudentCalculator", "StudentCalculator, liquid_box"), _LARGE + _MD),
 }
 
 
@@ -110,7 +109,7 @@ def readme(entry: Mapping[str, Any]) -> str:
     ]
     table = "\n".join(f"| {what} | {value} |" for what, value in found)
     return f"""\
-# `{entry["variant"]}` for {WORK[entry["task"]].title}
+# `{entry["variant"]}` for {WORK_TITLES[entry["task"]]}
 
 The fastest way of running this student that was found on {made_for["architecture"]}, among those that equal the student
 and conserve energy in MD. `python example.py` runs it; in a program of your own, with this package installed:

@@ -1,106 +1,40 @@
-"""The student as an ASE calculator."""
+"""The public door: the student as an ASE calculator, and what else programs outside this project use.
 
-import math
-from typing import TYPE_CHECKING
+Whatever moves inside the package, these names stay here: ``StudentCalculator``, ``Batch``, ``load_bundle``, ``liquid_box``.
+"""
 
-import numpy as np
 import torch
-from ase.calculators.calculator import Calculator, all_changes
-from ase.stress import full_3x3_to_voigt_6_stress
 
+from mlff_distiller.ase_adapter import PotentialCalculator
 from mlff_distiller.batch import Batch
-from mlff_distiller.errors import UserError
-from mlff_distiller.potentials.base import Potential
+from mlff_distiller.bundle import load_bundle
+from mlff_distiller.liquid import liquid_box
+from mlff_distiller.potentials.autograd import AutogradPotential
+from mlff_distiller.student.checkpoint import load_student
 
-if TYPE_CHECKING:
-    from ase import Atoms
+__all__ = ["Batch", "StudentCalculator", "liquid_box", "load_bundle"]
 
 
-class StudentCalculator(Calculator):
-    """Energy (eV), free energy, forces (eV/A) and, for fully periodic systems, stress (eV/A^3, Voigt) of a potential.
+class StudentCalculator(PotentialCalculator):
+    """The student as an ASE calculator, from its checkpoint or from a bundle.
 
-    Args:
-        potential: any :class:`~mlff_distiller.potentials.base.Potential`.
-
-    ASE keeps the results and asks again whenever positions, elements, cell or periodicity have changed.
+    Energies in eV, forces in eV/A, stress in eV/A^3; see :class:`~mlff_distiller.ase_adapter.PotentialCalculator`.
     """
-
-    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 (ASE's convention)
-
-    def __init__(self, potential: Potential, **kwargs):
-        super().__init__(**kwargs)
-        self.potential = potential
-        self._last: tuple[Atoms, Batch] | None = None
 
     @classmethod
     def from_checkpoint(
         cls,
         path: str,
         device: str = "cpu",
-        dtype: "torch.dtype | None" = None,
+        dtype: torch.dtype | None = None,
         use_torch_cluster: bool | None = None,
         **kwargs,
     ) -> "StudentCalculator":
         """The plain (autograd) calculator of a checkpoint; fp32 unless ``dtype`` says otherwise."""
-        from mlff_distiller.potentials.autograd import AutogradPotential
-        from mlff_distiller.student.checkpoint import load_student
-
         student = load_student(path, device, dtype or torch.float32, use_torch_cluster=use_torch_cluster)
         return cls(AutogradPotential(student), **kwargs)
 
     @classmethod
     def from_bundle(cls, path: str, rebuild: bool = True, **kwargs) -> "StudentCalculator":
         """The calculator of a bundle that ``snakemake deploy`` made; see :func:`mlff_distiller.bundle.load_bundle`."""
-        from mlff_distiller.bundle import load_bundle
-
         return cls(load_bundle(path, rebuild), **kwargs)
-
-    def check_state(self, atoms: "Atoms", tol: float = 0.0) -> list[str]:
-        """What has changed since the last results, of what energies and forces depend on.
-
-        Compared exactly: ASE's comparison within a tolerance takes as long as the forces of a small molecule.
-        """
-        if self.atoms is None:
-            return all_changes[:]
-        pairs = {
-            "positions": (self.atoms.positions, atoms.positions),
-            "numbers": (self.atoms.numbers, atoms.numbers),
-            "cell": (self.atoms.cell.array, atoms.cell.array),
-            "pbc": (self.atoms.pbc, atoms.pbc),
-        }
-        return [name for name, (known, now) in pairs.items() if known.tobytes() != now.tobytes()]
-
-    def calculate(self, atoms: "Atoms | None" = None, properties=("energy",), system_changes=all_changes) -> None:
-        """Fill ``self.results``; stress only when asked for, since it costs more."""
-        # Taken away until this call has made its own: an error in between must leave nothing that is out of date.
-        last, self._last = self._last, None
-        self.results = {}
-        atoms = self.atoms if atoms is None else atoms
-        moved = last is not None and set(system_changes) <= {"positions"}
-        if moved:
-            # Copying all of the atoms anew, as ASE does, would take as long as a small molecule's forces on a GPU.
-            self.atoms, batch = last
-            self.atoms.positions[:] = atoms.positions
-        else:
-            self.atoms = atoms.copy()
-        if len(self.atoms) == 0:
-            raise UserError("no atoms: there is nothing to compute")
-        # One sum tells; and before the batch is made, whose centering would spread one bad atom to all.
-        if not math.isfinite(self.atoms.positions.sum()):
-            lost = int(np.flatnonzero(~np.isfinite(self.atoms.positions).all(axis=1))[0])
-            where = self.atoms.positions[lost].tolist()
-            raise UserError(f"atom {lost} is at {where}: not a finite position; has the simulation blown up?")
-        if moved:
-            batch = batch.moved(self.atoms)
-        else:
-            batch = Batch.from_atoms([self.atoms], self.potential.device, self.potential.dtype)
-        self._last = self.atoms, batch
-        if "stress" in properties:
-            if not self.atoms.pbc.all():
-                raise UserError("stress needs a system that is periodic in all three directions")
-            energies, forces, stress = self.potential.with_stress(*batch)
-            self.results["stress"] = full_3x3_to_voigt_6_stress(stress[0].cpu().double().numpy())
-        else:
-            energies, forces = self.potential.on_host(*batch)
-        self.results["energy"] = self.results["free_energy"] = float(energies)
-        self.results["forces"] = forces.cpu().double().numpy()

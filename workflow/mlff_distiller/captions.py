@@ -1,15 +1,13 @@
 """One sentence per figure on what to see in it, worked out from the records. Kept apart from the drawing, so that
 editing a sentence redraws nothing."""
 
-import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-from mlff_distiller.names import title
-from mlff_distiller.results import BASELINE
 from mlff_distiller.rungs import ladder
 from mlff_distiller.statistics import Ratio, ratio_of
-from mlff_distiller.summary import TASKS, Run
+from mlff_distiller.summary import Run
+from mlff_distiller.vocabulary import BASELINE, TASKS
+from mlff_distiller.wording import drift, interval, title
 
 TITLES = {
     "ladder": "The ladder, from eager to fused kernels",
@@ -69,12 +67,6 @@ READING = {
 def caption(name: str, run: Run) -> str:
     """What to see in figure ``name`` of this run, in one sentence."""
     return SENTENCES[name](run) or "This run has nothing to show here."
-
-
-def interval(ratio: Ratio) -> str:
-    """A ratio for people: ``1.45× [1.41, 1.49]``, with spaces at which no line breaks; a bound without limit as ∞."""
-    value, low, high = (f"{x:.2f}" if math.isfinite(x) else "∞" for x in (ratio.value, ratio.low, ratio.high))
-    return f"{value}×\u00a0[{low},\u00a0{high}]"
 
 
 def _speedup(run: Run) -> str:
@@ -224,12 +216,6 @@ def _nve_drift(run: Run) -> str:
     text += f" (failed: {', '.join(failed)})" if failed else ""
     where = f"{worst['variant']} on {title(worst['system'])}"
     return f"{text}; the largest drift is {drift(worst)}, {where}."
-
-
-def drift(entry: Mapping[str, Any]) -> str:
-    """The drift of an MD record, with its standard error where the trajectory was long enough to have one."""
-    error = entry.get("drift_stderr_mev_per_atom_ps")
-    return f"{entry['drift_mev_per_atom_ps']:.2g}" + (f" ± {error:.1g}" if error else "") + " meV/atom/ps"
 
 
 def _md_energy(run: Run) -> str:

@@ -14,9 +14,9 @@ import yaml
 
 from mlff_distiller.errors import UserError, nearest
 from mlff_distiller.evidence import EVIDENCE, evidence
-from mlff_distiller.names import SCALING_TASKS
 from mlff_distiller.statistics import Ratio, ratio_of
-from mlff_distiller.summary import TASKS, Run
+from mlff_distiller.summary import Run
+from mlff_distiller.vocabulary import SCALING_TASKS, TASKS
 
 #: What a row of the source's table says; times in ms, null where the source has none.
 TABLE_KEYS = ("label", "variant", "source_ms", "source_speedup", "source_note")

@@ -15,7 +15,7 @@ STAGES = {
     "molecules": ("molecules", "make the benchmark molecules again"),
     "sample": ("sampling", "sample configurations of molecules"),
     "label": ("labeling", "label configurations by the teacher"),
-    "import-data": ("own_data", "check labels of one's own and take them in"),
+    "import-data": ("import_data", "check labels of one's own and take them in"),
     "train": ("training.train", "train the student on labels"),
     "accuracy": ("training.accuracy", "student against teacher on held-out molecules"),
     "model-card": ("model_card", "write what a student is and how good"),

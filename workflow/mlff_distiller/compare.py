@@ -6,15 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from mlff_distiller import comparison, html_page, style
-from mlff_distiller.captions import interval
 from mlff_distiller.comparison import Change, Member
 from mlff_distiller.figures import comparison as figure
 from mlff_distiller.files import write_text
-from mlff_distiller.names import TASK_TITLES, title
-from mlff_distiller.report.first_page import machine_name
-from mlff_distiller.report.render import number, render
-from mlff_distiller.results import TEACHER
-from mlff_distiller.summary import TASKS
+from mlff_distiller.report.render import render
+from mlff_distiller.vocabulary import TASKS, TEACHER
+from mlff_distiller.wording import TASK_TITLES, interval, machine_name, number, title
 
 FIGURE = "comparison"
 

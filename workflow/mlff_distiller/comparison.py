@@ -14,9 +14,10 @@ from typing import Any
 
 from mlff_distiller import results
 from mlff_distiller.errors import UserError
-from mlff_distiller.files import results_file
+from mlff_distiller.records import results_file
 from mlff_distiller.statistics import Ratio, geometric_mean, ratio_of
-from mlff_distiller.summary import TASKS, Run
+from mlff_distiller.summary import Run
+from mlff_distiller.vocabulary import TASKS
 
 
 @dataclass(frozen=True)

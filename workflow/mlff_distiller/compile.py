@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mlff_distiller import records
 from mlff_distiller.diagnostics import compiler_counts, timed_calls
-from mlff_distiller.errors import UserError
+from mlff_distiller.errors import UserError, first_line
 from mlff_distiller.files import load_settings, sha256_of, write_text
 from mlff_distiller.kernels.kept import seconds_noted
 from mlff_distiller.systems import read_systems
@@ -82,12 +82,6 @@ def own_folder(folder: Path) -> None:
 
 class _Unavailable(Exception):
     pass
-
-
-def first_line(error: BaseException, limit: int = 300) -> str:
-    """The first line of an error's text that says something, cut to ``limit`` characters."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else "no message")[:limit]
 
 
 def build(args: argparse.Namespace, spec: dict, device: str, systems: "dict[str, Atoms]") -> dict:

@@ -7,7 +7,8 @@ import yaml
 
 from mlff_distiller import scaling_settings
 from mlff_distiller.errors import UserError, nearest
-from mlff_distiller.variants.registry import BASELINE, IN_DOUBLE, check_spec, has_double_form
+from mlff_distiller.variants.registry import IN_DOUBLE, check_spec, has_double_form
+from mlff_distiller.vocabulary import BASELINE
 
 SCHEMA = Path(__file__).parent.parent / "schemas" / "config.schema.yaml"
 

@@ -178,27 +178,6 @@ def read_configurations(path: str | Path) -> Dataset:
         raise UserError(f"{path}: not a readable dataset ({error}); delete it and run the workflow again") from None
 
 
-def read_dataset(path: str | Path, **own: Any) -> Dataset:
-    """Labeled configurations: this project's HDF5, or a user's own (ext)xyz with energies and forces.
-
-    Args:
-        path: ``.xyz`` or ``.extxyz`` is read by :func:`mlff_distiller.own_data.read_extxyz`; all else is HDF5 (see the
-            module's text).
-        own: keyword arguments of ``read_extxyz``.
-
-    Raises:
-        UserError: unreadable, without labels, or with labels in what look like other units.
-    """
-    if Path(path).suffix.lower() in (".xyz", ".extxyz"):
-        from mlff_distiller.own_data import read_extxyz
-
-        return read_extxyz(path, **own)
-    dataset = read_configurations(path)
-    if dataset.energies is None or dataset.forces is None:
-        raise UserError(f"{path}: configurations without labels; make them with: python -m mlff_distiller label")
-    return dataset
-
-
 def element_energies(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Energy per element by least squares over all configurations: atomic numbers [e] and energies [e] in eV.
 

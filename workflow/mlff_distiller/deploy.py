@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlff_distiller import records, results
-from mlff_distiller.compile import first_line
 from mlff_distiller.deployment import Choice, choose, evidence
-from mlff_distiller.errors import UserError
+from mlff_distiller.errors import UserError, first_line
 from mlff_distiller.files import sha256_of, write_text
-from mlff_distiller.names import WORK
 from mlff_distiller.summary import Run
 from mlff_distiller.systems import read_systems
 from mlff_distiller.variants import artifact
+from mlff_distiller.vocabulary import WORK
+from mlff_distiller.wording import WORK_TITLES
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -43,7 +43,7 @@ def run(args: Namespace) -> int:
         if entry["status"] != "ok":
             shutil.rmtree(folder, ignore_errors=True)
             records.write(folder / METADATA, [entry])
-            write_text(folder / "README.md", f"# No winner for {WORK[work].title}\n\n{entry['reason']}\n")
+            write_text(folder / "README.md", f"# No winner for {WORK_TITLES[work]}\n\n{entry['reason']}\n")
         print(f"{work}: {entry['variant'] or 'none'}{': ' + entry['reason'] if entry['reason'] else ''}")
     return 0
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlff_distiller.names import WORK, Work
-from mlff_distiller.results import BASELINE
 from mlff_distiller.statistics import Ratio, geometric_mean
 from mlff_distiller.summary import Run
+from mlff_distiller.vocabulary import BASELINE, WORK
+from mlff_distiller.wording import WORK_CONTENTS
 
 #: Share of the points that a variant must have been timed at. Which of the largest batches and boxes eager still does
 #: in the time allowed is in part chance; molecules are all there or something is wrong.
@@ -32,19 +32,19 @@ class Choice:
 
 
 def choose(run: Run, work: str) -> Choice:
-    """The variant for ``work`` (a key of :data:`~mlff_distiller.names.WORK`), from the records of ``run`` alone.
+    """The variant for ``work`` (a key of :data:`~mlff_distiller.vocabulary.WORK`), from the records of ``run`` alone.
 
     A variant counts when it has a speed-up at enough of the points at which any has one (:data:`COVERAGE`); a speed-up is
     only ever stated for a variant that is equivalent. Those that count are compared at the points that all of them
     have. The fastest by geometric mean wins, if its interval lies above 1 and its MD passed.
     """
-    kind = WORK[work]
-    found = {name: _speedups(run, name, kind.task) for name in run.variants}
+    task = WORK[work]
+    found = {name: _speedups(run, name, task) for name in run.variants}
     points = set().union(*found.values())
     found.pop(BASELINE, None)
     found = {name: own for name, own in found.items() if own and len(own) >= COVERAGE[work] * len(points)}
     if not found:
-        return Choice(work, None, None, {}, _nothing_measured(run, kind))
+        return Choice(work, None, None, {}, _nothing_measured(run, work))
     shared = set.intersection(*map(set, found.values())) or points
     speedups = {name: {point: ratio for point, ratio in own.items() if point in shared} for name, own in found.items()}
     ranking = sorted(
@@ -79,12 +79,13 @@ def _speedups(run: Run, variant: str, task: str) -> dict[Point, Ratio]:
     }
 
 
-def _nothing_measured(run: Run, kind: Work) -> str:
-    entries = [entry for entry in run.of("benchmark", task=kind.task) if entry["variant"] != BASELINE]
+def _nothing_measured(run: Run, work: str) -> str:
+    what = WORK_CONTENTS[work]
+    entries = [entry for entry in run.of("benchmark", task=WORK[work]) if entry["variant"] != BASELINE]
     if not entries:
-        return f"this run did not time {kind.what}; benchmark.tasks, replicates and scaling in the configuration ask for it"
+        return f"this run did not time {what}; benchmark.tasks, replicates and scaling in the configuration ask for it"
     reasons = dict.fromkeys(f"{e['variant']}: {e['reason']}" for e in entries if e["reason"])
-    text = f"no variant has a speed-up over eager on {kind.what}"
+    text = f"no variant has a speed-up over eager on {what}"
     return f"{text} ({'; '.join(list(reasons)[:3])})" if reasons else text
 
 
@@ -100,7 +101,7 @@ def evidence(run: Run, choice: Choice) -> dict[str, Any]:
     return {
         "speedup": choice.speedup.value,
         "speedup_ci95": [choice.speedup.low, choice.speedup.high],
-        "measured": WORK[choice.work].what,
+        "measured": WORK_CONTENTS[choice.work],
         "points": len(choice.speedups),
         "smallest_speedup": min(ratio.value for ratio in choice.speedups.values()),
         "largest_speedup": max(ratio.value for ratio in choice.speedups.values()),

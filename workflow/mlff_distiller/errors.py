@@ -15,3 +15,9 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(choices) or 'none'}"
+
+
+def first_line(error: BaseException, limit: int = 300) -> str:
+    """The first line of an error's text that says something, cut to ``limit`` characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else "no message")[:limit]

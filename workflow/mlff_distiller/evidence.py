@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 
-from mlff_distiller.names import title
-from mlff_distiller.summary import TASKS, Run
+from mlff_distiller.summary import Run
+from mlff_distiller.vocabulary import TASKS
+from mlff_distiller.wording import title
 
 
 def evidence(words: list[str], run: Run, pattern: str) -> str:

@@ -14,9 +14,6 @@ import yaml
 
 from mlff_distiller.errors import UserError
 
-#: The merged table of a run.
-RESULTS = "phase3_results.json"
-
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
     """Write ``data`` to ``path`` atomically: a temporary file beside it, flushed to disk, then renamed over it."""
@@ -86,20 +83,6 @@ def load_settings(text_or_path: str | Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError("--settings: expected a mapping of keys to values")
     return value
-
-
-def results_file(path: str | Path) -> Path:
-    """The merged results of a run, given ``results/<run>``, ``results/published/<machine>``, a report folder, or the file.
-
-    Raises:
-        UserError: no merged results there.
-    """
-    path = Path(path)
-    tried = [path] if path.suffix == ".json" else [path / "report" / RESULTS, path / RESULTS]
-    for candidate in tried:
-        if candidate.is_file():
-            return candidate
-    raise UserError(f"{path}: no {RESULTS} there; run `snakemake -c4 report` first, or name the file itself")
 
 
 @contextlib.contextmanager

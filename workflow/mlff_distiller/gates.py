@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlff_distiller.captions import interval
 from mlff_distiller.errors import UserError, nearest
 from mlff_distiller.statistics import Ratio
 from mlff_distiller.summary import Run
+from mlff_distiller.wording import interval
 
 
 @dataclass(frozen=True)

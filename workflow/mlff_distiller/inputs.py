@@ -50,7 +50,7 @@ def check_covered(systems: "Mapping[str, Atoms]", dataset: Path, own_data: Mappi
     """Raise a :class:`UserError` for labels that are not right, or that lack an element which ``systems`` have."""
     from ase.data import chemical_symbols
 
-    from mlff_distiller.dataset import read_dataset
+    from mlff_distiller.read_dataset import read_dataset
 
     known = set(read_dataset(dataset, **own_data).numbers.tolist())
     for name, atoms in systems.items():

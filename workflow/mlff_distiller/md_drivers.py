@@ -55,10 +55,10 @@ def thermostat(atoms: "Atoms", potential: Potential, settings: dict[str, Any]) -
         looks = steps_between_looks(settings["equilibration_steps"], settings["sample_every"])
         how = {name: settings[name] for name in ("timestep_fs", "temperature_k", "friction_per_fs", "seed")}
         return DeviceLoop(atoms, potential, looks, **how)
-    from mlff_distiller.calculator import StudentCalculator
+    from mlff_distiller.ase_adapter import PotentialCalculator
     from mlff_distiller.md.langevin import ase_langevin
 
-    atoms.calc = StudentCalculator(potential)
+    atoms.calc = PotentialCalculator(potential)
     return ase_langevin(atoms, settings)
 
 
@@ -71,9 +71,9 @@ class AseVerlet:
         from ase import units
         from ase.md.verlet import VelocityVerlet
 
-        from mlff_distiller.calculator import StudentCalculator
+        from mlff_distiller.ase_adapter import PotentialCalculator
 
-        atoms.calc = StudentCalculator(potential)
+        atoms.calc = PotentialCalculator(potential)
         self.dynamics = VelocityVerlet(atoms, timestep=timestep_fs * units.fs)
 
     @property

@@ -10,6 +10,10 @@ from mlff_distiller.errors import UserError, nearest
 from mlff_distiller.files import read_json, write_json
 
 SCHEMA_VERSION = 1
+#: The file that all records of a run are merged into.
+RESULTS = "phase3_results.json"
+#: One thing that was measured, or why it was not.
+Record = dict[str, Any]
 STATUSES = ("ok", "failed", "unavailable")
 KINDS = ("preflight", "torch_cluster", "compile", "equivalence", "benchmark", "profile", "md", "accuracy", "deploy")
 #: What every record carries, whatever its kind; a field that does not apply is null.
@@ -144,3 +148,17 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(entry) for entry in value]
     return value
+
+
+def results_file(path: str | Path) -> Path:
+    """The merged results of a run, given ``results/<run>``, ``results/published/<machine>``, a report folder, or the file.
+
+    Raises:
+        UserError: no merged results there.
+    """
+    path = Path(path)
+    tried = [path] if path.suffix == ".json" else [path / "report" / RESULTS, path / RESULTS]
+    for candidate in tried:
+        if candidate.is_file():
+            return candidate
+    raise UserError(f"{path}: no {RESULTS} there; run `snakemake -c4 report` first, or name the file itself")

@@ -17,16 +17,15 @@ from typing import Any
 from mlff_distiller import provenance, records, statistics
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import read_json, sha256_of, write_json, write_text
+from mlff_distiller.records import Record
+from mlff_distiller.vocabulary import BASELINE, TEACHER
+from mlff_distiller.wording import equivalence_reason
 
-Record = dict[str, Any]
-
-BASELINE = "eager"
-TEACHER = "teacher"
 #: What makes two benchmark records replicates of one measurement.
 BENCHMARK_KEY = ("variant", "task", "system", "batch", "device", "dtype")
-#: Benchmark fields that belong to one replicate and are replaced by their summary.
 #: Times of calls that follow another's turn (see :func:`mlff_distiller.timing.interleaved`), each process's median.
 FIRST_CALL_FIELDS = ("first_call_ms", "baseline_first_call_ms")
+#: Benchmark fields that belong to one replicate and are replaced by their summary.
 REPLICATE_FIELDS = ("replicate", "samples_ms", "baseline_samples_ms")
 #: Fields that hold curves: for the figures, not for a table.
 SERIES = (
@@ -245,19 +244,6 @@ def equivalence_failures(entries: Iterable[Record]) -> dict[tuple[str, str], str
             failed = equivalence_reason(entry)
         verdicts[key] = verdicts.get(key) or failed
     return verdicts
-
-
-def equivalence_reason(entry: Record) -> str:
-    """Why an equivalence record that did not pass did not."""
-    found = entry["reason"] or (
-        f"force error {_number(entry.get('force_rmse_mev_per_a'))} meV/A, "
-        f"tolerance {_number(entry.get('tolerance_mev_per_a'))} meV/A"
-    )
-    return f"not equivalent to the fp64 referee on {entry['system']}: {found}"
-
-
-def _number(value: Any) -> str:
-    return "unknown" if value is None else f"{value:.3g}"
 
 
 def _judge_equivalence(entry: Record, doubts: dict[tuple[str, str], str | None]) -> None:

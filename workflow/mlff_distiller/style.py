@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlff_distiller.files import write_bytes
-from mlff_distiller.results import BASELINE
+from mlff_distiller.vocabulary import BASELINE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

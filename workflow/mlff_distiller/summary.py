@@ -8,15 +8,10 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
-from mlff_distiller.names import SCALING_TASKS
-from mlff_distiller.results import BASELINE, TEACHER, equivalence_reason
+from mlff_distiller.records import Record
 from mlff_distiller.statistics import Ratio, geometric_mean, ratio_of
-
-Record = dict[str, Any]
-
-TASKS = ("energy", "energy_forces")
-#: Kinds of records that a variant leaves, that of the timings first.
-STAGES = ("benchmark", "compile", "equivalence", "md")
+from mlff_distiller.vocabulary import BASELINE, SCALING_TASKS, STAGES, TASKS, TEACHER
+from mlff_distiller.wording import equivalence_reason, md_failure
 
 
 class Run:
@@ -271,15 +266,3 @@ class Run:
         passed = [entry for entry in faster if self.md(entry[0]) == "passed"]
         rest = [entry for entry in faster if self.md(entry[0]) == "not run"]
         return next(iter(passed or rest), None)
-
-
-def md_failure(entry: Record) -> str:
-    """Which gates an MD record failed, in words."""
-    failed = [
-        f"{name} {gate['value']:.3g} against a limit of {gate['limit']:.3g}"
-        if isinstance(gate.get("value"), int | float) and isinstance(gate.get("limit"), int | float)
-        else f"{name} could not be judged"
-        for name, gate in (entry.get("gates") or {}).items()
-        if not gate.get("passed")
-    ]
-    return entry["reason"] or "; ".join(failed) or "did not pass"

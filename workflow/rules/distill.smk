@@ -20,7 +20,7 @@ if config["student"]["dataset"]:
         conda:
             "../../envs/student.yaml"
         params:
-            code=code_of("own_data"),
+            code=code_of("import_data"),
             settings=settings(config["student"]["own_data"]),
             # A student that is there already learns nothing of them.
             held_out="--held-out" if config["student"]["checkpoint"] else "",

@@ -6,8 +6,8 @@ import numpy as np
 
 from mlff_distiller import style
 from mlff_distiller.figures.shared import nothing
-from mlff_distiller.names import title
 from mlff_distiller.summary import Run
+from mlff_distiller.wording import title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from mlff_distiller import style
 from mlff_distiller.figures.shared import nothing, place_interval, why_no_speedup
-from mlff_distiller.names import TASK_TITLES
 from mlff_distiller.rungs import ladder as rungs
 from mlff_distiller.summary import Run
+from mlff_distiller.wording import TASK_TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

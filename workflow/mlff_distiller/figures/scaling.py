@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from mlff_distiller import style
 from mlff_distiller.figures.shared import labels_beside, name_rows, nothing, row_axes, variants_with
-from mlff_distiller.names import title
-from mlff_distiller.results import BASELINE
 from mlff_distiller.summary import Run
+from mlff_distiller.vocabulary import BASELINE
+from mlff_distiller.wording import title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mlff_distiller import style
-from mlff_distiller.results import BASELINE
 from mlff_distiller.statistics import Ratio
-from mlff_distiller.summary import TASKS, Run
+from mlff_distiller.summary import Run
+from mlff_distiller.vocabulary import BASELINE, TASKS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

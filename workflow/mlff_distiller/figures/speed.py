@@ -15,9 +15,9 @@ from mlff_distiller.figures.shared import (
     variants_with,
     why_no_speedup,
 )
-from mlff_distiller.names import TASK_TITLES
-from mlff_distiller.results import BASELINE
-from mlff_distiller.summary import TASKS, Run
+from mlff_distiller.summary import Run
+from mlff_distiller.vocabulary import BASELINE, TASKS
+from mlff_distiller.wording import TASK_TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

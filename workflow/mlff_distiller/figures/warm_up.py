@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 from mlff_distiller import style
 from mlff_distiller.figures.shared import nothing
-from mlff_distiller.names import title
-from mlff_distiller.results import BASELINE
 from mlff_distiller.summary import Run
+from mlff_distiller.vocabulary import BASELINE
+from mlff_distiller.wording import title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import write_text
-from mlff_distiller.systems import liquid_box
+from mlff_distiller.liquid import liquid_box
 
 #: Dynamics that equilibrate the box; short steps at strong friction take up what the packing left.
 TIMESTEP_FS, FRICTION_PER_FS = 0.5, 0.02
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from ase.md.langevin import Langevin
     from ase.optimize import FIRE
 
-    from mlff_distiller.calculator import StudentCalculator
+    from mlff_distiller.ase_adapter import PotentialCalculator
     from mlff_distiller.md.start import set_thermal_velocities
     from mlff_distiller.potentials.cpp import CppPotential
     from mlff_distiller.student.checkpoint import load_student
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--molecule {args.molecule}: not in ASE's G2 collection (ase.build.molecule)") from None
     torch.set_num_threads(args.threads)
     box = liquid_box(single, args.count, args.density, seed=args.seed)
-    box.calc = StudentCalculator(CppPotential(load_student(args.checkpoint, "cpu", torch.float32)))
+    box.calc = PotentialCalculator(CppPotential(load_student(args.checkpoint, "cpu", torch.float32)))
     FIRE(box, logfile=None).run(fmax=0.5, steps=200)
     set_thermal_velocities(box, args.temperature, args.seed)
     dynamics = Langevin(

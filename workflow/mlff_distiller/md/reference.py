@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from mlff_distiller import records
-from mlff_distiller.compile import first_line
 from mlff_distiller.compilers import no_compiler
+from mlff_distiller.errors import first_line
 from mlff_distiller.files import load_settings
 from mlff_distiller.md.double_precision import potential_in_double
 from mlff_distiller.md_settings import settings_with_defaults
-from mlff_distiller.simulate import run_nve
+from mlff_distiller.nve import run_nve
 from mlff_distiller.systems import read_system
 
 FAMILIES = ("eager", "cpp")

@@ -43,13 +43,13 @@ def run(args: argparse.Namespace) -> int:
 
 def measure(args: argparse.Namespace, atoms: "Atoms", settings: dict[str, Any]) -> dict[str, Any]:
     """Fields of the record: distances between the distributions, the curves, the gates."""
-    from mlff_distiller.calculator import StudentCalculator
+    from mlff_distiller.ase_adapter import PotentialCalculator
 
     teacher, numbers = read_samples(args.teacher)
     if not np.array_equal(numbers, atoms.numbers):
         raise UserError(f"{args.teacher}: a trajectory of other atoms than {args.system}; delete it and run again")
     start = atoms.copy()
-    atoms.calc = StudentCalculator(artifact.load_variant(args).potential)
+    atoms.calc = PotentialCalculator(artifact.load_variant(args).potential)
     student = run_langevin(atoms, settings)
     found, floor = compare(start, student, teacher), compare(start, *halves(teacher))
     curves = {"student": distributions(start, student), "teacher": distributions(start, teacher)}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlff_distiller import gpu_choice, records
-from mlff_distiller.compile import first_line
+from mlff_distiller.errors import first_line
 from mlff_distiller.files import load_settings
 from mlff_distiller.md_settings import check_with_defaults
 from mlff_distiller.systems import read_system

@@ -36,13 +36,13 @@ def measure(args: argparse.Namespace, atoms: "Atoms", settings: dict[str, Any]) 
     """Fields of the record: fluctuation per time step, the ratios, the gates."""
     import torch
 
-    from mlff_distiller.calculator import StudentCalculator
+    from mlff_distiller.ase_adapter import PotentialCalculator
     from mlff_distiller.md.double_precision import potential_in_double
 
     torch.set_num_threads(args.threads)
     made = artifact.read_metadata(args.variant)
     artifact.activate_dependencies(made["options"], args.torch_cluster)
-    atoms.calc = StudentCalculator(potential_in_double(made["options"], args.checkpoint, made["device"]))
+    atoms.calc = PotentialCalculator(potential_in_double(made["options"], args.checkpoint, made["device"]))
     set_thermal_velocities(atoms, settings["temperature_k"], settings["seed"])
     timesteps = sorted(settings["timesteps_fs"], reverse=True)
     energies = energies_per_timestep(

@@ -8,14 +8,16 @@ from typing import Any
 
 from mlff_distiller import captions, claims, figures, gates, html_page, results, style
 from mlff_distiller.errors import UserError
-from mlff_distiller.files import load_settings, results_file, write_json, write_text
-from mlff_distiller.names import TASK_TITLES, title
+from mlff_distiller.files import load_settings, write_json, write_text
+from mlff_distiller.records import results_file
 from mlff_distiller.report import method, tables
 from mlff_distiller.report.first_page import first_lines
 from mlff_distiller.report.handover import handed_over
 from mlff_distiller.report.render import render
 from mlff_distiller.report.terminal import show
-from mlff_distiller.summary import TASKS, Run
+from mlff_distiller.summary import Run
+from mlff_distiller.vocabulary import TASKS
+from mlff_distiller.wording import TASK_TITLES, title
 
 #: Beside a report: the settings that it was made by, so that `report show` decides the same gates.
 SETTINGS = "settings.json"

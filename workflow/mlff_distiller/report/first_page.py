@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlff_distiller.captions import drift, interval, teacher_ratio
-from mlff_distiller.results import BASELINE
+from mlff_distiller.captions import teacher_ratio
 from mlff_distiller.summary import Run
+from mlff_distiller.vocabulary import BASELINE
+from mlff_distiller.wording import drift, interval, machine_name
 
 #: Where the version of torch that the results are meant for stands in the settings, and its default.
 TORCH_VERSION = "2.5.1"
@@ -37,14 +38,6 @@ def _where(run: Run, provenance: Mapping[str, Any], settings: Mapping[str, Any])
 def wanted_torch(settings: Mapping[str, Any]) -> str:
     """The version of torch that results are meant for."""
     return (settings.get("torch") or {}).get("version") or TORCH_VERSION
-
-
-def machine_name(machine: Mapping[str, Any]) -> str:
-    """One machine in a few words, its GPUs first."""
-    gpus = machine.get("gpus") or []
-    counted = [f"{gpus.count(gpu)} × {gpu}" if gpus.count(gpu) > 1 else gpu for gpu in dict.fromkeys(gpus)]
-    memory = f", {machine['memory_gib']:.0f} GiB" if machine.get("memory_gib") else ""
-    return ", ".join([*counted, f"{machine.get('cpu')} ({machine.get('cores')} cores{memory})"])
 
 
 def _what(run: Run) -> str:

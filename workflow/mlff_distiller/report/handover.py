@@ -7,8 +7,8 @@ from typing import Any
 from mlff_distiller import records
 from mlff_distiller.bundle_texts import example
 from mlff_distiller.errors import UserError
-from mlff_distiller.names import WORK
 from mlff_distiller.statistics import Ratio
+from mlff_distiller.wording import WORK_TITLES
 
 
 def handed_over(files: Sequence[Path]) -> list[dict[str, Any]]:
@@ -20,7 +20,7 @@ def handed_over(files: Sequence[Path]) -> list[dict[str, Any]]:
     """
     made = []
     for file in files:
-        work = WORK[file.parent.name].title if file.parent.name in WORK else file.parent.name
+        work = WORK_TITLES.get(file.parent.name, file.parent.name)
         entry = {"work": work, "folder": file.parent.as_posix(), "variant": None}
         try:
             (found,) = records.read(file)

@@ -1,11 +1,10 @@
 """Templates to Markdown, and the forms in which numbers and words stand in it."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlff_distiller.captions import interval
+from mlff_distiller.wording import interval, number
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 
@@ -32,14 +31,3 @@ def cell(text: Any) -> str:
     for character in "|*_<[":
         words = words.replace(character, f"\\{character}")
     return words
-
-
-def number(value: Any, digits: int = 3) -> str:
-    """A number with so many significant digits, trailing zeros kept (17.0, not 17); whole numbers stay whole."""
-    if value is None:
-        return "-"
-    if isinstance(value, int) or abs(value) >= 1000:
-        return f"{value:,.0f}"
-    if value == 0 or abs(value) < 1e-3:
-        return f"{value:.{digits}g}"
-    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"

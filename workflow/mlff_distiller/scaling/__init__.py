@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mlff_distiller import records
-from mlff_distiller.compile import first_line
+from mlff_distiller.errors import first_line
 from mlff_distiller.files import load_settings
 from mlff_distiller.scaling_settings import settings_with_defaults
 from mlff_distiller.systems import read_system, read_systems

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlff_distiller.systems import liquid_box
+from mlff_distiller.liquid import liquid_box
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -19,7 +19,7 @@ GRID = 2.0**-14
 
 
 def liquid_unit(molecule: "Atoms", n_molecules: int, density: float, seed: int) -> "Atoms":
-    """A box of the liquid (:func:`mlff_distiller.systems.liquid_box`), on the grid; density in g/cm3."""
+    """A box of the liquid (:func:`mlff_distiller.liquid.liquid_box`), on the grid; density in g/cm3."""
     return on_grid(liquid_box(molecule, n_molecules, density, seed, min_distance=2.0))
 
 

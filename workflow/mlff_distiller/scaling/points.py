@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from mlff_distiller.batch import Batch
-from mlff_distiller.compile import first_line
+from mlff_distiller.equivalence import TOLERANCES, judge
+from mlff_distiller.errors import first_line
 from mlff_distiller.memory import PeakMemory, free_bytes, is_out_of_memory
 from mlff_distiller.potentials.base import Potential
+from mlff_distiller.rattle import rattled
 from mlff_distiller.scaling import boxes
 from mlff_distiller.timing import interleaved
-from mlff_distiller.validation import TOLERANCES, judge, shaken
 from mlff_distiller.variants.artifact import LoadedVariant
 
 if TYPE_CHECKING:
@@ -125,14 +126,14 @@ class Bench:
 
     def _noisy(self, members: "list[Atoms]", seed: int) -> "list[Atoms]":
         # The first frame of shaken() is the geometry itself: take the second.
-        return [shaken(one, 2, 0.03, seed * len(members) + k)[1] for k, one in enumerate(members)]
+        return [rattled(one, 2, 0.03, seed * len(members) + k)[1] for k, one in enumerate(members)]
 
     def _periodic(self) -> Iterator[dict[str, Any]]:
         settings = self.settings
         unit = boxes.liquid_unit(
             self.liquid, settings["unit_molecules"], settings["density_g_cm3"], seed=settings["seed"]
         )
-        frames = [boxes.on_grid(frame) for frame in shaken(unit, N_FRAMES, 0.02, settings["seed"])]
+        frames = [boxes.on_grid(frame) for frame in rattled(unit, N_FRAMES, 0.02, settings["seed"])]
         reference = None if self.another_network else Reference(self.checkpoint, self.eager, frames[0])
         edges, done = self._edges(unit), set()
         for wanted in sorted(settings["box_atoms"]):
@@ -264,11 +265,11 @@ class Bench:
 
     @staticmethod
     def _ase_call(atoms: "Atoms", potential: Potential) -> Callable[[int], object]:
-        from mlff_distiller.calculator import StudentCalculator
+        from mlff_distiller.ase_adapter import PotentialCalculator
 
         moved = atoms.copy()
-        moved.calc = StudentCalculator(potential)
-        frames = [frame.positions for frame in shaken(atoms, N_FRAMES, 0.01, seed=0)]
+        moved.calc = PotentialCalculator(potential)
+        frames = [frame.positions for frame in rattled(atoms, N_FRAMES, 0.01, seed=0)]
 
         def call(index: int) -> object:
             moved.positions = frames[index % len(frames)]
@@ -359,7 +360,7 @@ class Reference:
         self.eager = self.errors(eager(*Batch.from_atoms([unit], eager.device, eager.dtype)))
 
     def errors(self, found: tuple[Tensor, Tensor]) -> dict[str, float]:
-        """Errors of a repeated box, as :func:`mlff_distiller.validation.errors_against` names them."""
+        """Errors of a repeated box, as :func:`mlff_distiller.equivalence.errors_against` names them."""
         energy, forces = found[0].double().cpu().numpy(), found[1].double().cpu().numpy()
         deviations = boxes.force_errors(forces, self.forces)
         return {

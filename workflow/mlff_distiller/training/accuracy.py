@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from mlff_distiller import records
-from mlff_distiller.dataset import Dataset, read_dataset
+from mlff_distiller.dataset import Dataset
 from mlff_distiller.errors import UserError, nearest
 from mlff_distiller.files import load_settings, read_json, sha256_of
+from mlff_distiller.read_dataset import read_dataset
 from mlff_distiller.student.checkpoint import learned_elements, load_student
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.training.data import Configurations

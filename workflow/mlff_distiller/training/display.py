@@ -1,21 +1,30 @@
 """What a person sees of a training: a progress bar in a terminal, a line now and then elsewhere."""
 
-import signal
 import time
-from types import FrameType
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from mlff_distiller.training.train import Trainer
+from mlff_distiller.training.state import Progress
 
 #: Without a terminal, at least so long between two lines, s.
 LINE_EVERY = 10.0
 
 
+class Trained(Protocol):
+    """What is shown of a training."""
+
+    progress: Progress
+
+    def describe(self) -> str:
+        """What is trained on what."""
+
+    def done(self) -> float:
+        """The part that is done, 0 to 1."""
+
+
 class ProgressDisplay:
     """Shows how far ``trainer`` is, as a context."""
 
-    def __init__(self, trainer: "Trainer"):
+    def __init__(self, trainer: Trained):
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -66,33 +75,3 @@ class ProgressDisplay:
     def _say(self, text: str) -> None:
         self.last_line = time.monotonic()
         print(text, flush=True) if not self.console.is_terminal else self.console.print(text)
-
-
-class Interruption:
-    """Notes SIGINT and SIGTERM as a context, so that the state can be saved first; a second one ends the program."""
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self):
-        self.happened = False
-        self.before: dict[int, object] = {}
-
-    def __enter__(self) -> "Interruption":
-        for number in self.SIGNALS:
-            try:
-                self.before[number] = signal.signal(number, self._note)
-            except ValueError:
-                break  # not the main thread: whoever runs it there handles signals
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._restore()
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.happened = True
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        self.before.clear()

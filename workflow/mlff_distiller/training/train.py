@@ -15,17 +15,19 @@ import numpy as np
 import torch
 
 from mlff_distiller import records
-from mlff_distiller.dataset import Dataset, content_hash, read_dataset
+from mlff_distiller.dataset import Dataset, content_hash
 from mlff_distiller.errors import UserError
 from mlff_distiller.files import load_settings
+from mlff_distiller.read_dataset import read_dataset
 from mlff_distiller.student.checkpoint import save_student
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.training import schedule
 from mlff_distiller.training.card import make_card
 from mlff_distiller.training.data import Configurations, pack, plan_capacity
-from mlff_distiller.training.display import Interruption, ProgressDisplay
+from mlff_distiller.training.display import ProgressDisplay
 from mlff_distiller.training.evaluate import errors, predict
 from mlff_distiller.training.initial import choose_device, initial_student, thinned
+from mlff_distiller.training.interruption import Interruption
 from mlff_distiller.training.precision import matmul_precision
 from mlff_distiller.training.settings import TrainingSettings
 from mlff_distiller.training.state import Progress, load_state, save_state, state_path

@@ -106,8 +106,8 @@ def activate_dependencies(spec: dict[str, Any], torch_cluster_record: Path | Non
         UserError: torch-cluster is needed and was not obtained.
     """
     if needs_torch_cluster(spec):
-        from mlff_distiller import torch_cluster
+        from mlff_distiller import torch_cluster_wheel
 
         if torch_cluster_record is None:
             raise UserError("this variant needs torch-cluster: give --torch-cluster, the record of that stage")
-        torch_cluster.activate(torch_cluster_record)
+        torch_cluster_wheel.activate(torch_cluster_record)

@@ -14,7 +14,7 @@ from mlff_distiller.student.painn import StudentForceField
 class VariantFamily(ABC):
     """One way of running the student. Instances carry no state; everything that was built lies in ``folder``."""
 
-    #: How far from the fp64 referee a variant may be: a class of :data:`mlff_distiller.validation.TOLERANCES`.
+    #: How far from the fp64 referee a variant may be: a class of :data:`mlff_distiller.equivalence.TOLERANCES`.
     precision = "float32"
     #: Whether it does not compute the student at all: then it has times, and nothing to be equal to.
     another_network = False

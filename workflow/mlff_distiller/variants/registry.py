@@ -13,9 +13,6 @@ from mlff_distiller.errors import UserError, nearest
 if TYPE_CHECKING:
     from mlff_distiller.variants.base import VariantFamily
 
-#: The variant that all others are compared with; it must be in every configuration.
-BASELINE = "eager"
-
 #: Families whose potential takes a student of either precision.
 IN_DOUBLE = ("eager", "analytic", "cpp")
 

@@ -7,7 +7,6 @@
 The labels are total energies in eV and forces in eV/A, as ASE has them; what looks like other units is refused.
 """
 
-import argparse
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlff_distiller.dataset import SPLITS, Dataset, from_lists, read_dataset, summary, write_dataset
+from mlff_distiller.dataset import SPLITS, Dataset, from_lists
 from mlff_distiller.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -257,32 +256,3 @@ def _energy_force_ratio(dataset: Dataset) -> float | None:
     if abs(np.dot(expected, found)) < 0.8 * np.linalg.norm(expected) * np.linalg.norm(found):
         return None
     return float(np.dot(expected, found) / np.dot(expected, expected))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command ``import-data``."""
-    parser.description = "Check labels of one's own and write them as a dataset that the other stages read."
-    parser.add_argument("--dataset", type=Path, required=True, help="trajectory with energies and forces, or HDF5")
-    parser.add_argument("--settings", default="{}", help=f"JSON text or file with any of {', '.join(DEFAULTS)}")
-    parser.add_argument("--held-out", action="store_true", help="nothing is learned of it: frames without a split of "
-                        "their own are all for the test")  # fmt: skip
-    parser.add_argument("--output", type=Path, required=True, help="labeled dataset to write (HDF5)")
-    parser.add_argument("--card", type=Path, required=True, help="dataset card to write (JSON)")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Read, check and write."""
-    from mlff_distiller import provenance
-    from mlff_distiller.files import load_settings, sha256_of, write_json
-
-    settings = load_settings(args.settings)
-    if args.held_out:
-        settings["fractions"] = {"val": 0.0, "test": 1.0}
-    dataset = read_dataset(args.dataset, **settings)
-    path = write_dataset(args.output, dataset)
-    card = summary(dataset) | {"source": args.dataset.name, "own_data": checked_settings(settings)}
-    card["file_sha256"] = sha256_of(path)
-    write_json(args.card, card | {"provenance": provenance.collect()})
-    counts = ", ".join(f"{name} {split['configurations']}" for name, split in card["by_split"].items())
-    print(f"{path}: {len(dataset)} configurations of {len(dataset.molecules)} molecules ({counts})")
-    return 0
