@@ -11,7 +11,7 @@ MOLECULES = Path(__file__).parent.parent / "resources" / "molecules"
 @pytest.fixture(scope="session")
 def molecules():
     """The benchmark molecules by name, as ase.Atoms."""
-    from mlff_distiller.systems import read_systems
+    from mlff_distiller.systems.read import read_systems
 
     return read_systems(sorted(MOLECULES.glob("*.extxyz")))
 
@@ -42,7 +42,7 @@ def make_student(**config):
     """A student with fixed random weights; ``config`` as for StudentConfig, ``neighbors`` too."""
     import torch
 
-    from mlff_distiller.student import StudentConfig, StudentForceField
+    from mlff_distiller.student.painn import StudentConfig, StudentForceField
 
     neighbors = config.pop("neighbors", "native")
     with torch.random.fork_rng():

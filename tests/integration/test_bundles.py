@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 from ase.io import read
 
-from mlff_distiller import bundle_texts, deploy, records, results
-from mlff_distiller import compile as compile_stage
-from mlff_distiller.bundle import METADATA, load_bundle
 from mlff_distiller.calculator import StudentCalculator
-from mlff_distiller.errors import UserError
-from mlff_distiller.files import write_json
+from mlff_distiller.deploy import deploy, texts
+from mlff_distiller.deploy.bundle import METADATA, load_bundle
+from mlff_distiller.records import collect, schema
+from mlff_distiller.records.vocabulary import WORK
 from mlff_distiller.sources import ROOT
-from mlff_distiller.student import save_student
-from mlff_distiller.vocabulary import WORK
+from mlff_distiller.student.checkpoint import save_student
+from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.files import write_json
+from mlff_distiller.variants import compile as compile_stage
 from tests.conftest import MOLECULES, make_student
-from tests.unit.synthetic_records import benchmark, equivalence, md
+from tests.unit.records.synthetic_records import benchmark, equivalence, md
 
 SYSTEMS = [MOLECULES / f"{name}.extxyz" for name in ("water", "benzene")]
 #: Task of the timings -> the variant that is to win it.
@@ -46,7 +47,7 @@ def timings():
             made.append(entry | {"task": task, "batch": 64 if task == "throughput" else 1})
     for name in SPECS:
         made += [equivalence(name, "benzene"), md(name, "benzene", passed=True)]
-    return results.merge(made)
+    return collect.merge(made)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def change(folder, **fields):
 
 
 def entry_of(folder):
-    return records.read(folder / METADATA)[0]
+    return schema.read(folder / METADATA)[0]
 
 
 def assert_is_the_student(calculator, folder):
@@ -123,7 +124,7 @@ def test_the_example_runs_as_it_stands(bundles, work):
     script = [sys.executable, str(folder / "example.py")]
     done = subprocess.run(script, capture_output=True, text=True, timeout=300, cwd="/", env=environment)
     assert done.returncode == 0, done.stderr
-    pasted = [sys.executable, "-c", bundle_texts.example(entry_of(folder), f"deploy/{work}")]
+    pasted = [sys.executable, "-c", texts.example(entry_of(folder), f"deploy/{work}")]
     again = subprocess.run(pasted, capture_output=True, text=True, timeout=300, cwd=bundles.parent, env=environment)
     assert again.returncode == 0, again.stderr
     for text in (done.stdout, again.stdout):
@@ -175,7 +176,7 @@ def test_a_program_with_another_hash_is_never_loaded(bundles):
 def test_without_a_compiler_it_is_refused_and_says_what_runs_instead(bundles, monkeypatch):
     folder = bundles / "one_molecule"
     (folder / "artifact" / "painn.so").unlink()
-    monkeypatch.setattr("mlff_distiller.compilers.find_compiler", lambda: None)
+    monkeypatch.setattr("mlff_distiller.utils.compilers.find_compiler", lambda: None)
     with pytest.raises(
         UserError, match=r"painn\.so is missing; it cannot be built again: no C\+\+ compiler.*from_checkpoint"
     ):

@@ -8,12 +8,12 @@ import time
 import pytest
 import torch
 
-from mlff_distiller import records
-from mlff_distiller.batch import Batch
 from mlff_distiller.cli import main
-from mlff_distiller.neighbors import radius_graph, radius_graph_torch_cluster
-from mlff_distiller.potentials import AutogradPotential
-from mlff_distiller.torch_cluster_wheel import activate
+from mlff_distiller.neighbors.search import radius_graph, radius_graph_torch_cluster
+from mlff_distiller.neighbors.torch_cluster_wheel import activate
+from mlff_distiller.potentials.autograd import AutogradPotential
+from mlff_distiller.records import schema
+from mlff_distiller.systems.batch import Batch
 from tests.conftest import make_student
 
 pytestmark = pytest.mark.timeout(1800)
@@ -24,7 +24,7 @@ def torch_cluster(tmp_path_factory):
     """The module, obtained as the workflow obtains it."""
     path = tmp_path_factory.mktemp("torch_cluster") / "torch_cluster.json"
     assert main(["torch-cluster", "--settings", '{"mode": "auto"}', "--output", str(path)]) == 0
-    (found,) = records.read(path)
+    (found,) = schema.read(path)
     assert found["status"] == "ok", found["reason"]
     return activate(path)
 

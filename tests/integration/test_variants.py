@@ -4,9 +4,12 @@ from argparse import Namespace
 
 import pytest
 
-from mlff_distiller import benchmark, records, simulate, validation
-from mlff_distiller import compile as compile_stage
-from mlff_distiller.student import save_student
+from mlff_distiller.benchmark import single
+from mlff_distiller.md import simulate
+from mlff_distiller.records import schema
+from mlff_distiller.student.checkpoint import save_student
+from mlff_distiller.variants import check_equivalence
+from mlff_distiller.variants import compile as compile_stage
 from mlff_distiller.variants.registry import FAMILIES
 from tests.conftest import MOLECULES, make_student, run_stage
 
@@ -41,7 +44,7 @@ def build(folder, checkpoint, name, spec):
         compile_stage, variant=variant, checkpoint=checkpoint, name=name, settings=json.dumps(spec), systems=SYSTEMS
     )
     equivalence = folder / name / "equivalence.json"
-    run_stage(validation, variant=variant, checkpoint=checkpoint, systems=SYSTEMS, frames=2, output=equivalence)
+    run_stage(check_equivalence, variant=variant, checkpoint=checkpoint, systems=SYSTEMS, frames=2, output=equivalence)
     return variant, equivalence
 
 
@@ -49,10 +52,10 @@ def build(folder, checkpoint, name, spec):
 def test_builds_loads_and_is_judged_against_fp64(tmp_path, checkpoint, name):
     spec, passes = CPU_VARIANTS[name]
     variant, equivalence = build(tmp_path, checkpoint, name, spec)
-    (made,) = records.read(variant)
+    (made,) = schema.read(variant)
     assert made["status"] == "ok", made["reason"]
     assert made["artifact"] is None or (variant.parent / made["artifact"]).exists()
-    for entry in records.read(equivalence):
+    for entry in schema.read(equivalence):
         assert entry["equivalent"] is passes, entry["reason"]
         assert entry["status"] == ("ok" if passes else "failed")
         assert bool(entry["reason"]) is not passes
@@ -68,10 +71,8 @@ def test_every_family_is_tested_here():
 def test_without_a_gpu_a_gpu_family_is_unavailable_all_the_way(tmp_path, checkpoint, family):
     variant, equivalence = build(tmp_path, checkpoint, family, {"family": family})
     output = tmp_path / "benchmark.json"
-    run_stage(
-        benchmark, variant=variant, equivalence=equivalence, checkpoint=checkpoint, systems=SYSTEMS, output=output
-    )
-    for entry in records.read(variant) + records.read(equivalence) + records.read(output):
+    run_stage(single, variant=variant, equivalence=equivalence, checkpoint=checkpoint, systems=SYSTEMS, output=output)
+    for entry in schema.read(variant) + schema.read(equivalence) + schema.read(output):
         assert entry["status"] == "unavailable"
         assert "CUDA device" in entry["reason"]
 
@@ -83,18 +84,18 @@ def test_without_a_compiler_what_needs_one_is_unavailable_and_the_rest_runs(tmp_
     for name in ("cpp", "torch_compile", "torch_compile_forces", "analytic_compile"):
         variant, equivalence = build(tmp_path, checkpoint, name, CPU_VARIANTS[name][0])
         run_stage(
-            benchmark, variant=variant, equivalence=equivalence, checkpoint=checkpoint, systems=SYSTEMS, output=output
+            single, variant=variant, equivalence=equivalence, checkpoint=checkpoint, systems=SYSTEMS, output=output
         )
-        for entry in records.read(variant) + records.read(equivalence) + records.read(output):
+        for entry in schema.read(variant) + schema.read(equivalence) + schema.read(output):
             assert entry["status"] == "unavailable"
             assert "no C++ compiler" in entry["reason"]
     for name in ("eager", "vesin", "torchscript", "analytic"):
         variant, equivalence = build(tmp_path, checkpoint, name, CPU_VARIANTS[name][0])
-        assert {entry["status"] for entry in records.read(variant) + records.read(equivalence)} == {"ok"}
+        assert {entry["status"] for entry in schema.read(variant) + schema.read(equivalence)} == {"ok"}
 
 
 def test_only_a_folder_of_its_own_is_emptied(tmp_path, checkpoint):
-    from mlff_distiller.errors import UserError
+    from mlff_distiller.utils.errors import UserError
 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.tex").write_text("precious")
@@ -112,13 +113,13 @@ def test_only_a_folder_of_its_own_is_emptied(tmp_path, checkpoint):
 
 def test_benchmark_and_md_of_a_variant(tmp_path, checkpoint):
     variant, equivalence = build(tmp_path, checkpoint, "torchscript", {"family": "torchscript"})
-    (made,) = records.read(variant)
+    (made,) = schema.read(variant)
     assert {name: len(times) for name, times in made["first_calls_ms"].items()} == {"water": 5, "benzene": 5}
     assert max(made["first_calls_ms"]["water"]) > 3 * min(made["first_calls_ms"]["water"]), "the executor warms up"
     common = {"variant": variant, "equivalence": equivalence, "checkpoint": checkpoint}
     timed = tmp_path / "benchmark.json"
-    run_stage(benchmark, **common, systems=SYSTEMS, warmup=1, runs=4, output=timed)
-    entries = records.read(timed)
+    run_stage(single, **common, systems=SYSTEMS, warmup=1, runs=4, output=timed)
+    entries = schema.read(timed)
     # Not "neighbors": its search is eager's.
     assert {(e["system"], e["task"]) for e in entries} == {
         (system, task) for system in ("water", "benzene") for task in ("energy", "energy_forces")
@@ -132,7 +133,7 @@ def test_benchmark_and_md_of_a_variant(tmp_path, checkpoint):
     settings = '{"steps": 100, "equilibration_steps": 5, "sample_every": 2, "force_check_every": 50}'
     trajectory = tmp_path / "md.extxyz"
     run_stage(simulate, **common, system=SYSTEMS[0], settings=settings, output=moved, trajectory=trajectory)
-    (entry,) = records.read(moved)
+    (entry,) = schema.read(moved)
     assert entry["status"] == "ok", entry["reason"]
     assert entry["force_rmse_mev_per_a"] < 0.1
     assert entry["max_momentum"] < 1e-3
@@ -144,15 +145,15 @@ def test_benchmark_and_md_of_a_variant(tmp_path, checkpoint):
 def test_what_fails_the_check_is_not_timed(tmp_path, checkpoint):
     variant, equivalence = build(tmp_path, checkpoint, "bf16", CPU_VARIANTS["bf16"][0])
     timed = tmp_path / "benchmark.json"
-    run_stage(benchmark, variant=variant, equivalence=equivalence, checkpoint=checkpoint, systems=SYSTEMS, output=timed)
-    for entry in records.read(timed):
+    run_stage(single, variant=variant, equivalence=equivalence, checkpoint=checkpoint, systems=SYSTEMS, output=timed)
+    for entry in schema.read(timed):
         assert entry["status"] == "failed"
         assert "against fp64" in entry["reason"]
         assert "samples_ms" not in entry
 
 
 def test_a_variant_of_another_student_is_refused(tmp_path, checkpoint):
-    from mlff_distiller.errors import UserError
+    from mlff_distiller.utils.errors import UserError
     from mlff_distiller.variants.artifact import load_variant
 
     variant, _ = build(tmp_path, checkpoint, "eager", {"family": "eager"})
@@ -164,7 +165,7 @@ def test_a_variant_of_another_student_is_refused(tmp_path, checkpoint):
 def test_instruction_sets_are_tried_once(tmp_path, monkeypatch):
     from torch._inductor import cpu_vec_isa
 
-    from mlff_distiller.variants.torch_compile import forget_instruction_sets, remember_instruction_sets
+    from mlff_distiller.variants.families.torch_compile import forget_instruction_sets, remember_instruction_sets
 
     tried = []
     monkeypatch.setattr(cpu_vec_isa.VecISA, "check_build", lambda self, code: tried.append(str(self)) or True)

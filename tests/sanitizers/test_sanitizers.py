@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mlff_distiller.compilers import find_compiler
 from mlff_distiller.kernels.cpu.build import HERE
+from mlff_distiller.utils.compilers import find_compiler
 
 MOLECULES = sorted((Path(__file__).parents[2] / "resources" / "molecules").glob("*.extxyz"))
 # Small widths that fill no whole vector, so that padding is at work, and the default ones.

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mlff_distiller import report, results
-from mlff_distiller.files import write_json
-from tests.unit.synthetic_records import write_run
+from mlff_distiller.records import collect
+from mlff_distiller.report import write
+from mlff_distiller.utils.files import write_json
+from tests.unit.records.synthetic_records import write_run
 
 LEDGER = Path(__file__).parents[2] / "config" / "claims.yaml"
 SETTINGS = {
@@ -20,7 +21,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="session")
 def document(tmp_path_factory):
-    return results.collect(write_run(tmp_path_factory.mktemp("jobs"), replicates=3))
+    return collect.collect(write_run(tmp_path_factory.mktemp("jobs"), replicates=3))
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +29,7 @@ def folder(document, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     source = write_json(folder / "phase3_results.json", document)
     parser = argparse.ArgumentParser()
-    report.add_arguments(parser)
+    write.add_arguments(parser)
     line = ["--results", source, "--settings", json.dumps(SETTINGS), "--claims", LEDGER, "--output-dir", folder]
-    assert report.run(parser.parse_args([str(word) for word in line])) == 0
+    assert write.run(parser.parse_args([str(word) for word in line])) == 0
     return folder

@@ -9,9 +9,9 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.optimize import BFGS
 
 from mlff_distiller.calculator import StudentCalculator
-from mlff_distiller.errors import UserError
-from mlff_distiller.potentials import AutogradPotential
-from mlff_distiller.student import save_student
+from mlff_distiller.potentials.autograd import AutogradPotential
+from mlff_distiller.student.checkpoint import save_student
+from mlff_distiller.utils.errors import UserError
 
 
 @pytest.fixture

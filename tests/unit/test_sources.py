@@ -13,18 +13,18 @@ PREFIX = "workflow/mlff_distiller/"
 
 
 def test_the_benchmark_depends_on_the_student_and_not_on_figures():
-    found = sources_of("benchmark")
-    assert PREFIX + "benchmark.py" in found
+    found = sources_of("benchmark.single")
+    assert PREFIX + "benchmark/single.py" in found
     assert PREFIX + "student/painn.py" in found
-    assert PREFIX + "figures/__init__.py" not in found
-    assert PREFIX + "simulate.py" not in found
+    assert PREFIX + "report/figures/draw.py" not in found
+    assert PREFIX + "md/simulate.py" not in found
 
 
 def test_kernels_belong_to_the_modules_that_compile_them():
-    found = sources_of("variants.cpp")
+    found = sources_of("variants.families.cpp")
     assert PREFIX + "kernels/cpu/painn.hpp" in found
     assert not [file for file in found if file.endswith((".cu", ".cuh"))]
-    assert PREFIX + "kernels/cuda/platform.cuh" in sources_of("variants.cuda")
+    assert PREFIX + "kernels/cuda/platform.cuh" in sources_of("variants.families.cuda")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_digest_changes_with_the_meaning_alone(tmp_path, suffix, before, same,
 
 
 def test_code_names_its_file():
-    assert any(entry.startswith(PREFIX + "student/painn.py ") for entry in code_of("benchmark"))
+    assert any(entry.startswith(PREFIX + "student/painn.py ") for entry in code_of("benchmark.single"))
 
 
 def test_unknown_module():
@@ -55,7 +55,16 @@ def test_unknown_module():
 
 
 @pytest.mark.parametrize(
-    "stage", ["preflight", "validation", "results", "sampling", "labeling", "report", "training.train"]
+    "stage",
+    [
+        "preflight.machine",
+        "variants.check_equivalence",
+        "records.collect",
+        "data.sampling",
+        "data.labeling",
+        "report.write",
+        "training.train",
+    ],
 )
 def test_nothing_that_a_stage_imports_is_missing(stage):
     """What Python really loads for a stage's module is among the files found (imports inside functions may add more)."""

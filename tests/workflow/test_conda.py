@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mlff_distiller import pins
+from mlff_distiller.preflight import pins
 
 STANDIN = Path(__file__).parents[1] / "standins" / "conda" / "bin"
 #: A job that says where it runs and what it sees there.

@@ -5,8 +5,8 @@ import copy
 import pytest
 import yaml
 
-from mlff_distiller.config import SCHEMA, check_config, drop_null_variants
-from mlff_distiller.errors import UserError
+from mlff_distiller.preflight.config import SCHEMA, check_config, drop_null_variants
+from mlff_distiller.utils.errors import UserError
 from tests.workflow.conftest import ROOT
 
 DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -134,14 +134,14 @@ def test_every_key_is_explained():
 
 
 def test_the_schema_lists_the_figures_that_there_are():
-    from mlff_distiller.figures import FIGURES
+    from mlff_distiller.report.figures.draw import FIGURES
 
     schema = yaml.safe_load(SCHEMA.read_text())
     assert schema["properties"]["report"]["properties"]["figures"]["items"]["enum"] == list(FIGURES)
 
 
 def test_the_schema_lists_the_measures_of_gates_that_there_are():
-    from mlff_distiller.gates import MEASURES
+    from mlff_distiller.decisions.gates import MEASURES
 
     schema = yaml.safe_load(SCHEMA.read_text())
     assert set(schema["properties"]["gates"]["additionalProperties"]["properties"]) == set(MEASURES)

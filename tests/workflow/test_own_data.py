@@ -4,9 +4,9 @@ import pytest
 import yaml
 from ase.io import write
 
-from mlff_distiller import records
-from mlff_distiller.read_dataset import read_dataset
-from tests.unit.labeled_sets import emt_frames
+from mlff_distiller.data.read import read_dataset
+from mlff_distiller.records import schema
+from tests.unit.data.labeled_sets import emt_frames
 
 MINE = {
     "run": "mine",
@@ -44,10 +44,10 @@ def test_own_labels_and_an_own_teacher_end_in_a_card(mine):
     assert done.returncode == 0, done.stderr[-4000:]
     folder = mine.folder / "results/mine"
     assert len(read_dataset(folder / "dataset/labels.h5")) == 60
-    held_out = {record["split"]: record for record in records.read(folder / "student/accuracy.json")}
+    held_out = {record["split"]: record for record in schema.read(folder / "student/accuracy.json")}
     assert set(held_out) == {"val", "test"}
     assert all(record["labels"] == "labels of mine.extxyz" for record in held_out.values())
-    (visited,) = records.read(folder / "student/accuracy_visited.json")
+    (visited,) = schema.read(folder / "student/accuracy_visited.json")
     assert visited["n_configurations"] == 2
     assert visited["labels"] == "my_teacher:emt()"
     card = (folder / "student/README.md").read_text()

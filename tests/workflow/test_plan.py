@@ -109,23 +109,23 @@ def test_adding_a_variant_runs_that_variant_and_the_report(finished):
 
 
 def test_editing_a_caption_reruns_no_measurement(finished):
-    finished.change_code("captions.py")
+    finished.change_code("report/captions.py")
     planned = finished.plan()
     assert planned["render_report"] == 1
     assert not set(planned) & {"compile_variant", "check_equivalence", "benchmark_variant", "run_md", "collect_results"}
 
 
 def test_editing_a_family_reruns_its_variants_alone(finished):
-    finished.change_code("variants/torchscript.py")
+    finished.change_code("variants/families/torchscript.py")
     scripted = sum(spec["family"] == "torchscript" for spec in CONFIG["variants"].values())
     assert finished.plan() == {name: scripted * count for name, count in ONE_VARIANT.items()} | REPORT
     reasons = finished.reasons()
     assert "Params have changed since last execution" in reasons
-    assert "workflow/mlff_distiller/variants/torchscript.py" in reasons
+    assert "workflow/mlff_distiller/variants/families/torchscript.py" in reasons
 
 
 def test_editing_the_md_stage_reruns_md_and_the_report(finished):
-    finished.change_code("simulate.py")
+    finished.change_code("md/simulate.py")
     assert finished.plan() == {"run_md": VARIANTS * MD_SYSTEMS} | REFERENCES | VISITED | REPORT
 
 
@@ -243,7 +243,7 @@ def test_other_claims_redraw_the_ladder_and_rerender_the_report(finished):
 
 
 def test_editing_the_printing_prints_alone(finished):
-    finished.change_code("pdf_page.py")
+    finished.change_code("report/pdf.py")
     assert finished.plan() == {"print_reports": 1, "all": 1}
 
 

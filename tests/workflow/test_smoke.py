@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from mlff_distiller.vocabulary import SCALING_TASKS
+from mlff_distiller.records.vocabulary import SCALING_TASKS
 
 TINY = {
     "run": "tiny",

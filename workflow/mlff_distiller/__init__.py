@@ -1,3 +1,1 @@
 """How fast can a small distilled force field run on this machine, with proof that it stays correct."""
-
-__version__ = "3.0.0"

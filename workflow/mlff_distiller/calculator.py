@@ -5,12 +5,12 @@ Whatever moves inside the package, these names stay here: ``StudentCalculator``,
 
 import torch
 
-from mlff_distiller.ase_adapter import PotentialCalculator
-from mlff_distiller.batch import Batch
-from mlff_distiller.bundle import load_bundle
-from mlff_distiller.liquid import liquid_box
+from mlff_distiller.deploy.bundle import load_bundle
+from mlff_distiller.potentials.ase import PotentialCalculator
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.student.checkpoint import load_student
+from mlff_distiller.systems.batch import Batch
+from mlff_distiller.systems.liquid import liquid_box
 
 __all__ = ["Batch", "StudentCalculator", "liquid_box", "load_bundle"]
 
@@ -18,7 +18,7 @@ __all__ = ["Batch", "StudentCalculator", "liquid_box", "load_bundle"]
 class StudentCalculator(PotentialCalculator):
     """The student as an ASE calculator, from its checkpoint or from a bundle.
 
-    Energies in eV, forces in eV/A, stress in eV/A^3; see :class:`~mlff_distiller.ase_adapter.PotentialCalculator`.
+    Energies in eV, forces in eV/A, stress in eV/A^3; see :class:`~mlff_distiller.potentials.ase.PotentialCalculator`.
     """
 
     @classmethod
@@ -36,5 +36,5 @@ class StudentCalculator(PotentialCalculator):
 
     @classmethod
     def from_bundle(cls, path: str, rebuild: bool = True, **kwargs) -> "StudentCalculator":
-        """The calculator of a bundle that ``snakemake deploy`` made; see :func:`mlff_distiller.bundle.load_bundle`."""
+        """The calculator of a bundle that ``snakemake deploy`` made; see :func:`mlff_distiller.deploy.bundle.load_bundle`."""
         return cls(load_bundle(path, rebuild), **kwargs)

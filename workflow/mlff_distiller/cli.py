@@ -4,39 +4,39 @@ import argparse
 import importlib
 import sys
 
-from mlff_distiller.errors import UserError, nearest
+from mlff_distiller.utils.errors import UserError, nearest
 
 #: Sub-command -> (module with add_arguments and run, what it does).
 STAGES = {
-    "pins": ("pins", "check or renew the locked pins"),
-    "preflight": ("preflight", "record and check the machine and its software"),
-    "check-inputs": ("inputs", "look at molecules, checkpoint and settings before any work"),
-    "torch-cluster": ("torch_cluster", "obtain torch-cluster: prebuilt, else built once and kept"),
-    "molecules": ("molecules", "make the benchmark molecules again"),
-    "sample": ("sampling", "sample configurations of molecules"),
-    "label": ("labeling", "label configurations by the teacher"),
-    "import-data": ("import_data", "check labels of one's own and take them in"),
+    "pins": ("preflight.pins", "check or renew the locked pins"),
+    "preflight": ("preflight.machine", "record and check the machine and its software"),
+    "check-inputs": ("preflight.inputs", "look at molecules, checkpoint and settings before any work"),
+    "torch-cluster": ("preflight.torch_cluster", "obtain torch-cluster: prebuilt, else built once and kept"),
+    "molecules": ("data.molecules", "make the benchmark molecules again"),
+    "sample": ("data.sampling", "sample configurations of molecules"),
+    "label": ("data.labeling", "label configurations by the teacher"),
+    "import-data": ("data.import_data", "check labels of one's own and take them in"),
     "train": ("training.train", "train the student on labels"),
     "accuracy": ("training.accuracy", "student against teacher on held-out molecules"),
-    "model-card": ("model_card", "write what a student is and how good"),
-    "time-teacher": ("teacher_timing", "time the teacher on the benchmark molecules"),
-    "compile": ("compile", "build one variant"),
-    "validate": ("validation", "check one variant against the fp64 referee"),
-    "benchmark": ("benchmark", "time one variant against eager, interleaved"),
-    "scaling": ("scaling", "time one variant on batches, boxes, through ASE and in MD"),
-    "simulate": ("simulate", "run NVE with one variant and judge it"),
+    "model-card": ("report.model_card", "write what a student is and how good"),
+    "time-teacher": ("benchmark.teacher", "time the teacher on the benchmark molecules"),
+    "compile": ("variants.compile", "build one variant"),
+    "validate": ("variants.check_equivalence", "check one variant against the fp64 referee"),
+    "benchmark": ("benchmark.single", "time one variant against eager, interleaved"),
+    "scaling": ("benchmark.scaling", "time one variant on batches, boxes, through ASE and in MD"),
+    "simulate": ("md.simulate", "run NVE with one variant and judge it"),
     "md-reference": ("md.reference", "run NVE in fp64, for comparison"),
     "md-timestep": ("md.timestep", "check that the energy's fluctuation goes with the time step squared"),
     "md-thermostat": ("md.thermostat", "check that Langevin dynamics gives the canonical kinetic energies"),
     "md-teacher": ("md.teacher_trajectory", "run the teacher's own dynamics, for comparison"),
     "md-spectra": ("md.spectra", "compare bonds, angles and vibrations with the teacher's"),
     "liquid": ("md.liquid", "make a periodic box of a liquid"),
-    "collect": ("results", "merge all records into one table"),
-    "deploy": ("deploy", "hand over the winner of each kind of work as a bundle"),
-    "figure": ("figures", "draw one figure"),
-    "compare": ("compare", "hold several runs against one another"),
-    "report": ("report", "render the reports, or show a run in the terminal"),
-    "pdf": ("pdf_page", "print the reports"),
+    "collect": ("records.collect", "merge all records into one table"),
+    "deploy": ("deploy.deploy", "hand over the winner of each kind of work as a bundle"),
+    "figure": ("report.figures.draw", "draw one figure"),
+    "compare": ("report.compare", "hold several runs against one another"),
+    "report": ("report.write", "render the reports, or show a run in the terminal"),
+    "pdf": ("report.pdf", "print the reports"),
 }
 
 

@@ -38,7 +38,7 @@ def sources_of(*modules: str) -> list[str]:
         ValueError: there is no such module.
     """
     found: set[Path] = set()
-    waiting = [_file_of(f"{PACKAGE}.{module}") for module in modules]
+    waiting = [_file_of(module) for module in modules]
     if None in waiting:
         raise ValueError(f"no such module among {modules}")
     while waiting:
@@ -48,22 +48,28 @@ def sources_of(*modules: str) -> list[str]:
         found.add(file)
         found.update(path for path in file.parent.iterdir() if path.suffix in KERNEL_SUFFIXES)
         # Importing a module runs the __init__ of the packages around it.
-        names = _imports(file) | {f"{PACKAGE}.{'.'.join(file.relative_to(ROOT).parts[:-1])}".rstrip(".")}
-        waiting += [path for name in names if (path := _file_of(name)) is not None]
+        folders = file.relative_to(ROOT).parts[:-1]
+        around = [".".join(folders[:depth]) for depth in range(len(folders) + 1)]
+        waiting += [path for name in (*imports_of(file), *around) if (path := _file_of(name)) is not None]
     checkout = ROOT.parent.parent
     return sorted(str(path.relative_to(checkout)) for path in found)
 
 
 @functools.cache
-def _imports(file: Path) -> frozenset[str]:
-    """Names of modules of this package that ``file`` imports; for ``from a import b`` both ``a`` and ``a.b``."""
+def imports_of(file: Path) -> frozenset[str]:
+    """Modules of this package that ``file`` imports, named without the package's name."""
     names = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), str(file))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return frozenset(name for name in names if name.split(".")[0] == PACKAGE)
+            # In ``from a import b``, b is a module or something in a.
+            for alias in node.names:
+                within = f"{node.module}.{alias.name}"
+                names.add(
+                    within if within.startswith(f"{PACKAGE}.") and _file_of(within.partition(".")[2]) else node.module
+                )
+    return frozenset(name.partition(".")[2] for name in names if name.startswith(f"{PACKAGE}."))
 
 
 @functools.cache
@@ -93,7 +99,7 @@ def _c_meaning(text: str) -> str:
 
 
 def _file_of(module: str) -> Path | None:
-    path = ROOT.joinpath(*module.split(".")[1:])
+    path = ROOT.joinpath(*module.split(".")) if module else ROOT
     if path.with_suffix(".py").is_file() and path != ROOT:
         return path.with_suffix(".py")
     return path / "__init__.py" if (path / "__init__.py").is_file() else None

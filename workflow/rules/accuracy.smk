@@ -50,7 +50,7 @@ rule label_visited:
         "../../envs/teacher.yaml"
     threads: workflow.cores
     params:
-        code=code_of("labeling"),
+        code=code_of("data.labeling"),
         settings=settings({"teacher": config["teacher"]}),
         frames=config["accuracy"]["visited_frames"],
     shell:
@@ -84,7 +84,7 @@ rule write_model_card:
         dataset_card=(
             shipped("dataset_card.json") if config["student"]["checkpoint"] else "results/{run}/dataset/labels.json"
         ),
-        template="workflow/mlff_distiller/templates/STUDENT_CARD.md.j2",
+        template="workflow/mlff_distiller/report/templates/STUDENT_CARD.md.j2",
     output:
         "results/{run}/student/README.md",
     log:
@@ -92,7 +92,7 @@ rule write_model_card:
     conda:
         "../../envs/report.yaml"
     params:
-        code=code_of("model_card"),
+        code=code_of("report.model_card"),
         given=lambda wildcards, input: " ".join(
             f"--{name.replace('_', '-')} {path}"
             for name in ("recipe_accuracy", "training", "dataset_card")

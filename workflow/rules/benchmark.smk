@@ -24,7 +24,7 @@ rule benchmark_variant:
     # Nothing else may run beside a timing.
     threads: workflow.cores
     params:
-        code=variant_code("benchmark"),
+        code=variant_code("benchmark.single"),
         systems=list(SYSTEMS.values()),
         tasks=config["benchmark"]["tasks"],
         warmup=config["benchmark"]["warmup"],
@@ -59,7 +59,7 @@ rule measure_scaling:
     # Nothing else may run beside a timing.
     threads: workflow.cores
     params:
-        code=variant_code("scaling"),
+        code=variant_code("benchmark.scaling"),
         systems=list(SYSTEMS.values()),
         molecule=lambda wildcards: SCALING_FILES["molecule"],
         liquid=lambda wildcards: SCALING_FILES["liquid"],

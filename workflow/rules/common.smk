@@ -6,10 +6,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 
-from mlff_distiller.config import check_config, drop_null_variants, system_name, system_path
-from mlff_distiller.errors import UserError
-from mlff_distiller.records import RESULTS, results_file
-from mlff_distiller.vocabulary import BASELINE, WORK
+from mlff_distiller.preflight.config import check_config, drop_null_variants, system_name, system_path
+from mlff_distiller.utils.errors import UserError
+from mlff_distiller.records.schema import RESULTS, results_file
+from mlff_distiller.records.vocabulary import BASELINE, WORK
 from mlff_distiller.sources import code_of
 from mlff_distiller.variants.registry import FAMILIES, needs_torch_cluster
 

@@ -5,7 +5,7 @@
 rule compare_runs:
     input:
         results=compared_results,
-        templates=expand("workflow/mlff_distiller/templates/{name}", name=["COMPARISON.md.j2", "page.html.j2"]),
+        templates=expand("workflow/mlff_distiller/report/templates/{name}", name=["COMPARISON.md.j2", "page.html.j2"]),
     output:
         html="results/{run}/compare/COMPARISON.html",
         markdown="results/{run}/compare/COMPARISON.md",
@@ -14,7 +14,7 @@ rule compare_runs:
     conda:
         "../../envs/report.yaml"
     params:
-        code=code_of("compare"),
+        code=code_of("report.compare"),
         folder=subpath(output.html, parent=True),
     shell:
         "python -m mlff_distiller compare {input.results} --output-dir {params.folder} 2>&1 | tee {log}"

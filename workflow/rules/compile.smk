@@ -20,7 +20,7 @@ rule compile_variant:
     # The time it takes is a result, so it has a small machine, or four cores of a larger one, to itself.
     threads: 4
     params:
-        code=variant_code("compile"),
+        code=variant_code("variants.compile"),
         spec=lambda wildcards: as_json(config["variants"][wildcards.variant]),
         systems=list(SYSTEMS.values()),
         torch_threads=config["benchmark"]["threads"],
@@ -47,7 +47,7 @@ rule check_equivalence:
     conda:
         "../../envs/student.yaml"
     params:
-        code=variant_code("validation"),
+        code=variant_code("variants.check_equivalence"),
         systems=list(SYSTEMS.values()),
         frames=config["equivalence"]["frames"],
         amplitude=config["equivalence"]["amplitude"],

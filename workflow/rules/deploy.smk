@@ -17,7 +17,7 @@ rule deploy_winners:
     conda:
         "../../envs/student.yaml"
     params:
-        code=code_of("deploy"),
+        code=code_of("deploy.deploy"),
         systems=list(SYSTEMS.values()),
         torch_threads=config["benchmark"]["threads"],
     shell:

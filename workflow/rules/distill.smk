@@ -20,7 +20,7 @@ if config["student"]["dataset"]:
         conda:
             "../../envs/student.yaml"
         params:
-            code=code_of("import_data"),
+            code=code_of("data.import_data"),
             settings=settings(config["student"]["own_data"]),
             # A student that is there already learns nothing of them.
             held_out="--held-out" if config["student"]["checkpoint"] else "",
@@ -43,7 +43,7 @@ else:
             "../../envs/teacher.yaml"
         threads: workflow.cores
         params:
-            code=code_of("sampling"),
+            code=code_of("data.sampling"),
             settings=settings(SAMPLING),
             benchmark=config["molecules"]["folder"],
         shell:
@@ -65,7 +65,7 @@ else:
             "../../envs/teacher.yaml"
         threads: workflow.cores
         params:
-            code=code_of("labeling"),
+            code=code_of("data.labeling"),
             settings=settings(LABELING),
         shell:
             "python -m mlff_distiller label --configurations {input.configurations} --sample-card {input.card}"
@@ -121,7 +121,7 @@ rule time_teacher:
         "../../envs/teacher.yaml"
     threads: workflow.cores
     params:
-        code=code_of("teacher_timing"),
+        code=code_of("benchmark.teacher"),
         settings=settings({"teacher": config["teacher"]}),
         systems=list(SYSTEMS.values()),
         teacher_threads=config["benchmark"]["threads"],

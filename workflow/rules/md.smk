@@ -51,7 +51,7 @@ rule run_md:
         "../../envs/student.yaml"
     threads: MD["threads"]
     params:
-        code=variant_code("simulate"),
+        code=variant_code("md.simulate"),
         system=lambda wildcards: SYSTEMS[wildcards.system],
         settings=lambda wildcards: as_json(nve_settings(run_length(wildcards.variant))),
         torch_threads=MD["threads"],
@@ -81,7 +81,7 @@ rule run_liquid:
         "../../envs/student.yaml"
     threads: MD["threads"]
     params:
-        code=variant_code("simulate"),
+        code=variant_code("md.simulate"),
         system=lambda wildcards: LIQUIDS[wildcards.system],
         settings=settings(MD["settings"] | MD["liquid"]["settings"]),
         torch_threads=MD["threads"],

@@ -12,7 +12,7 @@ rule check_machine:
     conda:
         "../../envs/student.yaml"
     params:
-        code=code_of("preflight"),
+        code=code_of("preflight.machine"),
         settings=settings({"device": config["device"], "torch": config["torch"]}),
     shell:
         "python -m mlff_distiller preflight --settings {params.settings:q} --output {output} 2>&1 | tee {log}"
@@ -32,7 +32,7 @@ rule check_inputs:
     conda:
         "../../envs/student.yaml"
     params:
-        code=code_of("inputs"),
+        code=code_of("preflight.inputs"),
         systems=list(SYSTEMS.values()),
         given=lambda wildcards, input: " ".join(
             f"--{name} {path}" for name in ("checkpoint", "dataset") if (path := getattr(input, name))
@@ -56,7 +56,7 @@ rule obtain_torch_cluster:
     # A build compiles on several cores; the settings say on how many.
     threads: workflow.cores
     params:
-        code=code_of("torch_cluster"),
+        code=code_of("preflight.torch_cluster"),
         settings=settings(config["torch_cluster"]),
     shell:
         "python -m mlff_distiller torch-cluster --settings {params.settings:q} --output {output} 2>&1 | tee {log}"

@@ -22,7 +22,7 @@ rule collect_results:
     conda:
         "../../envs/report.yaml"
     params:
-        code=code_of("results"),
+        code=code_of("records.collect"),
         records=lambda wildcards, input: [path for path in input if path.endswith(".json")],
     shell:
         "python -m mlff_distiller collect {params.records} --checkpoint {input.student}"
@@ -46,7 +46,7 @@ rule plot_figure:
     conda:
         "../../envs/report.yaml"
     params:
-        code=code_of("figures"),
+        code=code_of("report.figures.draw"),
         claims=lambda wildcards, input: f"--claims {input.claims}" if input.claims else "",
     shell:
         "python -m mlff_distiller figure --name {wildcards.figure} --results {input.results} {params.claims}"
@@ -60,7 +60,7 @@ rule render_report:
         bundles=expand("results/{{run}}/deploy/{work}/bundle.json", work=WORK),
         claims=config["claims"] or [],
         templates=expand(
-            "workflow/mlff_distiller/templates/{name}",
+            "workflow/mlff_distiller/report/templates/{name}",
             name=[*(f"{name}.md.j2" for name in DOCUMENTS), "md_checks.md.j2", "page.html.j2"],
         ),
     output:
@@ -74,7 +74,7 @@ rule render_report:
     conda:
         "../../envs/report.yaml"
     params:
-        code=code_of("report"),
+        code=code_of("report.write"),
         settings=settings(
             {
                 "run": RUN,
@@ -101,7 +101,7 @@ rule print_reports:
     conda:
         "../../envs/report.yaml"
     params:
-        code=code_of("pdf_page"),
+        code=code_of("report.pdf"),
     shell:
         "python -m mlff_distiller pdf {input.markdown} > {log} 2>&1"
 

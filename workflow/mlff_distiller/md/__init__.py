@@ -1,5 +1,1 @@
-"""Checks of molecular dynamics beyond the NVE run of :mod:`mlff_distiller.simulate`, one module each.
-
-:mod:`.timestep` (order of the integrator), :mod:`.thermostat` (canonical ensemble), :mod:`.spectra` (student against
-teacher). What the modules share imports no torch, so that the teacher's process may use it, too.
-"""
+"""Molecular dynamics: what moves atoms, and the checks that a variant must pass; a check is one module."""

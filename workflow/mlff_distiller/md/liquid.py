@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from mlff_distiller.errors import UserError
-from mlff_distiller.files import write_text
-from mlff_distiller.liquid import liquid_box
+from mlff_distiller.systems.liquid import liquid_box
+from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.files import write_text
 
 #: Dynamics that equilibrate the box; short steps at strong friction take up what the packing left.
 TIMESTEP_FS, FRICTION_PER_FS = 0.5, 0.02
@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
     from ase.md.langevin import Langevin
     from ase.optimize import FIRE
 
-    from mlff_distiller.ase_adapter import PotentialCalculator
     from mlff_distiller.md.start import set_thermal_velocities
+    from mlff_distiller.potentials.ase import PotentialCalculator
     from mlff_distiller.potentials.cpp import CppPotential
     from mlff_distiller.student.checkpoint import load_student
 

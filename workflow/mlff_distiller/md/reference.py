@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mlff_distiller import records
-from mlff_distiller.compilers import no_compiler
-from mlff_distiller.errors import first_line
-from mlff_distiller.files import load_settings
-from mlff_distiller.md.double_precision import potential_in_double
-from mlff_distiller.md_settings import settings_with_defaults
-from mlff_distiller.nve import run_nve
-from mlff_distiller.systems import read_system
+from mlff_distiller.md.nve import run_nve
+from mlff_distiller.md.settings import settings_with_defaults
+from mlff_distiller.records import schema
+from mlff_distiller.systems.read import read_system
+from mlff_distiller.utils.compilers import no_compiler
+from mlff_distiller.utils.errors import first_line
+from mlff_distiller.utils.files import load_settings
+from mlff_distiller.variants.double_precision import potential_in_double
 
 FAMILIES = ("eager", "cpp")
 #: Largest difference of two fp64 forces that are the same but for rounding, eV/A.
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         worst = max((float(np.abs(error).max()) for error in seen.force_errors), default=0.0)
         if worst > SAME_FORCES:
             raise RuntimeError(f"the C++ kernel in fp64 is off by {worst:.1e} eV/A: it is no reference")
-    made = records.record(
+    made = schema.record(
         "md",
         variant="fp64",
         task="reference",
@@ -79,5 +79,5 @@ def run(args: argparse.Namespace) -> int:
         n_steps=settings["steps"],
         **found,
     )
-    records.write(args.output, [made])
+    schema.write(args.output, [made])
     return 0

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlff_distiller.errors import UserError
-from mlff_distiller.md import stage
+from mlff_distiller.md import check
 from mlff_distiller.md.langevin import Samples, run_langevin
 from mlff_distiller.md.measures import angles_of, bonds_of
 from mlff_distiller.md.teacher_trajectory import read_samples
+from mlff_distiller.utils.errors import UserError
 from mlff_distiller.variants import artifact
 
 if TYPE_CHECKING:
@@ -32,18 +32,18 @@ LIGHT = 2.99792458e-5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of the stage."""
-    stage.add_arguments(parser)
+    check.add_arguments(parser)
     parser.add_argument("--teacher", type=Path, required=True, help="the teacher's trajectory of this molecule (.npz)")
 
 
 def run(args: argparse.Namespace) -> int:
     """One record of kind ``md``, task ``spectra``."""
-    return stage.run_check(args, "spectra", measure, ensemble="NVT")
+    return check.run_check(args, "spectra", measure, ensemble="NVT")
 
 
 def measure(args: argparse.Namespace, atoms: "Atoms", settings: dict[str, Any]) -> dict[str, Any]:
     """Fields of the record: distances between the distributions, the curves, the gates."""
-    from mlff_distiller.ase_adapter import PotentialCalculator
+    from mlff_distiller.potentials.ase import PotentialCalculator
 
     teacher, numbers = read_samples(args.teacher)
     if not np.array_equal(numbers, atoms.numbers):
@@ -61,7 +61,7 @@ def measure(args: argparse.Namespace, atoms: "Atoms", settings: dict[str, Any]) 
         "floor": floor,
         "distributions": curves,
         "gates": {
-            name: stage.at_most(value, settings["gates"][name]) for name, value in found.items() if value is not None
+            name: check.at_most(value, settings["gates"][name]) for name, value in found.items() if value is not None
         },
     }
 

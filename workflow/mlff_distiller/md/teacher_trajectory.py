@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mlff_distiller.errors import UserError
-from mlff_distiller.files import load_settings, write_bytes
+from mlff_distiller.data.teacher import make_calculator, teacher_name
 from mlff_distiller.md.langevin import Samples, run_langevin
-from mlff_distiller.md_settings import check_with_defaults
-from mlff_distiller.systems import read_system
-from mlff_distiller.teacher import make_calculator, teacher_name
+from mlff_distiller.md.settings import check_with_defaults
+from mlff_distiller.systems.read import read_system
+from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.files import load_settings, write_bytes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlff_distiller.md import stage
+from mlff_distiller.md import check
 from mlff_distiller.md.langevin import kinetic_energies, run_langevin
 from mlff_distiller.md.measures import statistical_inefficiency
 from mlff_distiller.variants import artifact
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of the stage."""
-    stage.add_arguments(parser)
+    check.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """One record of kind ``md``, task ``nvt``."""
-    return stage.run_check(args, "nvt", measure, ensemble="NVT")
+    return check.run_check(args, "nvt", measure, ensemble="NVT")
 
 
 def measure(args: argparse.Namespace, atoms: "Atoms", settings: dict[str, Any]) -> dict[str, Any]:
     """Fields of the record: mean temperature, the test's p-value, the histogram, the gates."""
-    from mlff_distiller.md_drivers import thermostat
+    from mlff_distiller.md.dynamics import thermostat
 
     potential = artifact.load_variant(args).potential
     samples = run_langevin(atoms, settings, lambda atoms, settings: thermostat(atoms, potential, settings))
@@ -51,7 +51,7 @@ def measure(args: argparse.Namespace, atoms: "Atoms", settings: dict[str, Any]) 
         "nvt_steps_per_s": samples.steps_per_s,
         "kinetic_histogram": {"edges_kt": edges.tolist(), "density": density.tolist()},
         "gates": {
-            "temperature_error_k": stage.at_most(beyond, gates["temperature_error_k"]),
+            "temperature_error_k": check.at_most(beyond, gates["temperature_error_k"]),
             "kinetic_energy_p": {
                 "value": outcome["p_value"],
                 "limit": gates["kinetic_energy_p"],

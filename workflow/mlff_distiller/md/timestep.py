@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlff_distiller.md import stage
+from mlff_distiller.md import check
 from mlff_distiller.md.start import set_thermal_velocities
 from mlff_distiller.variants import artifact
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of the stage."""
-    stage.add_arguments(parser)
+    check.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """One record of kind ``md``, task ``timestep``: of the variant's arithmetic in fp64."""
-    return stage.run_check(args, "timestep", measure, ensemble="NVE", dtype="float64")
+    return check.run_check(args, "timestep", measure, ensemble="NVE", dtype="float64")
 
 
 def measure(args: argparse.Namespace, atoms: "Atoms", settings: dict[str, Any]) -> dict[str, Any]:
     """Fields of the record: fluctuation per time step, the ratios, the gates."""
     import torch
 
-    from mlff_distiller.ase_adapter import PotentialCalculator
-    from mlff_distiller.md.double_precision import potential_in_double
+    from mlff_distiller.potentials.ase import PotentialCalculator
+    from mlff_distiller.variants.double_precision import potential_in_double
 
     torch.set_num_threads(args.threads)
     made = artifact.read_metadata(args.variant)
@@ -57,7 +57,7 @@ def measure(args: argparse.Namespace, atoms: "Atoms", settings: dict[str, Any]) 
         "fluctuation_mev_per_atom": fluctuations,
         "ratios": ratios,
         "gates": {
-            f"ratio_{coarse:g}_{fine:g}_fs": stage.at_most(abs(ratio - 4.0), limit)
+            f"ratio_{coarse:g}_{fine:g}_fs": check.at_most(abs(ratio - 4.0), limit)
             for coarse, fine, ratio, limit in zip(timesteps, timesteps[1:], ratios, limits, strict=False)
         },
     }

@@ -19,7 +19,7 @@ class NativeSearch(nn.Module):
     def forward(
         self, positions: Tensor, cutoff: float, batch: Tensor, cell: Tensor | None, pbc: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """See :mod:`mlff_distiller.neighbors`."""
+        """See :mod:`mlff_distiller.neighbors.search`."""
         if cell is not None and pbc is not None and bool(pbc.any()):
             return search_periodic(positions.detach(), cutoff, batch, cell.detach(), pbc)
         receivers, senders = pairs_within_systems(batch)

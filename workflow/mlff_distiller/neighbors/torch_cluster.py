@@ -32,7 +32,7 @@ class TorchClusterSearch(nn.Module):
     def forward(
         self, positions: Tensor, cutoff: float, batch: Tensor, cell: Tensor | None, pbc: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """See :mod:`mlff_distiller.neighbors`."""
+        """See :mod:`mlff_distiller.neighbors.search`."""
         positions = positions.detach()
         if cell is not None and pbc is not None and bool(pbc.any()):
             return self.search_images(positions, cutoff, batch, cell.detach(), pbc)

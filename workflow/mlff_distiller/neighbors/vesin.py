@@ -25,7 +25,7 @@ class VesinSearch(nn.Module):
     def forward(
         self, positions: Tensor, cutoff: float, batch: Tensor, cell: Tensor | None, pbc: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """See :mod:`mlff_distiller.neighbors`."""
+        """See :mod:`mlff_distiller.neighbors.search`."""
         import numpy as np
         from vesin import NeighborList
 
@@ -66,7 +66,7 @@ class AutoSearch(nn.Module):
     def forward(
         self, positions: Tensor, cutoff: float, batch: Tensor, cell: Tensor | None, pbc: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """See :mod:`mlff_distiller.neighbors`."""
+        """See :mod:`mlff_distiller.neighbors.search`."""
         periodic = cell is not None and pbc is not None and bool(pbc.any())
         large = positions.shape[0] > 0 and int(torch.bincount(batch).max()) > AUTO_NATIVE_LIMIT
         search = self.vesin if self.vesin is not None and (periodic or large) else self.native

@@ -66,5 +66,5 @@ class Potential(ABC):
     def neighbors(
         self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The potential's own neighbor search alone, for timing it (see :mod:`mlff_distiller.neighbors`)."""
+        """The potential's own neighbor search alone, for timing it (see :mod:`mlff_distiller.neighbors.search`)."""
         raise NotImplementedError(f"the neighbor search of {type(self).__name__} is part of its kernels")

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mlff_distiller.errors import UserError
 from mlff_distiller.kernels.cpu import binding
 from mlff_distiller.kernels.cpu.build import build
 from mlff_distiller.potentials.analytic import analytic_weights
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.student.painn import StudentForceField
+from mlff_distiller.utils.errors import UserError
 
 _Where = ctypes.c_int64 * 2
 
@@ -104,7 +104,7 @@ class CppPotential(Potential):
     def neighbors(
         self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The kernel's neighbor search alone (see :mod:`mlff_distiller.neighbors`); raises as :meth:`energy` does."""
+        """The kernel's neighbor search alone (see :mod:`mlff_distiller.neighbors.search`); raises as :meth:`energy` does."""
         positions, batch, cell, pbc, n_systems = self._inputs(positions, batch, cell, pbc)
         found, n_edges, where = ctypes.c_void_p(), ctypes.c_int64(), _Where()
         status = self._library.mlff_neighbors(

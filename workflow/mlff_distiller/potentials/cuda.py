@@ -1,7 +1,7 @@
 """Energies and forces by the CUDA C++ kernels, captured in CUDA graphs.
 
 Up to about a hundred atoms are one launch (molecule.cu); more atoms, and periodic systems, are a sequence of kernels and
-matrix products (rows.cu), with neighbors from cells on the GPU.
+matrix products (neighbor_matrix.cu), with neighbors from cells on the GPU.
 """
 
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from mlff_distiller.errors import UserError
-from mlff_distiller.kernels.cuda import molecule, rows
+from mlff_distiller.kernels.cuda import molecule, neighbor_matrix
 from mlff_distiller.kernels.cuda.build import build
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.potentials.graphed import CapturedCall, Recent, Topology, TopologyReader
 from mlff_distiller.student.painn import StudentForceField
+from mlff_distiller.utils.errors import UserError
 
 Result = TypeVar("Result")
 
@@ -39,7 +39,7 @@ class Evaluation:
     energy: CapturedCall
     both: CapturedCall
     topology: Topology | None = None
-    box: rows.CellGrid | None = None
+    box: neighbor_matrix.CellGrid | None = None
 
 
 class DeviceProgram:
@@ -64,10 +64,10 @@ class CudaPotential(Potential):
 
     Args:
         student: on a GPU of compute capability 9.0 or newer, float32; its weights are copied.
-        libraries: the folder of the compiled kernels (``molecule.so``, ``rows.so``); built, or taken from the user's
+        libraries: the folder of the compiled kernels (``molecule.so``, ``neighbor_matrix.so``); built, or taken from the user's
             cache, otherwise.
         products: how the matrices of large systems and batches are multiplied; see
-            :data:`~mlff_distiller.kernels.cuda.rows.PRODUCTS`.
+            :data:`~mlff_distiller.kernels.cuda.neighbor_matrix.PRODUCTS`.
         single_launch: False sends small molecules through the kernels for many atoms, too.
     """
 
@@ -82,21 +82,21 @@ class CudaPotential(Potential):
         if self.dtype != torch.float32:
             raise UserError(f"the CUDA kernels compute in float32, not {self.dtype}; use student.to(torch.float32)")
 
-        if products not in rows.PRODUCTS:
-            raise UserError(f"unknown products {products!r}; there are {', '.join(rows.PRODUCTS)}")
+        if products not in neighbor_matrix.PRODUCTS:
+            raise UserError(f"unknown products {products!r}; there are {', '.join(neighbor_matrix.PRODUCTS)}")
 
         def library(name: str) -> Path:
             return libraries / f"{name}.so" if libraries else build(student.config, architecture(self.device), name)
 
-        self.rows = rows.Library(library("rows"))
-        self.rows_weights = rows.pack(student, self.rows.depth, products)
+        self.rows = neighbor_matrix.Library(library("neighbor_matrix"))
+        self.rows_weights = neighbor_matrix.pack(student, self.rows.depth, products)
         self.molecule = molecule.Library(library("molecule")) if single_launch else None
         self.molecule_weights = molecule.pack(student, self.molecule.ranks) if single_launch else None
         self.most_in_one_launch = self.molecule.most_atoms if self.molecule else 0
         self.topology = TopologyReader()
         self.evaluations: Recent = Recent()
         self.capacity = FIRST_CAPACITY
-        self.grid: rows.CellGrid | None = None
+        self.grid: neighbor_matrix.CellGrid | None = None
         self.grid_of: tuple = ()
 
     def energy(
@@ -173,7 +173,9 @@ class CudaPotential(Potential):
             if not self._overflowed(evaluation.program, topology, box, waits):
                 return found
 
-    def _overflowed(self, program: Any, topology: Topology, box: rows.CellGrid | None, waited: bool = False) -> bool:
+    def _overflowed(
+        self, program: Any, topology: Topology, box: neighbor_matrix.CellGrid | None, waited: bool = False
+    ) -> bool:
         """Whether an atom had more neighbors than there was room for; then there will be more room next time.
 
         ``waited``: for the device, since the program ran.
@@ -201,12 +203,12 @@ class CudaPotential(Potential):
         """Buffers and launches for these systems, for loops that stay on the device; ready at ``positions``."""
         program = self._run(numbers, positions, batch, cell, pbc, True, lambda program: program)
         topology = self.topology(numbers, batch)
-        box = self.grid if isinstance(program, rows.RowsProgram) and program.cells else None
+        box = self.grid if isinstance(program, neighbor_matrix.RowsProgram) and program.cells else None
         return DeviceProgram(program, lambda: self._overflowed(program, topology, box))
 
     def _cells(
         self, positions: Tensor, topology: Topology, cell: Tensor | None, pbc: Tensor | None
-    ) -> rows.CellGrid | None:
+    ) -> neighbor_matrix.CellGrid | None:
         """The grid of cells, or None where all pairs are looked at; kept while cell and pbc stay the same."""
         if cell is None or pbc is None:
             if max(topology.sizes) <= ALL_PAIRS_LIMIT:
@@ -217,7 +219,9 @@ class CudaPotential(Potential):
             extent = torch.clamp((high - low).nan_to_num(1.0, 1.0, 1.0), min=self.cutoff)
             none = torch.zeros_like(extent, dtype=torch.bool)
             most = max(topology.sizes)
-            return rows.CellGrid.of(torch.diag_embed(extent), none, self.cutoff, most, low.nan_to_num(0.0, 0.0, 0.0))
+            return neighbor_matrix.CellGrid.of(
+                torch.diag_embed(extent), none, self.cutoff, most, low.nan_to_num(0.0, 0.0, 0.0)
+            )
         versions = () if cell.is_inference() or pbc.is_inference() else (cell._version, pbc._version)
         known = self.grid_of
         if len(known) != 4 or known[0] is not cell or known[1] is not pbc or known[2:] != versions:
@@ -225,7 +229,7 @@ class CudaPotential(Potential):
             self.grid = None
             if bool(pbc.any()):
                 full = torch.stack([_complete(one, axes) for one, axes in zip(cell, pbc, strict=True)])
-                self.grid = rows.CellGrid.of(full, pbc, self.cutoff, max(topology.sizes))
+                self.grid = neighbor_matrix.CellGrid.of(full, pbc, self.cutoff, max(topology.sizes))
         if self.grid is None:
             return self._cells(positions, topology, None, None)
         return self.grid
@@ -239,7 +243,7 @@ class CudaPotential(Potential):
 
         return self._filled(self.evaluations.find(key, make), topology, n_systems)
 
-    def _many(self, topology: Topology, n_systems: int, box: rows.CellGrid | None) -> Evaluation:
+    def _many(self, topology: Topology, n_systems: int, box: neighbor_matrix.CellGrid | None) -> Evaluation:
         n_atoms = topology.numbers.shape[0]
         capacity = rounded(max(topology.sizes) - 1)
         if box is not None or capacity > ALWAYS_ENOUGH:
@@ -249,7 +253,7 @@ class CudaPotential(Potential):
 
         def make() -> Evaluation:
             arguments = self.rows, self.rows_weights, n_atoms, n_systems, capacity, cells
-            return self._captured(rows.RowsProgram(*arguments), n_atoms)
+            return self._captured(neighbor_matrix.RowsProgram(*arguments), n_atoms)
 
         if n_atoms > GRAPH_LIMIT and key not in self.evaluations:
             self.evaluations.clear()  # two of these may not fit

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mlff_distiller.neighbors import edge_vectors
+from mlff_distiller.neighbors.search import edge_vectors
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.student.painn import StudentForceField
 

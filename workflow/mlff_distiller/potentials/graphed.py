@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mlff_distiller.neighbors import edge_vectors
 from mlff_distiller.neighbors.native import pairs_within_systems
+from mlff_distiller.neighbors.search import edge_vectors
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.potentials.edgewise import EdgeGradient, EdgewisePotential
 from mlff_distiller.student.painn import StudentForceField

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from mlff_distiller.errors import UserError
 from mlff_distiller.kernels.triton.program import PRECISIONS, Program, Tiles
 from mlff_distiller.kernels.triton.weights import pack
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.potentials.graphed import CapturedCall, Recent, Topology, TopologyReader
 from mlff_distiller.student.painn import StudentForceField
+from mlff_distiller.utils.errors import UserError
 
 #: Neighbors that an atom gets room for before any was counted; molecules and liquids have 20 to 60 within 5 A.
 FIRST_CAPACITY = 64

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlff_distiller.captions import teacher_ratio
-from mlff_distiller.summary import Run
-from mlff_distiller.vocabulary import BASELINE
-from mlff_distiller.wording import drift, interval, machine_name
+from mlff_distiller.records.run import Run
+from mlff_distiller.records.vocabulary import BASELINE
+from mlff_distiller.records.wording import drift, interval, machine_name
+from mlff_distiller.report.captions import teacher_ratio
 
 #: Where the version of torch that the results are meant for stands in the settings, and its default.
 TORCH_VERSION = "2.5.1"

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mlff_distiller import records
-from mlff_distiller.bundle_texts import example
-from mlff_distiller.errors import UserError
-from mlff_distiller.statistics import Ratio
-from mlff_distiller.wording import WORK_TITLES
+from mlff_distiller.deploy.texts import example
+from mlff_distiller.records import schema
+from mlff_distiller.records.statistics import Ratio
+from mlff_distiller.records.wording import WORK_TITLES
+from mlff_distiller.utils.errors import UserError
 
 
 def handed_over(files: Sequence[Path]) -> list[dict[str, Any]]:
@@ -23,7 +23,7 @@ def handed_over(files: Sequence[Path]) -> list[dict[str, Any]]:
         work = WORK_TITLES.get(file.parent.name, file.parent.name)
         entry = {"work": work, "folder": file.parent.as_posix(), "variant": None}
         try:
-            (found,) = records.read(file)
+            (found,) = schema.read(file)
         except (UserError, ValueError) as error:
             made.append(entry | {"reason": f"its record cannot be read: {error}"})
             continue

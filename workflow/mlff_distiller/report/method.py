@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mlff_distiller.summary import Run
-from mlff_distiller.timing import TURN_SECONDS
-from mlff_distiller.wording import title
+from mlff_distiller.benchmark.timing import TURN_SECONDS
+from mlff_distiller.records.run import Run
+from mlff_distiller.records.wording import title
 
 
 def not_measured(run: Run, provenance: Mapping[str, Any]) -> list[str]:

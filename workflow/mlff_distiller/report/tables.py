@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
-from mlff_distiller.md_settings import CHECKS
-from mlff_distiller.statistics import Ratio
-from mlff_distiller.summary import Run
-from mlff_distiller.vocabulary import BASELINE, TASKS, TEACHER
-from mlff_distiller.wording import drift, interval, number, title
+from mlff_distiller.md.settings import CHECKS
+from mlff_distiller.records.run import Run
+from mlff_distiller.records.statistics import Ratio
+from mlff_distiller.records.vocabulary import BASELINE, TASKS, TEACHER
+from mlff_distiller.records.wording import drift, interval, number, title
 
 #: What an NVE record says about its drift.
 DRIFT_FIELDS = ("drift_mev_per_atom_ps", "drift_stderr_mev_per_atom_ps", "fp64_drift_mev_per_atom_ps")

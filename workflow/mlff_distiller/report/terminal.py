@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlff_distiller import gates, results
+from mlff_distiller.decisions import gates
+from mlff_distiller.records import collect
+from mlff_distiller.records.run import Run
 from mlff_distiller.report.first_page import first_lines
 from mlff_distiller.report.tables import overview
-from mlff_distiller.summary import Run
 
 
 def show(path: Path, settings: Mapping[str, Any]) -> None:
@@ -17,7 +18,7 @@ def show(path: Path, settings: Mapping[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    document = results.read(path)
+    document = collect.read(path)
     run, console = Run(document["records"]), Console()
     console.print(f"[bold]PHASE3[/bold]  {escape(str(path))}\n")
     for name, text in first_lines(run, document["provenance"], settings).items():

@@ -13,9 +13,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
-from mlff_distiller.errors import UserError
-from mlff_distiller.files import write_bytes
 from mlff_distiller.student.painn import StudentConfig, StudentForceField
+from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.files import write_bytes
 
 FORMAT = "mlff-distiller-student"
 VERSION = 2

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from mlff_distiller.errors import UserError, nearest
-from mlff_distiller.neighbors import choose_neighbor_search, edge_vectors
+from mlff_distiller.neighbors.search import choose_neighbor_search, edge_vectors
 from mlff_distiller.student.radial import GaussianBasis, cosine_cutoff
+from mlff_distiller.utils.errors import UserError, nearest
 
 #: Added to |V v|^2 before the square root, whose slope at 0 is infinite. SchNetPack's 1e-8 leaves a kink 1e-4 wide, which
 #: small symmetric molecules cross all the time: in NVE of water at 0.5 fs the energy wandered by 0.1 meV/atom/ps, in fp64
@@ -160,7 +160,7 @@ class StudentForceField(nn.Module):
     Args:
         config: the sizes of the network.
         reference_energies: [max_atomic_number + 1] eV, float64, added per atom; zeros by default.
-        neighbors: ``auto``, ``native``, ``torch_cluster`` or ``vesin`` (see :mod:`mlff_distiller.neighbors`).
+        neighbors: ``auto``, ``native``, ``torch_cluster`` or ``vesin`` (see :mod:`mlff_distiller.neighbors.search`).
         use_torch_cluster: the older name of that choice: True is ``torch_cluster`` (with a fallback to ``native``
             when it is not installed), False is ``native``, None leaves ``neighbors`` as it is.
     """

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from mlff_distiller import records
-from mlff_distiller.dataset import Dataset
-from mlff_distiller.errors import UserError, nearest
-from mlff_distiller.files import load_settings, read_json, sha256_of
-from mlff_distiller.read_dataset import read_dataset
+from mlff_distiller.data.dataset import Dataset
+from mlff_distiller.data.read import read_dataset
+from mlff_distiller.records import schema
 from mlff_distiller.student.checkpoint import learned_elements, load_student
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.training.data import Configurations
 from mlff_distiller.training.evaluate import MEV, predict
 from mlff_distiller.training.expected import compare, sample_identity
 from mlff_distiller.training.initial import choose_device, thinned
+from mlff_distiller.utils.errors import UserError, nearest
+from mlff_distiller.utils.files import load_settings, read_json, sha256_of
 
 #: Force MAE on held-out molecules, meV/A, up to which a student is called so (Amin et al., ICLR 2025, give the scale).
 TIERS = ((20.0, "excellent"), (50.0, "good"), (100.0, "usable with a warning"))
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         for record in made:
             if record["card"]:
                 print(f"{record['split']}: {'as the card says' if record['card']['agrees'] else record['reason']}")
-    records.write(args.output, made)
+    schema.write(args.output, made)
     return 0
 
 
@@ -179,7 +179,7 @@ def tier(force_mae: float) -> str:
 
 def _record(student: StudentForceField, split: str, **fields: Any) -> dict[str, Any]:
     dtype = str(student.dtype).removeprefix("torch.")
-    return records.record("accuracy", variant="student", split=split, device=student.device.type, dtype=dtype, **fields)
+    return schema.record("accuracy", variant="student", split=split, device=student.device.type, dtype=dtype, **fields)
 
 
 def _r2(truth: np.ndarray, wrong: np.ndarray) -> float | None:

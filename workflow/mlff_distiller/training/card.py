@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from mlff_distiller import provenance
-from mlff_distiller.dataset import Dataset, summary
+from mlff_distiller.data.dataset import Dataset, summary
 from mlff_distiller.training.settings import TrainingSettings
 from mlff_distiller.training.state import Progress
+from mlff_distiller.utils import provenance
 
 #: What holds for every student of this kind, whatever it was trained on.
 GENERAL_LIMITS = (

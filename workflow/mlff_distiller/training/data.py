@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlff_distiller.dataset import Dataset, element_energies
-from mlff_distiller.errors import UserError
+from mlff_distiller.data.dataset import Dataset, element_energies
 from mlff_distiller.neighbors.native import NativeSearch
+from mlff_distiller.utils.errors import UserError
 
 #: Slots for ghost atoms in a batch. Padding edges are spread over them: sums into a single row are serial on a GPU.
 N_GHOSTS = 32

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlff_distiller import records
+from mlff_distiller.records import schema
 
 #: How far, as a share of the card's figure, an error may lie from it. Another processor rounds the sampling's
 #: relaxations and dynamics otherwise, so that a sample made again holds other frames of the same molecules; one frame
@@ -44,7 +44,7 @@ def compare(found: Sequence[dict[str, Any]], expected: Path) -> list[dict[str, A
     Raises:
         UserError: ``expected`` cannot be read.
     """
-    known = {_key(record): record for record in records.read(expected)}
+    known = {_key(record): record for record in schema.read(expected)}
     return [_judged(record, known.get(_key(record))) for record in found]
 
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from mlff_distiller.dataset import Dataset
-from mlff_distiller.errors import UserError
+from mlff_distiller.data.dataset import Dataset
 from mlff_distiller.student.checkpoint import load_student
 from mlff_distiller.student.painn import StudentConfig, StudentForceField
 from mlff_distiller.training.data import Configurations, composition_energies, fit_reference_energies
 from mlff_distiller.training.evaluate import predict
 from mlff_distiller.training.settings import TrainingSettings
+from mlff_distiller.utils.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:

@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from mlff_distiller.errors import UserError, nearest
 from mlff_distiller.student.painn import StudentConfig
+from mlff_distiller.utils.errors import UserError, nearest
 
 #: Settings that may change between two parts of one training: they decide where and how it runs, not what it learns.
 FREE_TO_CHANGE = ("device", "threads", "compile", "checkpoint_seconds")

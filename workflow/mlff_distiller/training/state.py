@@ -18,9 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from mlff_distiller.errors import UserError
-from mlff_distiller.files import write_bytes
 from mlff_distiller.training.step import Weights
+from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.files import write_bytes
 
 FORMAT = "mlff-distiller-training"
 VERSION = 1

@@ -14,11 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mlff_distiller import records
-from mlff_distiller.dataset import Dataset, content_hash
-from mlff_distiller.errors import UserError
-from mlff_distiller.files import load_settings
-from mlff_distiller.read_dataset import read_dataset
+from mlff_distiller.data.dataset import Dataset, content_hash
+from mlff_distiller.data.read import read_dataset
+from mlff_distiller.records import schema
 from mlff_distiller.student.checkpoint import save_student
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.training import schedule
@@ -33,6 +31,8 @@ from mlff_distiller.training.settings import TrainingSettings
 from mlff_distiller.training.state import Progress, load_state, save_state, state_path
 from mlff_distiller.training.step import Stepper, Weights
 from mlff_distiller.training.weights import FlatWeights
+from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.files import load_settings
 
 #: Exit status of a training that paused or was interrupted with its state saved (EX_TEMPFAIL: try again).
 PAUSED = 75
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         return PAUSED
     card = make_card(dataset, settings, progress, trainer.made_on())
     save_student(args.output, student, card)
-    records.write(args.record, [training_record(card, progress)])
+    schema.write(args.record, [training_record(card, progress)])
     # Kept until here: an interruption while writing costs nothing. Kept longer, it would answer for newer code.
     trainer.state_path.unlink()
     print(f"{args.output}: force MAE {progress.best_error:.1f} meV/A on held-out molecules after {progress.step} steps")
@@ -95,7 +95,7 @@ def training_record(card: dict, progress: Progress) -> dict:
     made = card["training"]
     more = {"settings": card["settings"], "training": made, "learning_curve": progress.history}
     common = {"variant": "student", "task": "training", "device": made["device"], "dtype": "float32"}
-    return records.record("accuracy", **common, **card["figures"], **more)
+    return schema.record("accuracy", **common, **card["figures"], **more)
 
 
 class Trainer:

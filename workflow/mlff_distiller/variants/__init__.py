@@ -1,1 +1,1 @@
-"""Ways of running the student, each a variant of one family; the registry says which there are."""
+"""The ways of running the student: built, proven to equal it, and loaded."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlff_distiller import records
-from mlff_distiller.errors import UserError
-from mlff_distiller.files import sha256_of
 from mlff_distiller.potentials.base import Potential
+from mlff_distiller.records import schema
+from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.files import sha256_of
 from mlff_distiller.variants.registry import check_spec, family_of, needs_torch_cluster
 
 #: The record in a variant's folder.
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """The compile record of a variant."""
-    found = [entry for entry in records.read(path) if entry["kind"] == "compile"]
+    found = [entry for entry in schema.read(path) if entry["kind"] == "compile"]
     if len(found) != 1:
         raise UserError(
             f"{path}: expected one compile record, found {len(found)}; delete it and run `snakemake compile`"
@@ -106,7 +106,7 @@ def activate_dependencies(spec: dict[str, Any], torch_cluster_record: Path | Non
         UserError: torch-cluster is needed and was not obtained.
     """
     if needs_torch_cluster(spec):
-        from mlff_distiller import torch_cluster_wheel
+        from mlff_distiller.neighbors import torch_cluster_wheel
 
         if torch_cluster_record is None:
             raise UserError("this variant needs torch-cluster: give --torch-cluster, the record of that stage")

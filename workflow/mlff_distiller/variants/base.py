@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mlff_distiller.batch import Batch
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.student.painn import StudentForceField
+from mlff_distiller.systems.batch import Batch
 
 
 class VariantFamily(ABC):
     """One way of running the student. Instances carry no state; everything that was built lies in ``folder``."""
 
-    #: How far from the fp64 referee a variant may be: a class of :data:`mlff_distiller.equivalence.TOLERANCES`.
+    #: How far from the fp64 referee a variant may be: a class of :data:`mlff_distiller.variants.equivalence.TOLERANCES`.
     precision = "float32"
     #: Whether it does not compute the student at all: then it has times, and nothing to be equal to.
     another_network = False

@@ -8,7 +8,7 @@ import importlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlff_distiller.errors import UserError, nearest
+from mlff_distiller.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from mlff_distiller.variants.base import VariantFamily
@@ -30,44 +30,47 @@ class FamilyEntry:
 
 FAMILIES: dict[str, FamilyEntry] = {
     "eager": FamilyEntry(
-        "mlff_distiller.variants.eager", "PyTorch as it comes, forces by autograd", {"neighbors": NEIGHBORS}
+        "mlff_distiller.variants.families.eager", "PyTorch as it comes, forces by autograd", {"neighbors": NEIGHBORS}
     ),
     "torchscript": FamilyEntry(
-        "mlff_distiller.variants.torchscript",
+        "mlff_distiller.variants.families.torchscript",
         "TorchScript, forces by autograd",
         {"neighbors": ("native", "torch_cluster")},
     ),
     "torch_compile": FamilyEntry(
-        "mlff_distiller.variants.torch_compile",
+        "mlff_distiller.variants.families.torch_compile",
         "Inductor on the energy (autograd outside) or on energy + forces (autograd traced inside)",
         {"scope": ("energy", "energy_forces"), "neighbors": NEIGHBORS},
     ),
     "autocast": FamilyEntry(
-        "mlff_distiller.variants.autocast",
+        "mlff_distiller.variants.families.autocast",
         "mixed precision by autocast, forces by autograd",
         {"dtype": ("float16", "bfloat16"), "neighbors": NEIGHBORS},
     ),
     "analytic": FamilyEntry(
-        "mlff_distiller.variants.analytic",
+        "mlff_distiller.variants.families.analytic",
         "hand-derived forces in plain PyTorch, or compiled by Inductor",
         {"compile": ("none", "inductor"), "neighbors": NEIGHBORS},
     ),
-    "cpp": FamilyEntry("mlff_distiller.variants.cpp", "hand-derived forces as a fused, vectorized C++ kernel (CPU)"),
+    "cpp": FamilyEntry(
+        "mlff_distiller.variants.families.cpp", "hand-derived forces as a fused, vectorized C++ kernel (CPU)"
+    ),
     "cuda_graph": FamilyEntry(
-        "mlff_distiller.variants.cuda_graph",
+        "mlff_distiller.variants.families.cuda_graph",
         "CUDA graph around PyTorch's operations (GPU)",
         {"forces": ("autograd", "analytic"), "compile": ("none", "inductor")},
     ),
     "triton": FamilyEntry(
-        "mlff_distiller.variants.triton",
+        "mlff_distiller.variants.families.triton",
         "hand-derived forces as fused Triton kernels, launched one by one or as one CUDA graph (GPU)",
         {"precision": ("tf32x3", "ieee", "tf32", "bf16"), "graph": (True, False)},
     ),
     "schnetpack": FamilyEntry(
-        "mlff_distiller.variants.schnetpack", "SchNetPack's PaiNN of the same size: another network, for its time alone"
+        "mlff_distiller.variants.families.schnetpack",
+        "SchNetPack's PaiNN of the same size: another network, for its time alone",
     ),
     "cuda": FamilyEntry(
-        "mlff_distiller.variants.cuda",
+        "mlff_distiller.variants.families.cuda",
         "hand-derived forces as CUDA C++ kernels, one launch for a molecule (GPU, Hopper or newer)",
         {"products": ("fp16x3", "float32", "tf32")},
     ),

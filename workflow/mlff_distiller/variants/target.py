@@ -5,7 +5,7 @@ import platform
 import sys
 from typing import Any
 
-from mlff_distiller import provenance
+from mlff_distiller.utils import provenance
 
 
 def target_of(device: str) -> dict[str, str]:

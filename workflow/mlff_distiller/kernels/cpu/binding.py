@@ -4,7 +4,7 @@ import ctypes
 import weakref
 from pathlib import Path
 
-from mlff_distiller.errors import UserError
+from mlff_distiller.utils.errors import UserError
 
 INTERFACE_VERSION = 1
 #: The fields of GivenWeights in painn.hpp, in its order.

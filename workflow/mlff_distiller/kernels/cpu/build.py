@@ -12,11 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from mlff_distiller import provenance
-from mlff_distiller.compilers import find_compiler, no_compiler, version_of
-from mlff_distiller.errors import UserError
-from mlff_distiller.files import user_cache
-from mlff_distiller.kernels.kept import note_seconds
+from mlff_distiller.kernels.compile_time import note_seconds
+from mlff_distiller.utils import provenance
+from mlff_distiller.utils.compilers import find_compiler, no_compiler, version_of
+from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.files import user_cache
 
 HERE = Path(__file__).parent
 SOURCE = HERE / "painn.cpp"

@@ -5,11 +5,11 @@ import subprocess
 import time
 from pathlib import Path
 
-from mlff_distiller.compilers import find_nvcc, version_of
-from mlff_distiller.errors import UserError
-from mlff_distiller.files import user_cache
-from mlff_distiller.kernels.kept import note_seconds
+from mlff_distiller.kernels.compile_time import note_seconds
 from mlff_distiller.student.painn import NORM_EPSILON, StudentConfig
+from mlff_distiller.utils.compilers import find_nvcc, version_of
+from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.files import user_cache
 
 SOURCE = Path(__file__).parent
 FEATURES = 128

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, silu
 
-from mlff_distiller.errors import UserError
 from mlff_distiller.kernels.cuda.build import padded
 from mlff_distiller.student.painn import StudentForceField
+from mlff_distiller.utils.errors import UserError
 
 #: Shared memory that one block can have on Hopper, bytes.
 SHARED_LIMIT = 232_448

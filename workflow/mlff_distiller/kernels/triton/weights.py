@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, silu
 
-from mlff_distiller.errors import UserError
 from mlff_distiller.student.painn import StudentForceField
+from mlff_distiller.utils.errors import UserError
 
 
 @dataclass(frozen=True)

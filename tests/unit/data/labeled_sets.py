@@ -1,0 +1,70 @@
+"""Small labeled datasets for tests: real molecules' shapes, labeled by a Morse potential between all pairs or by EMT."""
+
+from dataclasses import replace
+
+import numpy as np
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from mlff_distiller.data.dataset import Dataset, from_lists
+
+#: Numbers and positions (A) of water, methane and formaldehyde.
+SHAPES = {
+    "water": ([8, 1, 1], [[0.0, 0.0, 0.12], [0.0, 0.76, -0.48], [0.0, -0.76, -0.48]]),
+    "methane": (
+        [6, 1, 1, 1, 1],
+        [[0, 0, 0], [0.63, 0.63, 0.63], [-0.63, -0.63, 0.63], [-0.63, 0.63, -0.63], [0.63, -0.63, -0.63]],
+    ),
+    "formaldehyde": ([8, 6, 1, 1], [[0, 0, 1.21], [0, 0, 0], [0.94, 0, -0.59], [-0.94, 0, -0.59]]),
+}
+#: eV, the part of the energy that composition alone decides.
+ATOM_ENERGIES = {1: -10.0, 6: -50.0, 8: -110.0}
+
+
+def morse(numbers: np.ndarray, positions: np.ndarray) -> tuple[float, np.ndarray]:
+    """Energy (eV) and forces [N, 3] (eV/A) of Morse pairs (1 eV deep at 1.4 A, width 1/A) on top of the atoms."""
+    vectors = positions[None, :, :] - positions[:, None, :]
+    distances = np.linalg.norm(vectors, axis=-1) + np.eye(len(numbers)) * 1e9
+    decay = np.exp(-(distances - 1.4))
+    energy = 0.5 * (decay**2 - 2 * decay).sum() + sum(ATOM_ENERGIES[z] for z in numbers)
+    slope = -2 * decay**2 + 2 * decay
+    return float(energy), (slope[:, :, None] * vectors / distances[:, :, None]).sum(axis=1)
+
+
+def morse_dataset(n: int = 60, seed: int = 0, spread: float = 0.08) -> Dataset:
+    """``n`` displaced molecules, labeled; every fifth is in the split ``val``, every seventh in ``test``."""
+    random = np.random.default_rng(seed)
+    numbers, positions, names, splits, energies, forces = [], [], [], [], [], []
+    for i in range(n):
+        name = list(SHAPES)[i % len(SHAPES)]
+        z, r = np.array(SHAPES[name][0]), np.array(SHAPES[name][1], dtype=float)
+        r = (r + spread * random.standard_normal(r.shape)).astype(np.float32)
+        energy, force = morse(z, r.astype(float))
+        numbers.append(z), positions.append(r), names.append(name), energies.append(energy), forces.append(force)
+        splits.append("val" if i % 5 == 0 else "test" if i % 7 == 0 else "train")
+    labels = {"energies": np.array(energies), "forces": np.concatenate(forces).astype(np.float32)}
+    return from_lists(numbers, positions, names, splits, ["random"] * n, **labels, teacher="Morse pairs")
+
+
+def in_boxes(dataset: Dataset, length: float) -> Dataset:
+    """The same configurations, each in a periodic cubic box of ``length`` A (the labels are left as they are)."""
+    cells = np.tile(np.eye(3) * length, (len(dataset), 1, 1))
+    return replace(dataset, cells=cells, pbc=np.ones((len(dataset), 3), dtype=bool))
+
+
+def emt_frames(n=12, energy_factor=1.0, force_factor=1.0, offset=None, names=("H2O", "CH4", "CH3OH")):
+    """Successive small displacements of molecules, labeled by EMT; ``offset`` adds energies per element."""
+    rng, frames = np.random.default_rng(0), []
+    for name in names:
+        atoms = molecule(name)
+        for _ in range(n):
+            atoms.positions += rng.normal(0, 0.02, atoms.positions.shape)
+            atoms.calc = EMT()
+            energy = atoms.get_potential_energy() + sum((offset or {}).get(z, 0.0) for z in atoms.numbers.tolist())
+            forces = atoms.get_forces()
+            frame = Atoms(atoms.numbers, atoms.positions)
+            frame.calc = SinglePointCalculator(frame, energy=energy * energy_factor, forces=forces * force_factor)
+            frames.append(frame)
+    return frames

@@ -1,0 +1,259 @@
+"""Datasets: the file, what reads it, and labels that are not what they should be."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+from ase.calculators.emt import EMT
+
+from mlff_distiller.data.dataset import (
+    content_hash,
+    element_energies,
+    from_lists,
+    read_configurations,
+    summary,
+    write_dataset,
+)
+from mlff_distiller.data.labeling import label_dataset
+from mlff_distiller.data.read import read_dataset
+from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.parallel import read_part, run_in_parts
+from tests.unit.data.labeled_sets import emt_frames
+
+EMT_TEACHER = {"calculator": "ase.calculators.emt:EMT"}
+
+
+def small_dataset(labeled=True):
+    frames = emt_frames(3, names=("H2O", "CH4"))
+    labels = {}
+    if labeled:
+        labels = {
+            "energies": np.array([frame.get_potential_energy() for frame in frames]),
+            "forces": np.concatenate([frame.get_forces() for frame in frames]).astype(np.float32),
+            "teacher": "EMT",
+        }
+    return from_lists(
+        [frame.numbers for frame in frames],
+        [frame.positions for frame in frames],
+        ["O"] * 3 + ["C"] * 3,
+        ["train", "val", "train", "test", "test", "test"],
+        ["random"] * 6,
+        **labels,
+    )
+
+
+def test_round_trip_keeps_every_bit_and_the_same_data_give_the_same_file(tmp_path):
+    dataset = small_dataset()
+    write_dataset(tmp_path / "a.h5", dataset)
+    write_dataset(tmp_path / "b.h5", read_dataset(tmp_path / "a.h5"))
+    again = read_dataset(tmp_path / "b.h5")
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+    assert content_hash(again) == content_hash(dataset)
+    assert again.energies.dtype == np.float64
+    assert again.forces.dtype == np.float32
+    assert again.molecules == ("O", "C")
+    assert again.teacher == "EMT"
+    assert again.cells is None
+
+
+def test_the_layout_is_the_documented_one(tmp_path):
+    write_dataset(tmp_path / "a.h5", small_dataset())
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert set(file) == {
+            *("numbers", "positions", "offsets", "molecule", "split", "method", "energies", "forces", "molecules")
+        }
+        assert file["offsets"][()].tolist() == [0, 3, 6, 9, 14, 19, 24]
+        assert file["positions"].shape == file["forces"].shape == (24, 3)
+        assert "eV" in file.attrs["units"]
+
+
+def test_content_hash_sees_one_changed_force():
+    one, other = small_dataset(), small_dataset()
+    other.forces[7, 1] += 1e-3
+    assert content_hash(one) != content_hash(other)
+
+
+def test_selection_by_mask_index_and_split_keeps_atoms_with_their_configuration():
+    dataset = small_dataset()
+    picked = dataset.select(np.array([4, 1]))
+    for new, old in ((0, 4), (1, 1)):
+        assert np.array_equal(picked.atoms(new).positions, dataset.atoms(old).positions)
+        assert np.array_equal(picked.atoms(new).arrays["forces"], dataset.atoms(old).arrays["forces"])
+        assert picked.atoms(new).info == dataset.atoms(old).info
+    assert len(dataset.of_split("train", "val")) == 3
+    assert len(dataset.select(dataset.n_atoms == 5)) == 3
+    assert len(dataset.select(np.zeros(6, dtype=bool))) == 0
+    with pytest.raises(UserError, match="did you mean 'train'"):
+        dataset.of_split("trian")
+
+
+def test_unlabeled_damaged_foreign_and_later_files_are_refused(tmp_path):
+    write_dataset(tmp_path / "plain.h5", small_dataset(labeled=False))
+    assert len(read_configurations(tmp_path / "plain.h5")) == 6
+    with pytest.raises(UserError, match="without labels"):
+        read_dataset(tmp_path / "plain.h5")
+    data = (tmp_path / "plain.h5").read_bytes()
+    (tmp_path / "half.h5").write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match="not a readable dataset"):
+        read_dataset(tmp_path / "half.h5")
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["x"] = 1
+    with pytest.raises(UserError, match="not a dataset of this project"):
+        read_dataset(tmp_path / "foreign.h5")
+    with h5py.File(tmp_path / "plain.h5", "a") as file:
+        file.attrs["version"] = 99
+    with pytest.raises(UserError, match="layout version 99"):
+        read_configurations(tmp_path / "plain.h5")
+    with pytest.raises(UserError, match="no such dataset"):
+        read_dataset(tmp_path / "absent.h5")
+
+
+def test_reading_a_large_dataset_is_fast_and_needs_neither_torch_nor_ase(tmp_path):
+    n = 100_000
+    rng = np.random.default_rng(0)
+    big = from_lists([np.full(16, 6)] * n, [np.zeros((16, 3))] * n, ["C"] * n, ["train"] * n, ["random"] * n)
+    big.positions[:] = rng.normal(size=big.positions.shape)
+    labels = {"energies": rng.normal(size=n), "forces": rng.normal(size=(16 * n, 3)).astype(np.float32)}
+    write_dataset(tmp_path / "big.h5", type(big)(**{**vars(big), **labels}))
+    code = (
+        "import sys, time; from mlff_distiller.data.read import read_dataset; start = time.perf_counter();"
+        f"d = read_dataset({str(tmp_path / 'big.h5')!r}); took = time.perf_counter() - start;"
+        "import json; print(json.dumps([len(d), took, 'torch' in sys.modules, 'ase' in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": "workflow"}, capture_output=True, text=True, check=True
+    )
+    length, took, torch_loaded, ase_loaded = json.loads(done.stdout)
+    assert length == n
+    assert not torch_loaded
+    assert not ase_loaded
+    assert took < 10.0
+
+
+def test_element_energies_recover_what_was_put_in():
+    dataset = small_dataset()
+    names = [[8, 1, 1], [6, 1, 1, 1, 1], [6, 8]]
+    made = from_lists(names, [np.zeros((len(z), 3)) for z in names], "abc", ["train"] * 3, ["given"] * 3)
+    made = type(dataset)(
+        **{**vars(made), "energies": np.array([sum({1: -2.0, 6: -7.0, 8: -9.0}[z] for z in m) for m in names])}
+    )
+    elements, energies = element_energies(made)
+    assert elements.tolist() == [1, 6, 8]
+    assert energies == pytest.approx([-2.0, -7.0, -9.0])
+
+
+def test_labels_are_the_teachers_and_resume_gives_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("mlff_distiller.data.labeling.PART_WEIGHT", 20)
+    plain = small_dataset(labeled=False)
+    labeled, card = label_dataset(plain, EMT_TEACHER, tmp_path / "parts", cores=2)
+    assert len(labeled) == 6
+    assert card["left_out"] == {}
+    for i in range(6):
+        atoms = plain.atoms(i)
+        atoms.calc = EMT()
+        assert labeled.energies[i] == pytest.approx(atoms.get_potential_energy(), abs=1e-12)
+        assert np.allclose(labeled.atoms(i).arrays["forces"], atoms.get_forces(), atol=1e-6)
+    parts = sorted((tmp_path / "parts").glob("*.npz"))
+    assert len(parts) > 2
+    kept = parts[0].stat().st_mtime_ns
+    parts[1].unlink()
+    again, _ = label_dataset(plain, EMT_TEACHER, tmp_path / "parts", cores=1)
+    assert content_hash(again) == content_hash(labeled)
+    assert parts[0].stat().st_mtime_ns == kept
+    assert parts[1].is_file()
+
+
+def test_parts_of_other_configurations_or_another_teacher_are_not_reused(tmp_path):
+    plain = small_dataset(labeled=False)
+    label_dataset(plain, EMT_TEACHER, tmp_path / "parts", cores=1)
+    moved = small_dataset(labeled=False)
+    moved.positions[0, 0] += 0.05
+    labeled, _ = label_dataset(moved, EMT_TEACHER, tmp_path / "parts", cores=1)
+    atoms = moved.atoms(0)
+    atoms.calc = EMT()
+    assert labeled.energies[0] == pytest.approx(atoms.get_potential_energy(), abs=1e-12)
+
+
+def _worker_dies(task):
+    if task == 1:
+        os._exit(1)
+    return {"task": np.array(task)}
+
+
+def test_a_dead_worker_is_reported_and_loses_no_finished_part(tmp_path):
+    run_in_parts(_worker_dies, [0, 2], tmp_path, "key", 1, "trying")
+    with pytest.raises(UserError, match="a worker process died"):
+        run_in_parts(_worker_dies, [0, 2, 1], tmp_path, "key", 1, "trying")
+    assert int(read_part(tmp_path / "000001.npz")["task"]) == 2
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_goes_on(tmp_path):
+    write_dataset(tmp_path / "plain.h5", small_dataset(labeled=False).select(np.repeat(np.arange(6), 20_000)))
+    command = [sys.executable, "-m", "mlff_distiller", "label", "--configurations", str(tmp_path / "plain.h5")]
+    command += ["--output", str(tmp_path / "out.h5"), "--settings", json.dumps({"teacher": EMT_TEACHER})]
+    environment = {**os.environ, "PYTHONPATH": "workflow"}
+    # A background job of a shell ignores interrupts, and so would what it starts.
+    heeds = {
+        "start_new_session": True,
+        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        "text": True,
+    }
+    running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, **heeds)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("out.h5.parts/*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGINT)
+    said = running.communicate(timeout=60)[1]
+    assert running.returncode == 2
+    assert "error: interrupted; what is done stays in" in said
+    assert "Traceback" not in said
+    kept = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("out.h5.parts/*.npz")}
+    assert 0 < len(kept) < 45
+    again = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, **heeds)
+    assert "parts are done already" in again.stdout.readline()
+    os.killpg(again.pid, signal.SIGINT)
+    again.communicate(timeout=60)
+    assert all((tmp_path / "out.h5.parts" / name).stat().st_mtime_ns == stamp for name, stamp in kept.items())
+
+
+def test_failures_and_absurd_labels_are_left_out_and_counted(tmp_path):
+    stretched = [[0, 0, 0], [0, 0, 1.1]], [[0, 0, 0], [0, 0, 1.15]], [[0, 0, 0], [0, 0, 0.6]], [[0, 0, 0], [0, 0, 2.0]]
+    plain = from_lists(
+        [[6, 8]] * 3 + [[92, 8]],
+        stretched,
+        ["CO"] * 3 + ["UO"],
+        ["train"] * 4,
+        ["given"] * 4,
+    )
+    labeled, card = label_dataset(plain, EMT_TEACHER, tmp_path / "parts", cores=1, limits={"max_force_ev_per_a": 20.0})
+    assert card["left_out"] == {"force beyond the limit": 1, "NotImplementedError": 1}
+    assert card["labels_tried"] == 4
+    assert len(labeled) == 2
+    assert {entry["molecule"] for entry in card["examples"]} == {"CO", "UO"}
+    with pytest.raises(UserError, match="did you mean 'max_force_ev_per_a'"):
+        label_dataset(plain, EMT_TEACHER, tmp_path / "parts", cores=1, limits={"max_forces_ev_per_a": 20.0})
+
+
+def test_a_teacher_that_labels_nothing_says_why(tmp_path):
+    plain = from_lists([[92]], [[[0, 0, 0]]], ["U"], ["train"], ["given"])
+    with pytest.raises(UserError, match=r"labeled none of 1 configurations.*NotImplementedError"):
+        label_dataset(plain, EMT_TEACHER, tmp_path / "parts", cores=1)
+
+
+def test_summary_counts_what_is_there():
+    card = summary(small_dataset())
+    assert card["configurations"] == 6
+    assert card["by_split"]["train"] == {
+        "configurations": 2,
+        "molecules": 1,
+        "n_atoms": {"min": 3, "mean": 3.0, "max": 3},
+    }
+    assert card["atoms_by_atomic_number"] == {"1": 18, "6": 3, "8": 3}
+    assert card["by_method"] == {"random": 6}
+    assert json.loads(json.dumps(card)) == card

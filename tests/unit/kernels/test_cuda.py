@@ -1,0 +1,231 @@
+"""The CUDA C++ kernels: on a CPU by emulation of the launch, on a GPU as compiled."""
+
+import copy
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from mlff_distiller.kernels.cuda import molecule, neighbor_matrix
+from mlff_distiller.kernels.cuda.build import SOURCE, definitions, unavailable
+from mlff_distiller.potentials.autograd import AutogradPotential
+from mlff_distiller.student.painn import StudentConfig
+from mlff_distiller.utils.errors import UserError
+
+EMULATION = Path(__file__).parents[2] / "cuda"
+needs_gpu = pytest.mark.skipif(unavailable() is not None, reason=unavailable() or "")
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory):
+    """The kernels as libraries for the CPU, by name."""
+    folder = tmp_path_factory.mktemp("emulated")
+
+    def build(name):
+        library = folder / f"{name}.so"
+        flags = [
+            "-O2",
+            "-std=c++17",
+            "-shared",
+            "-fPIC",
+            "-DCUDA_EMULATION",
+            f"-I{SOURCE}",
+            *definitions(StudentConfig()),
+        ]
+        command = ["g++", *flags, str(EMULATION / f"{name}_emulated.cpp"), "-o", str(library)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return library
+
+    return {"molecule": build("molecule"), "neighbor_matrix": build("neighbor_matrix")}
+
+
+def random_batch(sizes, seed, spread=1.3):
+    generator = torch.Generator().manual_seed(seed)
+    numbers = torch.randint(1, 10, [sum(sizes)], generator=generator)
+    positions = torch.randn(sum(sizes), 3, generator=generator) * spread * max(sizes) ** (1 / 3)
+    return numbers, positions, torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+
+
+def fill(program, numbers, positions, batch):
+    starts = torch.cat([torch.zeros(1, dtype=torch.int64), torch.cumsum(torch.bincount(batch), 0)])
+    program.positions.copy_(positions)
+    program.numbers.copy_(numbers)
+    program.starts.copy_(starts)
+    program.first.copy_(starts[batch])
+    program.last.copy_(starts[batch + 1])
+
+
+def assert_close(program, energies, forces):
+    scale = max(1.0, forces.abs().max().item())
+    assert (program.energies - energies).abs().max() < 2e-5 * scale
+    assert (program.forces - forces).abs().max() < 5e-6 * scale
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("sizes", "clusters"),
+    [([1], 15), ([2, 1], 3), ([4], 2), ([9, 2], 2)],
+    ids=["one", "small", "two each", "many each"],
+)
+def test_molecule_kernel_emulated(emulated, student, student64, sizes, clusters):
+    """One, two and more atoms a cluster; what the reverse pass needs in shared memory or, with no room there, outside."""
+    library = molecule.Library(emulated["molecule"])
+    library.clusters = clusters
+    packed = molecule.pack(student, library.ranks)
+    arguments = random_batch(sizes, seed=len(sizes))
+    energies, forces = AutogradPotential(student64)(arguments[0], arguments[1].double(), arguments[2])
+    program = molecule.MoleculeProgram(library, packed, sum(sizes), len(sizes))
+    fill(program, *arguments)
+    program.launch()
+    assert_close(program, energies, forces)
+    with_forces = program.results()
+    program.launch(forces=False)
+    assert torch.equal(program.energies, with_forces[0])
+    outside = torch.zeros(program.clusters * library.ranks * library.max_atoms * 3 * library.stash)
+    program.arguments.stash, program.arguments.stash_shared = outside.data_ptr(), 0
+    program.launch()
+    assert torch.equal(program.forces, with_forces[1])
+
+
+@needs_compiler
+def test_order_of_threads_does_not_matter(emulated, student):
+    """A missing barrier would show as other results in another order."""
+    library = molecule.Library(emulated["molecule"])
+    library.clusters = 2
+    packed = molecule.pack(student, library.ranks)
+    arguments = random_batch([3, 2], seed=0)
+    results = []
+    for seed in (1, 2, 3):
+        program = molecule.MoleculeProgram(library, packed, 5, 2)
+        fill(program, *arguments)
+        library.launch(program.arguments, program.clusters, seed)
+        results.append(program.results())
+    assert all(torch.equal(e, results[0][0]) and torch.equal(f, results[0][1]) for e, f in results)
+
+
+@needs_compiler
+@pytest.mark.parametrize("sizes", [[1], [5, 1, 3]])
+def test_row_kernels_emulated(emulated, student, student64, sizes):
+    library = neighbor_matrix.Library(emulated["neighbor_matrix"])
+    arguments = random_batch(sizes, seed=3)
+    energies, forces = AutogradPotential(student64)(arguments[0], arguments[1].double(), arguments[2])
+    packed = neighbor_matrix.pack(student, library.depth, products="float32")
+    program = neighbor_matrix.RowsProgram(library, packed, sum(sizes), len(sizes), 16)
+    fill(program, *arguments)
+    program.launch()
+    assert_close(program, energies, forces)
+    assert program.most_neighbors() == int(program.counts.max())
+
+
+@needs_compiler
+@pytest.mark.parametrize("periodic", [[True, True, True], [True, False, True]])
+def test_row_kernels_emulated_in_cells(emulated, student, student64, periodic):
+    """Boxes narrower than the cutoff and wider than twice of it, skewed, with atoms outside of them, in one batch."""
+    library = neighbor_matrix.Library(emulated["neighbor_matrix"])
+    cell = torch.tensor([[[5.5, 0, 0], [1, 11, 0], [0, 2, 16.0]], [[4.6, 0, 0], [0, 5.2, 0], [0.5, 0, 6.0]]])
+    pbc = torch.tensor([periodic, periodic])
+    generator = torch.Generator().manual_seed(2)
+    numbers = torch.randint(1, 10, [7], generator=generator)
+    batch = torch.tensor([0] * 5 + [1] * 2)
+    fractional = torch.rand(7, 3, generator=generator) * 2 - 0.5
+    positions = torch.einsum("nk,nkl->nl", fractional, cell[batch])
+    energies, forces = AutogradPotential(student64)(numbers, positions.double(), batch, cell.double(), pbc)
+    grid = neighbor_matrix.CellGrid.of(cell, pbc, 5.0, 100)
+    assert grid.grid.max() > 1
+    packed = neighbor_matrix.pack(student, library.depth, products="float32")
+    program = neighbor_matrix.RowsProgram(library, packed, 7, 2, 64, cells=200)
+    fill(program, numbers, positions, batch)
+    program.system.copy_(batch)
+    program.set_grid(grid)
+    program.launch()
+    assert program.most_neighbors() <= 64
+    assert_close(program, energies, forces)
+
+
+def test_filter_fragments_hold_every_weight():
+    """hi + lo is the weight to 22 bits, where the layout of the tensor cores wants it."""
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(3 * 64, 20, generator=generator), torch.randn(3 * 64, generator=generator)
+    fragments = neighbor_matrix.filter_fragments(weight, bias, 24)
+    assert fragments.shape == (2, 3, 4, 3, 32, 2)
+    for quarter, channel, narrow, group, t in [(0, 0, 0, 0, 0), (1, 2, 3, 7, 3), (1, 1, 2, 4, 1)]:
+        row = channel * 64 + quarter * 32 + narrow // 2 * 16 + group // 2 * 4 + narrow % 2 * 2 + group % 2
+        halves = fragments[quarter, channel, narrow, :, 4 * group + t].contiguous().view(torch.float16).float()
+        found = {k: halves[0, i] + halves[1, i] for i, k in enumerate([2 * t, 2 * t + 1, 2 * t + 8, 2 * t + 9])}
+        found |= {2 * t + 16 + i: halves[2, i] + halves[2, 2 + i] for i in range(2)}
+        for k, value in found.items():
+            wanted = weight[row, k] if k < 20 else bias[row] if k == 20 else torch.tensor(0.0)
+            torch.testing.assert_close(value, wanted, rtol=2e-6, atol=6e-8)
+
+
+def test_sizes_that_the_kernels_cannot_take():
+    with pytest.raises(UserError, match="n_features 128, not 64"):
+        definitions(StudentConfig(n_features=64))
+    with pytest.raises(UserError, match="at most 23 Gaussians, not 30"):
+        definitions(StudentConfig(n_radial=30))
+    with pytest.raises(UserError, match="at least 2 blocks"):
+        definitions(StudentConfig(n_blocks=1))
+
+
+@pytest.fixture
+def on_gpu(student):
+    from mlff_distiller.potentials.cuda import CudaPotential
+
+    return CudaPotential(copy.deepcopy(student).to("cuda"))
+
+
+@needs_gpu
+@pytest.mark.parametrize("sizes", [[3], [24], [5, 1, 3], [102], [24] * 40, [300]])
+def test_equals_autograd_on_the_gpu(on_gpu, student, student64, sizes):
+    """While atoms cross the cutoff from call to call; as exact as autograd in float32."""
+    reference, eager = AutogradPotential(student64), AutogradPotential(copy.deepcopy(student).to("cuda"))
+    numbers, _, batch = random_batch(sizes, seed=5)
+    on_device = numbers.to("cuda"), batch.to("cuda")
+    kept = []
+    for seed, spread in enumerate([1.3, 0.9, 3.0]):
+        positions = random_batch(sizes, seed, spread)[1]
+        energies, forces = reference(numbers, positions.double(), batch)
+        found, found_forces = on_gpu(on_device[0], positions.to("cuda"), on_device[1])
+        plain = eager(on_device[0], positions.to("cuda"), on_device[1])[1]
+        error, allowed = ((part.cpu() - forces).square().mean().sqrt() for part in (found_forces, plain))
+        assert error <= 2 * allowed + 5e-6 * max(1.0, forces.abs().max().item())
+        assert (found.cpu() - energies).abs().max() < 1e-4 * max(1.0, energies.abs().max().item() * 1e-3)
+        again = on_gpu(on_device[0], positions.to("cuda"), on_device[1])
+        assert torch.equal(found_forces, again[1])
+        assert torch.equal(found, again[0])
+        mine, eagers = (one.on_host(on_device[0], positions.to("cuda"), on_device[1]) for one in (on_gpu, eager))
+        assert torch.equal(mine[0], found.cpu())
+        assert torch.equal(mine[1], found_forces.cpu())
+        torch.testing.assert_close(eagers[1], plain.cpu(), rtol=1e-3, atol=1e-3 * forces.abs().max().item())
+        kept.append((found_forces, found_forces.clone()))
+    assert all(torch.equal(given, copied) for given, copied in kept)
+
+
+@needs_gpu
+def test_more_neighbors_than_room(on_gpu, student64):
+    """A hundred atoms in one place: the molecule kernel's rows overflow, and the answer is right all the same."""
+    numbers, positions, batch = random_batch([100], seed=0, spread=0.35)
+    energies, forces = AutogradPotential(student64)(numbers, positions.double(), batch)
+    found, found_forces = on_gpu(numbers.to("cuda"), positions.to("cuda"), batch.to("cuda"))
+    assert (found_forces.cpu() - forces).abs().max() < 1e-4 * forces.abs().max()
+    assert (found.cpu() - energies).abs().max() < 1e-4 * energies.abs().max()
+
+
+@needs_gpu
+def test_periodic_on_the_gpu(on_gpu, student64):
+    cell = torch.tensor([[[12.0, 0, 0], [0, 17, 0], [0, 3, 16.0]]])
+    pbc = torch.ones([1, 3], dtype=torch.bool)
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.stack(torch.meshgrid(*[torch.arange(5)] * 3, indexing="ij"), -1).reshape(-1, 3) / 5.0
+    numbers, batch = torch.randint(1, 10, [125], generator=generator), torch.zeros([125], dtype=torch.int64)
+    for _ in range(2):
+        positions = (grid + 0.05 * torch.rand(125, 3, generator=generator) - 0.5) @ cell[0]
+        energies, forces = AutogradPotential(student64)(numbers, positions.double(), batch, cell.double(), pbc)
+        arguments = [x.to("cuda") for x in (numbers, positions, batch, cell, pbc)]
+        found, found_forces = on_gpu(*arguments)
+        assert (found_forces.cpu() - forces).abs().max() < 2e-5 * max(1.0, forces.abs().max().item())
+        assert (found.cpu() - energies).abs().max() < 1e-3

@@ -1,0 +1,145 @@
+"""Dynamics on fixed buffers; on a CPU with any potential, on a GPU as graphs."""
+
+import copy
+
+import pytest
+import torch
+
+from mlff_distiller.kernels.cuda.build import unavailable
+from mlff_distiller.md.device import ACCELERATION, BOLTZMANN, DeviceDynamics
+from mlff_distiller.potentials.autograd import AutogradPotential
+from mlff_distiller.potentials.base import Potential
+from mlff_distiller.utils.errors import UserError
+
+NUMBERS = torch.tensor([8, 1, 1, 6, 1, 1, 1, 1])
+MASSES = torch.tensor([15.999, 1.008, 1.008, 12.011, 1.008, 1.008, 1.008, 1.008])
+BATCH = torch.tensor([0] * 3 + [1] * 5)
+
+
+class Springs(Potential):
+    """Every atom on its own spring, eV/A^2: what dynamics should give is known."""
+
+    cutoff, device, dtype = 5.0, torch.device("cpu"), torch.float64
+    stiffness = 10.0
+
+    def __call__(self, numbers, positions, batch, cell=None, pbc=None):
+        atomic = 0.5 * self.stiffness * (positions**2).sum(dim=1)
+        energies = torch.zeros([int(batch[-1]) + 1], dtype=torch.float64).index_add(0, batch, atomic)
+        return energies, -self.stiffness * positions
+
+    def energy(self, numbers, positions, batch, cell=None, pbc=None):
+        return self(numbers, positions, batch, cell, pbc)[0]
+
+
+def positions(seed=0):
+    return torch.randn(8, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_verlet_follows_the_exact_oscillation():
+    start = positions()
+    rate = torch.sqrt(Springs.stiffness * ACCELERATION / MASSES.double())[:, None]
+    errors = []
+    for timestep in (0.2, 0.1):
+        dynamics = DeviceDynamics(Springs(), NUMBERS, start, BATCH, MASSES, timestep_fs=timestep, velocities=start * 0)
+        *_, last = dynamics.run(round(40 / timestep))
+        assert last.time_fs == pytest.approx(40.0)
+        errors.append((last.positions - start * torch.cos(rate * 40.0)).abs().max().item())
+    assert errors[1] < 2e-3
+    assert errors[0] / errors[1] == pytest.approx(4.0, abs=0.25)
+
+
+def test_energy_of_a_student_is_conserved_to_second_order(student64):
+    spreads = []
+    for timestep in (0.2, 0.1):
+        dynamics = DeviceDynamics(
+            AutogradPotential(student64),
+            NUMBERS,
+            positions() * 1.5,
+            BATCH,
+            MASSES,
+            timestep_fs=timestep,
+            temperature_k=50.0,
+        )
+        total = torch.stack([frame.potential + frame.kinetic for frame in dynamics.run(round(8 / timestep))])
+        spreads.append((total - total[0]).abs().max().item())
+    assert spreads[0] / spreads[1] > 3.0
+
+
+def test_langevin_reaches_its_temperature_and_repeats():
+    def dynamics(seed):
+        return DeviceDynamics(
+            Springs(),
+            NUMBERS.repeat(60),
+            positions().repeat(60, 1),
+            torch.arange(60).repeat_interleave(8),
+            MASSES.repeat(60),
+            timestep_fs=0.5,
+            temperature_k=300.0,
+            friction_per_fs=0.05,
+            seed=seed,
+        )
+
+    run = dynamics(1)
+    kinetic = torch.stack([frame.kinetic.mean() for frame in run.run(1000)][20:])
+    assert kinetic.mean() / (8 * 1.5 * BOLTZMANN) == pytest.approx(300.0, rel=0.03)
+    state = run.state()
+    *_, ahead = run.run(40)
+    run.restore(state)
+    *_, again = run.run(40)
+    assert torch.equal(ahead.positions, again.positions)
+    assert ahead.step == again.step
+    first, same, other = (list(dynamics(seed).run(40))[-1].positions for seed in (1, 1, 2))
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+def test_starting_velocities_have_no_net_momentum():
+    dynamics = DeviceDynamics(Springs(), NUMBERS, positions(), BATCH, MASSES, timestep_fs=0.5)
+    momentum = torch.zeros(2, 3, dtype=torch.float64).index_add(
+        0, BATCH, dynamics.velocities * MASSES.double()[:, None]
+    )
+    assert momentum.abs().max() < 1e-14
+
+
+def test_an_atom_that_is_lost_is_named():
+    start = positions()
+    start[5, 1] = float("nan")
+    dynamics = DeviceDynamics(Springs(), NUMBERS, start, BATCH, MASSES, timestep_fs=0.5)
+    with pytest.raises(UserError, match=r"atom 5 of system 1 .* step 20"):
+        list(dynamics.run(20))
+
+
+@pytest.mark.parametrize("wrong", [{"timestep_fs": 0.0}, {"temperature_k": -1.0}, {"steps_per_replay": 0}])
+def test_wrong_settings(wrong):
+    with pytest.raises(UserError, match="must be positive"):
+        DeviceDynamics(Springs(), NUMBERS, positions(), BATCH, MASSES, **({"timestep_fs": 0.5} | wrong))
+
+
+def test_steps_come_in_whole_replays():
+    dynamics = DeviceDynamics(Springs(), NUMBERS, positions(), BATCH, MASSES, timestep_fs=0.5, steps_per_replay=20)
+    with pytest.raises(UserError, match="30 steps are not a multiple of steps_per_replay 20"):
+        next(dynamics.run(30))
+
+
+@pytest.mark.skipif(unavailable() is not None, reason=unavailable() or "")
+@pytest.mark.parametrize("friction", [0.0, 0.01])
+def test_graphs_take_the_same_steps(student, friction):
+    """The kernels' graphs against one call of autograd a step, on the same device."""
+    from mlff_distiller.potentials.cuda import CudaPotential
+
+    moved = copy.deepcopy(student).to("cuda")
+    frames = []
+    for potential in (CudaPotential(moved), AutogradPotential(moved)):
+        arguments = [x.to("cuda") for x in (NUMBERS, positions() * 1.5, BATCH)]
+        dynamics = DeviceDynamics(
+            potential,
+            *arguments,
+            MASSES,
+            timestep_fs=0.1,
+            temperature_k=50.0,
+            friction_per_fs=friction,
+            steps_per_replay=10,
+        )
+        frames.append(list(dynamics.run(50))[-1])
+    torch.testing.assert_close(frames[0].positions, frames[1].positions, rtol=0, atol=1e-5)
+    torch.testing.assert_close(frames[0].potential, frames[1].potential, rtol=0, atol=1e-4)

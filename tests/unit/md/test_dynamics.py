@@ -1,0 +1,82 @@
+"""The loop on the device against ASE's: the same trajectory, handed over to ase.Atoms in ASE's units."""
+
+import numpy as np
+import pytest
+
+from mlff_distiller.md.device import AnyPotential
+from mlff_distiller.md.dynamics import driver, steps_between_looks, thermostat
+from mlff_distiller.md.langevin import kinetic_energies, run_langevin
+from mlff_distiller.md.thermostat import compare_with_gamma
+from mlff_distiller.potentials.autograd import AutogradPotential
+from mlff_distiller.utils.errors import UserError
+
+
+class OnDevice(AutogradPotential):
+    """A potential with a device loop, on a CPU: the same calls on buffers that stay."""
+
+    def program(self, *arguments):
+        return AnyPotential(self, arguments)
+
+
+def moving(molecules, potential, loop="auto", looks=5):
+    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+
+    atoms = molecules["benzene"].copy()
+    atoms.positions += 7.0  # the origin must not matter
+    MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(1))
+    Stationary(atoms)
+    return atoms, driver(atoms, potential, timestep_fs=0.5, steps_between_looks=looks, loop=loop)
+
+
+def test_both_loops_take_the_same_steps(molecules, student64):
+    potential = OnDevice(student64)
+    ase_atoms, by_ase = moving(molecules, potential, loop="ase")
+    atoms, on_device = moving(molecules, potential)
+    assert (by_ase.loop, on_device.loop) == ("ase", "device")
+    for _ in range(3):
+        by_ase.run(10)
+        on_device.run(10)
+        assert on_device.nsteps == by_ase.nsteps
+        # The constants of the two differ in the eighth digit (CODATA 2014 and 2018).
+        np.testing.assert_allclose(atoms.positions, ase_atoms.positions, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(atoms.get_momenta(), ase_atoms.get_momenta(), rtol=0, atol=1e-5)
+        assert atoms.get_total_energy() == pytest.approx(ase_atoms.get_total_energy(), abs=1e-6)
+        np.testing.assert_allclose(atoms.get_forces(), ase_atoms.get_forces(), rtol=0, atol=1e-4)
+
+
+def test_the_thermostat_stays_on_the_device_too(molecules, student64):
+    """Water at 300 K: the kinetic energy of nine free velocities, and the same trajectory from the same seed."""
+    settings = {"timestep_fs": 0.5, "friction_per_fs": 0.05, "temperature_k": 300.0, "seed": 3}
+    settings |= {"equilibration_steps": 100, "steps": 3000, "sample_every": 10}
+    potential = OnDevice(student64)
+
+    def made(atoms, settings):
+        dynamics = thermostat(atoms, potential, settings)
+        assert dynamics.loop == "device"
+        return dynamics
+
+    runs = [run_langevin(molecules["water"].copy(), settings, made) for _ in range(2)]
+    np.testing.assert_array_equal(runs[0].positions, runs[1].positions)
+    atoms = molecules["water"]
+    outcome = compare_with_gamma(kinetic_energies(runs[0], atoms.get_masses()), 9, 300.0)
+    assert abs(outcome["mean_temperature_k"] - 300.0) < 5 * outcome["temperature_stderr_k"]
+    assert outcome["p_value"] > 1e-3
+
+
+def test_the_thermostat_is_ase_s_elsewhere(molecules, student64):
+    from ase.md.langevin import Langevin
+
+    settings = {"timestep_fs": 0.5, "friction_per_fs": 0.05, "temperature_k": 300.0, "seed": 3}
+    assert isinstance(thermostat(molecules["water"].copy(), AutogradPotential(student64), settings), Langevin)
+
+
+def test_a_loop_that_is_not_there_is_refused(molecules, student64):
+    with pytest.raises(UserError, match="AutogradPotential has no loop on the device; use loop: auto or ase"):
+        moving(molecules, AutogradPotential(student64), loop="device")
+    with pytest.raises(UserError, match="loop cannot be 'gpu'; there are auto, ase, device"):
+        moving(molecules, AutogradPotential(student64), loop="gpu")
+
+
+def test_as_many_steps_at_once_as_looks_allow():
+    assert steps_between_looks(100, 500, 10) == 10
+    assert steps_between_looks(0, 2000, 16) == 16

@@ -1,0 +1,85 @@
+"""The student's model card: what it tells, and that the one that ships is about the student that ships."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mlff_distiller import cli
+from mlff_distiller.data.labeling import DEFAULT_LIMITS
+from mlff_distiller.data.sampling import checked_settings
+from mlff_distiller.data.teacher import teacher_name
+from mlff_distiller.records import schema
+from mlff_distiller.records.wording import number
+from mlff_distiller.training.expected import sample_identity
+from mlff_distiller.utils.files import sha256_of
+from tests.unit.records.synthetic_records import accuracy, training
+
+SHIPPED = Path("resources/student")
+CHECKPOINT = SHIPPED / "student.safetensors"
+
+
+def write_card(folder, sha256, *arguments):
+    made = [accuracy(split, mae) | {"student_sha256": sha256} for split, mae in (("test", 41.5), ("visited", 38.2))]
+    schema.write(folder / "accuracy.json", made)
+    schema.write(folder / "training.json", [training()])
+    command = ["model-card", "--checkpoint", str(CHECKPOINT), "--accuracy", str(folder / "accuracy.json")]
+    return cli.main([*command, "--output", str(folder / "README.md"), *arguments])
+
+
+def test_the_card_tells_what_the_student_is_and_what_was_measured(tmp_path):
+    assert write_card(tmp_path, sha256_of(CHECKPOINT), "--training", str(tmp_path / "training.json")) == 0
+    card = (tmp_path / "README.md").read_text()
+    for said in ("| test | 200 | 20 | 41.5 |", "| visited | 200 | 20 | 38.2 |", "128 features, 3 blocks", "H, C, N, O"):
+        assert said in card
+    for heading in ("How good it is", "Data", "Training", "Known limits"):
+        assert f"\n## {heading}\n" in card
+    for figure in ("force_parity", "force_errors", "learning_curve"):
+        assert f"](figures/{figure}.png)" in card
+        assert (tmp_path / "figures" / f"{figure}.png").stat().st_size > 5000
+
+
+def test_without_a_record_of_the_training_there_is_no_learning_curve(tmp_path):
+    assert write_card(tmp_path, sha256_of(CHECKPOINT)) == 0
+    assert "learning_curve" not in (tmp_path / "README.md").read_text()
+
+
+def test_figures_of_another_student_are_not_put_on_its_card(tmp_path, capsys):
+    assert write_card(tmp_path, "another") == 2
+    assert "the records of accuracy are of another student" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_student_is_named(tmp_path, capsys):
+    (tmp_path / "student.safetensors").write_bytes(b"\x05\x00")
+    command = [
+        "model-card",
+        "--checkpoint",
+        str(tmp_path / "student.safetensors"),
+        "--output",
+        str(tmp_path / "card.md"),
+    ]
+    schema.write(tmp_path / "accuracy.json", [accuracy("test", 40.0)])
+    assert cli.main([*command, "--accuracy", str(tmp_path / "accuracy.json")]) == 2
+    assert "student.safetensors: not a student's checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("split", ["test", "larger", "benchmark"])
+def test_the_card_that_ships_is_of_the_student_that_ships_and_of_the_default_sample(split):
+    """Else a default run would compare nothing: `make card` writes all of it anew."""
+    config = yaml.safe_load(Path("config/config.yaml").read_text())
+    sample = {
+        "teacher": teacher_name(config["teacher"]),
+        "limits": DEFAULT_LIMITS | config["student"]["limits"],
+        "sampling": {
+            "settings": checked_settings(config["student"]["sampling"]),
+            "molecule_list_sha256": sha256_of(config["molecules"]["list"]),
+        },
+    }
+    promised = {record["split"]: record for record in schema.read(SHIPPED / "accuracy_default.json")}[split]
+    assert promised["status"] == "ok"
+    assert promised["student_sha256"] == sha256_of(CHECKPOINT)
+    assert promised["sample_sha256"] == sample_identity(sample)
+    card = (SHIPPED / "README.md").read_text()
+    assert sha256_of(CHECKPOINT) in card
+    told = (promised["n_configurations"], promised["n_molecules"], number(promised["force_mae_mev_per_a"]))
+    assert f"| {split} | {' | '.join(map(str, told))} |" in card

@@ -1,0 +1,105 @@
+"""Provenance: complete, cheap, and without a word about who ran it where."""
+
+import getpass
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mlff_distiller.utils import provenance
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_says_what_explains_a_number():
+    found = provenance.collect()
+    assert found["machine"]["cores"] == len(os.sched_getaffinity(0))
+    assert found["machine"]["cpu"]
+    assert 0 < found["machine"]["memory_gib"] < 1e5
+    assert found["python"] == platform.python_version()
+    assert found["packages"]["torch"].startswith("2.")
+    assert set(found["git"]) == {"commit", "dirty"}
+    assert found["time_utc"].endswith("+00:00")
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_names_no_host_user_or_place():
+    text = json.dumps(provenance.collect())
+    for private in (platform.node(), str(Path.home()), str(Path.cwd()), sys.prefix):
+        # A host may be called something as short as "vm", which can stand in a word; then it must stand alone.
+        assert f'"{private}"' not in text
+        assert len(private) < 6 or private not in text
+    assert f'"{getpass.getuser()}"' not in text
+
+
+def test_callers_cannot_change_each_others_copy():
+    provenance.collect()["machine"]["cpu"] = "changed"
+    assert provenance.collect()["machine"]["cpu"] != "changed"
+
+
+def test_is_cheap_and_loads_neither_torch_nor_the_teacher():
+    code = (
+        "import sys, time; from mlff_distiller.utils import provenance; start = time.process_time(); provenance.collect(); "
+        "print(time.process_time() - start, *(m for m in ('torch', 'tblite', 'numpy') if m in sys.modules))"
+    )
+    seconds, *loaded = subprocess.check_output([sys.executable, "-c", code], text=True, env=with_package()).split()
+    assert loaded == []
+    assert float(seconds) < 0.2
+    start = time.process_time()
+    for _ in range(10):
+        provenance.collect()
+    assert time.process_time() - start < 0.1
+
+
+def test_thread_settings_are_those_in_force(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert provenance.collect()["threads"]["OMP_NUM_THREADS"] == "3"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert provenance.collect()["threads"]["OMP_NUM_THREADS"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stage"),
+    [
+        (["somewhere/mlff_distiller/__main__.py", "benchmark", "--output", "secret/place.json"], "benchmark"),
+        (["somewhere/mlff_distiller/__main__.py", "secret/place.json"], "__main__"),
+        (["somewhere/tool.py"], "tool"),
+        (["-c"], None),
+    ],
+)
+def test_stage_is_the_sub_command(monkeypatch, arguments, stage):
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert provenance.stage() == stage
+
+
+def test_git_state(tmp_path):
+    assert provenance.git_state(tmp_path) == {"commit": None, "dirty": None}
+    git(tmp_path, "init", "--quiet")
+    assert provenance.git_state(tmp_path) == {"commit": None, "dirty": None}, "no commit yet"
+    (tmp_path / "file").write_text("one")
+    git(tmp_path, "add", "file")
+    git(tmp_path, "commit", "--quiet", "-m", "one")
+    clean = provenance.git_state(tmp_path)
+    assert len(clean["commit"]) == 40
+    assert clean["dirty"] is False
+    (tmp_path / "untracked").write_text("no matter")
+    assert provenance.git_state(tmp_path) == clean
+    (tmp_path / "file").write_text("two")
+    assert provenance.git_state(tmp_path) == {"commit": clean["commit"], "dirty": True}
+
+
+def test_without_git_on_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.git_state(Path(__file__).parent) == {"commit": None, "dirty": None}
+
+
+def with_package() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(Path(provenance.__file__).parents[2])}

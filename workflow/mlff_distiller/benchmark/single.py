@@ -1,0 +1,167 @@
+"""The benchmark stage: one variant against eager, interleaved in one process, one replicate."""
+
+import argparse
+import gc
+import traceback
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from mlff_distiller.records import schema
+from mlff_distiller.records.vocabulary import BASELINE
+from mlff_distiller.systems.rattle import rattled
+from mlff_distiller.systems.read import read_systems
+from mlff_distiller.utils.errors import first_line
+from mlff_distiller.variants import artifact
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+TASKS = ("energy", "energy_forces", "neighbors")
+#: The baseline's neighbor search.
+NATIVE = "native"
+#: Geometries that the timed calls go through, so that no call can reuse the answer of the one before.
+N_FRAMES = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command line of the stage."""
+    artifact.add_arguments(parser)
+    parser.add_argument("--equivalence", type=Path, required=True, help="records of the variant's equivalence check")
+    parser.add_argument("--systems", nargs="+", required=True, help="files of the molecules")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--warmup", type=int, default=10, help="most rounds before counting (default %(default)s)")
+    parser.add_argument("--runs", type=int, default=50, help="timed calls (default %(default)s)")
+    parser.add_argument("--replicate", type=int, default=0, help="number of this process among its replicates")
+    parser.add_argument("--output", type=Path, required=True, help="records to write (JSON)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """One record of kind ``benchmark`` per system and task, every sample in it."""
+    systems = read_systems(args.systems)
+    schema.write(args.output, measure(args, systems))
+    return 0
+
+
+def measure(args: argparse.Namespace, systems: "dict[str, Atoms]") -> list[dict[str, Any]]:
+    """The records of the stage. What failed its equivalence check is not timed: its records carry the reason."""
+    made = artifact.read_metadata(args.variant)
+    common = artifact.shared_fields(made)
+    common |= {"replicate": args.replicate, "runs": args.runs, "threads": args.threads}
+    tasks = own_tasks(made, args.tasks)
+    verdicts = {entry["system"]: entry for entry in schema.read(args.equivalence)}
+    rows = []
+    loaded = baseline = None
+    for name, atoms in systems.items():
+        fields = common | {"system": name, "n_atoms": len(atoms)}
+        verdict = verdicts.get(name)
+        if verdict is None or verdict["status"] != "ok":
+            status = verdict["status"] if verdict else "failed"
+            reason = verdict["reason"] if verdict else "no equivalence record for this molecule"
+            rows += [schema.record("benchmark", **fields, task=t, status=status, reason=reason) for t in tasks]
+            continue
+        if loaded is None:
+            loaded, baseline = artifact.load_variant(args), eager_baseline(args, made["device"])
+            # Garbage is collected before every timing: half a million objects of the imports need no second look.
+            gc.freeze()
+        for task in tasks:
+            entry = fields | {"task": task}
+            try:
+                entry |= time_task(loaded.potential, baseline, atoms, task, args)
+            except NotImplementedError as why:
+                entry |= {"status": "unavailable", "reason": str(why)}
+            except Exception as error:
+                traceback.print_exc()
+                entry |= {"status": "failed", "reason": f"{type(error).__name__}: {first_line(error)}"}
+            rows.append(schema.record("benchmark", **entry))
+    if args.replicate == 0 and loaded is not None:
+        # How many operations a call has does not depend on the molecule; how busy they keep a GPU does.
+        small = min(systems, key=lambda name: len(systems[name]))
+        for row in rows:
+            if row["system"] == small or made["device"] != "cpu":
+                add_profile(row, loaded.potential, systems)
+    return rows
+
+
+def own_tasks(made: dict[str, Any], tasks: list[str]) -> list[str]:
+    """``tasks`` of the variant that was ``made``; without ``neighbors`` where its search is that of the baseline."""
+    if made["variant"] == BASELINE or made["options"].get("neighbors") != NATIVE:
+        return tasks
+    return [task for task in tasks if task != "neighbors"]
+
+
+def add_profile(row: dict[str, Any], potential, systems: "dict[str, Atoms]") -> None:
+    """What one call consists of, into the record of its timing; on a GPU with the share of that time it was busy.
+
+    Once the profiler has been there calls are slower, so this comes after all timings. What cannot be profiled stays
+    without these numbers: they explain a time and decide nothing.
+    """
+    if row["status"] != "ok" or row["task"] not in ("energy", "energy_forces"):
+        return
+    from mlff_distiller.benchmark.profiling import profile_call
+    from mlff_distiller.systems.batch import Batch
+
+    inputs = [Batch.from_atoms([systems[row["system"]]], potential.device, potential.dtype)]
+    call = _call(potential, row["task"], inputs)
+    try:
+        found = profile_call(lambda: call(0), potential.device)
+    except RuntimeError:
+        traceback.print_exc()
+        return
+    row["n_operations"] = found["n_operations"]
+    if found["unit"] == "kernel":
+        row |= {name: found[name] for name in ("n_launches", "n_kernels", "gpu_busy_percent")}
+
+
+def eager_baseline(args: argparse.Namespace, device: str):
+    """Eager PyTorch in fp32 with the native neighbor search and forces by autograd: what everything is compared with."""
+    import torch
+
+    from mlff_distiller.potentials.autograd import AutogradPotential
+    from mlff_distiller.student.checkpoint import load_student
+
+    return AutogradPotential(load_student(args.checkpoint, device, torch.float32, neighbors=NATIVE))
+
+
+def time_task(potential, baseline, atoms: "Atoms", task: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Samples (ms) of a task on one system for the variant and, interleaved with it, for the baseline.
+
+    Also the median time of a turn's first call, which finds the other's code and data in the caches.
+    """
+    import torch
+
+    from mlff_distiller.benchmark.timing import interleaved
+    from mlff_distiller.systems.batch import Batch
+
+    frames = rattled(atoms, N_FRAMES, amplitude=0.01, seed=args.replicate)
+    calls = []
+    for which in (potential, baseline):
+        inputs = [Batch.from_atoms([frame], which.device, which.dtype) for frame in frames]
+        # The same molecule at other positions: one set of numbers, batch and cell, as in a simulation.
+        inputs = [inputs[0]._replace(positions=one.positions) for one in inputs]
+        calls.append(_call(which, task, inputs))
+    wait = torch.cuda.synchronize if potential.device.type == "cuda" else None
+    (mine, reference), warmed = interleaved(calls, args.runs, args.warmup, wait)
+    n_edges = baseline.neighbors(*_search_arguments(Batch.from_atoms([atoms], baseline.device, baseline.dtype)))[
+        0
+    ].shape[0]
+    return {
+        "n_edges": n_edges,
+        "warmup": warmed,
+        "samples_ms": mine.samples,
+        "baseline_samples_ms": reference.samples,
+        "first_call_ms": median(mine.first),
+        "baseline_first_call_ms": median(reference.first),
+    }
+
+
+def _search_arguments(inputs) -> tuple:
+    return inputs.positions, inputs.batch, inputs.cell, inputs.pbc
+
+
+def _call(potential, task: str, inputs: list):
+    if task == "neighbors":
+        arguments = [_search_arguments(entry) for entry in inputs]
+        return lambda index: potential.neighbors(*arguments[index % len(arguments)])
+    function = potential.energy if task == "energy" else potential
+    return lambda index: function(*inputs[index % len(inputs)])

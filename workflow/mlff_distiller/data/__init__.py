@@ -1,0 +1,1 @@
+"""What the student learns from: molecules, geometries, and the teacher's labels."""

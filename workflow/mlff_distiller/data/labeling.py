@@ -1,0 +1,232 @@
+"""The teacher's labels for configurations: parallel, resumable, with what failed recorded and left out."""
+
+import argparse
+import hashlib
+import itertools
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlff_distiller.data.dataset import Dataset, content_hash, read_configurations, summary, write_dataset
+from mlff_distiller.data.trajectories import read_frames
+from mlff_distiller.utils.errors import UserError, nearest
+
+#: Labels outside these are dropped. A thermal geometry at 1000 K has forces up to some 15 eV/A and 0.2 eV per atom
+#: above the minimum; beyond the limits atoms overlap or have dissociated, where xTB is no guide. Null is no limit.
+DEFAULT_LIMITS = {"max_force_ev_per_a": 20.0, "max_energy_ev_per_atom": 1.5}
+#: Of frames that the student visited: where it went astray is what they are there to show.
+NO_LIMITS = dict.fromkeys(DEFAULT_LIMITS)
+#: Squared atom numbers per part: about two seconds of GFN2-xTB.
+PART_WEIGHT = 40_000
+
+
+@dataclass(frozen=True)
+class _Task:
+    numbers: np.ndarray
+    positions: np.ndarray
+    counts: np.ndarray
+    cells: np.ndarray | None
+    pbc: np.ndarray | None
+    teacher: str
+
+
+def label_dataset(
+    dataset: Dataset,
+    teacher: Mapping[str, Any] | None,
+    parts: Path,
+    cores: int,
+    limits: Mapping[str, float | None] | None = None,
+    may_be_none: bool = False,
+) -> tuple[Dataset, dict[str, Any]]:
+    """``dataset`` with the teacher's energies (eV) and forces (eV/A), less what failed or lies beyond the limits.
+
+    Energies are judged per molecule or cluster: ``max_energy_ev_per_atom`` above the lowest label of the same name.
+
+    Args:
+        dataset: configurations.
+        teacher: mapping as in :func:`mlff_distiller.data.teacher.make_calculator`; None for GFN2-xTB.
+        parts: directory for finished parts, by which an interrupted run resumes.
+        cores: worker processes, one thread each.
+        limits: overrides of :data:`DEFAULT_LIMITS`.
+        may_be_none: no label at all is a result, too: of frames of an MD that went wrong.
+
+    Returns:
+        The labeled dataset, and for its card ``{"labels_tried", "left_out": {reason: n}, "examples", "limits",
+        "teacher_seconds", "labels_per_core_second"}``.
+
+    Raises:
+        UserError: the teacher cannot be made, or labels nothing at all.
+    """
+    from mlff_distiller.data.teacher import teacher_name
+    from mlff_distiller.utils.parallel import run_in_parts
+
+    limits = {**DEFAULT_LIMITS, **(limits or {})}
+    for key in limits:
+        if key not in DEFAULT_LIMITS:
+            raise UserError(f"limits.{key}: unknown key{nearest(key, DEFAULT_LIMITS)}")
+    spec = json.dumps(teacher, sort_keys=True)
+    key = hashlib.sha256(f"{content_hash(dataset)} {spec} {PART_WEIGHT}".encode()).hexdigest()
+    bounds = _bounds(dataset)
+    tasks = [_task(dataset, a, b, spec) for a, b in itertools.pairwise(bounds)]
+    weights = [float((task.counts**2).sum()) for task in tasks]
+    results = run_in_parts(_label_task, tasks, parts, key, cores, "labeling", weights)
+    energies = np.concatenate([np.zeros(0), *(result["energies"] for result in results)])
+    forces = np.concatenate([np.zeros((0, 3), np.float32), *(result["forces"] for result in results)])
+    reasons = np.concatenate([np.zeros(0, str), *(result["reasons"] for result in results)]).astype(object)
+    seconds = float(sum(float(result["seconds"]) for result in results))
+    labeled = replace(dataset, energies=energies, forces=forces, teacher=teacher_name(teacher))
+    _judge(labeled, reasons, limits)
+    good = reasons == ""
+    if not good.any() and not may_be_none:
+        raise UserError(
+            f"the teacher labeled none of {len(dataset)} configurations; the first failed with: {reasons[0]}"
+        )
+    bad = np.flatnonzero(~good)
+    names = [dataset.molecules[dataset.molecule[i]] for i in bad[:50]]
+    return labeled.select(good), {
+        "labels_tried": len(dataset),
+        "left_out": dict(Counter(_sort_of(reason) for reason in reasons[bad]).most_common()),
+        "left_out_by_method": {
+            name: int((dataset.method[bad] == k).sum())
+            for k, name in enumerate(dataset.methods)
+            if (dataset.method[bad] == k).any()
+        },
+        "examples": [
+            {"index": int(i), "molecule": name, "reason": str(reasons[i])} for i, name in zip(bad, names, strict=False)
+        ],
+        "limits": limits,
+        "teacher_seconds": round(seconds, 2),
+        "labels_per_core_second": round(len(dataset) / max(seconds, 1e-9), 2),
+    }
+
+
+def _judge(labeled: Dataset, reasons: np.ndarray, limits: Mapping[str, float | None]) -> None:
+    """Write why into ``reasons`` for labels beyond the limits."""
+    if len(labeled) == 0:
+        return
+    limits = {name: np.inf if limit is None else limit for name, limit in limits.items()}
+    largest = np.maximum.reduceat(np.abs(labeled.forces).max(axis=1), labeled.offsets[:-1])
+    per_atom = labeled.energies / labeled.n_atoms
+    lowest = np.full(len(labeled.molecules), np.inf)
+    fine = reasons == ""
+    np.minimum.at(lowest, labeled.molecule[fine], per_atom[fine])
+    with np.errstate(invalid="ignore"):
+        above = per_atom - lowest[labeled.molecule]
+        reasons[fine & (largest > limits["max_force_ev_per_a"])] = "force beyond the limit"
+        reasons[fine & (reasons == "") & (above > limits["max_energy_ev_per_atom"])] = "energy beyond the limit"
+
+
+def _bounds(dataset: Dataset) -> list[int]:
+    """Where to cut the configurations into parts of about equal cost."""
+    bounds, weight = [0], 0
+    for i, n in enumerate(dataset.n_atoms.tolist()):
+        weight += n * n
+        if weight >= PART_WEIGHT:
+            bounds.append(i + 1)
+            weight = 0
+    return bounds if bounds[-1] == len(dataset) else [*bounds, len(dataset)]
+
+
+def _task(dataset: Dataset, start: int, stop: int, teacher: str) -> _Task:
+    atoms = slice(dataset.offsets[start], dataset.offsets[stop])
+    periodic = dataset.cells is not None
+    return _Task(
+        dataset.numbers[atoms],
+        dataset.positions[atoms],
+        dataset.n_atoms[start:stop],
+        dataset.cells[start:stop] if periodic else None,
+        dataset.pbc[start:stop] if periodic else None,
+        teacher,
+    )
+
+
+def _label_task(task: _Task) -> dict[str, np.ndarray]:
+    """Labels of one part (runs in a worker)."""
+    from ase import Atoms
+
+    from mlff_distiller.data.teacher import LabelError, label, make_calculator
+
+    calculator = make_calculator(json.loads(task.teacher))
+    bounds = np.concatenate([[0], np.cumsum(task.counts)])
+    energies = np.full(len(task.counts), np.nan)
+    forces = np.full((len(task.numbers), 3), np.nan, dtype=np.float32)
+    reasons = [""] * len(task.counts)
+    started = time.perf_counter()
+    for i, (a, b) in enumerate(itertools.pairwise(bounds)):
+        atoms = Atoms(task.numbers[a:b], task.positions[a:b].astype(np.float64))
+        if task.cells is not None:
+            atoms.cell, atoms.pbc = task.cells[i], task.pbc[i]
+        # From scratch each time: a label must not depend on the configuration before it, or on where a run resumed.
+        calculator.reset()
+        try:
+            energies[i], found = label(atoms, calculator)
+            forces[a:b] = found
+        except LabelError as error:
+            reasons[i] = str(error) or "failed"
+    return {
+        "energies": energies,
+        "forces": forces,
+        "reasons": np.array(reasons, dtype=str),
+        "seconds": np.array(time.perf_counter() - started),
+    }
+
+
+def _sort_of(reason: str) -> str:
+    return str(reason).partition(":")[0]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command ``label``."""
+    parser.description = "Label configurations with the teacher: total energies in eV, forces in eV/A."
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--configurations", type=Path, help="what the command 'sample' wrote")
+    given.add_argument("--trajectories", type=Path, nargs="+", help="MD that a student ran, in any format of ASE; "
+                       "no label of these is left out for its size")  # fmt: skip
+    parser.add_argument("--frames", type=int, default=10, help="taken from each trajectory (default %(default)s)")
+    parser.add_argument("--settings", help="JSON text or file: 'teacher' and 'limits' mappings")
+    parser.add_argument("--output", type=Path, required=True, help="labeled dataset to write (HDF5)")
+    parser.add_argument("--card", type=Path, help="also write the dataset card (JSON)")
+    parser.add_argument("--sample-card", type=Path, help="card of the sampling, taken into the dataset card")
+    parser.add_argument("--cores", type=int, default=1, help="worker processes (default %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Label and write; finished parts stay in ``OUTPUT.parts`` until all is written."""
+    import shutil
+
+    from mlff_distiller.utils import provenance
+    from mlff_distiller.utils.files import load_settings, read_json, sha256_of, write_json
+
+    given = load_settings(args.settings) if args.settings else {}
+    for key in given:
+        if key not in ("teacher", "limits"):
+            raise UserError(f"--settings: unknown key {key!r}{nearest(key, ('teacher', 'limits'))}")
+    parts = args.output.with_name(args.output.name + ".parts")
+    started = time.perf_counter()
+    if args.trajectories:
+        configurations, limits = read_frames(args.trajectories, args.frames), NO_LIMITS
+    else:
+        configurations, limits = read_configurations(args.configurations), given.get("limits")
+    may_be_none = bool(args.trajectories)
+    dataset, outcome = label_dataset(configurations, given.get("teacher"), parts, args.cores, limits, may_be_none)
+    path = write_dataset(args.output, dataset)
+    if args.card:
+        sampling = read_json(args.sample_card) if args.sample_card else {}
+        card = summary(dataset) | outcome
+        card["file_sha256"] = sha256_of(path)
+        kept = ("settings", "molecule_list_sha256", "molecules_by_class", "notes")
+        card["sampling"] = {key: sampling[key] for key in kept if key in sampling}
+        write_json(args.card, card | {"provenance": provenance.collect()})
+    shutil.rmtree(parts, ignore_errors=True)
+    left_out = outcome["labels_tried"] - len(dataset)
+    print(
+        f"{path}: {len(dataset)} labeled configurations in {time.perf_counter() - started:.0f} s "
+        f"({outcome['labels_per_core_second']} a second and core), {left_out} left out {outcome['left_out'] or ''}"
+    )
+    return 0

@@ -1,0 +1,518 @@
+"""Configurations for the teacher to label: which molecules, which geometries, which split.
+
+Every molecule is embedded, its conformers relaxed by a few teacher steps, and sampled by
+
+- ``conformer``: the relaxed conformers, and frames of the relaxation;
+- ``normal_modes``: harmonic samples at 150 to 1500 K on the modes of a classical force field;
+- ``random``: Gaussian displacements of 0.02 to 0.08 A;
+- ``stretch`` and ``torsion``: bonds pulled or pressed, torsions turned, then vibrated at 300 K;
+- ``md``: Langevin dynamics of the teacher at the temperatures of the settings, frames ``md_stride`` steps apart;
+- ``cluster`` and ``contact``: two to four molecules at van der Waals distance, or pressed into each other.
+
+A cluster takes its molecules from one split, and none is a benchmark molecule.
+"""
+
+import argparse
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlff_distiller.data.dataset import METHODS, Dataset, content_hash, from_lists, summary, write_dataset
+from mlff_distiller.data.molecule_list import Molecule, grow, read_molecule_list, split_of
+from mlff_distiller.data.molecules import BENCHMARK_MOLECULES
+from mlff_distiller.utils.errors import UserError, nearest
+
+#: Small enough for a minute on two cores; config/full.yaml says what a full run takes.
+DEFAULTS: dict[str, Any] = {
+    "seed": 2025,
+    "molecules": 150,  # hand-written ones first, evenly over the classes; grown by rule beyond those
+    "max_atoms": 16,  # largest molecule of train, val and test
+    "grown_max_atoms": 30,  # largest of those that are grown, if less
+    "configurations": 900,  # of train, val and test together, before ``small``
+    "fractions": {"val": 0.1, "test": 0.1},  # of the molecules
+    "splits": ["train", "val", "test"],  # only these are made; [test] measures a student that is there already
+    "larger": {"molecules": 6, "configurations": 30, "max_atoms": 30},  # larger than any trained
+    "benchmark_configurations": 6,  # of each benchmark molecule
+    "small": {"max_atoms": 9, "configurations": 0},  # at least so many of every training molecule up to this size
+    "shares": {
+        "conformer": 0.05,
+        "normal_modes": 0.39,
+        "random": 0.05,
+        "stretch": 0.09,
+        "torsion": 0.10,
+        "md": 0.10,
+        "cluster": 0.13,
+        "contact": 0.09,
+    },
+    "mode_temperatures": [150, 300, 600, 1000, 1500],
+    "md_temperatures": [300, 600, 1000],
+    "md_stride": 15,  # steps of 1 fs between kept frames
+    "md_molecules": 0.3,  # share of the molecules that get a trajectory
+    "relax_steps": 10,
+    "conformers": 3,  # at most; one for every eight configurations of a molecule
+    "cluster_partner_atoms": 12,
+    "cluster_atoms": 40,
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """All configurations of one molecule, for one worker."""
+
+    smiles: str
+    split: str
+    seed: int
+    counts: tuple[tuple[str, int], ...]
+    partners: tuple[str, ...]
+    settings: str
+    geometry: tuple[tuple[float, float, float], ...] | None = None
+
+
+def sample(
+    molecules: Sequence[Molecule],
+    settings: Mapping[str, Any] | None,
+    teacher: Mapping[str, Any] | None,
+    parts: Path,
+    cores: int,
+    benchmark_directory: Path | None = None,
+) -> tuple[Dataset, dict[str, Any]]:
+    """Unlabeled configurations of ``molecules`` and what the settings grow from them.
+
+    Args:
+        molecules: hand-written ones (see :func:`mlff_distiller.data.molecule_list.read_molecule_list`).
+        settings: overrides of :data:`DEFAULTS`.
+        teacher: for relaxation and MD; None for GFN2-xTB.
+        parts: directory for finished molecules, by which an interrupted run resumes.
+        cores: worker processes.
+        benchmark_directory: with the benchmark geometries; None leaves the benchmark split out.
+
+    Returns:
+        The dataset, and ``{"settings", "molecules": {class: n}, "notes": {text: n}}`` for its card.
+
+    Raises:
+        UserError: unknown or senseless settings.
+    """
+    from mlff_distiller.utils.parallel import run_in_parts
+
+    settings = checked_settings(settings)
+    jobs, families = plan(molecules, settings, teacher, benchmark_directory)
+    key = hashlib.sha256(repr(jobs).encode()).hexdigest()
+    weights = [sum(n for _, n in job.counts) for job in jobs]
+    results = run_in_parts(_sample_job, jobs, parts, key, cores, "sampling", weights)
+    numbers, positions, names, split, method = [], [], [], [], []
+    notes: Counter[str] = Counter()
+    for job, result in zip(jobs, results, strict=True):
+        bounds = np.concatenate([[0], np.cumsum(result["counts"])])
+        for i, name in enumerate(result["names"]):
+            numbers.append(result["numbers"][bounds[i] : bounds[i + 1]])
+            positions.append(result["positions"][bounds[i] : bounds[i + 1]])
+            names.append(str(name))
+            split.append(job.split)
+            method.append(METHODS[result["method"][i]])
+        notes.update(str(note) for note in result["notes"])
+    if not numbers:
+        raise UserError("no configurations came of these settings; raise 'configurations' or 'max_atoms'")
+    return from_lists(numbers, positions, names, split, method), {
+        "settings": settings,
+        "molecules_by_class": families,
+        "notes": dict(notes.most_common()),
+    }
+
+
+def checked_settings(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """``settings`` over :data:`DEFAULTS`, every key and number checked.
+
+    Raises:
+        UserError: unknown key (with the nearest), wrong type, or a value that makes no sense.
+    """
+    merged = json.loads(json.dumps(DEFAULTS))
+    for key, value in (settings or {}).items():
+        if key not in DEFAULTS:
+            raise UserError(f"sampling.{key}: unknown key{nearest(key, DEFAULTS)}")
+        default = DEFAULTS[key]
+        if key == "splits":
+            for split in value if isinstance(value, list) else [value]:
+                if split not in default:
+                    raise UserError(f"sampling.splits: unknown split {split!r}{nearest(split, default)}")
+        if isinstance(default, dict):
+            if not isinstance(value, Mapping):
+                raise UserError(f"sampling.{key}: expected a mapping, got {value!r}")
+            for inner in value:
+                if inner not in default:
+                    raise UserError(f"sampling.{key}.{inner}: unknown key{nearest(inner, default)}")
+            merged[key] |= value
+        else:
+            merged[key] = value
+    for path, value, default in _leaves(merged):
+        if path == "splits":
+            continue
+        items = value if isinstance(default, list) else [value]
+        if not isinstance(items, list) or not all(
+            isinstance(v, int | float) and not isinstance(v, bool) and v >= 0 for v in items
+        ):
+            raise UserError(
+                f"sampling.{path}: {value!r} should be {'numbers' if isinstance(default, list) else 'a number'} >= 0"
+            )
+        if isinstance(default, int) and int(value) != value:
+            raise UserError(f"sampling.{path}: {value!r} should be a whole number")
+    if sum(merged["shares"].values()) <= 0:
+        raise UserError("sampling.shares: at least one must be positive")
+    if sum(merged["fractions"].values()) >= 1:
+        raise UserError("sampling.fractions: val and test leave nothing to train on")
+    if merged["max_atoms"] < 3 or merged["molecules"] < 1 or merged["configurations"] < 1:
+        raise UserError("sampling: max_atoms must be 3 or more, molecules and configurations 1 or more")
+    if merged["larger"]["molecules"] and merged["larger"]["max_atoms"] <= merged["max_atoms"]:
+        raise UserError(
+            f"sampling.larger.max_atoms: {merged['larger']['max_atoms']} is not more than "
+            f"max_atoms, {merged['max_atoms']}"
+        )
+    return merged
+
+
+def plan(
+    molecules: Sequence[Molecule],
+    settings: Mapping[str, Any],
+    teacher: Mapping[str, Any] | None,
+    benchmark_directory: Path | None,
+) -> tuple[list[Job], dict[str, int]]:
+    """One job per molecule, and how many molecules each class gave. A function of its arguments alone."""
+    seed, limit, larger = settings["seed"], settings["max_atoms"], settings["larger"]
+
+    def wanted(candidates: Sequence[Molecule]) -> list[Molecule]:
+        return [m for m in candidates if split_of(m.smiles, settings["fractions"], seed) in settings["splits"]]
+
+    chosen = _evenly(wanted([m for m in molecules if m.n_atoms <= limit]), settings["molecules"], seed)
+    if len(chosen) < settings["molecules"]:
+        grown_limit = min(limit, settings["grown_max_atoms"])
+        chosen += wanted(grow(molecules, settings["molecules"] - len(chosen), seed, grown_limit))
+    big = _evenly([m for m in molecules if limit < m.n_atoms <= larger["max_atoms"]], larger["molecules"] // 2, seed)
+    if len(big) < larger["molecules"]:
+        big += grow(molecules, larger["molecules"] - len(big), seed + 1, larger["max_atoms"], min_atoms=limit + 1)
+    spec = json.dumps({"settings": settings, "teacher": teacher}, sort_keys=True)
+    splits = {m.smiles: split_of(m.smiles, settings["fractions"], seed) for m in chosen}
+    # Labels cost about n^1.5, and small molecules repeat themselves sooner: fewer of both extremes.
+    weight = np.array([min(m.n_atoms, 9) / max(m.n_atoms, 15) ** 1.2 for m in chosen])
+    budget = _rounded(settings["configurations"] * weight / weight.sum(), np.random.default_rng(seed))
+    # But a small one's bonds are like no others, and few molecules are small: a least number of each can be asked for.
+    least = settings["small"]
+    for i, m in enumerate(chosen):
+        if m.n_atoms <= least["max_atoms"] and splits[m.smiles] == "train":
+            budget[i] = max(budget[i], least["configurations"])
+    partners = {
+        split: [
+            m.smiles for m in chosen if splits[m.smiles] == split and m.n_atoms <= settings["cluster_partner_atoms"]
+        ]
+        for split in ("train", "val", "test")
+    }
+    jobs = [
+        _job(m, splits[m.smiles], int(n), partners[splits[m.smiles]], settings, spec)
+        for m, n in zip(chosen, budget, strict=True)
+        if n > 0
+    ]
+    per_larger = np.full(len(big), larger["configurations"] / max(len(big), 1))
+    solo = {**settings, "shares": settings["shares"] | {"cluster": 0, "contact": 0}}
+    for m, n in zip(big, _rounded(per_larger, np.random.default_rng(seed + 1)), strict=True):
+        jobs.append(_job(m, "larger", int(n), [], solo, spec))
+    if benchmark_directory is not None and settings["benchmark_configurations"]:
+        jobs += _benchmark_jobs(benchmark_directory, settings, spec)
+    return jobs, dict(Counter(m.family for m in [*chosen, *big]).most_common())
+
+
+def _benchmark_jobs(directory: Path, settings: Mapping[str, Any], spec: str) -> list[Job]:
+    from mlff_distiller.systems.read import load_system
+
+    jobs, n = [], settings["benchmark_configurations"]
+    for molecule in BENCHMARK_MOLECULES:
+        atoms = load_system(molecule.name, directory)
+        if len(atoms) != molecule.n_atoms:
+            raise UserError(f"{directory}/{molecule.name}: {len(atoms)} atoms, expected {molecule.n_atoms}")
+        # No teacher dynamics here: on a hundred atoms they would cost more than all the rest.
+        counts = (("conformer", 1), ("normal_modes", max(n - 1 - n // 4, 0)), ("stretch", n // 4))
+        geometry = tuple(tuple(row) for row in atoms.positions.tolist())
+        jobs.append(Job(molecule.smiles, "benchmark", settings["seed"], counts, (), spec, geometry))
+    return jobs
+
+
+def _job(
+    molecule: Molecule, split: str, n: int, partners: Sequence[str], settings: Mapping[str, Any], spec: str
+) -> Job:
+    rng = _rng(settings["seed"], molecule.smiles)
+    shares = {name: share for name, share in settings["shares"].items() if name in METHODS}
+    if not partners:
+        shares |= {"cluster": 0.0, "contact": 0.0}
+    # A trajectory pays only when several frames are taken from it: a few molecules get all of that share.
+    fraction = settings["md_molecules"]
+    runs_md = rng.random() < fraction
+    shares["md"] = shares["md"] / max(fraction, 1e-9) if runs_md else 0.0
+    total = sum(shares.values())
+    names = sorted(shares)
+    drawn = rng.multinomial(n, [shares[name] / total for name in names]) if total > 0 else [0] * len(names)
+    counts = dict(zip(names, map(int, drawn), strict=True))
+    n_bound = counts["cluster"] + counts["contact"]
+    others = tuple(partners[i] for i in rng.integers(len(partners), size=3 * n_bound)) if n_bound else ()
+    return Job(molecule.smiles, split, int(rng.integers(2**31)), tuple(counts.items()), others, spec)
+
+
+def _sample_job(job: Job) -> dict[str, np.ndarray]:
+    """Every configuration of one molecule (runs in a worker)."""
+    from mlff_distiller.data.geometry import closest
+    from mlff_distiller.data.teacher import make_calculator
+
+    spec = json.loads(job.settings)
+    sampler = _Sampler(job, spec["settings"], make_calculator(spec["teacher"]))
+    made: list[tuple[np.ndarray, np.ndarray, str, str]] = []
+    try:
+        sampler.start()
+        for method, n in job.counts:
+            if n:
+                made += getattr(sampler, method)(n)
+    except UserError as error:
+        sampler.notes.append(f"molecule left out: {error}")
+    # The teacher is asked about the rounded positions that the file keeps, so that labels belong to them.
+    made = [entry for entry in made if np.isfinite(entry[1]).all() and closest(entry[1]) > 0.45]
+    return {
+        "numbers": np.concatenate([z for z, *_ in made]).astype(np.uint8) if made else np.zeros(0, np.uint8),
+        "positions": np.concatenate([r for _, r, *_ in made]).astype(np.float32)
+        if made
+        else np.zeros((0, 3), np.float32),
+        "counts": np.array([len(z) for z, *_ in made], dtype=np.int64),
+        "method": np.array([METHODS.index(m) for *_, m in made], dtype=np.uint8),
+        "names": np.array([name for *_, name, _ in made], dtype=str),
+        "notes": np.array(sampler.notes, dtype=str),
+    }
+
+
+class _Sampler:
+    """One method per way of sampling; each returns (numbers, positions, name, method) entries."""
+
+    def __init__(self, job: Job, settings: Mapping[str, Any], calculator: Any) -> None:
+        self.job, self.settings, self.calculator = job, settings, calculator
+        self.rng = np.random.default_rng(job.seed)
+        self.notes: list[str] = []
+        self.path: list[np.ndarray] = []
+        self._modes: dict[int, np.ndarray] = {}
+        self._bodies: dict[str, tuple[Any, np.ndarray]] = {}
+
+    def start(self) -> None:
+        """Embed the molecule and relax its conformers."""
+        from mlff_distiller.data.geometry import make_shape
+
+        if self.job.geometry is not None:
+            self.shape = make_shape(self.job.smiles, 1, self.job.seed)
+            self.shape.starts = np.array([self.job.geometry])
+            return
+        # Relaxing a conformer costs as much as a dozen labels: only where enough samples will start from it.
+        n = min(self.settings["conformers"], 1 + sum(n for _, n in self.job.counts) // 8)
+        self.shape = make_shape(self.job.smiles, n, self.job.seed)
+        self.shape.starts = np.stack([self._relaxed(positions) for positions in self.shape.starts])
+
+    def conformer(self, n: int) -> list:
+        frames = [*self.shape.starts, *(self.path[i] for i in self.rng.permutation(len(self.path)))]
+        return self._own(frames[:n], "conformer")
+
+    def normal_modes(self, n: int) -> list:
+        return self._own([self._vibrated(*self._start(), self._temperature()) for _ in range(n)], "normal_modes")
+
+    def random(self, n: int) -> list:
+        frames = []
+        for _ in range(n):
+            _, start = self._start()
+            frames.append(start + self.rng.normal(0.0, self.rng.uniform(0.02, 0.08), start.shape))
+        return self._own(frames, "random")
+
+    def stretch(self, n: int) -> list:
+        from mlff_distiller.data.geometry import stretch
+
+        return self._own(
+            [stretch(self.shape, self._vibrated(*self._start(), 300.0), self.rng) for _ in range(n)], "stretch"
+        )
+
+    def torsion(self, n: int) -> list:
+        from mlff_distiller.data.geometry import twist
+
+        return self._own(
+            [twist(self.shape, self._vibrated(*self._start(), 300.0), self.rng) for _ in range(n)], "torsion"
+        )
+
+    def md(self, n: int) -> list:
+        """Frames of one Langevin trajectory; it ends early where the teacher fails or the molecule flies apart."""
+        from ase import Atoms, units
+        from ase.md.langevin import Langevin
+        from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+
+        temperature = float(self.rng.choice(self.settings["md_temperatures"]))
+        atoms = Atoms(self.shape.numbers, self._start()[1])
+        atoms.calc = self.calculator
+        seed = np.random.RandomState(int(self.rng.integers(2**31)))
+        # Twice the temperature at the start: half of it goes into the springs.
+        MaxwellBoltzmannDistribution(atoms, temperature_K=2 * temperature, rng=seed)
+        dynamics = Langevin(
+            atoms, 1.0 * units.fs, temperature_K=temperature, friction=0.02 / units.fs, fixcm=False, rng=seed
+        )
+        frames: list[np.ndarray] = []
+        try:
+            for _ in range(n):
+                dynamics.run(self.settings["md_stride"])
+                if not np.isfinite(atoms.positions).all() or np.ptp(atoms.positions, axis=0).max() > 60.0:
+                    self.notes.append("md: molecule flew apart")
+                    break
+                frames.append(atoms.get_positions() - atoms.positions.mean(axis=0))
+        except Exception as error:
+            self.calculator.reset()
+            self.notes.append(f"md: {type(error).__name__}")
+        return self._own(frames, "md")
+
+    def cluster(self, n: int) -> list:
+        return [
+            self._bound(1 + (self.rng.random(2) < 0.3).sum(), self.rng.uniform(0.8, 1.3), "cluster") for _ in range(n)
+        ]
+
+    def contact(self, n: int) -> list:
+        return [self._bound(1, self.rng.uniform(0.55, 0.85), "contact") for _ in range(n)]
+
+    def _bound(self, n_partners: int, closeness: float, method: str) -> tuple:
+        from mlff_distiller.data.geometry import put_together, vibrate
+
+        bodies, names = [(self.shape.numbers, self._vibrated(*self._start(), self._temperature()))], [self.job.smiles]
+        for _ in range(n_partners):
+            name = self.job.partners[self.rng.integers(len(self.job.partners))]
+            shape, modes = self._partner(name)
+            if sum(len(z) for z, _ in bodies) + len(shape.numbers) > self.settings["cluster_atoms"]:
+                break
+            bodies.append((shape.numbers, vibrate(shape.starts[0], modes, self._temperature(), self.rng)))
+            names.append(name)
+        numbers, positions = put_together(bodies, closeness, self.rng)
+        return numbers, positions, ".".join(sorted(names)), method
+
+    def _partner(self, smiles: str) -> tuple[Any, np.ndarray]:
+        from mlff_distiller.data.geometry import make_shape, thermal_modes
+
+        if smiles not in self._bodies:
+            shape = make_shape(smiles, 1, self.job.seed)
+            self._bodies[smiles] = shape, thermal_modes(shape, shape.starts[0])
+        return self._bodies[smiles]
+
+    def _own(self, frames: Sequence[np.ndarray], method: str) -> list:
+        return [(self.shape.numbers, frame, self.job.smiles, method) for frame in frames]
+
+    def _start(self) -> tuple[int, np.ndarray]:
+        which = int(self.rng.integers(len(self.shape.starts)))
+        return which, self.shape.starts[which]
+
+    def _temperature(self) -> float:
+        return float(self.rng.choice(self.settings["mode_temperatures"]))
+
+    def _vibrated(self, which: int, start: np.ndarray, temperature: float) -> np.ndarray:
+        from mlff_distiller.data.geometry import thermal_modes, vibrate
+
+        if which not in self._modes:
+            self._modes[which] = thermal_modes(self.shape, start)
+        return vibrate(start, self._modes[which], temperature, self.rng)
+
+    def _relaxed(self, positions: np.ndarray) -> np.ndarray:
+        from ase import Atoms
+        from ase.optimize import BFGS
+
+        if not self.settings["relax_steps"]:
+            return positions
+        atoms = Atoms(self.shape.numbers, positions)
+        atoms.calc = self.calculator
+        try:
+            for _ in BFGS(atoms, logfile=None).irun(fmax=0.03, steps=self.settings["relax_steps"]):
+                self.path.append(atoms.get_positions())
+        except Exception as error:
+            self.calculator.reset()
+            self.notes.append(f"relaxation: {type(error).__name__}")
+            return positions
+        return atoms.get_positions()
+
+
+def _evenly(molecules: Sequence[Molecule], n: int, seed: int) -> list[Molecule]:
+    """``n`` of ``molecules``, taken in turn from every class, in a shuffled order within it."""
+    rng = np.random.default_rng(seed)
+    classes: dict[str, list[Molecule]] = {}
+    for i in rng.permutation(len(molecules)):
+        classes.setdefault(molecules[i].family, []).append(molecules[i])
+    order = sorted(classes)
+    chosen: list[Molecule] = []
+    while len(chosen) < n and any(classes.values()):
+        for name in order:
+            if classes[name] and len(chosen) < n:
+                chosen.append(classes[name].pop())
+    return chosen
+
+
+def _rounded(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Whole numbers near ``shares`` with the same sum: the fractions are drawn for."""
+    base = np.floor(shares).astype(int)
+    rest = shares - base
+    left = round(shares.sum()) - base.sum()
+    if left > 0:
+        base[rng.choice(len(shares), size=left, replace=False, p=rest / rest.sum())] += 1
+    return base
+
+
+def _rng(seed: int, smiles: str) -> np.random.Generator:
+    return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(smiles.encode()).digest()[:8], "big")])
+
+
+def _leaves(settings: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    leaves = []
+    for key, default in DEFAULTS.items():
+        if isinstance(default, dict):
+            leaves += [(f"{key}.{inner}", settings[key][inner], value) for inner, value in default.items()]
+        else:
+            leaves.append((key, settings[key], default))
+    return leaves
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command ``sample``."""
+    parser.description = "Make configurations of many molecules, split by molecule, for the teacher to label."
+    parser.add_argument("--molecules", type=Path, required=True, help="molecule list (CSV: name, smiles, class)")
+    parser.add_argument(
+        "--benchmark", type=Path, help="directory of the benchmark geometries, for a split of their own"
+    )
+    parser.add_argument("--settings", help="JSON text or file: 'sampling' (sizes, shares) and 'teacher' mappings")
+    parser.add_argument("--output", type=Path, required=True, help="configurations to write (HDF5, without labels)")
+    parser.add_argument("--card", type=Path, help="also write counts and settings as JSON")
+    parser.add_argument("--cores", type=int, default=1, help="worker processes (default %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Sample and write; finished molecules stay in ``OUTPUT.parts`` until all is written."""
+    import shutil
+
+    from mlff_distiller.utils.files import load_settings, sha256_of, write_json
+
+    given = load_settings(args.settings) if args.settings else {}
+    for key in given:
+        if key not in ("sampling", "teacher"):
+            raise UserError(f"--settings: unknown key {key!r}{nearest(key, ('sampling', 'teacher'))}")
+    parts = args.output.with_name(args.output.name + ".parts")
+    dataset, card = sample(
+        read_molecule_list(args.molecules),
+        given.get("sampling"),
+        given.get("teacher"),
+        parts,
+        args.cores,
+        args.benchmark,
+    )
+    write_dataset(args.output, dataset)
+    card = summary(dataset) | card
+    card["molecule_list_sha256"] = sha256_of(args.molecules)
+    if args.card:
+        write_json(args.card, card)
+    shutil.rmtree(parts, ignore_errors=True)
+    print(f"{args.output}: {len(dataset)} configurations, {len(dataset.molecules)} molecules and clusters")
+    for name, counts in card["by_split"].items():
+        size = counts["n_atoms"]["mean"]
+        print(f"  {name}: {counts['configurations']} of {counts['molecules']}, {size:.1f} atoms on average")
+    print(f"  content {content_hash(dataset)[:16]}")
+    return 0

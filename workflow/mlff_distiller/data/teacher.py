@@ -1,0 +1,116 @@
+"""The teacher: any ASE calculator, named in the configuration; GFN2-xTB through tblite by default.
+
+    teacher:
+      calculator: tblite.ase:TBLite
+      arguments: {method: GFN2-xTB, verbosity: 0}     # these two are its defaults
+
+A teacher gives total energies in eV and forces in eV/A, as every ASE calculator does. tblite and torch bring two OpenMP
+runtimes and must not meet in one process; nothing here imports torch.
+
+GFN2-xTB: Bannwarth, Ehlert, Grimme, J. Chem. Theory Comput. 15, 1652 (2019).
+"""
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlff_distiller.utils.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+
+DEFAULT_TEACHER = {"calculator": "tblite.ase:TBLite", "arguments": {"method": "GFN2-xTB", "verbosity": 0}}
+
+
+class LabelError(Exception):
+    """The teacher gave no usable label for one configuration; the message says why."""
+
+
+def make_calculator(teacher: Mapping[str, Any] | None = None) -> "Calculator":
+    """The ASE calculator that ``teacher`` names.
+
+    Args:
+        teacher: ``{"calculator": "module:factory", "arguments": {...}}``; None for GFN2-xTB.
+
+    Raises:
+        UserError: unknown key, module or factory missing, the factory refuses the arguments, or what it returns is no
+            calculator with energies and forces.
+    """
+    teacher = DEFAULT_TEACHER if teacher is None else teacher
+    for key in teacher:
+        if key not in ("calculator", "arguments"):
+            raise UserError(f"teacher.{key}: unknown key{nearest(key, ('calculator', 'arguments'))}")
+    spec, arguments = _parts(teacher)
+    if not isinstance(arguments, Mapping):
+        raise UserError(f"teacher.arguments: expected a mapping of names to values, got {arguments!r}")
+    module_name, separator, factory_name = str(spec).partition(":")
+    if not (module_name and separator and factory_name):
+        raise UserError(f"teacher.calculator: {spec!r} is not of the form 'module:factory', e.g. 'tblite.ase:TBLite'")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UserError(
+            f"teacher.calculator: cannot import {module_name!r} ({error}); install the package that has it into this "
+            "environment, or name another calculator"
+        ) from error
+    factory = getattr(module, factory_name, None)
+    if not callable(factory):
+        raise UserError(
+            f"teacher.calculator: {module_name!r} has no {factory_name!r}{nearest(factory_name, _callables(module))}"
+        )
+    try:
+        calculator = factory(**arguments)
+    except Exception as error:
+        raise UserError(
+            f"teacher.calculator: {spec}(**{dict(arguments)}) failed: {type(error).__name__}: {error}"
+        ) from error
+    offered = getattr(calculator, "implemented_properties", ())
+    missing = [name for name in ("energy", "forces") if name not in offered]
+    if missing or not hasattr(calculator, "get_property"):
+        raise UserError(
+            f"teacher.calculator: {spec} gives {type(calculator).__name__}, which has no {' and no '.join(missing)}; "
+            "a teacher is an ASE calculator with energy and forces"
+            if missing
+            else f"teacher.calculator: {spec} gives {type(calculator).__name__}, which is no ASE calculator"
+        )
+    return calculator
+
+
+def teacher_name(teacher: Mapping[str, Any] | None = None) -> str:
+    """One line that names the teacher and its arguments, the same for the same teacher."""
+    spec, arguments = _parts(DEFAULT_TEACHER if teacher is None else teacher)
+    shown = ", ".join(f"{key}={value}" for key, value in sorted(arguments.items()) if key != "verbosity")
+    return f"{spec}({shown})"
+
+
+def label(atoms: "Atoms", calculator: "Calculator") -> tuple[float, np.ndarray]:
+    """Energy (eV, total) and forces ([N, 3] eV/A, float64) of ``atoms``.
+
+    Raises:
+        LabelError: the calculator failed (no self-consistency, say) or gave numbers that are not finite.
+    """
+    try:
+        energy = float(calculator.get_property("energy", atoms))
+        forces = np.asarray(calculator.get_property("forces", atoms), dtype=np.float64)
+    except Exception as error:
+        raise LabelError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+    if not np.isfinite(energy) or not np.isfinite(forces).all():
+        raise LabelError("energy or forces not finite")
+    if forces.shape != (len(atoms), 3):
+        raise LabelError(f"forces of shape {forces.shape} for {len(atoms)} atoms")
+    return energy, forces.copy()
+
+
+def _parts(teacher: Mapping[str, Any]) -> tuple[str, Any]:
+    """Calculator and arguments; the default calculator keeps those of its default arguments that are not given."""
+    spec, given = teacher.get("calculator", DEFAULT_TEACHER["calculator"]), teacher.get("arguments", {})
+    if spec == DEFAULT_TEACHER["calculator"] and isinstance(given, Mapping):
+        given = DEFAULT_TEACHER["arguments"] | given
+    return spec, given
+
+
+def _callables(module: object) -> list[str]:
+    return [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]

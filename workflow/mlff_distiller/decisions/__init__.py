@@ -1,0 +1,1 @@
+"""What the records decide: winners, gates, claims, and comparisons of runs."""

@@ -1,0 +1,1 @@
+"""What users run elsewhere: the winners as bundles."""

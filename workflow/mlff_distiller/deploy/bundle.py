@@ -1,0 +1,294 @@
+"""A bundle: one variant of the student as a folder that can be handed over, and loaded only where it is right.
+
+::
+
+    bundle.json           what it is, what it was made for, what speaks for it, the hash of every file that is loaded
+    student.safetensors   the weights
+    artifact/             what the variant's family compiled, if anything
+    molecules.extxyz      the molecules on which it was proven; what is built again is proven on them
+    torch_cluster.json    where torch-cluster came from, for variants that use it
+    README.md, example.py for people
+"""
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlff_distiller.deploy import texts
+from mlff_distiller.records import schema
+from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.files import exclusive, read_json, sha256_of, user_cache, write_bytes, write_json, write_text
+from mlff_distiller.variants.registry import check_spec, family_of, needs_torch_cluster
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from mlff_distiller.potentials.base import Potential
+    from mlff_distiller.student.painn import StudentForceField
+    from mlff_distiller.variants.base import VariantFamily
+
+VERSION = 1
+METADATA = "bundle.json"
+WEIGHTS = "student.safetensors"
+ARTIFACT = "artifact"
+TORCH_CLUSTER = "torch_cluster.json"
+#: Geometries per molecule on which a variant that was built again is proven, and how far they are shaken, A.
+PROOF = {"n_frames": 2, "amplitude": 0.05, "seed": 0}
+
+
+def write_bundle(
+    folder: Path,
+    entry: dict[str, Any],
+    variant: Path,
+    checkpoint: Path,
+    systems: "Sequence[Atoms]",
+    torch_cluster: Path | None = None,
+) -> dict[str, Any]:
+    """Write a bundle into ``folder``, in place of whatever is there; its metadata comes last.
+
+    Args:
+        entry: a deploy record without ``files``.
+        variant: the variant's folder, as the compile stage left it.
+        checkpoint: the student that it was compiled from.
+        systems: the molecules on which it was proven.
+        torch_cluster: record of the torch-cluster stage, for a variant that needs it.
+
+    Returns:
+        The record as written.
+    """
+    from ase.io import write
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    write_bytes(folder / WEIGHTS, checkpoint.read_bytes())
+    write(folder / texts.MOLECULES, [_bare(atoms) for atoms in systems], format="extxyz")
+    if entry["artifact"]:
+        source = variant / entry["artifact"]
+        for file in _files(source):
+            write_bytes(folder / ARTIFACT / file.relative_to(variant), file.read_bytes())
+    if needs_torch_cluster(entry["options"]):
+        write_bytes(folder / TORCH_CLUSTER, Path(torch_cluster).read_bytes())
+    files = {file.relative_to(folder).as_posix(): sha256_of(file) for file in _files(folder)}
+    entry = entry | {"bundle_version": VERSION, "files": files}
+    write_text(folder / "README.md", texts.readme(entry))
+    write_text(folder / "example.py", texts.example(entry))
+    schema.write(folder / METADATA, [entry])
+    return entry
+
+
+def read_bundle(folder: str | Path) -> dict[str, Any]:
+    """The deploy record in ``folder``.
+
+    Raises:
+        UserError: no bundle there, one that says why there is none, or one of a newer form.
+    """
+    path = Path(folder) / METADATA
+    if not path.is_file():
+        raise UserError(f"{folder}: no bundle (no {METADATA} in it); `snakemake -c4 deploy` makes one")
+    entry = next((entry for entry in schema.read(path) if entry["kind"] == "deploy"), None)
+    if entry is None:
+        raise UserError(f"{path}: holds no deploy record; make the bundle again: `snakemake -c4 deploy`")
+    if entry["status"] != "ok":
+        raise UserError(f"{folder}: there is no winner to load: {entry['reason']}")
+    if entry["bundle_version"] > VERSION:
+        raise UserError(
+            f"{path}: bundle of form {entry['bundle_version']}; this program reads 1 to {VERSION}: update it"
+        )
+    return entry
+
+
+def load_bundle(path: str | Path, rebuild: bool = True) -> "Potential":
+    """The potential of a bundle, on the device that it was made for, in float32.
+
+    The bundle itself is never written to: its artifact is loaded from a copy in the user's cache. One that was made for
+    another torch, Python or processor, that has another hash than its metadata says, or that does not load, is never
+    run; the variant is then built again from the weights, proven against the fp64 student on the bundle's molecules,
+    and kept in the cache.
+
+    Args:
+        path: the bundle's folder.
+        rebuild: False refuses where the artifact cannot be used as it is.
+
+    Raises:
+        UserError: no bundle; a damaged one; a device, compiler or library is missing; or, built again, it is not
+            equivalent to the student. The message says what to do.
+    """
+    from mlff_distiller.student.checkpoint import load_student
+    from mlff_distiller.variants.target import differences, target_of
+
+    folder = Path(path)
+    entry = read_bundle(folder)
+    spec, device = check_spec(entry["variant"], entry["options"]), entry["device"]
+    family = family_of(spec)
+    if damaged := _damaged(folder, entry["files"], apart_from=ARTIFACT):
+        raise UserError(
+            f"{folder}: {damaged}; the bundle is damaged, copy it anew or make it again: `snakemake -c4 deploy`"
+        )
+    _check_device(folder, device)
+    _activate(folder, spec)
+    student = load_student(folder / WEIGHTS, device, neighbors=spec.get("neighbors"))
+    here = target_of(device)
+    why = "; ".join(differences(entry["target"], here)) or _damaged(folder, entry["files"], within=ARTIFACT)
+    if not why:
+        try:
+            return family.load(student, spec, _copied(folder, entry, here))
+        except Exception as error:
+            why = f"does not load here ({type(error).__name__}: {error})"
+    if not rebuild:
+        raise UserError(f"{folder}: {entry['variant']} cannot be used as it is: {why}; rebuild=True builds it again")
+    if reason := family.unavailable(spec, device):
+        raise UserError(f"{folder}: {entry['variant']}: {why}; it cannot be built again: {reason}. {_plain(folder)}")
+    return _rebuilt(folder, entry, family, student, here, why)
+
+
+def _check_device(folder: Path, device: str) -> None:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"{folder}: made for a CUDA device, and torch sees none here. {_plain(folder)}")
+
+
+def _activate(folder: Path, spec: dict[str, Any]) -> None:
+    from mlff_distiller.neighbors.torch_cluster import TorchClusterSearch
+
+    if not needs_torch_cluster(spec) or TorchClusterSearch.missing() is None:
+        return
+    from mlff_distiller.neighbors import torch_cluster_wheel
+
+    try:
+        torch_cluster_wheel.activate(folder / TORCH_CLUSTER)
+    except UserError:
+        raise UserError(
+            f"{folder}: needs torch-cluster, which is neither installed nor in the cache for "
+            f"{torch_cluster_wheel.current_key()}; `python -m mlff_distiller torch-cluster --output torch_cluster.json` "
+            f"obtains it. {_plain(folder)}"
+        ) from None
+
+
+def _plain(folder: Path) -> str:
+    return f"The plain student runs anywhere: StudentCalculator.from_checkpoint({str(folder / WEIGHTS)!r})"
+
+
+def _copied(folder: Path, entry: Mapping[str, Any], here: Mapping[str, str]) -> Path:
+    """A folder of the user's cache with the bundle's artifact in it; compilers add to their caches as they run."""
+    files = _below(ARTIFACT, entry["files"])
+    place = _place(entry, here, files)
+    with exclusive(place):
+        if _damaged(place, files):
+            for name in files:
+                write_bytes(place / name, (folder / name).read_bytes())
+            # What is run is what was checked, also when the bundle changes meanwhile.
+            if damaged := _damaged(place, files):
+                raise UserError(f"{folder}: {damaged}")
+    return place / ARTIFACT
+
+
+def _rebuilt(
+    folder: Path,
+    entry: Mapping[str, Any],
+    family: "VariantFamily",
+    student: "StudentForceField",
+    here: Mapping[str, str],
+    why: str,
+) -> "Potential":
+    """The variant built from the weights for this machine, in the user's cache, or found there."""
+    from ase.io import read
+
+    from mlff_distiller.systems.batch import Batch
+    from mlff_distiller.variants.base import call_everything
+
+    spec = check_spec(entry["variant"], entry["options"])
+    place = _place(entry, here, {})
+    done = place / "built.json"
+    with exclusive(place):
+        if done.is_file() and not _damaged(place, read_json(done)):
+            return family.load(student, spec, place / ARTIFACT)
+        warnings.warn(
+            f"{folder}: {entry['variant']}: {why}; building it again from the weights, once, in {place}", stacklevel=4
+        )
+        shutil.rmtree(place / ARTIFACT, ignore_errors=True)
+        (place / ARTIFACT).mkdir(parents=True)
+        molecules = read(folder / texts.MOLECULES, index=":")
+        examples = [Batch.from_atoms([atoms], student.device, student.dtype) for atoms in molecules]
+        try:
+            family.build(student, spec, place / ARTIFACT)
+            potential = family.load(student, spec, place / ARTIFACT)
+            call_everything(potential, examples)
+            complaint = not_equivalent(potential, folder, family.precision_of(spec), molecules)
+        except Exception as error:
+            complaint = f"{type(error).__name__}: {error}"
+        if complaint:
+            raise UserError(
+                f"{folder}: {entry['variant']}: {why}; built again, it is refused: {complaint}. {_plain(folder)}"
+            )
+        write_json(done, {file.relative_to(place).as_posix(): sha256_of(file) for file in _files(place / ARTIFACT)})
+    return potential
+
+
+def not_equivalent(potential: "Potential", folder: Path, precision: str, molecules: "Sequence[Atoms]") -> str:
+    """Why ``potential`` is not the student of the bundle in ``folder``, in words; empty when it is.
+
+    The rule is that of the equivalence stage, see :mod:`mlff_distiller.variants.check_equivalence`; fewer geometries.
+    """
+    import torch
+
+    from mlff_distiller.potentials.autograd import AutogradPotential
+    from mlff_distiller.student.checkpoint import load_student
+    from mlff_distiller.systems.rattle import rattled
+    from mlff_distiller.variants.equivalence import TOLERANCES, answers, errors_against, judge
+
+    referee = AutogradPotential(load_student(folder / WEIGHTS, "cpu", torch.float64, neighbors="native"))
+    eager = AutogradPotential(load_student(folder / WEIGHTS, potential.device, torch.float32, neighbors="native"))
+    for atoms in molecules:
+        frames = rattled(atoms, **PROOF)
+        exact, plain, mine = (answers(one, frames) for one in (referee, eager, potential))
+        found = judge(errors_against(exact, mine), errors_against(exact, plain), TOLERANCES[precision])
+        if found:
+            return f"on {atoms.info.get('name', atoms.symbols)}: {found}"
+    return ""
+
+
+def _place(entry: Mapping[str, Any], here: Mapping[str, str], files: Mapping[str, str]) -> Path:
+    """Where the cache keeps this variant of these weights for this machine."""
+    key = json.dumps([entry["checkpoint_sha256"], entry["options"], here, files], sort_keys=True)
+    return user_cache() / "bundles" / hashlib.sha256(key.encode()).hexdigest()[:24]
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
+def _below(top: str, files: Mapping[str, str]) -> dict[str, str]:
+    return {name: digest for name, digest in files.items() if name.partition("/")[0] == top}
+
+
+def _damaged(folder: Path, files: Mapping[str, str], within: str | None = None, apart_from: str | None = None) -> str:
+    """The first of ``files`` that is missing or has another hash, in words; empty when all are right."""
+    for name, digest in files.items():
+        top = name.partition("/")[0]
+        if (within and top != within) or top == apart_from:
+            continue
+        if not _inside(name):
+            return f"{name} leads out of the bundle"
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if sha256_of(folder / name) != digest:
+            return f"{name} has another hash than its metadata says"
+    return ""
+
+
+def _inside(name: str) -> bool:
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
+def _bare(atoms: "Atoms") -> "Atoms":
+    """Elements, positions, cell and name alone."""
+    from ase import Atoms
+
+    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    bare.info["name"] = atoms.info["name"]
+    return bare

@@ -1,0 +1,97 @@
+"""Stage ``deploy``: the winner of each kind of work as a bundle that can be handed over, or a record of why there is none."""
+
+import shutil
+import traceback
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlff_distiller.decisions.winners import Choice, choose, evidence
+from mlff_distiller.records import collect, schema
+from mlff_distiller.records.run import Run
+from mlff_distiller.records.vocabulary import WORK
+from mlff_distiller.records.wording import WORK_TITLES
+from mlff_distiller.systems.read import read_systems
+from mlff_distiller.utils.errors import UserError, first_line
+from mlff_distiller.utils.files import sha256_of, write_text
+from mlff_distiller.variants import artifact
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Command line of the stage."""
+    parser.add_argument("--results", type=Path, required=True, help="phase3_results.json")
+    parser.add_argument("--variants", type=Path, required=True, help="folder of the compiled variants")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="the student (safetensors)")
+    parser.add_argument("--torch-cluster", type=Path, help="record of the torch-cluster stage")
+    parser.add_argument("--systems", nargs="+", required=True, help="files of the molecules of the run")
+    parser.add_argument("--threads", type=int, help="threads of PyTorch in the timings")
+    parser.add_argument("--output-dir", type=Path, required=True, help=f"gets one folder each: {', '.join(WORK)}")
+
+
+def run(args: Namespace) -> int:
+    """One bundle, or a record that says why there is none, per kind of work."""
+    from mlff_distiller.deploy.bundle import METADATA
+
+    found = Run(collect.read(args.results)["records"])
+    systems = list(read_systems(args.systems).values())
+    for work in WORK:
+        folder = args.output_dir / work
+        entry = hand_over(args, found, choose(found, work), folder, systems)
+        if entry["status"] != "ok":
+            shutil.rmtree(folder, ignore_errors=True)
+            schema.write(folder / METADATA, [entry])
+            write_text(folder / "README.md", f"# No winner for {WORK_TITLES[work]}\n\n{entry['reason']}\n")
+        print(f"{work}: {entry['variant'] or 'none'}{': ' + entry['reason'] if entry['reason'] else ''}")
+    return 0
+
+
+def hand_over(args: Namespace, found: Run, choice: Choice, folder: Path, systems: "list[Atoms]") -> dict[str, Any]:
+    """Write the chosen variant's bundle to ``folder`` and try it out; the deploy record, whatever came of it."""
+    from mlff_distiller.deploy.bundle import write_bundle
+
+    fields = {"task": choice.work, "variant": choice.variant, "device": found.device, "batch": None}
+    if choice.variant is None:
+        return schema.record("deploy", **fields, status="unavailable", reason=choice.reason)
+    variant = args.variants / choice.variant
+    made = artifact.read_metadata(variant / artifact.METADATA)
+    fields |= artifact.shared_fields(made) | {"batch": None}
+    try:
+        check_artifact(made, variant, args.checkpoint)
+        kept = ("family", "options", "artifact", "target")
+        entry = schema.record(
+            "deploy",
+            **fields,
+            **{key: made[key] for key in kept},
+            threads=args.threads,
+            evidence=evidence(found, choice),
+        )
+        entry = write_bundle(folder, entry, variant, args.checkpoint, systems, args.torch_cluster)
+        try_out(folder, entry, systems)
+    except Exception as error:
+        traceback.print_exc()
+        return schema.record("deploy", **fields, status="failed", reason=f"{type(error).__name__}: {first_line(error)}")
+    return entry
+
+
+def check_artifact(made: dict[str, Any], variant: Path, checkpoint: Path) -> None:
+    """Raise a :class:`UserError` unless the variant's artifact is what was compiled, from this checkpoint."""
+    if made["checkpoint_sha256"] != sha256_of(checkpoint):
+        raise UserError(f"{variant}: compiled from another student than {checkpoint}; run `snakemake compile` again")
+    file = variant / made["artifact"] if made["artifact"] else None
+    # A compiler's cache is a folder, to which later runs of the variant may have added.
+    if file and file.is_file() and sha256_of(file) != made["artifact_sha256"]:
+        raise UserError(f"{file}: not the file that was compiled; run `snakemake compile` again")
+
+
+def try_out(folder: Path, entry: dict[str, Any], systems: "list[Atoms]") -> None:
+    """Load the bundle as its user will and hold it against the fp64 student; raises a :class:`UserError` if it is not equal."""
+    from mlff_distiller.deploy.bundle import load_bundle, not_equivalent
+    from mlff_distiller.variants.registry import family_of
+
+    potential = load_bundle(folder, rebuild=False)
+    precision = family_of(entry["options"]).precision_of(entry["options"])
+    if complaint := not_equivalent(potential, folder, precision, systems[:1]):
+        raise UserError(f"the bundle in {folder} is not equivalent to the student {complaint}")

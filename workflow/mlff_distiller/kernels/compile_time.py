@@ -1,0 +1,28 @@
+"""How long it took to compile what the user's cache keeps: whoever finds it there spares that time, and says so."""
+
+from pathlib import Path
+
+from mlff_distiller.utils.files import write_text
+
+#: Added to a library's name.
+SUFFIX = ".seconds"
+
+
+def note_seconds(library: Path, seconds: float) -> None:
+    """Note beside ``library`` how long it took to compile."""
+    write_text(_note(library), f"{seconds:.3f}\n")
+
+
+def copy_seconds(library: Path, folder: Path) -> None:
+    """Copy the note of ``library``, if it has one, into ``folder``."""
+    if _note(library).is_file():
+        write_text(folder / _note(library).name, _note(library).read_text())
+
+
+def seconds_noted(folder: Path) -> float:
+    """The sum of all notes in ``folder``, seconds."""
+    return sum(float(note.read_text()) for note in folder.glob(f"*{SUFFIX}"))
+
+
+def _note(library: Path) -> Path:
+    return library.with_name(library.name + SUFFIX)

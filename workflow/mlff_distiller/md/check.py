@@ -1,0 +1,60 @@
+"""What the stages of MD checks have in common: one variant, one system, one record, whatever happens."""
+
+import argparse
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlff_distiller.md.settings import check_with_defaults
+from mlff_distiller.records import schema
+from mlff_distiller.systems.read import read_system
+from mlff_distiller.utils import gpus
+from mlff_distiller.utils.errors import first_line
+from mlff_distiller.utils.files import load_settings
+from mlff_distiller.variants import artifact
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+#: (command line, system, settings) -> fields of the record, ``gates`` among them.
+Measure = Callable[[argparse.Namespace, "Atoms", dict[str, Any]], dict[str, Any]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command line of a check."""
+    artifact.add_arguments(parser)
+    parser.add_argument("--equivalence", type=Path, required=True, help="records of the variant's equivalence check")
+    parser.add_argument("--system", required=True, help="file of the molecule")
+    parser.add_argument("--settings", default="{}", help="lengths and gates of the check (JSON text or a file)")
+    parser.add_argument("--output", type=Path, required=True, help="record to write (JSON)")
+
+
+def run_check(args: argparse.Namespace, task: str, measure: Measure, **fields: Any) -> int:
+    """Write the record of ``measure``; that of a variant that is not there, or breaks, says so."""
+    settings = check_with_defaults(task, load_settings(args.settings))
+    atoms = read_system(args.system)
+    made = artifact.read_metadata(args.variant)
+    gpus.take_one(f"{made['variant']} {atoms.info['name']} {task}")
+    entry = (
+        artifact.shared_fields(made)
+        | {"task": task, "system": atoms.info["name"], "n_atoms": len(atoms), "threads": args.threads}
+        | fields
+    )
+    verdict = next((e for e in schema.read(args.equivalence) if e["status"] != "ok"), None)
+    if verdict is not None:
+        entry |= {"status": verdict["status"], "reason": verdict["reason"], "passed": False}
+    else:
+        try:
+            entry |= measure(args, atoms, settings)
+            entry["passed"] = all(gate["passed"] for gate in entry["gates"].values())
+        except Exception as error:
+            traceback.print_exc()
+            entry |= {"status": "failed", "reason": f"{type(error).__name__}: {first_line(error)}", "passed": False}
+    schema.write(args.output, [schema.record("md", **entry)])
+    return 0
+
+
+def at_most(value: float, limit: float) -> dict[str, Any]:
+    """A gate that ``value`` passes up to ``limit``."""
+    return {"value": value, "limit": limit, "passed": bool(value <= limit)}

@@ -1,0 +1,232 @@
+"""Molecular dynamics that stays on the device: many steps per CUDA graph replay, one molecule or many replicas at once.
+
+NVE by velocity Verlet (Swope et al. 1982); NVT by Langevin dynamics in the BAOAB splitting (Leimkuhler and Matthews 2013).
+Positions and velocities are float64, whatever the potential computes in: adding a step of 1e-3 A to a coordinate in
+float32 would lose digits at every step. Units: A, eV, fs, amu; velocities in A/fs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mlff_distiller.potentials.base import Potential
+from mlff_distiller.potentials.graphed import CapturedCall
+from mlff_distiller.utils.errors import UserError
+
+#: eV in amu A^2 / fs^2 (CODATA 2018).
+ACCELERATION = 9.648533212331e-3
+#: eV / K (CODATA 2018, exact).
+BOLTZMANN = 8.617333262e-5
+
+
+class Frame(NamedTuple):
+    """What a simulation tells after some steps; tensors on the device, the receiver's to keep."""
+
+    step: int
+    time_fs: float
+    positions: Tensor  # [N, 3] A, float64
+    velocities: Tensor  # [N, 3] A/fs, float64
+    potential: Tensor  # [B] eV
+    kinetic: Tensor  # [B] eV
+    forces: Tensor  # [N, 3] eV/A
+
+
+@dataclass
+class State:
+    """All that is needed to go on with exactly the same steps."""
+
+    step: int
+    positions: Tensor
+    velocities: Tensor
+    generator: Tensor = field(repr=False)  # of the random numbers
+
+
+class AnyPotential:
+    """A potential as a program with fixed buffers; without anything to capture."""
+
+    def __init__(self, potential: Potential, arguments: tuple):
+        numbers, positions, *self.rest = arguments
+        self.potential, self.numbers = potential, numbers
+        self.positions = positions.clone()
+        self.forces, self.energies = torch.zeros_like(positions), None
+
+    def launch(self) -> None:
+        """Energies and forces at ``positions``."""
+        self.energies, self.forces = self.potential(self.numbers, self.positions, *self.rest)
+
+
+class DeviceDynamics:
+    """A simulation.
+
+    Args:
+        potential: of any kind; one with a method ``program`` (see :class:`~mlff_distiller.potentials.cuda.CudaPotential`)
+            runs ``steps_per_replay`` steps as one CUDA graph.
+        numbers, positions, batch, cell, pbc: as for the potential.
+        masses: [N] amu.
+        timestep_fs: one step.
+        temperature_k: of the starting velocities, and of the thermostat.
+        friction_per_fs: 0 for NVE; otherwise the Langevin thermostat's.
+        seed: of velocities and noise; the same seed gives the same trajectory on the same device.
+        steps_per_replay: steps between two frames.
+        velocities: [N, 3] A/fs to start with, instead of random ones.
+
+    Raises:
+        UserError: a time step, temperature or friction that makes no sense.
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        numbers: Tensor,
+        positions: Tensor,
+        batch: Tensor,
+        masses: Tensor,
+        *,
+        timestep_fs: float,
+        temperature_k: float = 300.0,
+        friction_per_fs: float = 0.0,
+        seed: int = 0,
+        steps_per_replay: int = 20,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+        velocities: Tensor | None = None,
+    ):
+        if not timestep_fs > 0 or not temperature_k >= 0 or not friction_per_fs >= 0 or steps_per_replay < 1:
+            raise UserError(
+                f"dynamics: timestep_fs {timestep_fs} and steps_per_replay {steps_per_replay} must be positive, "
+                f"temperature_k {temperature_k} and friction_per_fs {friction_per_fs} not negative"
+            )
+        device = positions.device
+        self.potential, self.batch = potential, batch
+        self.timestep, self.friction, self.replay = timestep_fs, friction_per_fs, steps_per_replay
+        self.arguments = (numbers, positions.detach().to(potential.dtype), batch, cell, pbc)
+        self.n_systems = cell.shape[0] if cell is not None else int(batch[-1]) + 1
+        self.masses = masses.to(device, torch.float64)[:, None]
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.positions = positions.detach().to(torch.float64).clone()
+        if velocities is None:
+            velocities = self._thermal(temperature_k)
+        self.velocities = velocities.to(device, torch.float64).clone()
+        self.noise = torch.zeros([steps_per_replay, *self.positions.shape], dtype=torch.float64, device=device)
+        self.thermal = torch.sqrt(BOLTZMANN * temperature_k * ACCELERATION / self.masses)
+        self.step = 0
+        self._prepare()
+
+    def _thermal(self, temperature_k: float) -> Tensor:
+        """Maxwell-Boltzmann velocities, each system's center of mass at rest."""
+        shape = self.positions.shape
+        normal = torch.randn(shape, generator=self.generator, dtype=torch.float64, device=self.positions.device)
+        velocities = normal * torch.sqrt(BOLTZMANN * temperature_k * ACCELERATION / self.masses)
+        total = self._per_system(self.masses * velocities) / self._per_system(self.masses)
+        return velocities - total[self.batch]
+
+    def _per_system(self, values: Tensor) -> Tensor:
+        zeros = torch.zeros([self.n_systems, values.shape[1]], dtype=values.dtype, device=values.device)
+        return zeros.index_add(0, self.batch, values)
+
+    def _prepare(self) -> None:
+        """Find the potential's buffers, and the forces to start with."""
+        make = getattr(self.potential, "program", None)
+        self.program: Any = make(*self.arguments) if make else AnyPotential(self.potential, self.arguments)
+        device = self.positions.device if make else torch.device("cpu")  # nothing to capture otherwise
+        self.advance = CapturedCall(self._steps, device)
+        # The first call compiles and captures, which takes steps: they are taken back.
+        before = self.positions.clone(), self.velocities.clone()
+        self._evaluate()
+        if make:
+            self.noise.zero_()
+            self.advance()
+            self.positions.copy_(before[0])
+            self.velocities.copy_(before[1])
+            self._evaluate()
+
+    def _evaluate(self) -> None:
+        self.program.positions.copy_(self.positions)
+        self.program.launch()
+
+    def _kick(self, part: float) -> None:
+        scale = part * self.timestep * ACCELERATION
+        self.velocities.addcdiv_(self.program.forces.to(torch.float64), self.masses, value=scale)
+
+    def _steps(self) -> None:
+        if self.friction == 0.0:
+            self._kick(0.5)
+            for step in range(self.replay):
+                self.positions.add_(self.velocities, alpha=self.timestep)
+                self._evaluate()
+                # The last half of this step's kick and the first half of the next one's at once.
+                self._kick(1.0 if step < self.replay - 1 else 0.5)
+            return
+        keep = float(torch.exp(torch.tensor(-self.friction * self.timestep, dtype=torch.float64)))
+        spread = (1.0 - keep * keep) ** 0.5
+        for step in range(self.replay):
+            self._kick(0.5)
+            self.positions.add_(self.velocities, alpha=0.5 * self.timestep)
+            self.velocities.mul_(keep).addcmul_(self.noise[step], self.thermal, value=spread)
+            self.positions.add_(self.velocities, alpha=0.5 * self.timestep)
+            self._evaluate()
+            self._kick(0.5)
+
+    def run(self, n_steps: int) -> Iterator[Frame]:
+        """Frames every ``steps_per_replay`` steps, ``n_steps`` steps in all, the starting point first.
+
+        Raises:
+            UserError: ``n_steps`` is not a multiple of ``steps_per_replay``; a coordinate is no longer a number.
+        """
+        if n_steps % self.replay:
+            raise UserError(f"dynamics: {n_steps} steps are not a multiple of steps_per_replay {self.replay}")
+        yield self.frame()
+        for _ in range(n_steps // self.replay):
+            before = self.state()
+            if self.friction > 0.0:
+                self.noise.normal_(generator=self.generator)
+            self.advance()
+            while getattr(self.program, "overflowed", lambda: False)():
+                # An atom met more neighbors than there was room for: the same steps again, with more room.
+                noise = self.noise.clone()
+                self.positions.copy_(before.positions)
+                self.velocities.copy_(before.velocities)
+                self._prepare()
+                self.noise.copy_(noise)
+                self.advance()
+            self.step += self.replay
+            frame = self.frame()
+            self._check(frame)
+            yield frame
+
+    def frame(self) -> Frame:
+        """Where the simulation is now."""
+        kinetic = 0.5 / ACCELERATION * self._per_system((self.masses * self.velocities**2).sum(1, keepdim=True))[:, 0]
+        return Frame(
+            self.step,
+            self.step * self.timestep,
+            self.positions.clone(),
+            self.velocities.clone(),
+            self.program.energies.clone(),
+            kinetic,
+            self.program.forces.clone(),
+        )
+
+    def state(self) -> State:
+        """What :meth:`restore` needs to go on from here."""
+        return State(self.step, self.positions.clone(), self.velocities.clone(), self.generator.get_state())
+
+    def restore(self, state: State) -> None:
+        """Go back, or on, to ``state``; the steps after it are the same, bit for bit, as they were the first time."""
+        self.step = state.step
+        self.positions.copy_(state.positions)
+        self.velocities.copy_(state.velocities)
+        self.generator.set_state(state.generator)
+        self._evaluate()
+
+    def _check(self, frame: Frame) -> None:
+        lost = ~(frame.positions.isfinite().all(dim=1) & frame.forces.isfinite().all(dim=1))
+        if bool(lost.any()):
+            atom = int(torch.nonzero(lost)[0, 0])
+            raise UserError(
+                f"dynamics: atom {atom} of system {int(self.batch[atom])} has a position or force that is not a number "
+                f"at step {frame.step} ({frame.time_fs:g} fs); a shorter time step than {self.timestep:g} fs may help"
+            )

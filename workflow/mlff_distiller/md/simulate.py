@@ -1,0 +1,96 @@
+"""Stage ``simulate``: NVE with one variant, judged."""
+
+import argparse
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlff_distiller.md.measures import Slope
+from mlff_distiller.md.nve import SimulationFailed, judge, run_nve
+from mlff_distiller.md.settings import settings_with_defaults
+from mlff_distiller.records import schema
+from mlff_distiller.systems.read import read_system
+from mlff_distiller.utils import gpus
+from mlff_distiller.utils.errors import first_line
+from mlff_distiller.utils.files import load_settings, write_text
+from mlff_distiller.variants import artifact
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+#: NVE of a molecule, or of a periodic box of a liquid.
+TASKS = ("nve", "liquid")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command line of the stage."""
+    artifact.add_arguments(parser)
+    parser.add_argument("--equivalence", type=Path, required=True, help="records of the variant's equivalence check")
+    parser.add_argument("--system", required=True, help="file of the molecule")
+    parser.add_argument("--settings", default="{}", help="timestep_fs, steps, gates, ... (JSON text or a file)")
+    parser.add_argument("--task", choices=TASKS, default="nve", help="under which the record is filed (default: nve)")
+    parser.add_argument("--reference", type=Path, help="record of the fp64 run of this system (stage md-reference)")
+    parser.add_argument("--trajectory", type=Path, required=True, help="extxyz to write")
+    parser.add_argument("--output", type=Path, required=True, help="records to write (JSON)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """One record of kind ``md`` and a trajectory (empty when the variant cannot run)."""
+    settings = settings_with_defaults(load_settings(args.settings))
+    atoms = read_system(args.system)
+    made = artifact.read_metadata(args.variant)
+    gpus.take_one(f"{made['variant']} {atoms.info['name']}")
+    entry = artifact.shared_fields(made) | {
+        "task": args.task,
+        "system": atoms.info["name"],
+        "n_atoms": len(atoms),
+        "ensemble": "NVE",
+        "threads": args.threads,
+    }
+    entry |= {"timestep_fs": settings["timestep_fs"], "n_steps": settings["steps"]}
+    verdict = next((e for e in schema.read(args.equivalence) if e["status"] != "ok"), None)
+    trajectory = ""
+    if made.get("another_network"):
+        reason = "another network than the student, with random weights: its MD says nothing"
+        entry |= {"status": "unavailable", "reason": reason, "passed": False}
+    elif verdict is not None:
+        entry |= {"status": verdict["status"], "reason": verdict["reason"], "passed": False}
+    else:
+        try:
+            measured, trajectory = simulate(args, atoms, settings)
+            entry |= measured
+        except SimulationFailed as error:
+            # The frames up to there show where it went astray.
+            trajectory = "".join(error.samples.frames)
+            entry |= {"status": "failed", "reason": str(error), "passed": False}
+        except Exception as error:
+            traceback.print_exc()
+            entry |= {"status": "failed", "reason": f"{type(error).__name__}: {first_line(error)}", "passed": False}
+    write_text(args.trajectory, trajectory)
+    schema.write(args.output, [schema.record("md", **entry)])
+    return 0
+
+
+def simulate(args: argparse.Namespace, atoms: "Atoms", settings: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Run NVE with the variant that ``args`` name and judge it; the record's fields and the trajectory as extxyz text."""
+    import torch
+
+    from mlff_distiller.potentials.autograd import AutogradPotential
+    from mlff_distiller.student.checkpoint import load_student
+
+    loaded = artifact.load_variant(args)
+    referee = AutogradPotential(load_student(args.checkpoint, "cpu", torch.float64, neighbors="native"))
+    seen = run_nve(atoms, loaded.potential, settings, referee)
+    return judge(seen, settings, read_reference(args.reference) if args.reference else None), "".join(seen.frames)
+
+
+def read_reference(path: Path) -> Slope | None:
+    """The drift in a record of the stage ``md-reference``; None where that run failed.
+
+    Raises:
+        UserError: no such record.
+    """
+    found = schema.read(path)[0]
+    if found["status"] != "ok":
+        return None
+    return Slope(found["drift_mev_per_atom_ps"], found["drift_stderr_mev_per_atom_ps"])

@@ -1,0 +1,1 @@
+"""Looked at before any work: configuration, machine, inputs, pins, torch-cluster."""

@@ -1,0 +1,1 @@
+"""What a job says it measured, and questions to all of it."""

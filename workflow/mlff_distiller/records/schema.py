@@ -1,0 +1,164 @@
+"""The one form in which every job says what it measured; report, gates and claims read nothing else."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mlff_distiller.utils import provenance
+from mlff_distiller.utils.errors import UserError, nearest
+from mlff_distiller.utils.files import read_json, write_json
+
+SCHEMA_VERSION = 1
+#: The file that all records of a run are merged into.
+RESULTS = "phase3_results.json"
+#: One thing that was measured, or why it was not.
+Record = dict[str, Any]
+STATUSES = ("ok", "failed", "unavailable")
+KINDS = ("preflight", "torch_cluster", "compile", "equivalence", "benchmark", "profile", "md", "accuracy", "deploy")
+#: What every record carries, whatever its kind; a field that does not apply is null.
+COMMON_FIELDS = {
+    "kind": None,
+    "variant": None,
+    "task": None,
+    "system": None,
+    "n_atoms": None,
+    "n_edges": None,
+    "batch": None,
+    "device": None,
+    "dtype": None,
+    "status": "ok",
+    "reason": "",
+}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_times(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_number(time) and time > 0 for time in value)
+
+
+#: Field -> (whether a value is of the right form, what is wrong when it is not). Fields that are worked with here.
+FORMS = {
+    **dict.fromkeys(
+        ("variant", "task", "system", "device", "dtype", "reason", "checkpoint_sha256"), (_is_text, "is not text")
+    ),
+    **dict.fromkeys(("n_atoms", "n_edges", "batch", "replicate"), (_is_count, "is not a whole number")),
+    **dict.fromkeys(
+        (
+            "compile_s",
+            "first_call_ms",
+            "baseline_first_call_ms",
+            "force_rmse_mev_per_a",
+            "tolerance_mev_per_a",
+            "drift_mev_per_atom_ps",
+            "steps_per_s",
+        ),
+        (_is_number, "is not a number"),
+    ),
+    **dict.fromkeys(
+        ("samples_ms", "baseline_samples_ms"), (_are_times, "holds something that is not a positive number")
+    ),
+}
+
+
+def record(kind: str, **fields: Any) -> dict[str, Any]:
+    """One record of ``kind`` with the common fields filled in; ``status`` is ``ok`` unless given.
+
+    Raises:
+        ValueError: unknown kind or status, or a status other than ``ok`` without a reason.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown record kind {kind!r}{nearest(kind, KINDS)}")
+    made = COMMON_FIELDS | {"kind": kind} | fields
+    if made["status"] not in STATUSES:
+        raise ValueError(f"unknown status {made['status']!r}{nearest(made['status'], STATUSES)}")
+    if made["status"] != "ok" and not made["reason"]:
+        raise ValueError(f"a record that is {made['status']!r} must say why")
+    return made
+
+
+def write(path: str | Path, records: Iterable[dict[str, Any]]) -> Path:
+    """Write ``records`` with the provenance of this process to ``path``, atomically. NaN and infinity become null."""
+    return write_json(
+        path,
+        {
+            "schema_version": SCHEMA_VERSION,
+            "provenance": provenance.collect(),
+            "records": [_finite(r) for r in records],
+        },
+    )
+
+
+def read(path: str | Path) -> list[dict[str, Any]]:
+    """The records in ``path``.
+
+    Raises:
+        UserError: the file is missing, damaged, of another form or of an unknown version.
+    """
+    document = read_json(path)
+    if not isinstance(document, dict) or not isinstance(document.get("records"), list) or not _has_origin(document):
+        raise UserError(f"{path}: not a records file; delete it and run the workflow again")
+    if document.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: records of form {document.get('schema_version')!r}, this version reads form {SCHEMA_VERSION}; "
+            "delete the file and run the workflow again"
+        )
+    return document["records"]
+
+
+def _has_origin(document: dict[str, Any]) -> bool:
+    """Whether the provenance, where there is one, has the form in which :mod:`provenance` writes it."""
+    origin = document.get("provenance") or {}
+    parts = ("machine", "packages", "git")
+    return isinstance(origin, dict) and all(isinstance(origin.get(part) or {}, dict) for part in parts)
+
+
+def problem(entry: Any) -> str | None:
+    """Why a record cannot be used, in words; None when it can. It may be of an older or another form, or damaged."""
+    if not isinstance(entry, dict):
+        return "not a mapping"
+    if entry.get("kind") not in KINDS:
+        return f"unknown kind {entry.get('kind')!r}"
+    if entry.get("status") not in STATUSES:
+        return f"unknown status {entry.get('status')!r}"
+    if entry["kind"] in ("benchmark", "equivalence", "md", "compile", "profile") and not entry.get("variant"):
+        return f"a {entry['kind']} record without a variant"
+    for key, value in entry.items():
+        if key in FORMS and value is not None and not FORMS[key][0](value):
+            return f"{key} {FORMS[key][1]}"
+    return None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return value
+
+
+def results_file(path: str | Path) -> Path:
+    """The merged results of a run, given ``results/<run>``, ``results/published/<machine>``, a report folder, or the file.
+
+    Raises:
+        UserError: no merged results there.
+    """
+    path = Path(path)
+    tried = [path] if path.suffix == ".json" else [path / "report" / RESULTS, path / RESULTS]
+    for candidate in tried:
+        if candidate.is_file():
+            return candidate
+    raise UserError(f"{path}: no {RESULTS} there; run `snakemake -c4 report` first, or name the file itself")

@@ -1,0 +1,83 @@
+"""What people read in place of the names and numbers in records, the same in figures, captions, tables and messages."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from mlff_distiller.records.schema import Record
+from mlff_distiller.records.statistics import Ratio
+
+TASK_TITLES = {"energy": "Energy", "energy_forces": "Energy + forces", "neighbors": "Neighbor search"}
+SYSTEM_TITLES = {"penicillin_g": "penicillin G", "ala9_capped": "capped (Ala)9"}
+#: Kinds of work (:data:`~mlff_distiller.records.vocabulary.WORK`), and what is computed in each.
+WORK_TITLES = {
+    "one_molecule": "one molecule",
+    "many_molecules": "many molecules",
+    "large_systems": "large systems",
+}
+WORK_CONTENTS = {
+    "one_molecule": "energy + forces of one molecule at a time",
+    "many_molecules": "energy + forces of batches of molecules",
+    "large_systems": "energy + forces of large periodic systems",
+}
+
+
+def title(system: str | None) -> str:
+    """A system's name for people."""
+    return SYSTEM_TITLES.get(str(system), str(system).replace("_", " "))
+
+
+def equivalence_reason(entry: Record) -> str:
+    """Why an equivalence record that did not pass did not."""
+    found = entry["reason"] or (
+        f"force error {_number(entry.get('force_rmse_mev_per_a'))} meV/A, "
+        f"tolerance {_number(entry.get('tolerance_mev_per_a'))} meV/A"
+    )
+    return f"not equivalent to the fp64 referee on {entry['system']}: {found}"
+
+
+def _number(value: Any) -> str:
+    return "unknown" if value is None else f"{value:.3g}"
+
+
+def interval(ratio: Ratio) -> str:
+    """A ratio for people: ``1.45× [1.41, 1.49]``, with spaces at which no line breaks; a bound without limit as ∞."""
+    value, low, high = (f"{x:.2f}" if math.isfinite(x) else "∞" for x in (ratio.value, ratio.low, ratio.high))
+    return f"{value}×\u00a0[{low},\u00a0{high}]"
+
+
+def drift(entry: Mapping[str, Any]) -> str:
+    """The drift of an MD record, with its standard error where the trajectory was long enough to have one."""
+    error = entry.get("drift_stderr_mev_per_atom_ps")
+    return f"{entry['drift_mev_per_atom_ps']:.2g}" + (f" ± {error:.1g}" if error else "") + " meV/atom/ps"
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number with so many significant digits, trailing zeros kept (17.0, not 17); whole numbers stay whole."""
+    if value is None:
+        return "-"
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if value == 0 or abs(value) < 1e-3:
+        return f"{value:.{digits}g}"
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def machine_name(machine: Mapping[str, Any]) -> str:
+    """One machine in a few words, its GPUs first."""
+    gpus = machine.get("gpus") or []
+    counted = [f"{gpus.count(gpu)} × {gpu}" if gpus.count(gpu) > 1 else gpu for gpu in dict.fromkeys(gpus)]
+    memory = f", {machine['memory_gib']:.0f} GiB" if machine.get("memory_gib") else ""
+    return ", ".join([*counted, f"{machine.get('cpu')} ({machine.get('cores')} cores{memory})"])
+
+
+def md_failure(entry: Record) -> str:
+    """Which gates an MD record failed, in words."""
+    failed = [
+        f"{name} {gate['value']:.3g} against a limit of {gate['limit']:.3g}"
+        if isinstance(gate.get("value"), int | float) and isinstance(gate.get("limit"), int | float)
+        else f"{name} could not be judged"
+        for name, gate in (entry.get("gates") or {}).items()
+        if not gate.get("passed")
+    ]
+    return entry["reason"] or "; ".join(failed) or "did not pass"

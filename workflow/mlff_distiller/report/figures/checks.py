@@ -1,0 +1,161 @@
+"""Figures of the MD checks beyond NVE: order of the integrator, canonical kinetic energies, student against teacher."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlff_distiller.records.run import Run
+from mlff_distiller.records.wording import title
+from mlff_distiller.report.figures import style
+from mlff_distiller.report.figures.shared import nothing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def _entries(run: Run, task: str, field: str) -> list[dict[str, Any]]:
+    """Records of a check that have ``field``, smallest system first."""
+    found = [entry for entry in run.of("md", task=task) if entry.get(field)]
+    return sorted(found, key=lambda entry: (entry["n_atoms"] or 0, str(entry["system"]), str(entry["variant"])))
+
+
+def md_timestep(run: Run) -> "Figure":
+    """Left: fluctuation of the total energy against the time step; right: its ratio on halving the step."""
+    entries = _entries(run, "timestep", "fluctuation_mev_per_atom")
+    if not entries:
+        return nothing("time step")
+    looks = style.looks(run.families)
+    systems = list(dict.fromkeys(entry["system"] for entry in entries))
+    figure, axes = style.new(2.9, columns=2)
+    left, right = axes[0]
+    handles: dict[str, Any] = {}
+    for entry in entries:
+        look = {"color": looks[entry["variant"]]["color"], "marker": style.MARKERS[systems.index(entry["system"])]}
+        steps, values = np.array(entry["timesteps_fs"]), np.array(entry["fluctuation_mev_per_atom"])
+        (line,) = left.loglog(steps, values, lw=1.0, **look)
+        handles[f"{entry['variant']}, {title(entry['system'])}"] = line
+        right.plot(steps[1:], entry["ratios"], lw=1.0, **look)
+    reach = np.array([min(e["timesteps_fs"][-1] for e in entries), max(e["timesteps_fs"][0] for e in entries)])
+    finest = min(e["fluctuation_mev_per_atom"][-1] for e in entries)
+    left.loglog(reach, finest / 2 * (reach / reach[0]) ** 2, color=style.QUIET, lw=0.9, ls=(0, (2, 2)))
+    left.set_title("dotted: slope of dt²", fontweight="normal", fontsize=8.5)
+    right.set_xscale("log")
+    for axis, first in ((left, 0), (right, 1)):
+        ticks = sorted({step for entry in entries for step in entry["timesteps_fs"][first:]})
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.set_xticks([], minor=True)
+        axis.set_xlim(ticks[0] / 1.25, ticks[-1] * 1.25)
+    left.set_xlabel("time step (fs)")
+    left.set_ylabel("fluctuation (meV/atom)")
+    limit = max(
+        (gate["limit"] for e in entries for name, gate in e["gates"].items() if name == list(e["gates"])[-1]), default=0
+    )
+    right.axhspan(4 - limit, 4 + limit, color=style.GOOD, alpha=0.12, lw=0)
+    right.axhline(4, color=style.INK, lw=0.9)
+    right.set_xlabel("finer time step of the pair (fs)")
+    right.set_ylabel("ratio on halving")
+    right.set_title("band: allowed for the finest pair", fontweight="normal", fontsize=8.5)
+    right.set_ylim(min(3.4, right.get_ylim()[0]), max(4.8, right.get_ylim()[1]))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def md_kinetic(run: Run) -> "Figure":
+    """Distribution of the kinetic energy in Langevin dynamics against Maxwell-Boltzmann's, one panel per system."""
+    entries = _entries(run, "nvt", "kinetic_histogram")
+    if not entries:
+        return nothing("NVT")
+    from scipy.stats import gamma
+
+    panels: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        panels.setdefault(entry["system"], []).append(entry)
+    looks = style.looks(run.families)
+    columns = min(3, len(panels))
+    figure, axes = style.new(2.1 * -(-len(panels) // columns) + 0.5, columns=columns, rows=-(-len(panels) // columns))
+    handles: dict[str, Any] = {}
+    for axis, (system, found) in zip(axes.flat, panels.items(), strict=False):
+        shape = found[0]["degrees_of_freedom"] / 2
+        grid = np.linspace(*gamma.ppf([1e-4, 1 - 1e-4], shape), 200)
+        handles["Maxwell-Boltzmann"] = axis.fill_between(grid, gamma.pdf(grid, shape), color=style.FAINT, lw=0)
+        for entry in found:
+            histogram = entry["kinetic_histogram"]
+            handles[entry["variant"]] = axis.stairs(
+                histogram["density"],
+                histogram["edges_kt"],
+                color=looks[entry["variant"]]["color"],
+                lw=1.2,
+                ls=looks[entry["variant"]]["linestyle"],
+            )
+        axis.set_title(title(system))
+        axis.set_yticks([])
+        least = min(entry["p_value"] for entry in found)
+        axis.text(
+            0.97,
+            0.95,
+            f"p {'=' if len(found) == 1 else '≥'} {least:.2g}",
+            transform=axis.transAxes,
+            ha="right",
+            va="top",
+            fontsize=8,
+        )
+        axis.set_xlabel("kinetic energy (kT)")
+    for axis in list(axes.flat)[len(panels) :]:
+        axis.set_axis_off()
+    for axis in axes[:, 0]:
+        axis.set_ylabel("density")
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)))
+    return figure
+
+
+def md_spectra(run: Run) -> "Figure":
+    """Bond lengths, angles and vibrations of student and teacher, one row per molecule."""
+    entries = _entries(run, "spectra", "distributions")
+    if not entries:
+        return nothing("spectra")
+    panels: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        panels.setdefault(entry["system"], []).append(entry)
+    looks = style.looks(run.families)
+    figure, axes = style.new(1.75 * len(panels) + 0.7, columns=3, rows=len(panels), width_ratios=[1, 1, 1.7])
+    handles: dict[str, Any] = {}
+    for row, (system, found) in zip(axes, panels.items(), strict=True):
+        curves = {"teacher": found[0]["distributions"]["teacher"]}
+        curves |= {entry["variant"]: entry["distributions"]["student"] for entry in found}
+        for name, curve in curves.items():
+            if name == "teacher":
+                look = {"color": style.FAINT, "fill": True}
+            else:
+                look = {"color": looks[name]["color"], "lw": 1.1, "ls": looks[name]["linestyle"]}
+            for axis, kind in zip(row, ("bond_lengths", "angles"), strict=False):
+                if curve[kind]["density"]:
+                    handles[name] = axis.stairs(curve[kind]["density"], curve[kind]["edges"], **look)
+            numbers, density = (np.array(curve["spectrum"][key]) for key in ("wavenumbers", "density"))
+            if name == "teacher":
+                row[2].fill_between(numbers, density, color=style.FAINT, lw=0)
+            else:
+                row[2].plot(numbers, density, **look)
+        for axis, kind in zip(row, ("bond_lengths", "angles"), strict=False):
+            shown = [(c[kind]["edges"], c[kind]["density"]) for c in curves.values() if c[kind]["density"]]
+            filled = [edges[i] for edges, density in shown for i in range(len(density)) if density[i] > 0]
+            if filled:
+                margin = 0.06 * (max(filled) - min(filled))
+                axis.set_xlim(min(filled) - margin, max(filled) + margin)
+        row[0].set_title(title(system))
+        row[2].set_xlim(0, 4000)
+        worst = max(found, key=lambda entry: entry["spectrum_difference"])
+        common, floor = 1 - worst["spectrum_difference"], 1 - worst["floor"]["spectrum_difference"]
+        text = f"{common:.0%} in common (teacher's halves: {floor:.0%})"
+        row[2].set_title(text, fontweight="normal", fontsize=8)
+        for axis in row:
+            axis.set_yticks([])
+            axis.set_ylim(bottom=0)
+    for axis, label in zip(axes[-1], ("bond length (Å)", "angle (°)", "wave number (1/cm)"), strict=True):
+        axis.set_xlabel(label)
+    for row in axes:
+        row[0].set_ylabel("density")
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)))
+    return figure
+
+
+FIGURES = {"md_timestep": md_timestep, "md_kinetic": md_kinetic, "md_spectra": md_spectra}

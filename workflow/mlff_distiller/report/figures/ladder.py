@@ -1,0 +1,112 @@
+"""The ladder: what each step from eager to fused kernels gave, beside what the source report measured and projected."""
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from mlff_distiller.decisions.ladder import ladder as rungs
+from mlff_distiller.records.run import Run
+from mlff_distiller.records.wording import TASK_TITLES
+from mlff_distiller.report.figures import style
+from mlff_distiller.report.figures.shared import nothing, place_interval, why_no_speedup
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SOURCE = "#8A8A8A"
+
+
+def ladder(run: Run) -> "Figure":
+    """Per rung: what was added, and its speed-up over eager with interval; the source's numbers as gray marks."""
+    rows = rungs(run)
+    if not any(run.speedups(name, "energy_forces") for name, _ in rows):
+        return nothing("benchmark")
+    figure, axes = style.new(1.3 + 0.41 * max(len(rows), 3), columns=2, sharey=True, width_ratios=(1.35, 1))
+    axes = axes[0]
+    for axis, task in zip(axes, ("energy_forces", "energy"), strict=True):
+        axis.set_xscale("log")
+        for height, (name, _) in enumerate(rows):
+            _rung(run, axis, height, name, task)
+        _climb(run, axis, [name for name, _ in rows], task)
+        for height, low, high in source_marks(run, [name for name, _ in rows], task):
+            _mark(axis, height, low, high)
+        axis.axvline(1, color=style.INK, lw=0.9, zorder=1)
+        axis.set_title(TASK_TITLES[task])
+        axis.set_xlabel("speed-up over eager")
+        axis.grid(axis="y", visible=False)
+        axis.tick_params(axis="y", length=0)
+        axis.spines["left"].set_visible(False)
+        low, high = axis.get_xlim()
+        low, high = min(low, 0.8), max(high, 1.6)
+        axis.set_xlim(low, high * (high / low) ** 0.2)
+        style.times_axis(axis.xaxis)
+    # Two sizes of letters in one label: the name by the tick, what it adds below it.
+    axes[0].set_yticks([height - 0.17 for height in range(len(rows))], [name for name, _ in rows])
+    for height, (_, words) in enumerate(rows):
+        axes[0].annotate(words, (0, height + 0.2), xycoords=axes[0].get_yaxis_transform(), xytext=(-4, 0),
+                         textcoords="offset points", ha="right", va="center", fontsize=7, color=style.QUIET)  # fmt: skip
+    axes[0].set_ylim(len(rows) - 0.4, -0.6)
+    if run.ledger:
+        figure.legend(handles=_legend(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _rung(run: Run, axis: "Axes", height: int, name: str, task: str) -> None:
+    shade = style.color(name, run.families.get(name))
+    if overall := run.overall(name, task):
+        place_interval(axis, overall, height, shade)
+    elif not run.speedups(name, task):
+        axis.annotate(why_no_speedup(run, name, task), (1, height), xytext=(5, 0), textcoords="offset points",
+                      color=style.QUIET, va="center", fontsize=8, style="italic",
+                      bbox={"fc": "white", "ec": "none", "pad": 0.8, "alpha": 0.85})  # fmt: skip
+
+
+def _climb(run: Run, axis: "Axes", names: list[str], task: str) -> None:
+    """A line through the best so far: where it moves right, the rung added something."""
+    best, points = 1.0, []
+    for height, name in enumerate(names):
+        if (overall := run.overall(name, task)) and overall.verdict == "faster":
+            best = max(best, overall.value)
+        points.append((best, height))
+    axis.step(*zip(*points, strict=True), where="pre", color=style.FAINT, lw=3, zorder=0)
+
+
+def source_marks(run: Run, names: list[str], task: str) -> list[tuple[int, float, float]]:
+    """(row, low, high) of each claim of the ledger that has a place on the chart; low = high where it was measured.
+
+    A claim about a gain over another variant is placed that much above what this run measured for the other.
+    """
+    marks = []
+    for claim in (run.ledger or {}).get("claims", []):
+        chart, rule = claim.get("chart"), claim["rule"]
+        if not chart or rule.get("task") != task:
+            continue
+        pattern = chart.get("variant", rule["variant"])
+        row = next((height for height, name in enumerate(names) if fnmatchcase(name, pattern)), None)
+        factor = 1.0
+        if "over" in rule:
+            ranking = run.ranking(task, rule["over"])
+            row, factor = (row, ranking[0][1].value) if ranking else (None, 1.0)
+        if row is not None:
+            marks.append((row, factor * chart["low"], factor * chart["high"]))
+    return marks
+
+
+def _mark(axis: "Axes", height: int, low: float, high: float) -> None:
+    if low == high:
+        axis.plot(low, height + 0.3, "*", color=SOURCE, mfc="white", ms=8, mew=1, zorder=3)
+    else:
+        axis.plot([low, high], [height + 0.3] * 2, color=SOURCE, lw=4, alpha=0.55, solid_capstyle="butt", zorder=2)
+
+
+def _legend() -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D([], [], ls="", marker="D", color=style.INK, ms=5, label="measured here, 95 % interval"),
+        Line2D([], [], ls="", marker="*", color=SOURCE, mfc="white", ms=8, label="measured by the source"),
+        Line2D([], [], color=SOURCE, lw=4, alpha=0.55, label="projected by the source"),
+    ]
+
+
+FIGURES = {"ladder": ladder}

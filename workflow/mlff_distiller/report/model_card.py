@@ -1,0 +1,121 @@
+"""Stage ``model-card``: what a student is, where it comes from and how good it is, as a page beside the checkpoint."""
+
+import argparse
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlff_distiller.records import schema
+from mlff_distiller.records.run import Run
+from mlff_distiller.report.figures import draw, style
+from mlff_distiller.report.render import render
+from mlff_distiller.report.tables import accuracy as accuracy_table
+from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.files import read_json, sha256_of, write_text
+
+FIGURES = ("force_parity", "force_errors", "learning_curve")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command ``model-card``."""
+    parser.description = "Write the model card of a student, with its figures, from the records of its making."
+    parser.add_argument("--checkpoint", type=Path, required=True, help="the student (safetensors)")
+    parser.add_argument("--accuracy", type=Path, nargs="+", required=True, help="accuracy records of this run")
+    parser.add_argument("--recipe-accuracy", type=Path, help="accuracy records of the run that trained the student")
+    parser.add_argument("--training", type=Path, help="record of the training, for the learning curve")
+    parser.add_argument("--dataset-card", type=Path, help="card of the data that it was trained on")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="Markdown to write; figures go to figures/ beside it"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw the figures and write the page."""
+    found = [record for path in args.accuracy for record in schema.read(path)]
+    recipe = schema.read(args.recipe_accuracy) if args.recipe_accuracy else []
+    training = schema.read(args.training) if args.training else []
+    header = read_header(args.checkpoint)
+    # Recipes ran before records named their student.
+    other = {record.get("student_sha256") for record in found} - {sha256_of(args.checkpoint)}
+    other |= {record.get("student_sha256") for record in recipe} - {sha256_of(args.checkpoint), None}
+    if other:
+        raise UserError(f"{args.checkpoint}: the records of accuracy are of another student; measure this one again")
+    drawn = []
+    for name in FIGURES:
+        if name == "learning_curve" and not training:
+            continue
+        style.save(
+            draw.draw(name, Run([*(recipe or found), *training])), args.output.parent / "figures" / f"{name}.png"
+        )
+        drawn.append(name)
+    dataset = read_json(args.dataset_card) if args.dataset_card else {}
+    write_text(args.output, page(args.checkpoint, header, found, recipe, dataset, drawn))
+    print(args.output)
+    return 0
+
+
+def page(
+    checkpoint: Path,
+    header: Mapping[str, Any],
+    found: Sequence[Mapping[str, Any]],
+    recipe: Sequence[Mapping[str, Any]],
+    dataset: Mapping[str, Any],
+    drawn: Sequence[str],
+) -> str:
+    """The card as Markdown.
+
+    Args:
+        checkpoint: the student's file.
+        header: as :func:`read_header` gives it.
+        found: accuracy records of this run.
+        recipe: those of the run that trained the student; may be none.
+        dataset: card of the data; may be empty.
+        drawn: names of the figures that lie in ``figures/``.
+    """
+    from ase.data import chemical_symbols
+
+    from mlff_distiller.report import captions
+    from mlff_distiller.training.expected import TOLERANCES
+
+    card = header["card"]
+    by_element = (recipe or found)[0].get("by_element") or {}
+    benchmark = next((record for record in (recipe or found) if record["split"] == "benchmark"), {})
+    values = {
+        "name": checkpoint.name,
+        "sha256": sha256_of(checkpoint),
+        "config": header["config"],
+        "made": card.get("training") or {},
+        "settings": card.get("settings") or {},
+        "data": card.get("data") or {},
+        "teacher": card.get("teacher"),
+        "limits": card.get("limits") or [],
+        "dataset": {"left_out": {}, "labels_tried": None} | dataset,
+        "elements": [chemical_symbols[int(z)] for z in (card.get("data") or {}).get("atoms_by_atomic_number", {})],
+        "recipe": accuracy_table(Run(recipe)),
+        "found": accuracy_table(Run(found)),
+        "tolerances": TOLERANCES,
+        "by_element": {chemical_symbols[int(z)]: group for z, group in by_element.items()},
+        # Each benchmark molecule has a size of its own, so this shows which of them the student knows less well.
+        "by_size": benchmark.get("by_size") or {},
+        "by_element_split": (recipe or found)[0]["split"],
+        "figures": [(name, captions.TITLES[name], captions.READING[name]) for name in drawn],
+    }
+    return render("STUDENT_CARD.md.j2", values)
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """``config`` and ``card`` of a checkpoint, read without torch (safetensors: length, then JSON, then the weights).
+
+    Raises:
+        UserError: not a student's checkpoint.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            entries = json.loads(stream.read(length))
+        metadata = entries["__metadata__"]
+        return {"config": json.loads(metadata["config"]), "card": json.loads(metadata.get("card", "{}"))}
+    except (OSError, struct.error, ValueError, KeyError) as error:
+        raise UserError(f"{path}: not a student's checkpoint ({type(error).__name__}: {error})") from None

@@ -1,0 +1,1 @@
+"""Atoms in, tensors out: molecules, periodic boxes, batches of them."""

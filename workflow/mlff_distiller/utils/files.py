@@ -1,0 +1,112 @@
+"""Reading settings and writing results: always whole files, never half of one."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlff_distiller.utils.errors import UserError
+
+#: Beside and around this package; outside a checkout (the package installed by itself) there is nothing of use there.
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Write ``data`` to ``path`` atomically: a temporary file beside it, flushed to disk, then renamed over it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes private files; results are for everyone the umask lets in.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write ``text`` (UTF-8) to ``path`` atomically."""
+    return write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Write ``value`` as strict JSON (no NaN, no Infinity) to ``path`` atomically."""
+    return write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """The JSON value in ``path``; a missing or damaged file is a :class:`UserError` that names it."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({error}); delete it and run the workflow again") from None
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hash of a file, or of the names and contents of all files below a folder."""
+    path = Path(path)
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        if path.is_dir():
+            digest.update(str(file.relative_to(path)).encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def load_settings(text_or_path: str | Path) -> dict[str, Any]:
+    """Settings from JSON text (begins with ``{``) or from a YAML or JSON file."""
+    text = str(text_or_path)
+    if not text.lstrip().startswith("{"):
+        if not Path(text).is_file():
+            raise UserError(f"--settings {text}: no such file, and not JSON text (which begins with '{{')")
+        text = Path(text).read_text()
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--settings: neither valid JSON nor YAML: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError("--settings: expected a mapping of keys to values")
+    return value
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path, waiting: str = "") -> Iterator[None]:
+    """Only one process at a time works on ``folder``; the lock goes with its process, however that ends.
+
+    ``waiting`` is printed when another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                print(waiting, flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def user_cache() -> Path:
+    """The user's cache: ``$MLFF_DISTILLER_CACHE``, else ``$XDG_CACHE_HOME/mlff-distiller``, else ``~/.cache/mlff-distiller``."""
+    if explicit := os.environ.get("MLFF_DISTILLER_CACHE"):
+        return Path(explicit)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlff-distiller"

@@ -1,0 +1,155 @@
+"""Many independent pieces of work over all cores, each piece kept on disk, so that an interrupted run resumes."""
+
+import contextlib
+import io
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.files import write_bytes, write_text
+
+#: One thread per worker: the work is already parallel, and small matrices gain nothing from more.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+
+def run_in_parts(
+    function: Callable[[Any], dict[str, np.ndarray]],
+    tasks: Sequence[Any],
+    directory: str | Path,
+    key: str,
+    cores: int,
+    description: str,
+    weights: Sequence[float] | None = None,
+) -> list[dict[str, np.ndarray]]:
+    """``[function(task) for task in tasks]``, in parallel processes, each result kept in ``directory``.
+
+    Args:
+        function: importable by name (workers are fresh processes); returns arrays, none of dtype object.
+        tasks: picklable.
+        directory: for the parts ``000000.npz`` ...; parts that are there already are read instead of computed.
+        key: names the whole job; parts of a job with another key are dropped.
+        cores: how many processes.
+        description: of the progress bar.
+        weights: of the tasks, for the progress bar; 1 each when None.
+
+    Raises:
+        UserError: interrupted, or a worker died; the parts done so far stay.
+    """
+    directory = Path(directory)
+    written = directory / "key"
+    if not written.is_file() or written.read_text() != key:
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        write_text(written, key)
+    paths = [directory / f"{index:06d}.npz" for index in range(len(tasks))]
+    weights = [1.0] * len(tasks) if weights is None else list(weights)
+    missing = [index for index, path in enumerate(paths) if not path.is_file()]
+    done = sum(weights) - sum(weights[index] for index in missing)
+    if missing and len(missing) < len(tasks):
+        print(f"{description}: {len(tasks) - len(missing)} of {len(tasks)} parts are done already", flush=True)
+    if missing:
+        with _progress(description, sum(weights), done) as advance, _environment(ONE_THREAD):
+            _compute(function, tasks, paths, missing, weights, cores, advance)
+    return [read_part(path) for path in paths]
+
+
+def read_part(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of one part."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _compute(
+    function: Callable[[Any], dict[str, np.ndarray]],
+    tasks: Sequence[Any],
+    paths: Sequence[Path],
+    missing: Sequence[int],
+    weights: Sequence[float],
+    cores: int,
+    advance: Callable[[float], None],
+) -> None:
+    # spawn, not fork: a forked worker would inherit an OpenMP runtime that was started with other settings.
+    context = multiprocessing.get_context("spawn")
+    queue = iter(missing)
+    workers = max(1, min(cores, len(missing)))
+    with ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=_ignore_interrupts) as pool:
+        running: dict[Any, int] = {}
+        try:
+            while True:
+                while len(running) < 2 * cores and (index := next(queue, None)) is not None:
+                    running[pool.submit(_one, function, tasks[index], paths[index])] = index
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    index = running.pop(future)
+                    future.result()
+                    advance(weights[index])
+        except KeyboardInterrupt:
+            raise UserError(
+                f"interrupted; what is done stays in {paths[0].parent}: run the same command again to go on"
+            ) from None
+        except BrokenProcessPool:
+            raise UserError(
+                f"a worker process died (out of memory?); what is done stays in {paths[0].parent}: "
+                "run the same command again to go on, with fewer --cores if memory is short"
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    """Let a worker finish its part when the user presses Ctrl-C: the parent decides, and no work is lost."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _one(function: Callable[[Any], dict[str, np.ndarray]], task: Any, path: Path) -> None:
+    stream = io.BytesIO()
+    np.savez(stream, **function(task))
+    write_bytes(path, stream.getvalue())
+
+
+@contextlib.contextmanager
+def _progress(description: str, total: float, done: float) -> Iterator[Callable[[float], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(description, total=total, completed=done)
+        yield lambda weight: progress.advance(task, weight)
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,103 @@
+"""Stage ``validate``: whether one variant equals the student; the rule is that of :mod:`mlff_distiller.variants.equivalence`."""
+
+import argparse
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlff_distiller.records import schema
+from mlff_distiller.systems.rattle import rattled
+from mlff_distiller.systems.read import read_systems
+from mlff_distiller.variants import artifact
+from mlff_distiller.variants.equivalence import TOLERANCES, answers, errors_against, judge
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command line of the stage."""
+    artifact.add_arguments(parser)
+    parser.add_argument("--systems", nargs="+", required=True, help="files of the molecules")
+    parser.add_argument("--frames", type=int, default=4, help="geometries per molecule (default %(default)s)")
+    parser.add_argument(
+        "--amplitude", type=float, default=0.05, help="how far atoms are displaced, A (default %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, required=True, help="records to write (JSON)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """One record of kind ``equivalence`` per system."""
+    systems = read_systems(args.systems)
+    schema.write(args.output, check_equivalence(args, systems))
+    return 0
+
+
+def check_equivalence(args: argparse.Namespace, systems: "dict[str, Atoms]") -> list[dict[str, Any]]:
+    """The records of the stage; a variant that is not there gets records that say so."""
+    made = artifact.read_metadata(args.variant)
+    common = artifact.shared_fields(made)
+    try:
+        loaded = artifact.load_variant(args)
+    except artifact.VariantNotThere as gone:
+        return [
+            schema.record(
+                "equivalence",
+                **common,
+                system=name,
+                n_atoms=len(atoms),
+                equivalent=False,
+                status=gone.status,
+                reason=str(gone),
+            )
+            for name, atoms in systems.items()
+        ]
+    if made.get("another_network"):
+        from mlff_distiller.systems.batch import Batch
+
+        # Nothing to be equal to. It must run, all the same.
+        for atoms in systems.values():
+            loaded.potential(*Batch.from_atoms([atoms], loaded.potential.device, loaded.potential.dtype))
+        fields = common | {"equivalent": None, "reason": "another network than the student: not compared with it"}
+        return [
+            schema.record("equivalence", **fields, system=name, n_atoms=len(atoms)) for name, atoms in systems.items()
+        ]
+    import torch
+
+    from mlff_distiller.potentials.autograd import AutogradPotential
+    from mlff_distiller.student.checkpoint import load_student
+
+    device = made["device"]
+    # The truth does not depend on where it is computed; the eager error does.
+    referee = AutogradPotential(load_student(args.checkpoint, "cpu", torch.float64, neighbors="native"))
+    eager = AutogradPotential(load_student(args.checkpoint, device, torch.float32, neighbors="native"))
+    tolerance = TOLERANCES[loaded.precision]
+    rows = []
+    for name, atoms in systems.items():
+        frames = rattled(atoms, args.frames, args.amplitude, args.seed)
+        exact = answers(referee, frames)
+        plain = errors_against(exact, answers(eager, frames))
+        entry = common | {
+            "system": name,
+            "n_atoms": len(atoms),
+            "tolerance_mev_per_a": 1e3 * tolerance.tolerance,
+            "eager_force_rmse_mev_per_a": 1e3 * plain["force_rmse"],
+            "eager_energy_error_mev_per_atom": 1e3 * plain["energy_rmse"],
+        }
+        try:
+            errors = errors_against(exact, answers(loaded.potential, frames))
+            reason = judge(errors, plain, tolerance)
+            entry |= {
+                "force_rmse_mev_per_a": 1e3 * errors["force_rmse"],
+                "force_max_mev_per_a": 1e3 * errors["force_max"],
+                "energy_error_mev_per_atom": 1e3 * errors["energy_rmse"],
+            }
+        except Exception as error:
+            traceback.print_exc()
+            reason = (
+                f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
+            )
+        entry |= {"equivalent": not reason, "status": "failed" if reason else "ok", "reason": reason}
+        rows.append(schema.record("equivalence", **entry))
+    return rows

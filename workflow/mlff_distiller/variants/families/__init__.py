@@ -1,0 +1,1 @@
+"""One module a family of variants; :mod:`mlff_distiller.variants.registry` lists them."""

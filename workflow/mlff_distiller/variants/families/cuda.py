@@ -1,0 +1,44 @@
+"""The CUDA C++ kernels, built by nvcc in seconds: one launch for a molecule, cells and cuBLAS for large systems."""
+
+from mlff_distiller.kernels.compile_time import copy_seconds
+from mlff_distiller.kernels.cuda.build import build, unavailable
+from mlff_distiller.utils.files import write_bytes
+from mlff_distiller.variants.base import VariantFamily
+
+ARTIFACT = "kernels"
+
+
+class Cuda(VariantFamily):
+    """Option ``products``: how the matrices of large systems are multiplied (``fp16x3``, ``float32``, ``tf32``).
+
+    The artifacts are programs for this GPU: load only what this workflow built.
+    """
+
+    def unavailable(self, spec, device):
+        """It needs a Hopper GPU or newer, and nvcc."""
+        if device != "cuda":
+            return f"the CUDA kernels need a CUDA device; this run measures {device}"
+        return unavailable()
+
+    def precision_of(self, spec):
+        """Three products of halves are held to float32's tolerance."""
+        return "tf32" if spec["products"] == "tf32" else "float32"
+
+    def build(self, student, spec, folder):
+        """Compile, or take from the user's cache, and copy."""
+        from mlff_distiller.potentials.cuda import architecture
+
+        for name in ("molecule", "neighbor_matrix"):
+            library = build(student.config, architecture(student.device), name)
+            write_bytes(folder / ARTIFACT / f"{name}.so", library.read_bytes())
+            copy_seconds(library, folder)
+        return ARTIFACT
+
+    def load(self, student, spec, folder):
+        """The potential; graphs are captured at the first call of each size."""
+        from mlff_distiller.potentials.cuda import CudaPotential
+
+        return CudaPotential(student, libraries=folder / ARTIFACT, products=spec["products"])
+
+
+FAMILY = Cuda()
