@@ -33,6 +33,13 @@ def test_kernels_belong_to_the_modules_that_compile_them():
         (".py", "def f():\n    return 1\n", 'def f():\n    """One."""\n    return 1  # so it is\n', "def f():\n    return 2\n"),
         (".py", "p.add_argument('--n', type=int, help='a')\n", "p.add_argument('--n', type=int,\n help='b')\n",
          "p.add_argument('--n', type=float, help='a')\n"),
+        (".py", "raise UserError(f'no {n} here')\n", "raise UserError(f'there is no {n}')\n",
+         "raise UserError(f'no {m} here')\n"),
+        (".py", "print('done', n)\n", "print('it is done', n)\n", "print('done', m)\n"),
+        (".py", "def f(n) -> Words:\n    return f'{n} left'\n", "def f(n) -> Words:\n    return f'left: {n}'\n",
+         "def f(n) -> Words:\n    return f'{n + 1} left'\n"),
+        (".py", "def f() -> str:\n    return 'a'\n", "def f() -> str:\n    return ('a')\n",
+         "def f() -> str:\n    return 'b'\n"),
         (".cu", "int n = 1;\n", "/* how\n many */ int n = 1; // so many\n", "int n = 2;\n"),
     ],
 )  # fmt: skip

@@ -108,11 +108,36 @@ def test_adding_a_variant_runs_that_variant_and_the_report(finished):
     assert finished.plan() == ONE_VARIANT | REPORT
 
 
-def test_editing_a_caption_reruns_no_measurement(finished):
-    finished.change_code("report/captions.py")
-    planned = finished.plan()
-    assert planned["render_report"] == 1
-    assert not set(planned) & {"compile_variant", "check_equivalence", "benchmark_variant", "run_md", "collect_results"}
+#: What is rendered anew when a text or a figure changes, and no more.
+PAGES = {"render_report", "print_reports", "plot_figure", "all"}
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new", "rerun"),
+    [
+        ("report/captions.py", "Latency against size", "Latency by size", {"render_report", "print_reports", "all"}),
+        ("report/figures/style.py", 'INK = "#222222"', 'INK = "#111111"', PAGES),
+        ("deploy/texts.py", "potential = load_bundle(bundle)", "fast = load_bundle(bundle)",
+         {"deploy_winners", "render_report", "print_reports", "all"}),
+        ("records/wording.py", "penicillin G", "benzylpenicillin", {"collect_results", "deploy_winners", *PAGES}),
+        ("variants/compile.py", "name of the variant in the configuration", "the variant's name", set()),
+        ("preflight/torch_cluster.py", "the source archive could not be downloaded", "no source archive", set()),
+        ("utils/errors.py", "did you mean", "is it", set()),
+    ],
+)  # fmt: skip
+def test_editing_what_people_read_reruns_no_measurement(finished, module, old, new, rerun):
+    finished.edit(f"workflow/mlff_distiller/{module}", old, new)
+    assert set(finished.plan()) == rerun
+
+
+def test_editing_a_kernel_reruns_what_it_computes_alone(finished):
+    with (finished.folder / "workflow/mlff_distiller/kernels/cpu/painn.hpp").open("a") as stream:
+        stream.write("const int a_change = 1;\n")
+    assert list(CONFIG["md"]["long"]["variants"]) == ["cpp"] == SCALED == CONFIG["md"]["timestep"]["variants"]
+    # The kernel computes the long fp64 runs, too, which only its own are compared with.
+    own = ONE_VARIANT | {"run_reference": MD_SYSTEMS, "check_timestep": TIMESTEP, "measure_scaling": 1}
+    assert finished.plan() == own | REPORT
+    assert "kernels/cpu/painn.hpp" in finished.reasons()
 
 
 def test_editing_a_family_reruns_its_variants_alone(finished):

@@ -1,7 +1,8 @@
 """What a stage's code means, file by file, read from the source files without importing anything.
 
 The rules have it as a parameter, so that an edit reruns exactly the jobs whose result it can change: a module counts for
-the stages that import it, and neither comments nor docstrings nor help texts count at all.
+the stages that import it, and what only people read counts for none: comments, docstrings, help texts, and the wording of
+errors, of what is printed, and of functions that return :data:`~mlff_distiller.utils.errors.Words`.
 """
 
 import ast
@@ -16,6 +17,8 @@ ROOT = Path(__file__).parent
 KERNEL_SUFFIXES = (".cpp", ".hpp", ".cu", ".cuh")
 #: Arguments of argparse that only people read.
 _HELP = ("help", "description", "epilog", "metavar")
+#: Functions whose arguments only people read.
+_SAYING = ("print", "warn", "_say")
 
 
 def code_of(*modules: str) -> list[str]:
@@ -80,9 +83,13 @@ def _digest(file: Path) -> str:
 
 
 def _python_meaning(text: str) -> str:
-    """The program without comments, docstrings, line breaks and what argparse shows to people."""
+    """The program without line breaks, comments, docstrings and the wording of what people read."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
+        if _is_for_people(node):
+            for part in ast.walk(node):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    part.value = ""
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("add_argument", "add_parser"):
@@ -90,6 +97,14 @@ def _python_meaning(text: str) -> str:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "attr", "") in _HELP:
             node.value = ast.Constant("")
     return ast.unparse(tree)
+
+
+def _is_for_people(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call):
+        return getattr(node.func, "attr", getattr(node.func, "id", "")) in _SAYING
+    if isinstance(node, ast.FunctionDef) and node.returns is not None:
+        return "Words" in ast.unparse(node.returns)
+    return isinstance(node, ast.Raise)
 
 
 def _c_meaning(text: str) -> str:

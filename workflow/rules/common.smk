@@ -64,12 +64,16 @@ def settings(value):
     return lambda wildcards: as_json(value)
 
 
+def family_code(stage, *families):
+    """What the code of a stage means that loads variants of ``families``; see :func:`mlff_distiller.sources.code_of`."""
+    return code_of(stage, *(FAMILIES[family].module.removeprefix("mlff_distiller.") for family in families))
+
+
 def variant_code(stage):
-    """What the code of a stage means that loads the variant of the job; see :func:`mlff_distiller.sources.code_of`."""
+    """What the code of a stage means that loads the variant of the job."""
 
     def code(wildcards):
-        family = FAMILIES[config["variants"][wildcards.variant]["family"]]
-        return code_of(stage, family.module.removeprefix("mlff_distiller."))
+        return family_code(stage, config["variants"][wildcards.variant]["family"])
 
     return code
 

@@ -2,6 +2,9 @@
 # Makes: results/{run}/md/{variant}/: one record per check and system, and the trajectory (extxyz) of each NVE run;
 #        results/{run}/md/{reference,teacher}/: fp64 runs and the teacher's dynamics, which variants are compared with.
 
+# PyTorch in fp64 would take hours for 10 ps; the fused kernel is held to it along the way.
+REFERENCE_FAMILY = {"short": "eager", "long": "cpp"}
+
 
 rule run_reference:
     input:
@@ -18,11 +21,10 @@ rule run_reference:
         "../../envs/student.yaml"
     threads: MD["threads"]
     params:
-        code=code_of("md.reference"),
+        code=lambda wildcards: family_code("md.reference", "eager", REFERENCE_FAMILY[wildcards.length]),
         system=lambda wildcards: SYSTEMS[wildcards.system],
         settings=lambda wildcards: as_json(nve_settings(wildcards.length)),
-        # PyTorch in fp64 would take hours for 10 ps; the fused kernel is held to it along the way.
-        family=lambda wildcards: {"short": "eager", "long": "cpp"}[wildcards.length],
+        family=lambda wildcards: REFERENCE_FAMILY[wildcards.length],
         torch_threads=MD["threads"],
     shell:
         "python -m mlff_distiller md-reference --checkpoint {input.student} --system {params.system:q}"

@@ -32,7 +32,7 @@ from mlff_distiller.neighbors.torch_cluster_wheel import Key, cache_folder, curr
 from mlff_distiller.records import schema
 from mlff_distiller.utils import provenance
 from mlff_distiller.utils.compilers import no_compiler, nvcc_version
-from mlff_distiller.utils.errors import UserError, nearest
+from mlff_distiller.utils.errors import UserError, Words, nearest
 from mlff_distiller.utils.files import CHECKOUT, exclusive, load_settings
 
 VERSION = "1.6.3"
@@ -387,13 +387,13 @@ def _was_stopped(log: str, returncode: int) -> bool:
     return returncode in stopped or any(int(status) in stopped for status in re.findall(r"exit status (-\d+)\b", log))
 
 
-def _no_connection(words: str) -> str:
+def _no_connection(words: str) -> Words:
     """What a person needs to know of pip's words on a connection that failed; empty when they are about something else."""
     failed = re.search(r"Failed to establish a new connection: (?:\[Errno -?\d+\] )?([^'\")]+)", words)
     return f"no connection ({failed.group(1).strip()})" if failed else ""
 
 
-def _build_error(log: str, returncode: int) -> str:
+def _build_error(log: str, returncode: int) -> Words:
     """The line of the build's log that says most."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     if any("Python.h: No such file" in line for line in lines):
@@ -415,12 +415,12 @@ def _pip(arguments: list[str], timeout: int) -> subprocess.CompletedProcess:
         return subprocess.CompletedProcess(command, 1, "", f"Could not fetch URL -: no answer within {timeout} s")
 
 
-def _last_line(text: str, returncode: int) -> str:
+def _last_line(text: str, returncode: int) -> Words:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else f"exit status {returncode}, no message"
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: float) -> Words:
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from mlff_distiller.utils import provenance
+from mlff_distiller.utils.errors import Words
 
 COMPILERS = ("c++", "g++", "clang++")
 
@@ -21,7 +22,7 @@ def find_compiler() -> tuple[str, ...] | None:
     return None
 
 
-def no_compiler() -> str | None:
+def no_compiler() -> Words | None:
     """What is missing and how to get it, in words; None when there is a C++ compiler."""
     if find_compiler() is None:
         return f"no C++ compiler ({', '.join(COMPILERS)} or $CXX) on this machine; on Debian: `apt-get install g++`"

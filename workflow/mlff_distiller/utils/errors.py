@@ -3,12 +3,15 @@
 import difflib
 from collections.abc import Iterable
 
+#: Text that only people read. A function that is said to return it may be reworded, and no stage runs again.
+Words = str
+
 
 class UserError(Exception):
     """Something the user can mend; the message says what and how. The command line prints it without a traceback."""
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
+def nearest(word: str, choices: Iterable[str]) -> Words:
     """``"; did you mean 'x'?"`` for the closest of ``choices``, else ``"; known: a, b, c"``."""
     choices = sorted(map(str, choices))
     close = difflib.get_close_matches(str(word), choices, n=1, cutoff=0.6)

@@ -44,6 +44,10 @@ class VariantFamily(ABC):
     def load(self, student: StudentForceField, spec: dict[str, Any], folder: Path) -> Potential:
         """The potential, from what :meth:`build` wrote."""
 
+    def in_double(self, student: StudentForceField) -> Potential:
+        """The potential of an fp64 ``student``; of the families in :data:`~mlff_distiller.variants.registry.IN_DOUBLE` alone."""
+        raise NotImplementedError(f"{type(self).__name__} has no fp64 form")
+
 
 def call_everything(potential: Potential, examples: Sequence[Batch]) -> None:
     """Energies, energies and forces of every example: what compiles at its first call has compiled after this."""

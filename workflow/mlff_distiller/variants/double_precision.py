@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlff_distiller.utils.errors import UserError
-from mlff_distiller.variants.registry import IN_DOUBLE, has_double_form
+from mlff_distiller.variants.registry import IN_DOUBLE, family_of, has_double_form
 
 if TYPE_CHECKING:
     from mlff_distiller.potentials.base import Potential
@@ -24,15 +24,4 @@ def potential_in_double(spec: dict[str, Any], checkpoint: Path, device: str) -> 
         raise UserError(
             f"no fp64 form of {spec}; the time step test runs variants of the families {', '.join(IN_DOUBLE)}, uncompiled"
         )
-    student = load_student(checkpoint, device, torch.float64, neighbors=spec.get("neighbors"))
-    if spec["family"] == "cpp":
-        from mlff_distiller.potentials.cpp import CppPotential
-
-        return CppPotential(student)
-    if spec["family"] == "analytic":
-        from mlff_distiller.potentials.analytic import AnalyticPotential
-
-        return AnalyticPotential(student)
-    from mlff_distiller.potentials.autograd import AutogradPotential
-
-    return AutogradPotential(student)
+    return family_of(spec).in_double(load_student(checkpoint, device, torch.float64, neighbors=spec.get("neighbors")))

@@ -25,5 +25,9 @@ class Analytic(VariantFamily):
         compiled = compile_edge_gradient(analytic_edge_gradient(student), student)
         return AnalyticPotential(student, compiled)
 
+    def in_double(self, student):
+        """The same in fp64, uncompiled."""
+        return AnalyticPotential(student)
+
 
 FAMILY = Analytic()

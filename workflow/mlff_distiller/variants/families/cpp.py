@@ -29,5 +29,9 @@ class Cpp(VariantFamily):
         """The potential; it uses as many threads as torch does."""
         return CppPotential(student, library=folder / ARTIFACT)
 
+    def in_double(self, student):
+        """The kernel for fp64, from the user's cache or built."""
+        return CppPotential(student)
+
 
 FAMILY = Cpp()

@@ -11,5 +11,9 @@ class Eager(VariantFamily):
         """The student with forces by autograd."""
         return AutogradPotential(student)
 
+    def in_double(self, student):
+        """The same in fp64."""
+        return AutogradPotential(student)
+
 
 FAMILY = Eager()
