@@ -13,6 +13,7 @@ from mlff_distiller.kernels.cuda.build import SOURCE, definitions, unavailable
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.student.painn import StudentConfig
 from mlff_distiller.utils.errors import UserError
+from tests.unit.small_cells import SMALL_CELLS, right_answer, small_cell
 
 EMULATION = Path(__file__).parents[2] / "cuda"
 needs_gpu = pytest.mark.skipif(unavailable() is not None, reason=unavailable() or "")
@@ -144,6 +145,19 @@ def test_row_kernels_emulated_in_cells(emulated, student, student64, periodic):
     program.launch()
     assert program.most_neighbors() <= 64
     assert_close(program, energies, forces)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", SMALL_CELLS)
+def test_row_kernels_emulated_in_small_cells(emulated, student, student64, name):
+    """Images of one atom in the same direction are told apart; the potential makes room for all of them."""
+    from mlff_distiller.potentials.cuda import CudaPotential
+
+    potential = CudaPotential(student, libraries=emulated["rows"].parent, products="float32")
+    energies, forces, pull = right_answer(student64, *small_cell(name))
+    found, found_forces = potential(*small_cell(name, torch.float32))
+    assert (found - energies).abs().max() < 1e-4 * max(1.0, pull)
+    assert (found_forces - forces).abs().max() < 1e-5 * max(1.0, pull)
 
 
 def test_filter_fragments_hold_every_weight():

@@ -38,6 +38,7 @@ def test_energies_and_forces_equal_autograd(dtype, tolerance):
         assert row["energy_only"] == row["energy"], row
         assert row["force"] < tolerance * max(1.0, row["scale"]), row
     assert any(row["scale"] > 0.05 for row in found["rows"])
+    assert max(found["images"]) < tolerance * 10
     assert found["nan"] == {"own": True, "others": False}
     assert found["products"]["error"] < 3e-7
     assert found["products"]["active"] < 1e-5

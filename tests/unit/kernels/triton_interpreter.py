@@ -89,6 +89,33 @@ def products() -> dict:
     return found | {"lost": (~torch.isfinite(out)).all(dim=1).nonzero().flatten().tolist()}
 
 
+def small_cell_error(potential, exact, name: str, dtype) -> float:
+    """The largest error of forces, as a part of the largest pull, on rows of neighbors with images of one atom in them."""
+    import torch
+    from small_cells import counted_edges, right_answer, small_cell
+
+    from mlff_distiller.kernels.triton.program import Program
+
+    numbers, positions, _, cell, pbc = arguments = small_cell(name)
+    receivers, senders, translations = counted_edges(positions, cell[0], pbc[0].tolist(), exact.cutoff)
+    capacity = int(torch.bincount(receivers).max())
+    program = Program(potential.packed, len(numbers), 1, capacity, potential.precision)
+    program.numbers.copy_(numbers)
+    program.starts.copy_(torch.tensor([0, len(numbers)]))
+    program.counts.copy_(torch.bincount(receivers))
+    for atom in range(len(numbers)):
+        own = receivers == atom
+        vectors = (positions[senders[own]] - positions[atom] + translations[own]).to(dtype)
+        distances = vectors.norm(dim=1, keepdim=True)
+        program.neighbors[atom, : len(vectors)] = senders[own].to(torch.int32)
+        program.geometry[atom, : len(vectors)] = torch.cat([vectors / distances, distances], dim=1)
+    # The kernels search no periodic systems: the rest of them must be right all the same.
+    program.find_neighbors = lambda: None
+    program.launch()
+    _, forces, pull = right_answer(exact, *arguments)
+    return float((program.forces - forces).abs().max()) / max(1.0, pull)
+
+
 def main() -> None:
     """Print the largest deviations of energies and forces for the sizes given, e.g. ``float64 3,5 20``."""
     import torch
@@ -131,12 +158,15 @@ def main() -> None:
                     "same_edges": torch.equal(receivers, wanted[0]) and torch.equal(senders, wanted[1]),
                 }
             )
+    images = [
+        small_cell_error(potential, exact, name, dtype) for name in ("H in 2.4 A", "graphene", "N2 along x in 3.8 A")
+    ]
     # A position that is not a number must show, also where the atom is alone.
     lost = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [float("nan"), 0.0, 0.0]], dtype=dtype)
     numbers, batch = torch.tensor([1, 8, 1]), torch.tensor([0, 0, 1])
     energies, forces = potential(numbers, lost, batch)
     nan = {"own": bool(forces[2].isnan().any()), "others": bool(forces[:2].isnan().any())}
-    print(json.dumps({"rows": rows, "nan": nan, "products": products()}))
+    print(json.dumps({"rows": rows, "images": images, "nan": nan, "products": products()}))
 
 
 if __name__ == "__main__":

@@ -578,7 +578,7 @@ extern "C" __global__ void finish_pulls(const __grid_constant__ Totals totals) {
 }
 
 // One warp an atom, eight lanes a neighbor: F_j = sum_i pull(i, j) - pull(j, i). Slot (i, j) is found in row i: neighbor j,
-// opposite unit vector.
+// opposite unit vector, same distance. In small cells j can have images in one direction at several distances.
 extern "C" __global__ void sum_forces(const __grid_constant__ Totals totals) {
     const long long j = static_cast<long long>(blockIdx.x) * 8 + threadIdx.x / 32;
     const int lane = threadIdx.x % 32, group = lane / 8, sub = lane % 8;
@@ -601,7 +601,7 @@ extern "C" __global__ void sum_forces(const __grid_constant__ Totals totals) {
                 const float4 w = totals.geometry[theirs];
                 // NaN fits NaN: it has to reach the forces.
                 same = !(w.x + u.x != 0.0f && w.x == w.x) && !(w.y + u.y != 0.0f && w.y == w.y) &&
-                       !(w.z + u.z != 0.0f && w.z == w.z);
+                       !(w.z + u.z != 0.0f && w.z == w.z) && !(w.w != u.w && w.w == w.w);
             }
             const unsigned found = __ballot_sync(0xffffffffu, same) >> (8 * group) & 0xffu;
             if (slot < 0 && found) slot = t0 + __ffs(int(found)) - 1;

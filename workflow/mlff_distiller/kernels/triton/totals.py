@@ -27,7 +27,8 @@ def forces_and_energies(
     """Programs 0..N-1: one atom each; programs N..N+B-1: one system each.
 
     The pull of slot (j, i) is dE/dr of the message from j to i with r = x_j - x_i; so F_j = sum_i pull(i, j) - pull(j, i),
-    and pull(i, j) stands in row i where its neighbor is j and its unit vector the opposite (there can be more images).
+    and pull(i, j) stands in row i where its neighbor is j, its unit vector the opposite and its distance the same (there
+    can be more images, in one direction too).
     """
     pid = tl.program_id(0)
     if pid < n_atoms:
@@ -51,6 +52,7 @@ def forces_and_energies(
             ux = tl.load(geometry + 4 * at, mask=there, other=0.0)
             uy = tl.load(geometry + 4 * at + 1, mask=there, other=0.0)
             uz = tl.load(geometry + 4 * at + 2, mask=there, other=0.0)
+            d = tl.load(geometry + 4 * at + 3, mask=there, other=0.0)
             back = i[:, None] * capacity + t[None, :]
             filled = tl.minimum(tl.load(counts + i, mask=there, other=0), capacity)
             valid = there[:, None] & (t[None, :] < filled[:, None])
@@ -58,6 +60,7 @@ def forces_and_energies(
             same = same & (tl.load(geometry + 4 * back, mask=same, other=0.0) == -ux[:, None])
             same = same & (tl.load(geometry + 4 * back + 1, mask=same, other=0.0) == -uy[:, None])
             same = same & (tl.load(geometry + 4 * back + 2, mask=same, other=0.0) == -uz[:, None])
+            same = same & (tl.load(geometry + 4 * back + 3, mask=same, other=0.0) == d[:, None])
             for part in range(PARTS):
                 own = pull + 3 * (part * rows * capacity + at)
                 their = pull + 3 * (part * rows * capacity + back)
