@@ -93,6 +93,37 @@ def test_molecule_kernel_emulated(emulated, student, student64, sizes, clusters)
 
 
 @needs_compiler
+@pytest.mark.parametrize("clusters", [15, 16, 1, 0])
+def test_every_number_of_atoms_takes_a_path_that_has_room(emulated, student, monkeypatch, clusters):
+    """As many clusters as an H200 (15), another GPU or a part of one holds; no launch asks for more than a block can have."""
+    from mlff_distiller.potentials import cuda
+
+    potential = cuda.CudaPotential(student, libraries=emulated["rows"].parent, products="float32")
+    library = potential.molecule
+    library.clusters = clusters
+    potential.most_in_one_launch = library.most_atoms
+    assert library.shared_bytes(library.atoms_each, 0) <= molecule.SHARED_LIMIT
+    assert library.shared_bytes(library.atoms_each + 1, 0) > molecule.SHARED_LIMIT
+    launched = []
+    monkeypatch.setattr(molecule.Library, "launch", lambda library, arguments, clusters, stream: launched.append("one"))
+    monkeypatch.setattr(rows.RowsProgram, "launch", lambda program, forces=True: launched.append("rows"))
+    monkeypatch.setattr(rows.RowsProgram, "most_neighbors", lambda program, waited=False: 0)
+    for n_atoms in range(1, 401):
+        batch = torch.zeros([n_atoms], dtype=torch.int64)
+        potential(torch.ones_like(batch), torch.zeros([n_atoms, 3]), batch)
+        assert launched.pop() == ("one" if n_atoms <= clusters * 7 else "rows")
+        if n_atoms <= library.most_atoms:
+            program = molecule.MoleculeProgram(library, potential.molecule_weights, n_atoms, 1)
+            asked = program.arguments
+            assert library.shared_bytes(asked.atoms, asked.stash_shared) <= molecule.SHARED_LIMIT
+            assert program.clusters <= clusters
+            assert program.clusters * asked.atoms >= n_atoms
+        potential.evaluations.clear()
+    with pytest.raises(UserError, match=f"takes 1 to {clusters * 7} atoms, not {clusters * 7 + 1}"):
+        molecule.MoleculeProgram(library, potential.molecule_weights, clusters * 7 + 1, 1)
+
+
+@needs_compiler
 def test_order_of_threads_does_not_matter(emulated, student):
     """A missing barrier would show as other results in another order."""
     library = molecule.Library(emulated["molecule"])
@@ -193,7 +224,7 @@ def on_gpu(student):
 
 
 @needs_gpu
-@pytest.mark.parametrize("sizes", [[3], [24], [5, 1, 3], [102], [24] * 40, [300]])
+@pytest.mark.parametrize("sizes", [[3], [24], [5, 1, 3], [102], [105], [110], [24] * 5, [24] * 40, [300]])
 def test_equals_autograd_on_the_gpu(on_gpu, student, student64, sizes):
     """While atoms cross the cutoff from call to call; as exact as autograd in float32."""
     reference, eager = AutogradPotential(student64), AutogradPotential(copy.deepcopy(student).to("cuda"))

@@ -1,7 +1,7 @@
 """Energies and forces by the CUDA C++ kernels, captured in CUDA graphs.
 
-Up to about a hundred atoms are one launch (molecule.cu); more atoms, and periodic systems, are a sequence of kernels and
-matrix products (neighbor_matrix.cu), with neighbors from cells on the GPU.
+As many atoms as fit (about a hundred) are one launch (molecule.cu); more atoms, and periodic systems, are a sequence of
+kernels and matrix products (neighbor_matrix.cu), with neighbors from cells on the GPU.
 """
 
 from collections.abc import Callable

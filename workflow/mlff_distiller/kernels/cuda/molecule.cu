@@ -1,6 +1,6 @@
-// Energies and forces of up to 128 atoms in one launch.
+// Energies and forces of a molecule, or of a few, in one launch; molecule.py (most_atoms) says of how many atoms.
 //
-// A cluster of RANKS blocks owns up to 8 atoms; each of its blocks owns F / RANKS features of them and keeps the matching
+// A cluster of RANKS blocks owns a few atoms; each of its blocks owns F / RANKS features of them and keeps the matching
 // slices of all weights in shared memory, where the reverse pass reads them too. Blocks of a cluster exchange vectors and
 // hidden layers through each other's shared memory; clusters exchange messages through global memory, six times in all,
 // and only with the blocks that own the same features. Every sum is taken in a fixed order: the same input gives the
@@ -20,7 +20,7 @@ constexpr int K = GAUSSIANS;
 constexpr int KP = (K + 3) / 4 * 4;
 constexpr int THREADS = 256;
 constexpr int WARPS = THREADS / 32;
-constexpr int MAX_ATOMS = 8;     // of one cluster
+constexpr int MAX_ATOMS = 8;     // of one cluster, if shared memory has room for so many
 constexpr int CAPACITY = 64;     // neighbors of one atom
 static_assert(OWN == 16, "a warp takes two neighbors at once, one feature a lane");
 static_assert(K <= 32, "two Gaussians a lane");

@@ -66,6 +66,10 @@ class Library:
         sizes = (ctypes.c_int * 7)()
         handle.molecule_sizes(sizes)
         self.ranks, self.weights, self.biases, self.filters, self.stash, self.max_atoms, self.capacity = sizes
+        #: Atoms that one cluster can take: as many as shared memory has room for, what the reverse pass needs left outside.
+        self.atoms_each = max(
+            (atoms for atoms in range(1, self.max_atoms + 1) if self.shared_bytes(atoms, 0) <= SHARED_LIMIT), default=0
+        )
         self.clusters = self._max_clusters(SHARED_LIMIT)
         if self.clusters < 0:
             raise UserError(f"{path}: {self._error(-self.clusters).decode()}; was it built for another GPU?")
@@ -83,7 +87,7 @@ class Library:
     @property
     def most_atoms(self) -> int:
         """The largest number of atoms of one launch."""
-        return self.clusters * self.max_atoms
+        return self.clusters * self.atoms_each
 
 
 @dataclass(frozen=True)
