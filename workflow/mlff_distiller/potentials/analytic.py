@@ -5,6 +5,7 @@ and CUDA graphs take it as it stands, and the fused kernels compute the same equ
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -257,13 +258,8 @@ def energy_forces_of_graph(
 
 
 def analytic_edge_gradient(student: StudentForceField) -> EdgeGradient:
-    """:func:`edge_gradient_of_graph` bound to a copy of the student's weights."""
-    weights = analytic_weights(student)
-
-    def edge_gradient(numbers: Tensor, vectors: Tensor, receivers: Tensor, senders: Tensor) -> tuple[Tensor, Tensor]:
-        return edge_gradient_of_graph(weights, numbers, vectors, receivers, senders)
-
-    return edge_gradient
+    """:func:`edge_gradient_of_graph` bound to a copy of the student's weights; it can be pickled."""
+    return partial(edge_gradient_of_graph, analytic_weights(student))
 
 
 class AnalyticPotential(EdgewisePotential):

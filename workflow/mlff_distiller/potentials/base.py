@@ -17,7 +17,14 @@ class Potential(ABC):
     - ``cell`` [B, 3, 3] A, lattice vectors in rows, or None;
     - ``pbc`` [B, 3] bool, or None.
 
+    All are on :attr:`device`, cell and positions in :attr:`dtype`; anything else is refused by
+    :class:`~mlff_distiller.potentials.checks.InputCheck`, whose words are the same for every potential. Without a cell, B is
+    one more than the last entry of ``batch``. What is in numbers, batch, cell and pbc is looked at again when the tensor is
+    another one or PyTorch has written into it. PyTorch does not see what is written through ``.data``, NumPy, DLPack or CuPy:
+    hand over another tensor then.
+
     Energies are float64 (reference energies of thousands of eV would drown the rest in float32), forces in :attr:`dtype`.
+    Neither autocast nor TF32 nor inference mode, switched on around a call, changes them.
     A position that is NaN is an error that names the atom (C++), or makes energy and forces of its system NaN; it never
     vanishes. The ASE calculator and the MD loops, which read on the host anyway, turn it into an error with the atom.
 

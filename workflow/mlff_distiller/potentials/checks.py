@@ -1,0 +1,216 @@
+"""What every potential asks of its arguments, in the same words; and what they say on the host: sizes and boxes.
+
+What must be read from the device is read once for each topology and once for each cell. While the tensors are those of the
+last call, and nothing was written into them, a call costs a few comparisons of Python objects.
+"""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mlff_distiller.errors import UserError
+from mlff_distiller.neighbors.native import complete_cell
+from mlff_distiller.student.painn import StudentForceField
+
+#: More images of a cell than this within the cutoff would make a call endless, and no matter is that dense.
+MOST_IMAGES = 50_000
+#: Longer lattice vectors leave float32 no digits for the atoms, A.
+LONGEST = 1e5
+
+
+@dataclass(frozen=True, eq=False)
+class Topology:
+    """What belongs to numbers and batch alone; the same object as long as they stay the same."""
+
+    numbers: Tensor
+    batch: Tensor
+    sizes: tuple[int, ...]  # atoms of each of the B systems
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The cells of a batch in which something repeats, on the host; the same object as long as cell and pbc stay the same."""
+
+    box: Tensor  # [B, 3, 3] A, float64; unit vectors in place of lattice vectors that are missing
+    pbc: Tensor  # [B, 3] bool
+
+
+class Systems(NamedTuple):
+    """What the arguments of a call say."""
+
+    topology: Topology
+    cells: Cells | None  # None where nothing repeats
+
+
+class Kept:
+    """A value, kept as long as the tensors that it was made of are the same and nothing was written into them."""
+
+    def __init__(self):
+        self.entry: tuple = ()
+
+    def __call__(self, first: Tensor | None, second: Tensor | None, other: Any, make: Callable[[], Any]) -> Any:
+        """What ``make()`` gave for these arguments, or gives now."""
+        entry = self.entry
+        state = _written(first), _written(second)
+        # Tensors made in inference mode do not count what is written into them.
+        if entry and entry[0] is first and entry[1] is second and entry[2:4] == (other, state) and None not in state:
+            return entry[4]
+        value = make()
+        self.entry = first, second, other, state, value
+        return value
+
+
+def _written(tensor: Tensor | None) -> int | None:
+    if tensor is None:
+        return 0
+    return None if tensor.is_inference() else tensor._version
+
+
+class InputCheck:
+    """Looks at the arguments of a potential (see :class:`~mlff_distiller.potentials.base.Potential`).
+
+    Any number of threads may use one at once.
+
+    Args:
+        student: fixes cutoff, device, dtype and elements.
+    """
+
+    def __init__(self, student: StudentForceField):
+        self.cutoff, self.device, self.dtype = student.cutoff, student.device, student.dtype
+        self.most_number = int(student.config.max_atomic_number)
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of the tensors of the last call."""
+        self.topology, self.cells = Kept(), Kept()
+
+    def __getstate__(self):
+        # A copy need not know the last call.
+        return self.__dict__ | {"topology": Kept(), "cells": Kept()}
+
+    def __call__(
+        self, numbers: Tensor | None, positions: Tensor, batch: Tensor, cell: Tensor | None, pbc: Tensor | None
+    ) -> Systems:
+        """What the arguments say. ``numbers`` is None for a search of neighbors, which needs none.
+
+        Raises:
+            UserError: shapes, dtypes or devices that do not fit; no atoms; a batch that does not rise from 0; an atomic
+                number that the student does not know; a cell that is not finite, spans no volume, or is far too small or
+                too large. Names the tensor, atom or system.
+        """
+        n_systems = None if cell is None or cell.dim() == 0 else cell.shape[0]
+        topology = self.topology(numbers, batch, n_systems, lambda: self._topology(numbers, batch, n_systems))
+        cells = self.cells(cell, pbc, None, lambda: self._cells(cell, pbc))
+        if (
+            positions.shape != (batch.shape[0], 3)
+            or positions.dtype is not self.dtype
+            or positions.device != self.device
+        ):
+            self._expect("positions", positions, self.dtype, (batch.shape[0], 3))
+        return Systems(topology, cells)
+
+    def _expect(self, name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+        if tensor.dtype is not dtype or tensor.device != self.device:
+            raise UserError(f"{name} must be {dtype} on {self.device}, not {tensor.dtype} on {tensor.device}")
+        if tensor.shape != shape:
+            raise UserError(f"{name} must be of shape {list(shape)}, not {list(tensor.shape)}")
+
+    def _topology(self, numbers: Tensor | None, batch: Tensor, n_systems: int | None) -> Topology:
+        self._expect("batch", batch, torch.int64, (batch.numel(),))
+        n_atoms = batch.shape[0]
+        if n_atoms == 0:
+            raise UserError("no atoms: there is nothing to compute")
+        if numbers is None:
+            numbers = batch
+            on_host = system = batch.cpu()
+        else:
+            self._expect("numbers", numbers, torch.int64, (n_atoms,))
+            # One transfer for both.
+            on_host, system = torch.stack([numbers, batch]).cpu()
+            wrong = (on_host < 1) | (on_host > self.most_number)
+            if bool(wrong.any()):
+                atom = int(wrong.nonzero()[0])
+                raise UserError(
+                    f"atom {atom} has an atomic number that the student does not know: {int(on_host[atom])} is not within "
+                    f"1 to {self.most_number}{within(atom, system)}"
+                )
+        # Without a cell the last atom says how many systems there are: no single number may ask for all memory.
+        most = 1000 + 10 * n_atoms if n_systems is None else n_systems
+        wrong = (system.diff(prepend=system.new_zeros([1])) < 0) | (system >= most)
+        if bool(wrong.any()):
+            atom = int(wrong.nonzero()[0])
+            raise UserError(f"batch must rise from 0 and stay below the number of systems; atom {atom} breaks that")
+        sizes = torch.bincount(system, minlength=n_systems or 0).tolist()
+        return Topology(numbers, batch, tuple(sizes))
+
+    def _cells(self, cell: Tensor | None, pbc: Tensor | None) -> Cells | None:
+        if pbc is not None:
+            self._expect("pbc", pbc, torch.bool, (pbc.shape[0] if pbc.dim() else 0, 3))
+        if cell is None:
+            if pbc is not None and bool(pbc.any()):
+                raise UserError("pbc says that something repeats, but there is no cell; give the lattice vectors")
+            return None
+        self._expect("cell", cell, self.dtype, (cell.shape[0] if cell.dim() else 0, 3, 3))
+        if pbc is not None:
+            self._expect("pbc", pbc, torch.bool, (cell.shape[0], 3))
+        box = cell.detach().to("cpu", torch.float64)
+        lost = ~box.isfinite().all(dim=2).all(dim=1)
+        if bool(lost.any()):
+            system = int(lost.nonzero()[0])
+            raise UserError(
+                f"the cell of system {system} is {box[system].tolist()}: not finite; has the simulation blown up?"
+            )
+        along = None if pbc is None else pbc.cpu()
+        if along is None or not bool(along.any()):
+            return None
+        for system in torch.nonzero(along.any(dim=1) & (box == 0).all(dim=2).any(dim=1)).flatten().tolist():
+            box[system] = complete_cell(box[system], along[system])
+        repeats = along.any(dim=1)
+        lengths = torch.linalg.vector_norm(box, dim=2)
+        long = repeats & (lengths > LONGEST).any(dim=1)
+        if bool(long.any()):
+            system = int(long.nonzero()[0])
+            raise UserError(
+                f"the cell of system {system} has lattice vectors of {[float(f'{x:.4g}') for x in lengths[system]]} A; "
+                f"positions keep no digits in cells beyond {LONGEST:g} A"
+            )
+        across = torch.linalg.cross(box.roll(-1, dims=1), box.roll(-2, dims=1))
+        heights = torch.linalg.det(box).abs()[:, None] / torch.linalg.vector_norm(across, dim=2)
+        images = torch.where(along, 2 * torch.ceil(self.cutoff / heights) + 1, 1.0).prod(dim=1)
+        # Not ">": the heights of a cell without volume may be no numbers.
+        flat = repeats & ~(images <= MOST_IMAGES)
+        if bool(flat.any()):
+            raise UserError(
+                f"the periodic cell vectors of system {int(flat.nonzero()[0])} span no volume, or a cell too flat or too "
+                f"small for the cutoff of {self.cutoff:g} A"
+            )
+        return Cells(box, along)
+
+
+def within(atom: int, system: Tensor) -> str:
+    """Which atom of its own system ``atom`` is, for a message; empty where there is one system. ``system`` [N] is on the host."""
+    if int(system[-1]) <= 0:
+        return ""
+    own = int(system[atom])
+    return f" (atom {atom - int(torch.searchsorted(system, own))} of system {own} in the batch)"
+
+
+@contextmanager
+def undisturbed(device: torch.device):
+    """Without what a caller may have switched on or off around a call: autocast, TF32, inference mode, gradients."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def countable(*tensors: Tensor | None) -> list[Tensor | None]:
+    """The tensors as autograd can take them; call it outside of inference mode."""
+    return [tensor.clone() if tensor is not None and tensor.is_inference() else tensor for tensor in tensors]
