@@ -885,17 +885,24 @@ extern "C" int molecule_shared_bytes(int atoms, int stash_shared) {
 
 #ifndef CUDA_EMULATION
 
-static void configure(cudaLaunchConfig_t* config, cudaLaunchAttribute* attribute, int clusters, int bytes) {
+static void configure(cudaLaunchConfig_t* config, cudaLaunchAttribute (&attributes)[2], int clusters, int bytes) {
     *config = {};
     config->gridDim = dim3(clusters * RANKS);
     config->blockDim = dim3(THREADS);
     config->dynamicSmemBytes = bytes;
-    attribute->id = cudaLaunchAttributeClusterDimension;
-    attribute->val.clusterDim.x = RANKS;
-    attribute->val.clusterDim.y = 1;
-    attribute->val.clusterDim.z = 1;
-    config->attrs = attribute;
+    attributes[0].id = cudaLaunchAttributeClusterDimension;
+    attributes[0].val.clusterDim.x = RANKS;
+    attributes[0].val.clusterDim.y = 1;
+    attributes[0].val.clusterDim.z = 1;
+    config->attrs = attributes;
     config->numAttrs = 1;
+}
+
+// Whether the driver can promise that all blocks of a launch run at once.
+static bool can_cooperate() {
+    int device = 0, can = 0;
+    if (cudaGetDevice(&device) != cudaSuccess) return false;
+    return cudaDeviceGetAttribute(&can, cudaDevAttrCooperativeLaunch, device) == cudaSuccess && can;
 }
 
 // How many clusters with ``bytes`` of shared memory each block the device holds at once; a negative CUDA error otherwise.
@@ -903,8 +910,8 @@ extern "C" int molecule_max_clusters(int bytes) {
     cudaError_t error = cudaFuncSetAttribute(molecule, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     if (error != cudaSuccess) return -int(error);
     cudaLaunchConfig_t config;
-    cudaLaunchAttribute attribute;
-    configure(&config, &attribute, 1, bytes);
+    cudaLaunchAttribute attributes[2];
+    configure(&config, attributes, 1, bytes);
     int clusters = 0;
     error = cudaOccupancyMaxActiveClusters(&clusters, molecule, &config);
     return error == cudaSuccess ? clusters : -int(error);
@@ -912,9 +919,16 @@ extern "C" int molecule_max_clusters(int bytes) {
 
 // 0, or a CUDA error.
 extern "C" int molecule_launch(const Arguments* args, int clusters, void* stream) {
+    static const bool cooperative = can_cooperate();
     cudaLaunchConfig_t config;
-    cudaLaunchAttribute attribute;
-    configure(&config, &attribute, clusters, molecule_shared_bytes(args->atoms, args->stash_shared));
+    cudaLaunchAttribute attributes[2];
+    configure(&config, attributes, clusters, molecule_shared_bytes(args->atoms, args->stash_shared));
+    if (cooperative) {
+        // Its blocks wait for one another: they run all at once, or the launch is an error; never a part of them.
+        attributes[1].id = cudaLaunchAttributeCooperative;
+        attributes[1].val.cooperative = 1;
+        config.numAttrs = 2;
+    }
     config.stream = static_cast<cudaStream_t>(stream);
     return int(cudaLaunchKernelEx(&config, molecule, *args));
 }
