@@ -1,7 +1,8 @@
-"""A report of made-up records, for all tests that look at one."""
+"""What several tests look at: a report of made-up records, the CUDA kernels built for the CPU."""
 
 import argparse
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from mlff_distiller.report import write
 from mlff_distiller.utils.files import write_json
 from tests.unit.records.synthetic_records import write_run
 
+EMULATION = Path(__file__).parents[1] / "cuda"
 LEDGER = Path(__file__).parents[2] / "config" / "claims.yaml"
 SETTINGS = {
     "run": "mine",
@@ -33,3 +35,30 @@ def folder(document, tmp_path_factory):
     line = ["--results", source, "--settings", json.dumps(SETTINGS), "--claims", LEDGER, "--output-dir", folder]
     assert write.run(parser.parse_args([str(word) for word in line])) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory):
+    """The kernels as libraries for the CPU, by name."""
+    from mlff_distiller.kernels.cuda.build import SOURCE, definitions
+    from mlff_distiller.student.painn import StudentConfig
+
+    folder = tmp_path_factory.mktemp("emulated")
+
+    def build(name):
+        library = folder / f"{name}.so"
+        flags = [
+            "-O2",
+            "-std=c++17",
+            "-shared",
+            "-fPIC",
+            "-DCUDA_EMULATION",
+            f"-I{SOURCE}",
+            *definitions(StudentConfig()),
+        ]
+        command = ["g++", *flags, str(EMULATION / f"{name}_emulated.cpp"), "-o", str(library)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return library
+
+    return {"molecule": build("molecule"), "rows": build("rows")}

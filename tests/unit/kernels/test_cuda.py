@@ -2,46 +2,19 @@
 
 import copy
 import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 import torch
 
 from mlff_distiller.kernels.cuda import molecule, neighbor_matrix
-from mlff_distiller.kernels.cuda.build import SOURCE, definitions, unavailable
+from mlff_distiller.kernels.cuda.build import definitions, unavailable
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.student.painn import StudentConfig
 from mlff_distiller.utils.errors import UserError
 from tests.unit.small_cells import SMALL_CELLS, right_answer, small_cell
 
-EMULATION = Path(__file__).parents[2] / "cuda"
 needs_gpu = pytest.mark.skipif(unavailable() is not None, reason=unavailable() or "")
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
-
-
-@pytest.fixture(scope="session")
-def emulated(tmp_path_factory):
-    """The kernels as libraries for the CPU, by name."""
-    folder = tmp_path_factory.mktemp("emulated")
-
-    def build(name):
-        library = folder / f"{name}.so"
-        flags = [
-            "-O2",
-            "-std=c++17",
-            "-shared",
-            "-fPIC",
-            "-DCUDA_EMULATION",
-            f"-I{SOURCE}",
-            *definitions(StudentConfig()),
-        ]
-        command = ["g++", *flags, str(EMULATION / f"{name}_emulated.cpp"), "-o", str(library)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return library
-
-    return {"molecule": build("molecule"), "neighbor_matrix": build("neighbor_matrix")}
 
 
 def random_batch(sizes, seed, spread=1.3):
@@ -98,7 +71,7 @@ def test_every_number_of_atoms_takes_a_path_that_has_room(emulated, student, mon
     """As many clusters as an H200 (15), another GPU or a part of one holds; no launch asks for more than a block can have."""
     from mlff_distiller.potentials import cuda
 
-    potential = cuda.CudaPotential(student, libraries=emulated["rows"].parent, products="float32")
+    potential = cuda.CudaPotential(student, libraries=emulated["neighbor_matrix"].parent, products="float32")
     library = potential.molecule
     library.clusters = clusters
     potential.most_in_one_launch = library.most_atoms
@@ -106,8 +79,8 @@ def test_every_number_of_atoms_takes_a_path_that_has_room(emulated, student, mon
     assert library.shared_bytes(library.atoms_each + 1, 0) > molecule.SHARED_LIMIT
     launched = []
     monkeypatch.setattr(molecule.Library, "launch", lambda library, arguments, clusters, stream: launched.append("one"))
-    monkeypatch.setattr(rows.RowsProgram, "launch", lambda program, forces=True: launched.append("rows"))
-    monkeypatch.setattr(rows.RowsProgram, "most_neighbors", lambda program, waited=False: 0)
+    monkeypatch.setattr(neighbor_matrix.RowsProgram, "launch", lambda program, forces=True: launched.append("rows"))
+    monkeypatch.setattr(neighbor_matrix.RowsProgram, "most_neighbors", lambda program, waited=False: 0)
     for n_atoms in range(1, 401):
         batch = torch.zeros([n_atoms], dtype=torch.int64)
         potential(torch.ones_like(batch), torch.zeros([n_atoms, 3]), batch)
@@ -184,7 +157,7 @@ def test_row_kernels_emulated_in_small_cells(emulated, student, student64, name)
     """Images of one atom in the same direction are told apart; the potential makes room for all of them."""
     from mlff_distiller.potentials.cuda import CudaPotential
 
-    potential = CudaPotential(student, libraries=emulated["rows"].parent, products="float32")
+    potential = CudaPotential(student, libraries=emulated["neighbor_matrix"].parent, products="float32")
     energies, forces, pull = right_answer(student64, *small_cell(name))
     found, found_forces = potential(*small_cell(name, torch.float32))
     assert (found - energies).abs().max() < 1e-4 * max(1.0, pull)

@@ -147,7 +147,7 @@ def main() -> None:
             found, found_forces = potential(numbers, positions.to(dtype), batch)
             only = potential.energy(numbers, positions.to(dtype), batch)
             receivers, senders, _ = potential.neighbors(positions.to(dtype), batch)
-            wanted = reference.neighbors(positions.to(dtype), batch)
+            wanted = reference.neighbors(positions, batch)
             rows.append(
                 {
                     "sizes": sizes,

@@ -5,6 +5,8 @@ Positions and velocities are float64, whatever the potential computes in: adding
 float32 would lose digits at every step. Units: A, eV, fs, amu; velocities in A/fs.
 """
 
+import math
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -20,6 +22,8 @@ from mlff_distiller.utils.errors import UserError
 ACCELERATION = 9.648533212331e-3
 #: eV / K (CODATA 2018, exact).
 BOLTZMANN = 8.617333262e-5
+#: Potential or kinetic energies that move further than this from where they began are no longer physics, eV an atom.
+MOST_CHANGE = 100.0
 
 
 class Frame(NamedTuple):
@@ -74,9 +78,10 @@ class DeviceDynamics:
         velocities: [N, 3] A/fs to start with, instead of random ones.
 
     Raises:
-        UserError: a time step, temperature or friction that makes no sense.
+        UserError: a time step, temperature or friction that makes no sense; what the potential refuses.
     """
 
+    @torch.inference_mode(False)  # the buffers outlive the caller's mode
     def __init__(
         self,
         potential: Potential,
@@ -104,6 +109,7 @@ class DeviceDynamics:
         self.timestep, self.friction, self.replay = timestep_fs, friction_per_fs, steps_per_replay
         self.arguments = (numbers, positions.detach().to(potential.dtype), batch, cell, pbc)
         self.n_systems = cell.shape[0] if cell is not None else int(batch[-1]) + 1
+        self.n_atoms = torch.bincount(batch, minlength=self.n_systems).clamp(min=1)
         self.masses = masses.to(device, torch.float64)[:, None]
         self.generator = torch.Generator(device).manual_seed(seed)
         self.positions = positions.detach().to(torch.float64).clone()
@@ -114,6 +120,8 @@ class DeviceDynamics:
         self.thermal = torch.sqrt(BOLTZMANN * temperature_k * ACCELERATION / self.masses)
         self.step = 0
         self._prepare()
+        start = self.frame()
+        self.start = start.potential, start.kinetic
 
     def _thermal(self, temperature_k: float) -> Tensor:
         """Maxwell-Boltzmann velocities, each system's center of mass at rest."""
@@ -127,12 +135,15 @@ class DeviceDynamics:
         zeros = torch.zeros([self.n_systems, values.shape[1]], dtype=values.dtype, device=values.device)
         return zeros.index_add(0, self.batch, values)
 
+    @torch.inference_mode(False)
     def _prepare(self) -> None:
         """Find the potential's buffers, and the forces to start with."""
         make = getattr(self.potential, "program", None)
         self.program: Any = make(*self.arguments) if make else AnyPotential(self.potential, self.arguments)
         device = self.positions.device if make else torch.device("cpu")  # nothing to capture otherwise
-        self.advance = CapturedCall(self._steps, device)
+        # Not the method itself: the graph would live on until garbage is collected.
+        steps = weakref.WeakMethod(self._steps)
+        self.advance = CapturedCall(lambda: steps()(), device)
         # The first call compiles and captures, which takes steps: they are taken back.
         before = self.positions.clone(), self.velocities.clone()
         self._evaluate()
@@ -160,7 +171,7 @@ class DeviceDynamics:
                 # The last half of this step's kick and the first half of the next one's at once.
                 self._kick(1.0 if step < self.replay - 1 else 0.5)
             return
-        keep = float(torch.exp(torch.tensor(-self.friction * self.timestep, dtype=torch.float64)))
+        keep = math.exp(-self.friction * self.timestep)
         spread = (1.0 - keep * keep) ** 0.5
         for step in range(self.replay):
             self._kick(0.5)
@@ -174,7 +185,8 @@ class DeviceDynamics:
         """Frames every ``steps_per_replay`` steps, ``n_steps`` steps in all, the starting point first.
 
         Raises:
-            UserError: ``n_steps`` is not a multiple of ``steps_per_replay``; a coordinate is no longer a number.
+            UserError: ``n_steps`` is not a multiple of ``steps_per_replay``; a coordinate is no longer a number, or an energy
+                is one that no physics has: names the atom or system and the step.
         """
         if n_steps % self.replay:
             raise UserError(f"dynamics: {n_steps} steps are not a multiple of steps_per_replay {self.replay}")
@@ -224,9 +236,22 @@ class DeviceDynamics:
 
     def _check(self, frame: Frame) -> None:
         lost = ~(frame.positions.isfinite().all(dim=1) & frame.forces.isfinite().all(dim=1))
+        change = torch.maximum((frame.potential - self.start[0]).abs(), (frame.kinetic - self.start[1]).abs())
+        # Not ">": an energy may be no number.
+        absurd = ~(change <= MOST_CHANGE * self.n_atoms)
+        # One transfer, and so one wait, for both.
+        if not bool(torch.cat([lost, absurd]).any()):
+            return
+        advice = f"at step {frame.step} ({frame.time_fs:g} fs); a shorter time step than {self.timestep:g} fs may help"
         if bool(lost.any()):
             atom = int(torch.nonzero(lost)[0, 0])
             raise UserError(
                 f"dynamics: atom {atom} of system {int(self.batch[atom])} has a position or force that is not a number "
-                f"at step {frame.step} ({frame.time_fs:g} fs); a shorter time step than {self.timestep:g} fs may help"
+                f"{advice}"
             )
+        system = int(torch.nonzero(absurd)[0, 0])
+        raise UserError(
+            f"dynamics: system {system} has a potential energy of {float(frame.potential[system]):.6g} eV and a kinetic one of "
+            f"{float(frame.kinetic[system]):.6g} eV (they began at {float(self.start[0][system]):.6g} and "
+            f"{float(self.start[1][system]):.6g}), which no physics gives, {advice}"
+        )

@@ -69,13 +69,14 @@ def wrap(positions: Tensor, cell: Tensor, pbc: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def complete_cell(cell: Tensor, pbc: Tensor) -> Tensor:
-    """``cell`` [3, 3] with unit vectors for missing (zero) lattice vectors of axes that are not periodic."""
-    missing = (torch.linalg.vector_norm(cell, dim=1) == 0) & ~pbc
-    if not bool(missing.any()):
+    """``cell`` [3, 3]; where it spans no volume, with unit vectors for the axes that are not periodic."""
+    volume = torch.linalg.det(cell).abs()
+    if bool(pbc.all()) or bool(volume > 1e-4 * torch.linalg.vector_norm(cell, dim=1).prod()):
         return cell
+    missing = ~pbc
     # Any independent directions will do: nothing repeats along them. The singular vectors of the smallest singular
-    # values are orthogonal to the vectors that are there.
-    rotation = torch.linalg.svd(cell)[2]
+    # values are orthogonal to the vectors that stay.
+    rotation = torch.linalg.svd(cell * pbc[:, None].to(cell.dtype))[2]
     completed = cell.clone()
     taken = 0
     for axis in range(3):

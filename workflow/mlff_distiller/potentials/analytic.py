@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mlff_distiller.potentials.checks import undisturbed
 from mlff_distiller.potentials.edgewise import EdgeGradient, EdgewisePotential
 from mlff_distiller.student.painn import NORM_EPSILON, StudentForceField
 
@@ -59,7 +60,7 @@ def analytic_weights(student: StudentForceField) -> AnalyticWeights:
     width = network.messages[0].phi_in.out_features
     later = list(network.messages)[1:]
     updates = list(network.updates)
-    with torch.no_grad():
+    with undisturbed(student.device), torch.no_grad():
         first = network.messages[0]
         message = first.phi_out(torch.nn.functional.silu(first.phi_in(network.embedding.weight)))
         weights = AnalyticWeights(

@@ -35,7 +35,7 @@ class Topology:
 class Cells:
     """The cells of a batch in which something repeats, on the host; the same object as long as cell and pbc stay the same."""
 
-    box: Tensor  # [B, 3, 3] A, float64; unit vectors in place of lattice vectors that are missing
+    box: Tensor  # [B, 3, 3] A, float64; with other vectors for axes that are not periodic where it would span no volume
     pbc: Tensor  # [B, 3] bool
 
 
@@ -167,9 +167,10 @@ class InputCheck:
         along = None if pbc is None else pbc.cpu()
         if along is None or not bool(along.any()):
             return None
-        for system in torch.nonzero(along.any(dim=1) & (box == 0).all(dim=2).any(dim=1)).flatten().tolist():
-            box[system] = complete_cell(box[system], along[system])
         repeats = along.any(dim=1)
+        box[~repeats] = torch.eye(3, dtype=torch.float64, device="cpu")
+        for system in torch.nonzero(repeats & ~along.all(dim=1)).flatten().tolist():
+            box[system] = complete_cell(box[system], along[system])
         lengths = torch.linalg.vector_norm(box, dim=2)
         long = repeats & (lengths > LONGEST).any(dim=1)
         if bool(long.any()):

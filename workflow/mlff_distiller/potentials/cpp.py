@@ -1,6 +1,7 @@
 """Energy and forces by the C++ kernel, neighbor search included: one call, no tensor operation in between."""
 
 import ctypes
+import os
 from pathlib import Path
 
 import torch
@@ -10,10 +11,21 @@ from mlff_distiller.kernels.cpu import binding
 from mlff_distiller.kernels.cpu.build import build
 from mlff_distiller.potentials.analytic import analytic_weights
 from mlff_distiller.potentials.base import Potential
+from mlff_distiller.potentials.checks import InputCheck, within
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError
 
 _Where = ctypes.c_int64 * 2
+#: Whether this process was forked: the threads of the one that it comes from, for which OpenMP would wait, are not here.
+_forked = False
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = True
+
+
+os.register_at_fork(after_in_child=_note_fork)
 
 
 def build_library(student: StudentForceField) -> Path:
@@ -43,7 +55,8 @@ class CppPotential(Potential):
 
     Args:
         student: on the CPU, float32 or float64; its weights are copied.
-        threads: at most this many threads per call; torch's own number at the time of the call by default.
+        threads: at most this many threads per call; torch's own number at the time of the call by default. In a process
+            that was forked (as by ``multiprocessing`` on Linux) one, in any case; processes that are spawned keep theirs.
         library: a kernel built before for a student of these sizes; built (or taken from the cache) by default.
 
     Raises:
@@ -60,6 +73,8 @@ class CppPotential(Potential):
         self.cutoff = student.cutoff
         self.device = student.device
         self.dtype = student.dtype
+        self.library = library
+        self.inputs = InputCheck(student)
         self._library = binding.load_library(library or build_library(student))
         weights = analytic_weights(student)
         arrays = [getattr(weights, name).to(self.dtype).contiguous() for name in binding.WEIGHT_FIELDS]
@@ -73,6 +88,9 @@ class CppPotential(Potential):
             weights.norm_epsilon,
         )
         self._evaluate = self._library.mlff_evaluate
+
+    def __reduce__(self):
+        return type(self), (self.student, self.threads, self.library)
 
     def energy(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
@@ -88,15 +106,15 @@ class CppPotential(Potential):
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Energies [B] eV and forces [N, 3] eV/A; raises as :meth:`energy` does."""
-        forces = torch.empty((positions.shape[0], 3), dtype=self.dtype)
+        forces = torch.empty((positions.shape[0], 3), dtype=self.dtype, device="cpu")
         return self._run(numbers, positions, batch, cell, pbc, forces)[0], forces
 
     def with_stress(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor, pbc: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Energies [B] eV, forces [N, 3] eV/A and stresses [B, 3, 3] eV/A^3; raises as :meth:`energy` does."""
-        forces = torch.empty((positions.shape[0], 3), dtype=self.dtype)
-        virials = torch.empty((cell.shape[0], 3, 3), dtype=torch.float64)
+        forces = torch.empty((positions.shape[0], 3), dtype=self.dtype, device="cpu")
+        virials = torch.empty((cell.shape[0], 3, 3), dtype=torch.float64, device="cpu")
         energies, _ = self._run(numbers, positions, batch, cell, pbc, forces, virials)
         volumes = torch.linalg.det(cell.double()).abs()[:, None, None]
         return energies, forces, (virials / volumes).to(self.dtype)
@@ -105,7 +123,7 @@ class CppPotential(Potential):
         self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The kernel's neighbor search alone (see :mod:`mlff_distiller.neighbors.search`); raises as :meth:`energy` does."""
-        positions, batch, cell, pbc, n_systems = self._inputs(positions, batch, cell, pbc)
+        positions, batch, cell, pbc, n_systems = self._inputs(None, positions, batch, cell, pbc)
         found, n_edges, where = ctypes.c_void_p(), ctypes.c_int64(), _Where()
         status = self._library.mlff_neighbors(
             self.cutoff,
@@ -122,32 +140,28 @@ class CppPotential(Potential):
         if status:
             self._refuse(status, where, positions, batch)
         periodic = cell is not None and pbc is not None and bool(pbc.any())
-        receivers = torch.empty(n_edges.value, dtype=torch.int64)
+        receivers = torch.empty(n_edges.value, dtype=torch.int64, device="cpu")
         senders = torch.empty_like(receivers)
-        shifts = torch.empty((n_edges.value, 3), dtype=torch.int64) if periodic else None
+        shifts = torch.empty((n_edges.value, 3), dtype=torch.int64, device="cpu") if periodic else None
         self._library.mlff_take_neighbors(
             found, receivers.data_ptr(), senders.data_ptr(), shifts.data_ptr() if periodic else None
         )
         return receivers, senders, shifts
 
-    def _inputs(self, positions: Tensor, batch: Tensor, cell: Tensor | None, pbc: Tensor | None):
-        """The arguments as the kernel reads them, and B. Costs nothing when they are as the contract says."""
-        if positions.dtype is not self.dtype or positions.is_cuda:
-            raise UserError(
-                f"cpp kernel: positions must be {self.dtype} on the CPU, not {positions.dtype} on {positions.device}"
-            )
+    def _inputs(
+        self, numbers: Tensor | None, positions: Tensor, batch: Tensor, cell: Tensor | None, pbc: Tensor | None
+    ):
+        """The arguments as the kernel reads them, and B. Costs next to nothing when they are as the contract says."""
+        n_systems = len(self.inputs(numbers, positions, batch, cell, pbc).topology.sizes)
         if not positions.is_contiguous():
             positions = positions.contiguous()
         if not batch.is_contiguous():
             batch = batch.contiguous()
         if cell is not None:
-            cell = cell.detach().to(self.dtype).contiguous()
-            pbc = None if pbc is None else pbc.contiguous()
-            return positions, batch, cell, pbc, cell.shape[0]
-        n_atoms = batch.shape[0]
-        # Read in place: indexing a tensor would cost more than the kernel's own look at the input.
-        last = ctypes.c_int64.from_address(batch.data_ptr() + 8 * (n_atoms - 1)).value if n_atoms else -1
-        return positions, batch, None, None, max(last + 1, 0)
+            cell = cell.detach().contiguous()
+        if pbc is not None:
+            pbc = pbc.contiguous()
+        return positions, batch, cell, None if cell is None else pbc, n_systems
 
     def _run(
         self,
@@ -159,14 +173,14 @@ class CppPotential(Potential):
         forces: Tensor | None,
         virials: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        positions, batch, cell, pbc, n_systems = self._inputs(positions, batch, cell, pbc)
+        positions, batch, cell, pbc, n_systems = self._inputs(numbers, positions, batch, cell, pbc)
         if not numbers.is_contiguous():
             numbers = numbers.contiguous()
-        energies = torch.empty(n_systems, dtype=torch.float64)
+        energies = torch.empty(n_systems, dtype=torch.float64, device="cpu")
         where = _Where()
         status = self._evaluate(
             self._model.handle,
-            self.threads or torch.get_num_threads(),
+            1 if _forked else self.threads or torch.get_num_threads(),
             positions.shape[0],
             n_systems,
             numbers.data_ptr(),
@@ -187,8 +201,6 @@ class CppPotential(Potential):
         first, second = int(where[0]), int(where[1])
         place = positions[first].tolist() if status == binding.BAD_POSITION else None
         message = binding.explain(status, first, second, place)
-        if status in (binding.BAD_POSITION, binding.COINCIDING, binding.BAD_NUMBER) and int(batch[-1]) > 0:
-            system = int(batch[first])
-            own = first - int(torch.searchsorted(batch, system))
-            message += f" (atom {own} of system {system} in the batch)"
+        if status in (binding.BAD_POSITION, binding.COINCIDING, binding.BAD_NUMBER):
+            message += within(first, batch)
         raise UserError(message)

@@ -15,7 +15,8 @@ from torch import Tensor
 from mlff_distiller.kernels.cuda import molecule, neighbor_matrix
 from mlff_distiller.kernels.cuda.build import build
 from mlff_distiller.potentials.base import Potential
-from mlff_distiller.potentials.graphed import CapturedCall, Recent, Topology, TopologyReader
+from mlff_distiller.potentials.checks import Cells, InputCheck, Systems, Topology, undisturbed
+from mlff_distiller.potentials.graphed import CapturedCall, Recent, systems_with_nan
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError
 
@@ -88,59 +89,61 @@ class CudaPotential(Potential):
         def library(name: str) -> Path:
             return libraries / f"{name}.so" if libraries else build(student.config, architecture(self.device), name)
 
+        self.student, self.libraries, self.products = student, libraries, products
         self.rows = neighbor_matrix.Library(library("neighbor_matrix"))
-        self.rows_weights = neighbor_matrix.pack(student, self.rows.depth, products)
         self.molecule = molecule.Library(library("molecule")) if single_launch else None
-        self.molecule_weights = molecule.pack(student, self.molecule.ranks) if single_launch else None
-        self.most_in_one_launch = self.molecule.most_atoms if self.molecule else 0
-        self.topology = TopologyReader()
+        with undisturbed(self.device):
+            self.rows_weights = neighbor_matrix.pack(student, self.rows.depth, products)
+            self.molecule_weights = molecule.pack(student, self.molecule.ranks) if single_launch else None
+        self.inputs = InputCheck(student)
         self.evaluations: Recent = Recent()
-        self.capacity = FIRST_CAPACITY
-        self.grid: neighbor_matrix.CellGrid | None = None
-        self.grid_of: tuple = ()
+        self.release()
+
+    def __reduce__(self):
+        return type(self), (self.student, self.libraries, self.products, self.molecule is not None)
 
     def energy(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> Tensor:
         """Energies [B] eV."""
-        if numbers.shape[0] == 0:
-            return torch.zeros([0 if cell is None else cell.shape[0]], dtype=torch.float64, device=self.device)
         return self._run(numbers, positions, batch, cell, pbc, False, lambda program: program.energies.clone())
 
     def __call__(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Energies [B] eV and forces [N, 3] eV/A."""
-        if numbers.shape[0] == 0:
-            return self.energy(numbers, positions, batch, cell, pbc), torch.zeros_like(positions)
         return self._run(numbers, positions, batch, cell, pbc, True, lambda program: program.results())
 
     def on_host(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Energies [B] eV and forces [N, 3] eV/A on the CPU, with a single wait for the device."""
-        if numbers.shape[0] == 0:
-            return super().on_host(numbers, positions, batch, cell, pbc)
         return self._run(
             numbers, positions, batch, cell, pbc, True, lambda program: program.results_on_host(), waits=True
         )
 
     def release(self) -> None:
-        """Let go of all buffers and graphs."""
+        """Let go of all buffers and graphs, and of the room that neighbors once needed."""
         self.evaluations.clear()
+        self.inputs.forget()
+        self.capacity = FIRST_CAPACITY
+        self.most_in_one_launch = self.molecule.most_atoms if self.molecule else 0
+        self.grid: neighbor_matrix.CellGrid | None = None
+        self.grid_of: tuple[Cells, int] | None = None
 
     def neighbors(
         self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The search of the kernels for many atoms, as edges; not for periodic systems, whose rows hold no shifts."""
-        if periodic(cell, pbc):
+        systems = self.inputs(None, positions, batch, cell, pbc)
+        if systems.cells is not None:
             raise NotImplementedError("the periodic neighbor rows of the CUDA kernels hold vectors, not shifts")
-        topology = self.topology(batch, batch)
         while True:
-            program = self._many(topology, len(topology.sizes), None).program
+            program = self._many(systems.topology, None).program
             program.positions.copy_(positions)
             program.find_neighbors()
-            if not self._overflowed(program, topology, None):
+            most = self._too_many(program, systems)
+            if not most or not self._make_room(program, systems.topology, most):
                 break
         slots = torch.arange(program.capacity, device=self.device)
         filled = slots[None, :] < program.counts[:, None]
@@ -158,34 +161,54 @@ class CudaPotential(Potential):
         waits: bool = False,
     ) -> Result:
         """What is ``taken`` of the program that ran for these systems; ``waits``: taking it waits for the device."""
-        topology = self.topology(numbers, batch)
-        n_systems = cell.shape[0] if cell is not None else len(topology.sizes)
-        box = self._cells(positions, topology, cell, pbc)
+        systems = self.inputs(numbers, positions, batch, cell, pbc)
+        box = self._cells(positions, systems)
         while True:
             if box is None and numbers.shape[0] <= self.most_in_one_launch:
-                evaluation = self._single(topology, n_systems)
+                evaluation = self._single(systems.topology)
             else:
-                evaluation = self._many(topology, n_systems, box)
+                evaluation = self._many(systems.topology, box)
             evaluation.program.positions.copy_(positions)
             (evaluation.both if forces else evaluation.energy)()
             # Before the check, which waits for the device: nothing is left to start after that.
             found = taken(evaluation.program)
-            if not self._overflowed(evaluation.program, topology, box, waits):
+            most = self._too_many(evaluation.program, systems, waits)
+            if not most:
                 return found
+            if not self._make_room(evaluation.program, systems.topology, most):
+                return taken(evaluation.program)
 
-    def _overflowed(
-        self, program: Any, topology: Topology, box: neighbor_matrix.CellGrid | None, waited: bool = False
-    ) -> bool:
-        """Whether an atom had more neighbors than there was room for; then there will be more room next time.
+    def _too_many(self, program: Any, systems: Systems, waited: bool = False) -> int:
+        """The largest number of neighbors since this was asked last, if there was no room for so many; otherwise 0.
 
         ``waited``: for the device, since the program ran.
         """
-        if box is None and program.capacity >= max(topology.sizes) - 1:
-            return False
+        if systems.cells is None and program.capacity >= max(systems.topology.sizes) - 1:
+            return 0
         most = program.most_neighbors(waited)
         if most <= program.capacity:
-            return False
+            return 0
         program.most.zero_()
+        return most
+
+    def _make_room(self, program: Any, topology: Topology, most: int) -> bool:
+        """More room from now on; or False, and NaN for their systems, where none but atoms that are lost need it.
+
+        To the kernels such an atom is near to every other: room for that would be kept, and paid for, for good.
+        """
+        lost = systems_with_nan(program.positions, topology)
+        if bool(lost.any()):
+            if isinstance(program, neighbor_matrix.RowsProgram):
+                most = program.most_neighbors_outside(lost)
+            elif (
+                max(size * (not bad) for size, bad in zip(topology.sizes, lost.tolist(), strict=True))
+                <= program.capacity
+            ):
+                most = 0
+            if most <= program.capacity:
+                program.energies.masked_fill_(lost, torch.nan)
+                program.forces.masked_fill_(lost[topology.batch][:, None], torch.nan)
+                return False
         if isinstance(program, molecule.MoleculeProgram):
             # Its capacity is fixed: molecules as large as this one go through the kernels for many atoms from now on.
             self.most_in_one_launch = program.n_atoms - 1
@@ -202,49 +225,48 @@ class CudaPotential(Potential):
     ) -> "DeviceProgram":
         """Buffers and launches for these systems, for loops that stay on the device; ready at ``positions``."""
         program = self._run(numbers, positions, batch, cell, pbc, True, lambda program: program)
-        topology = self.topology(numbers, batch)
-        box = self.grid if isinstance(program, neighbor_matrix.RowsProgram) and program.cells else None
-        return DeviceProgram(program, lambda: self._overflowed(program, topology, box))
+        systems = self.inputs(numbers, positions, batch, cell, pbc)
 
-    def _cells(
-        self, positions: Tensor, topology: Topology, cell: Tensor | None, pbc: Tensor | None
-    ) -> neighbor_matrix.CellGrid | None:
-        """The grid of cells, or None where all pairs are looked at; kept while cell and pbc stay the same."""
-        if cell is None or pbc is None:
-            if max(topology.sizes) <= ALL_PAIRS_LIMIT:
+        def overflowed() -> bool:
+            most = self._too_many(program, systems)
+            return most > 0 and self._make_room(program, systems.topology, most)
+
+        return DeviceProgram(program, overflowed)
+
+    def _cells(self, positions: Tensor, systems: Systems) -> neighbor_matrix.CellGrid | None:
+        """The grid of cells, or None where all pairs are looked at; kept while cells and the largest system stay the same."""
+        topology, cells = systems
+        most = max(topology.sizes)
+        if cells is None:
+            if most <= ALL_PAIRS_LIMIT:
                 return None
             # A box around each system: rebuilt every time, since the atoms may have left it.
-            low = torch.stack([part.amin(dim=0) for part in positions.split(topology.sizes)])
-            high = torch.stack([part.amax(dim=0) for part in positions.split(topology.sizes)])
+            nowhere = positions.new_zeros([1, 3])
+            parts = [part if len(part) else nowhere for part in positions.detach().split(topology.sizes)]
+            low = torch.stack([part.amin(dim=0) for part in parts])
+            high = torch.stack([part.amax(dim=0) for part in parts])
             extent = torch.clamp((high - low).nan_to_num(1.0, 1.0, 1.0), min=self.cutoff)
             none = torch.zeros_like(extent, dtype=torch.bool)
-            most = max(topology.sizes)
-            return neighbor_matrix.CellGrid.of(
-                torch.diag_embed(extent), none, self.cutoff, most, low.nan_to_num(0.0, 0.0, 0.0)
-            )
-        versions = () if cell.is_inference() or pbc.is_inference() else (cell._version, pbc._version)
-        known = self.grid_of
-        if len(known) != 4 or known[0] is not cell or known[1] is not pbc or known[2:] != versions:
-            self.grid_of = (cell, pbc, *versions)
-            self.grid = None
-            if bool(pbc.any()):
-                full = torch.stack([_complete(one, axes) for one, axes in zip(cell, pbc, strict=True)])
-                self.grid = neighbor_matrix.CellGrid.of(full, pbc, self.cutoff, max(topology.sizes))
-        if self.grid is None:
-            return self._cells(positions, topology, None, None)
+            origin = low.nan_to_num(0.0, 0.0, 0.0)
+            return neighbor_matrix.CellGrid.of(torch.diag_embed(extent), none, self.cutoff, most, self.device, origin)
+        # The program has room for as many cells as the largest system has atoms.
+        if self.grid_of is None or self.grid_of[0] is not cells or self.grid_of[1] != most:
+            self.grid = neighbor_matrix.CellGrid.of(cells.box, cells.pbc, self.cutoff, most, self.device)
+            self.grid_of = cells, most
         return self.grid
 
-    def _single(self, topology: Topology, n_systems: int) -> Evaluation:
+    def _single(self, topology: Topology) -> Evaluation:
+        n_systems = len(topology.sizes)
         key = ("single", topology.numbers.shape[0], n_systems)
 
         def make() -> Evaluation:
             program = molecule.MoleculeProgram(self.molecule, self.molecule_weights, key[1], n_systems)
             return self._captured(program, key[1])
 
-        return self._filled(self.evaluations.find(key, make), topology, n_systems)
+        return self._filled(self.evaluations.find(key, make), topology)
 
-    def _many(self, topology: Topology, n_systems: int, box: neighbor_matrix.CellGrid | None) -> Evaluation:
-        n_atoms = topology.numbers.shape[0]
+    def _many(self, topology: Topology, box: neighbor_matrix.CellGrid | None) -> Evaluation:
+        n_atoms, n_systems = topology.numbers.shape[0], len(topology.sizes)
         capacity = rounded(max(topology.sizes) - 1)
         if box is not None or capacity > ALWAYS_ENOUGH:
             capacity = self.capacity
@@ -263,12 +285,12 @@ class CudaPotential(Potential):
         if box is not None and evaluation.box is not box:
             evaluation.program.set_grid(box)
             evaluation.box = box
-        return self._filled(evaluation, topology, n_systems)
+        return self._filled(evaluation, topology)
 
-    def _filled(self, evaluation: Evaluation, topology: Topology, n_systems: int) -> Evaluation:
+    def _filled(self, evaluation: Evaluation, topology: Topology) -> Evaluation:
         if evaluation.topology is not topology:
             program = evaluation.program
-            sizes = torch.tensor(topology.sizes + (0,) * (n_systems - len(topology.sizes)), device=self.device)
+            sizes = torch.tensor(topology.sizes, dtype=torch.int64, device=self.device)
             program.starts[1:] = torch.cumsum(sizes, 0)
             program.numbers.copy_(topology.numbers)
             program.first.copy_(program.starts[topology.batch])
@@ -289,14 +311,3 @@ class CudaPotential(Potential):
 def rounded(capacity: int) -> int:
     """The next multiple of 16."""
     return max(16, (capacity + 15) // 16 * 16)
-
-
-def periodic(cell: Tensor | None, pbc: Tensor | None) -> bool:
-    """Whether any system repeats along any axis."""
-    return cell is not None and pbc is not None and bool(pbc.any())
-
-
-def _complete(cell: Tensor, pbc: Tensor) -> Tensor:
-    from mlff_distiller.neighbors.native import complete_cell
-
-    return complete_cell(cell, pbc)

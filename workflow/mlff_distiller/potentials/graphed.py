@@ -8,9 +8,11 @@ A graph replays fixed operations on fixed buffers, so the number of edges must n
   longer than the cutoff. More edges than the capacity get a graph of their own, larger.
 """
 
+import gc
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from torch import Tensor
 from mlff_distiller.neighbors.native import pairs_within_systems
 from mlff_distiller.neighbors.search import edge_vectors
 from mlff_distiller.potentials.base import Potential
+from mlff_distiller.potentials.checks import InputCheck, Topology, undisturbed
 from mlff_distiller.potentials.edgewise import EdgeGradient, EdgewisePotential
 from mlff_distiller.student.painn import StudentForceField
 
@@ -27,12 +30,15 @@ ALL_PAIRS_LIMIT = 64
 EDGE_LIMIT = 300_000
 #: Captured graphs that one potential keeps; the least recently used one goes first.
 GRAPHS_KEPT = 32
+#: One capture at a time in a process: others would wait for the device in the middle of it.
+CAPTURING = threading.RLock()
 
 
 class CapturedCall:
     """A function without arguments, captured as a CUDA graph at its first call; on a CPU simply called.
 
-    The function must read and write the same buffers every time and must not wait for the device.
+    The function must read and write the same buffers every time and must not wait for the device. Other threads may use
+    the device meanwhile. It runs without the caller's autocast, TF32 or inference mode, which a graph would keep for good.
     """
 
     def __init__(self, function: Callable[[], None], device: torch.device):
@@ -43,85 +49,80 @@ class CapturedCall:
     def __call__(self) -> None:
         """Run the function, or replay it."""
         if self.device.type != "cuda":
-            self.function()
+            with undisturbed(self.device):
+                self.function()
             return
         if self.graph is None:
-            # The first calls compile kernels and create handles, which a capture does not allow.
-            stream = torch.cuda.Stream(self.device)
-            stream.wait_stream(torch.cuda.current_stream(self.device))
-            with torch.cuda.stream(stream):
-                for _ in range(3):
-                    self.function()
-            torch.cuda.current_stream(self.device).wait_stream(stream)
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                self.function()
+            with CAPTURING, undisturbed(self.device):
+                self._capture()
         self.graph.replay()
+
+    def _capture(self) -> None:
+        # The first calls compile kernels and create handles, which a capture does not allow.
+        stream = torch.cuda.Stream(self.device)
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self.function()
+        torch.cuda.current_stream(self.device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with no_collection(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            self.function()
+        self.graph = graph
+
+
+@contextmanager
+def no_collection():
+    """No garbage is collected meanwhile: a graph that dies during a capture spoils it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Recent(OrderedDict):
     """A mapping that forgets what was used longest ago."""
 
     def find(self, key, make):
-        """The value of ``key``, from ``make()`` when there is none."""
+        """The value of ``key``, from ``make()`` when there is none: buffers, which later calls write in any mode."""
         if key not in self:
-            self[key] = make()
+            with torch.inference_mode(False):
+                self[key] = make()
             if len(self) > GRAPHS_KEPT:
                 self.popitem(last=False)
         self.move_to_end(key)
         return self[key]
 
 
-@dataclass(frozen=True)
-class Topology:
-    """What belongs to numbers and batch alone."""
-
-    numbers: Tensor
-    batch: Tensor
-    sizes: tuple[int, ...]  # atoms of each system
-
-
-class TopologyReader:
-    """Reads the systems' sizes from the device only when the tensors are not those of the last call, unchanged."""
-
-    def __init__(self):
-        self.last: Topology | None = None
-        self.versions: tuple[int, int] | None = None
-
-    def __call__(self, numbers: Tensor, batch: Tensor) -> Topology:
-        """The topology; the same object as long as nothing changed."""
-        if numbers.is_inference() or batch.is_inference():
-            versions = None  # such tensors do not count their changes
-        else:
-            versions = (numbers._version, batch._version)
-        known = self.last
-        same = known is not None and known.numbers is numbers and known.batch is batch
-        if not same or versions is None or versions != self.versions:
-            sizes = torch.bincount(batch).tolist() if batch.numel() else []
-            self.last, self.versions = Topology(numbers, batch, tuple(sizes)), versions
-        return self.last
-
-
 class EdgeGraph:
-    """Buffers for a number of atoms, systems and edges, and the captured evaluation on them."""
+    """Buffers for a number of atoms, systems and edges, and the evaluation on them."""
 
-    def __init__(self, edge_gradient: EdgeGradient, references: Tensor, like: Tensor, sizes: tuple[int, int, int]):
+    def __init__(
+        self,
+        edge_gradient: EdgeGradient,
+        references: Tensor,
+        dtype: torch.dtype,
+        sizes: tuple[int, int, int],
+    ):
         n_atoms, n_systems, n_edges = sizes
-        device = like.device
+        device = references.device
         self.edge_gradient, self.references = edge_gradient, references
         self.topology: Topology | None = None
         self.numbers = torch.ones([n_atoms], dtype=torch.int64, device=device)
         self.batch = torch.zeros([n_atoms], dtype=torch.int64, device=device)
         self.receivers = torch.zeros([n_edges], dtype=torch.int64, device=device)
         self.senders = torch.zeros([n_edges], dtype=torch.int64, device=device)
-        self.positions = torch.zeros([n_atoms, 3], dtype=like.dtype, device=device)
+        self.positions = torch.zeros([n_atoms, 3], dtype=dtype, device=device)
         # The periodic part of each edge's vector; that of ghost edges keeps them apart.
-        self.offsets = torch.ones([n_edges, 3], dtype=like.dtype, device=device)
+        self.offsets = torch.ones([n_edges, 3], dtype=dtype, device=device)
         self.energies = torch.zeros([n_systems], dtype=torch.float64, device=device)
         self.forces = torch.zeros_like(self.positions)
-        self.run = CapturedCall(self._evaluate, device)
 
-    def _evaluate(self) -> None:
+    def evaluate(self) -> None:
+        """Energies and forces at ``positions``."""
         vectors = self.positions[self.senders] - self.positions[self.receivers] + self.offsets
         atomic, gradient = self.edge_gradient(self.numbers, vectors, self.receivers, self.senders)
         # Times zero, not zero: a position that is not a number must show, also where the atom is alone.
@@ -137,12 +138,15 @@ class GraphedPotential(Potential):
     """
 
     def __init__(self, student: StudentForceField, edge_gradient: EdgeGradient):
+        self.student, self.edge_gradient = student, edge_gradient
         self.plain = EdgewisePotential(student, edge_gradient)
-        self.edge_gradient = edge_gradient
         self.references = student.reference_energies
         self.cutoff, self.device, self.dtype = student.cutoff, student.device, student.dtype
-        self.topology = TopologyReader()
+        self.inputs = InputCheck(student)
         self.graphs: Recent = Recent()
+
+    def __reduce__(self):
+        return type(self), (self.student, self.edge_gradient)
 
     def energy(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
@@ -155,13 +159,11 @@ class GraphedPotential(Potential):
     ) -> tuple[Tensor, Tensor]:
         """Energies [B] eV and forces [N, 3] eV/A."""
         positions = positions.detach()
-        topology = self.topology(numbers, batch)
-        periodic = cell is not None and pbc is not None and bool(pbc.any())
-        n_systems = cell.shape[0] if cell is not None else len(topology.sizes)
-        n_atoms = numbers.shape[0]
+        topology, cells = self.inputs(numbers, positions, batch, cell, pbc)
+        n_atoms, n_systems = numbers.shape[0], len(topology.sizes)
         n_pairs = sum(size * (size - 1) for size in topology.sizes)
-        if n_atoms and not periodic and max(topology.sizes) <= ALL_PAIRS_LIMIT and n_pairs <= EDGE_LIMIT:
-            graph = self._graph((n_atoms, n_systems, n_pairs), positions)
+        if cells is None and max(topology.sizes) <= ALL_PAIRS_LIMIT and n_pairs <= EDGE_LIMIT:
+            graph, run = self._graph((n_atoms, n_systems, n_pairs))
             if graph.topology is not topology:
                 receivers, senders = pairs_within_systems(batch)
                 self._fill(graph, topology, receivers, senders)
@@ -172,7 +174,7 @@ class GraphedPotential(Potential):
             if not 0 < n_edges <= EDGE_LIMIT:
                 return self.plain(numbers, positions, batch, cell, pbc)
             # One ghost atom and one ghost system take the edges that pad.
-            graph = self._graph((n_atoms + 1, n_systems + 1, edge_capacity(n_edges)), positions)
+            graph, run = self._graph((n_atoms + 1, n_systems + 1, edge_capacity(n_edges)))
             self._fill(graph, topology, receivers, senders)
             graph.receivers[n_edges:] = n_atoms
             graph.senders[n_edges:] = n_atoms
@@ -181,12 +183,13 @@ class GraphedPotential(Potential):
             origin = positions.new_zeros([n_atoms, 3])
             graph.offsets[:n_edges] = edge_vectors(origin, receivers, senders, batch, cell, shifts)
         graph.positions[:n_atoms] = positions
-        graph.run()
+        run()
         return graph.energies[:n_systems].clone(), graph.forces[:n_atoms].clone()
 
     def release(self) -> None:
         """Let go of all graphs."""
         self.graphs.clear()
+        self.inputs.forget()
 
     def with_stress(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor, pbc: Tensor
@@ -200,8 +203,13 @@ class GraphedPotential(Potential):
         """The student's neighbor search, as larger and periodic systems use it."""
         return self.plain.neighbors(positions, batch, cell, pbc)
 
-    def _graph(self, sizes: tuple[int, int, int], like: Tensor) -> EdgeGraph:
-        return self.graphs.find(sizes, lambda: EdgeGraph(self.edge_gradient, self.references, like, sizes))
+    def _graph(self, sizes: tuple[int, int, int]) -> tuple[EdgeGraph, CapturedCall]:
+        def make() -> tuple[EdgeGraph, CapturedCall]:
+            graph = EdgeGraph(self.edge_gradient, self.references, self.dtype, sizes)
+            # Beside the buffers, not in them: what refers to itself lives on until garbage is collected.
+            return graph, CapturedCall(graph.evaluate, self.device)
+
+        return self.graphs.find(sizes, make)
 
     @staticmethod
     def _fill(graph: EdgeGraph, topology: Topology, receivers: Tensor, senders: Tensor) -> None:
@@ -211,6 +219,13 @@ class GraphedPotential(Potential):
             graph.topology = topology
         graph.receivers[: receivers.shape[0]] = receivers
         graph.senders[: senders.shape[0]] = senders
+
+
+def systems_with_nan(positions: Tensor, topology: Topology) -> Tensor:
+    """Which systems have a position that is not finite: [B] bool. To the kernels such an atom is near to every other."""
+    lost = (~positions.isfinite().all(dim=1)).to(torch.int64)
+    counts = torch.zeros([len(topology.sizes)], dtype=torch.int64, device=positions.device)
+    return counts.index_add_(0, topology.batch, lost) > 0
 
 
 def edge_capacity(n_edges: int) -> int:

@@ -6,7 +6,8 @@ from torch import Tensor
 from mlff_distiller.kernels.triton.program import PRECISIONS, Program, Tiles
 from mlff_distiller.kernels.triton.weights import pack
 from mlff_distiller.potentials.base import Potential
-from mlff_distiller.potentials.graphed import CapturedCall, Recent, Topology, TopologyReader
+from mlff_distiller.potentials.checks import InputCheck, Topology, undisturbed
+from mlff_distiller.potentials.graphed import CapturedCall, Recent, systems_with_nan
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError
 
@@ -14,6 +15,7 @@ from mlff_distiller.utils.errors import UserError
 FIRST_CAPACITY = 64
 #: Rows up to this long hold all other atoms of the molecule: nothing can overflow, and nothing is checked.
 ALWAYS_ENOUGH = 128
+PERIODIC = "the Triton kernels do not search periodic systems; use another variant for them"
 
 
 class TritonPotential(Potential):
@@ -34,12 +36,17 @@ class TritonPotential(Potential):
     ):
         if precision not in PRECISIONS:
             raise UserError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
-        self.packed = pack(student)
+        self.student = student
+        with undisturbed(student.device):
+            self.packed = pack(student)
         self.precision, self.graph, self.tiles = precision, graph, tiles
         self.cutoff, self.device, self.dtype = student.cutoff, student.device, student.dtype
-        self.topology = TopologyReader()
+        self.inputs = InputCheck(student)
         self.evaluations: Recent = Recent()
         self.capacity = FIRST_CAPACITY
+
+    def __reduce__(self):
+        return type(self), (self.student, self.precision, self.graph, self.tiles)
 
     def energy(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
@@ -56,17 +63,24 @@ class TritonPotential(Potential):
         return program.energies.clone(), program.forces.clone()
 
     def release(self) -> None:
-        """Let go of all buffers and graphs."""
+        """Let go of all buffers and graphs, and of the room that neighbors once needed."""
         self.evaluations.clear()
+        self.inputs.forget()
+        self.capacity = FIRST_CAPACITY
 
     def neighbors(
         self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The rows of neighbors as the kernels fill them, turned into edges."""
-        topology = self.topology(batch, batch)
-        program = self._evaluation(topology, None)[0]
-        program.positions.copy_(positions)
-        program.find_neighbors()
+        topology, cells = self.inputs(None, positions, batch, cell, pbc)
+        if cells is not None:
+            raise NotImplementedError(PERIODIC)
+        while True:
+            program = self._evaluation(topology)[0]
+            program.positions.copy_(positions)
+            program.find_neighbors()
+            if not self._full(program, topology) or not self._make_room(program, topology):
+                break
         slots = torch.arange(program.capacity, device=self.device)
         filled = slots[None, :] < program.counts[:, None]
         receivers = torch.nonzero(filled)[:, 0]
@@ -81,23 +95,35 @@ class TritonPotential(Potential):
         pbc: Tensor | None,
         forces: bool,
     ) -> Program:
-        if cell is not None and pbc is not None and bool(pbc.any()):
-            raise NotImplementedError("the Triton kernels do not search periodic systems; use another variant for them")
-        topology = self.topology(numbers, batch)
+        topology, cells = self.inputs(numbers, positions, batch, cell, pbc)
+        if cells is not None:
+            raise NotImplementedError(PERIODIC)
         while True:
-            program, run = self._evaluation(topology, cell, forces)
+            program, run = self._evaluation(topology, forces)
             program.positions.copy_(positions)
             run()
-            if program.capacity >= max(topology.sizes) - 1:
+            if not self._full(program, topology) or not self._make_room(program, topology):
                 return program
-            # Only then can an atom have more neighbors than its row holds.
-            most = int(program.counts.max())
-            if most <= program.capacity:
-                return program
-            self.capacity = rounded(most + most // 8)
 
-    def _evaluation(self, topology: Topology, cell: Tensor | None, forces: bool = True) -> tuple[Program, CapturedCall]:
-        n_systems = cell.shape[0] if cell is not None else len(topology.sizes)
+    @staticmethod
+    def _full(program: Program, topology: Topology) -> bool:
+        """Whether an atom has more neighbors than its row holds; waits for the device only where one could."""
+        return program.capacity < max(topology.sizes) - 1 and int(program.counts.max()) > program.capacity
+
+    def _make_room(self, program: Program, topology: Topology) -> bool:
+        """More room from now on; False, and NaN for their systems, where none but atoms without a place need it."""
+        lost = systems_with_nan(program.positions, topology)
+        atoms = lost[topology.batch]
+        most = int(torch.where(atoms, 0, program.counts).max())
+        if most > program.capacity:
+            self.capacity = rounded(most + most // 8)
+            return True
+        program.energies.masked_fill_(lost, torch.nan)
+        program.forces.masked_fill_(atoms[:, None], torch.nan)
+        return False
+
+    def _evaluation(self, topology: Topology, forces: bool = True) -> tuple[Program, CapturedCall]:
+        n_systems = len(topology.sizes)
         capacity = rounded(max(topology.sizes) - 1)
         if capacity > ALWAYS_ENOUGH:
             capacity = min(capacity, self.capacity)
@@ -105,7 +131,7 @@ class TritonPotential(Potential):
         entry = self.evaluations.find(key, lambda: self._new(*key))
         program = entry["program"]
         if entry["topology"] is not topology:
-            sizes = torch.tensor(topology.sizes + (0,) * (n_systems - len(topology.sizes)), device=self.device)
+            sizes = torch.tensor(topology.sizes, dtype=torch.int64, device=self.device)
             program.starts[1:] = torch.cumsum(sizes, 0)
             program.numbers.copy_(topology.numbers)
             program.first.copy_(program.starts[topology.batch])

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlff_distiller.errors import UserError
+
 if TYPE_CHECKING:
     from ase import Atoms
 
@@ -27,7 +29,7 @@ class Batch(NamedTuple):
     def from_atoms(
         cls, systems: "Sequence[Atoms]", device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ) -> "Batch":
-        """One batch of ``systems``; cells appear when at least one system is periodic.
+        """One batch of ``systems``; cells appear when at least one system is periodic, or the last is empty.
 
         Molecules are moved so that their atoms average to the origin, in float64, before the cast: energies and
         forces do not change by it, and float32 keeps its digits for the distances.
@@ -37,7 +39,10 @@ class Batch(NamedTuple):
         positions = [_positions(a, repeats) for a, repeats in zip(systems, periodic, strict=True) if len(a)]
         # NumPy up to the last step: on one small molecule every tensor operation would show beside the forces.
         batch = np.repeat(np.arange(len(systems), dtype=np.int64), [len(a) for a in systems])
-        repeated = any(periodic)
+        if not positions:
+            raise UserError("no atoms: there is nothing to compute")
+        # Without a cell the last atom would say how many systems there are.
+        repeated = any(periodic) or len(systems[-1]) == 0
         return cls(
             numbers=torch.from_numpy(np.concatenate([a.numbers for a in systems], dtype=np.int64)).to(device),
             positions=torch.from_numpy(np.concatenate(positions)).to(device, dtype),

@@ -141,7 +141,8 @@ def pack(student: StudentForceField, ranks: int) -> PackedWeights:
                 filters += [network.filters.weight[rows].T, network.filters.bias[rows]]
         embedding = network.embedding.weight
         phi = network.messages[0]
-        constants = torch.tensor([config.cutoff, network.basis.exponent, torch.pi / config.cutoff])
+        constants = [config.cutoff, network.basis.exponent, torch.pi / config.cutoff]
+        constants = torch.tensor(constants, dtype=torch.float64, device="cpu")
 
         def flat(parts: list[Tensor]) -> Tensor:
             return torch.cat([part.reshape(-1) for part in parts]).to(torch.float32)
@@ -197,11 +198,12 @@ class MoleculeProgram:
         self.outputs = results_buffer(n_atoms, n_systems, device)
         self.energies, self.forces = split_results(self.outputs, n_systems)
         # Pinned, for transfers without a detour; made once, since to make it takes as long as a transfer.
-        self.host_outputs = torch.empty(self.outputs.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+        pinned = {"device": "cpu", "pin_memory": device.type == "cuda"}
+        self.host_outputs = torch.empty(self.outputs.shape, dtype=torch.uint8, **pinned)
         self.numbers, self.first, self.last = index(n_atoms), index(n_atoms), index(n_atoms)
         self.starts = index(n_systems + 1)
         # On the host, where the kernel can write it: read without a transfer once the kernel is done.
-        self.most = torch.zeros([1], dtype=torch.int32, pin_memory=device.type == "cuda")[0]
+        self.most = torch.zeros([1], dtype=torch.int32, **pinned)[0]
         self.work = {
             "messages": real(ranks, blocks - 1, n_atoms, 6, width),
             "gradients": real(ranks, blocks, n_atoms, 4, width),

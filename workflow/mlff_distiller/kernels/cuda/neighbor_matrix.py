@@ -164,7 +164,8 @@ def pack(student: StudentForceField, depth: int = 24, products: str = "fp16x3") 
             layers = update.mlp_in, update.mlp_out, head_in, head_out
             dense = [part for layer in layers for part in (matrix(layer.weight), copy(layer.bias))]
             blocks.append(BlockWeights(filters, matrix(update.mix_uv.weight), *dense))
-        constants = torch.tensor([config.cutoff, network.basis.exponent, torch.pi / config.cutoff])
+        constants = [config.cutoff, network.basis.exponent, torch.pi / config.cutoff]
+        constants = torch.tensor(constants, dtype=torch.float64, device="cpu")
         phi = network.messages[0]
         return PackedStudent(
             products=products,
@@ -190,14 +191,28 @@ class CellGrid:
     cells: int
 
     @classmethod
-    def of(cls, cell: Tensor, pbc: Tensor, cutoff: float, most_cells: int, origin: Tensor | None = None) -> "CellGrid":
-        """For lattice vectors ``cell`` [B, 3, 3] A that are all there, and at most ``most_cells`` cells a system."""
+    def of(
+        cls,
+        cell: Tensor,
+        pbc: Tensor,
+        cutoff: float,
+        most_cells: int,
+        device: torch.device | None = None,
+        origin: Tensor | None = None,
+    ) -> "CellGrid":
+        """For lattice vectors ``cell`` [B, 3, 3] A that are all there and span a volume, and at most ``most_cells`` a system.
+
+        On ``device``, or else where ``cell`` is.
+        """
+        device = cell.device if device is None else device
+        most_cells = max(most_cells, 1)
         box = cell.detach().to("cpu", torch.float64)
         inverse = torch.linalg.inv(box)
         heights = 1.0 / torch.linalg.vector_norm(inverse, dim=1)
         # A hair wider than the cutoff, for the rounding of positions.
-        grid = torch.clamp((heights / (cutoff * 1.0001)).floor(), min=1)
-        while bool((too_many := grid.prod(dim=1) > max(most_cells, 1)).any()):
+        grid = (heights / (cutoff * 1.0001)).floor().nan_to_num(1.0).clamp(1, most_cells)
+        # Every turn makes what is larger than 1 smaller.
+        while bool((too_many := grid.prod(dim=1) > most_cells).any()):
             grid[too_many] = torch.clamp((grid[too_many] * 0.8).floor(), min=1)
         reach = torch.ceil(cutoff * 1.0001 / (heights / grid))
         periodic = pbc.detach().cpu()
@@ -206,12 +221,12 @@ class CellGrid:
         offset = torch.cumsum(sizes, 0) - sizes
 
         def index(tensor: Tensor) -> Tensor:
-            return tensor.to(cell.device, torch.int32)
+            return tensor.to(device, torch.int32)
 
         return cls(
-            box=box.to(cell.device, torch.float32).contiguous(),
-            inverse=inverse.to(cell.device, torch.float32).contiguous(),
-            origin=torch.zeros_like(cell[:, 0], dtype=torch.float32) if origin is None else origin,
+            box=box.to(device, torch.float32).contiguous(),
+            inverse=inverse.to(device, torch.float32).contiguous(),
+            origin=torch.zeros([len(box), 3], dtype=torch.float32, device=device) if origin is None else origin,
             grid=index(grid),
             reach=index(reach),
             periodic=index(periodic),
@@ -263,7 +278,8 @@ class RowsProgram:
         def index(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.int32, device=device)
 
-        self.positions, self.forces = torch.zeros([n_atoms, 3], device=device), real(n_atoms, 3)
+        self.positions = torch.zeros([n_atoms, 3], dtype=torch.float32, device=device)
+        self.forces = real(n_atoms, 3)
         self.numbers, self.system = index(n_atoms), torch.zeros([n_atoms], dtype=torch.int64, device=device)
         self.first, self.last, self.starts = index(n_atoms), index(n_atoms), index(n_systems + 1)
         self.energies = torch.zeros([n_systems], dtype=torch.float64, device=device)
@@ -358,7 +374,7 @@ class RowsProgram:
             device = self.positions.device
             self.placed_system = torch.zeros([self.n_atoms], dtype=torch.int32, device=device)
             for name, shape in {"box": (3, 3), "inverse": (3, 3), "origin": (3,)}.items():
-                self.grid[name] = torch.zeros([self.n_systems, *shape], device=device)
+                self.grid[name] = torch.zeros([self.n_systems, *shape], dtype=torch.float32, device=device)
             for name, shape in {"grid": (3,), "reach": (3,), "periodic": (3,), "offset": ()}.items():
                 self.grid[name] = torch.ones([self.n_systems, *shape], dtype=torch.int32, device=device)
             cells = {name: self.grid[name] for name in ("box", "grid", "reach", "periodic", "offset")}
@@ -379,13 +395,24 @@ class RowsProgram:
         return self.energies.cpu(), self.forces.cpu()
 
     def set_grid(self, grid: CellGrid) -> None:
-        """The cells to use from now on; not more of them than there is room for."""
+        """The cells to use from now on.
+
+        Raises:
+            ValueError: more cells than there is room for.
+        """
+        if grid.cells > self.cells:
+            raise ValueError(f"{grid.cells} cells where there is room for {self.cells}")
         for name, buffer in self.grid.items():
             buffer.copy_(getattr(grid, name))
 
     def most_neighbors(self, waited: bool = False) -> int:
         """The largest number of neighbors since ``most`` was last set to 0; waits for the device in any case."""
         return int(self.most)
+
+    def most_neighbors_outside(self, lost: Tensor) -> int:
+        """The largest number of neighbors in the last launch, of systems other than those that are ``lost`` [B] bool."""
+        system = self.placed_system if self.cells else self.system
+        return int(self.counts.masked_fill(lost[system], 0).max())
 
     @torch.no_grad()
     def launch(self, forces: bool = True) -> None:
@@ -428,7 +455,7 @@ class RowsProgram:
         self.placed_numbers.copy_(self.numbers[order])
         self.placed_system.copy_(self.system[order])
         self.place.copy_(place[order])
-        bounds = torch.arange(self.cells + 1, device=key.device)
+        bounds = torch.arange(self.cells + 1, dtype=torch.int64, device=key.device)
         self.cell_start.copy_(torch.searchsorted(key, bounds))
 
     def _run(self, name: str, arguments: ctypes.Structure, choice: int) -> None:
