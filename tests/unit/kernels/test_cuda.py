@@ -164,6 +164,120 @@ def test_row_kernels_emulated_in_small_cells(emulated, student, student64, name)
     assert (found_forces - forces).abs().max() < 1e-5 * max(1.0, pull)
 
 
+@pytest.fixture
+def rows_alone(emulated, student):
+    """The potential on the CPU, by the kernels for many atoms."""
+    from mlff_distiller.potentials.cuda import CudaPotential
+
+    return CudaPotential(student, libraries=emulated["rows"].parent, products="float32", single_launch=False)
+
+
+def assert_right(potential, student64, numbers, positions, batch, cell=None, pbc=None):
+    reference = AutogradPotential(student64)
+    energies, forces = reference(numbers, positions.double(), batch, None if cell is None else cell.double(), pbc)
+    found, found_forces = potential(numbers, positions, batch, cell, pbc)
+    scale = max(1.0, forces.abs().max().item())
+    assert (found - energies).abs().max() < 2e-4 * scale
+    assert (found_forces - forces).abs().max() < 2e-5 * scale
+
+
+@needs_compiler
+def test_other_atoms_in_the_same_box(rows_alone, student64):
+    """Cells are made for the room that a system has: fewer atoms, and more again, with the very same tensors of the box."""
+    cell, pbc = 22.0 * torch.eye(3)[None], torch.ones([1, 3], dtype=torch.bool)
+    generator = torch.Generator().manual_seed(0)
+    for n_atoms in (30, 4, 1, 30, 12):
+        positions = 22.0 * torch.rand(n_atoms, 3, generator=generator)
+        numbers = torch.randint(1, 10, [n_atoms], generator=generator)
+        assert_right(rows_alone, student64, numbers, positions, torch.zeros([n_atoms], dtype=torch.int64), cell, pbc)
+        assert rows_alone.grid.cells <= n_atoms
+    # The same numbers of atoms and systems, dealt out otherwise.
+    cells, axes = cell.repeat(2, 1, 1), pbc.repeat(2, 1)
+    positions, numbers = 22.0 * torch.rand(12, 3, generator=generator), torch.ones([12], dtype=torch.int64)
+    for first in (11, 6, 11):
+        batch = (torch.arange(12) >= first).to(torch.int64)
+        assert_right(rows_alone, student64, numbers, positions, batch, cells, axes)
+
+
+@needs_compiler
+def test_more_cells_than_room_are_refused(rows_alone):
+    program = rows.RowsProgram(rows_alone.rows, rows_alone.rows_weights, 8, 1, 16, cells=8)
+    box, pbc = 17.0 * torch.eye(3)[None], torch.ones([1, 3], dtype=torch.bool)
+    with pytest.raises(ValueError, match="27 cells where there is room for 8"):
+        program.set_grid(rows.CellGrid.of(box, pbc, 5.0, 100))
+    program.set_grid(rows.CellGrid.of(box, pbc, 5.0, 8))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("value", [torch.inf, 1e30, 1e300, torch.nan])
+@pytest.mark.parametrize("most", [0, 1, 1000])
+def test_a_grid_is_made_whatever_the_box_is(value, most):
+    box = 8.0 * torch.eye(3, dtype=torch.float64)[None]
+    box[0, 0, 0] = value
+    grid = rows.CellGrid.of(box, torch.ones([1, 3], dtype=torch.bool), 5.0, most)
+    assert 1 <= grid.cells <= max(most, 1)
+
+
+@needs_compiler
+def test_free_atoms_in_boxes_beside_an_empty_system(rows_alone, student64, monkeypatch):
+    """Large systems that do not repeat are put into boxes of their own; far apart, too."""
+    monkeypatch.setattr("mlff_distiller.potentials.cuda.ALL_PAIRS_LIMIT", 3)
+    numbers, positions, batch = random_batch([7, 4], seed=1, spread=3.0)
+    assert_right(rows_alone, student64, numbers, positions, batch)
+    assert_right(rows_alone, student64, numbers, positions + 1e4 * batch[:, None], batch)
+    energies, forces = rows_alone(numbers, positions, batch)
+    behind = rows_alone(numbers, positions, 1 + batch)
+    assert behind[0][0] == 0
+    torch.testing.assert_close(behind[0][1:], energies)
+    torch.testing.assert_close(behind[1], forces)
+
+
+@needs_compiler
+@pytest.mark.parametrize("periodic", [False, True])
+def test_an_atom_that_is_lost_costs_no_room_for_good(rows_alone, student64, monkeypatch, periodic):
+    """It is near to all others; its own system is NaN throughout, the other one right, and nothing grows."""
+    for name in ("FIRST_CAPACITY", "ALWAYS_ENOUGH"):
+        monkeypatch.setattr(f"mlff_distiller.potentials.cuda.{name}", 16)
+    rows_alone.release()
+    numbers, positions, batch = random_batch([18, 2], seed=4, spread=6.0)
+    boxes = (40.0 * torch.eye(3).repeat(2, 1, 1), torch.ones([2, 3], dtype=torch.bool)) if periodic else (None, None)
+    right = rows_alone(numbers, positions, batch, *boxes)
+    lost = positions.clone()
+    lost[17, 1] = torch.nan
+    energies, forces = rows_alone.on_host(numbers, lost, batch, *boxes)
+    assert energies[0].isnan()
+    assert forces[:18].isnan().all()
+    torch.testing.assert_close(energies[1], right[0][1])
+    torch.testing.assert_close(forces[18:], right[1][18:])
+    assert rows_alone.capacity == 16
+    # Those that are really there get their room, until it is given back.
+    assert_right(rows_alone, student64, numbers, positions * 0.08, batch, *boxes)
+    assert rows_alone.capacity > 16
+    rows_alone.release()
+    assert rows_alone.capacity == 16
+
+
+@needs_compiler
+@pytest.mark.parametrize(("sizes", "lost", "kept"), [([80], 3, True), ([70, 10], 75, False), ([70, 10], 3, True)])
+def test_an_atom_that_is_lost_leaves_the_single_launch(emulated, student, sizes, lost, kept):
+    from mlff_distiller.potentials.cuda import CudaPotential
+
+    potential = CudaPotential(student, libraries=emulated["rows"].parent, products="float32")
+    numbers, positions, batch = random_batch(sizes, seed=0)
+    positions[lost] = torch.nan
+    systems = potential.inputs(numbers, positions, batch, None, None)
+    program = potential._single(systems.topology).program
+    program.positions.copy_(positions)
+    program.most.fill_(79)
+    before = potential.most_in_one_launch
+    assert potential._make_room(program, systems.topology, potential._too_many(program, systems)) is not kept
+    assert program.most == 0
+    assert (potential.most_in_one_launch == before) is kept
+    assert program.energies.isnan().tolist() == [kept and int(batch[lost]) == b for b in range(len(sizes))]
+    potential.release()
+    assert potential.most_in_one_launch == before
+
+
 def test_filter_fragments_hold_every_weight():
     """hi + lo is the weight to 22 bits, where the layout of the tensor cores wants it."""
     generator = torch.Generator().manual_seed(0)
@@ -247,3 +361,74 @@ def test_periodic_on_the_gpu(on_gpu, student64):
         found, found_forces = on_gpu(*arguments)
         assert (found_forces.cpu() - forces).abs().max() < 2e-5 * max(1.0, forces.abs().max().item())
         assert (found.cpu() - energies).abs().max() < 1e-3
+
+
+def caffeine_like(device="cuda"):
+    numbers, positions, batch = random_batch([24], seed=5)
+    return numbers.to(device), positions.to(device), batch.to(device)
+
+
+@needs_gpu
+@pytest.mark.parametrize("setting", ["autocast", "tf32", "inference", "double", "device"])
+def test_nothing_that_a_caller_set_is_captured(student, student64, setting, monkeypatch):
+    """The first call of a size makes buffers and graph: later ones must not inherit what held then."""
+    from mlff_distiller.potentials.analytic import analytic_edge_gradient
+    from mlff_distiller.potentials.cuda import CudaPotential
+    from mlff_distiller.potentials.graphed import GraphedPotential
+    from mlff_distiller.potentials.triton import TritonPotential
+
+    moved = copy.deepcopy(student).to("cuda")
+    arguments = caffeine_like()
+    many = [tensor.to("cuda") for tensor in random_batch([24] * 6, seed=6)]
+    potentials = [CudaPotential(moved), GraphedPotential(moved, analytic_edge_gradient(moved)), TritonPotential(moved)]
+    for potential in potentials:
+        for given in (arguments, many):
+            cpu = [tensor.cpu() for tensor in given]
+            forces = AutogradPotential(student64)(cpu[0], cpu[1].double(), cpu[2])[1]
+            try:
+                if setting == "double":
+                    torch.set_default_dtype(torch.float64)
+                if setting == "device":
+                    torch.set_default_device("cuda")
+                monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", setting == "tf32")
+                autocast = torch.autocast("cuda", torch.float16, enabled=setting == "autocast")
+                with autocast, torch.inference_mode(setting == "inference"):
+                    potential(*given)
+            finally:
+                torch.set_default_dtype(torch.float32)
+                torch.set_default_device(None)
+            monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+            found = potential(*given)[1].cpu()
+            assert (found - forces).abs().max() < 2e-5 * max(1.0, forces.abs().max().item())
+
+
+@needs_gpu
+def test_threads_may_capture_while_others_run(student):
+    import threading
+
+    from mlff_distiller.potentials.analytic import analytic_edge_gradient
+    from mlff_distiller.potentials.cuda import CudaPotential
+    from mlff_distiller.potentials.graphed import GraphedPotential
+
+    moved, failed = copy.deepcopy(student).to("cuda"), []
+
+    def work(make):
+        try:
+            potential = make()
+            with torch.cuda.stream(torch.cuda.Stream()):
+                for n_atoms in range(5, 30):
+                    potential(*[tensor.to("cuda") for tensor in random_batch([n_atoms], seed=n_atoms)])
+                    torch.cuda.current_stream().synchronize()
+        except Exception as error:
+            failed.append(error)
+
+    kinds = [
+        lambda: CudaPotential(moved, single_launch=False),
+        lambda: GraphedPotential(moved, analytic_edge_gradient(moved)),
+    ]
+    threads = [threading.Thread(target=work, args=[kind]) for kind in kinds * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed

@@ -109,6 +109,39 @@ def test_an_atom_that_is_lost_is_named():
         list(dynamics.run(20))
 
 
+class Cliffs(Springs):
+    """Springs that push: finite numbers without end."""
+
+    stiffness = -1e3
+
+
+def test_energies_that_no_physics_has_are_an_error_with_the_step():
+    still = BATCH[:, None] * positions()  # the first system stays where it is
+    dynamics = DeviceDynamics(Cliffs(), NUMBERS, still, BATCH, MASSES, timestep_fs=1.0, velocities=still * 0)
+    with pytest.raises(
+        UserError, match=r"system 1 has a potential energy of -.* eV .* no physics .* at step 20 \(20 fs\)"
+    ):
+        list(dynamics.run(400))
+    hot = DeviceDynamics(
+        Springs(), NUMBERS, positions(), BATCH, MASSES, timestep_fs=30.0, temperature_k=300.0, steps_per_replay=5
+    )
+    with pytest.raises(UserError, match=r"no physics gives, at step \d+ .*; a shorter time step than 30 fs may help"):
+        list(hot.run(4000))
+
+
+def test_dynamics_made_in_inference_mode_go_on_outside(student64):
+    with torch.inference_mode():
+        dynamics = DeviceDynamics(
+            AutogradPotential(student64), NUMBERS, positions() * 1.5, BATCH, MASSES, timestep_fs=0.1, steps_per_replay=2
+        )
+        inside = list(dynamics.run(2))[-1]
+    again = DeviceDynamics(
+        AutogradPotential(student64), NUMBERS, positions() * 1.5, BATCH, MASSES, timestep_fs=0.1, steps_per_replay=2
+    )
+    assert torch.equal(list(again.run(2))[-1].positions, inside.positions)
+    assert torch.equal(list(again.run(2))[-1].positions, list(dynamics.run(2))[-1].positions)
+
+
 @pytest.mark.parametrize("wrong", [{"timestep_fs": 0.0}, {"temperature_k": -1.0}, {"steps_per_replay": 0}])
 def test_wrong_settings(wrong):
     with pytest.raises(UserError, match="must be positive"):

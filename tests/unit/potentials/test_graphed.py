@@ -1,6 +1,8 @@
 """Graphs with fixed buffers: all pairs, padded edges; on a CPU the same buffers without capture, on a GPU captured."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -84,3 +86,18 @@ def test_old_graphs_are_forgotten(student64):
     for n_atoms in range(2, GRAPHS_KEPT + 6):
         potential(*random_batch([n_atoms], 1.2, n_atoms, "cpu"))
     assert len(potential.graphs) == GRAPHS_KEPT
+
+
+def test_graphs_die_with_their_buffers(student64):
+    """Not in a later collection of garbage, which may come in the middle of a capture."""
+    potential = GraphedPotential(student64, analytic_edge_gradient(student64))
+    potential(*random_batch([5], 1.2, 0, "cpu"))
+    ((graph, call),) = potential.graphs.values()
+    ends = weakref.ref(graph), weakref.ref(call)
+    del graph, call
+    gc.disable()
+    try:
+        potential.release()
+        assert [end() for end in ends] == [None, None]
+    finally:
+        gc.enable()
