@@ -40,6 +40,7 @@ def test_energies_and_forces_equal_autograd(dtype, tolerance):
     assert any(row["scale"] > 0.05 for row in found["rows"])
     assert max(found["images"]) < tolerance * 10
     assert found["nan"] == {"own": True, "others": False}
+    assert found["room"] == {"lost": True, "others": True, "kept": 16, "crowded": 32, "released": 16}
     assert found["products"]["error"] < 3e-7
     assert found["products"]["active"] < 1e-5
     assert found["products"]["lost"] == [5, 6]

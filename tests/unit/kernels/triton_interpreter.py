@@ -116,6 +116,30 @@ def small_cell_error(potential, exact, name: str, dtype) -> float:
     return float((program.forces - forces).abs().max()) / max(1.0, pull)
 
 
+def room(student) -> dict:
+    """Whether an atom that is lost makes its system NaN, and that alone, and how much room for neighbors is left behind."""
+    import torch
+
+    from mlff_distiller.potentials import triton as potentials
+
+    potentials.FIRST_CAPACITY = potentials.ALWAYS_ENOUGH = 16
+    potential = potentials.TritonPotential(student, precision="ieee")
+    numbers, batch = torch.ones([20], dtype=torch.int64), torch.tensor([0] * 18 + [1] * 2)
+    positions = 3.0 * torch.arange(60, dtype=student.dtype).reshape(20, 3).cos() + 9.0 * torch.arange(20)[:, None]
+    right = potential(numbers, positions, batch)
+    positions[17, 1] = torch.nan
+    energies, forces = potential(numbers, positions, batch)
+    found = {
+        "lost": bool(energies[0].isnan() and forces[:18].isnan().all()),
+        "others": torch.equal(energies[1], right[0][1]) and torch.equal(forces[18:], right[1][18:]),
+        "kept": potential.capacity,
+    }
+    potential(numbers, positions.nan_to_num() * 0.02, batch)
+    found["crowded"] = potential.capacity
+    potential.release()
+    return found | {"released": potential.capacity}
+
+
 def main() -> None:
     """Print the largest deviations of energies and forces for the sizes given, e.g. ``float64 3,5 20``."""
     import torch
@@ -166,7 +190,11 @@ def main() -> None:
     numbers, batch = torch.tensor([1, 8, 1]), torch.tensor([0, 0, 1])
     energies, forces = potential(numbers, lost, batch)
     nan = {"own": bool(forces[2].isnan().any()), "others": bool(forces[:2].isnan().any())}
-    print(json.dumps({"rows": rows, "images": images, "nan": nan, "products": products()}))
+    print(
+        json.dumps(
+            {"rows": rows, "images": images, "nan": nan, "products": products(), "room": room(potential.student)}
+        )
+    )
 
 
 if __name__ == "__main__":

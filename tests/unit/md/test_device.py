@@ -1,6 +1,8 @@
 """Dynamics on fixed buffers; on a CPU with any potential, on a GPU as graphs."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -140,6 +142,18 @@ def test_dynamics_made_in_inference_mode_go_on_outside(student64):
     )
     assert torch.equal(list(again.run(2))[-1].positions, inside.positions)
     assert torch.equal(list(again.run(2))[-1].positions, list(dynamics.run(2))[-1].positions)
+
+
+def test_a_simulation_dies_when_it_is_let_go():
+    """Its graph, too: one that waited for a collection of garbage could die in the middle of a capture."""
+    dynamics = DeviceDynamics(Springs(), NUMBERS, positions(), BATCH, MASSES, timestep_fs=0.5)
+    ends = weakref.ref(dynamics), weakref.ref(dynamics.advance)
+    gc.disable()
+    try:
+        del dynamics
+        assert [end() for end in ends] == [None, None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("wrong", [{"timestep_fs": 0.0}, {"temperature_k": -1.0}, {"steps_per_replay": 0}])

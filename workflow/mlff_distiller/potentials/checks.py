@@ -216,13 +216,15 @@ def within(atom: int, system: Tensor) -> str:
 @contextmanager
 def undisturbed(device: torch.device):
     """Without what a caller may have switched on or off around a call: autocast, TF32, inference mode, gradients."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
+    tf32 = device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
+    if tf32:
+        torch.backends.cuda.matmul.allow_tf32 = False
     try:
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
             yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        if tf32:
+            torch.backends.cuda.matmul.allow_tf32 = True
 
 
 def countable(*tensors: Tensor | None) -> list[Tensor | None]:

@@ -140,7 +140,7 @@ class CudaPotential(Potential):
             raise NotImplementedError("the periodic neighbor rows of the CUDA kernels hold vectors, not shifts")
         while True:
             program = self._many(systems.topology, None).program
-            program.positions.copy_(positions)
+            program.positions.copy_(positions.detach())
             program.find_neighbors()
             most = self._too_many(program, systems)
             if not most or not self._make_room(program, systems.topology, most):
@@ -161,6 +161,7 @@ class CudaPotential(Potential):
         waits: bool = False,
     ) -> Result:
         """What is ``taken`` of the program that ran for these systems; ``waits``: taking it waits for the device."""
+        positions = positions.detach()
         systems = self.inputs(numbers, positions, batch, cell, pbc)
         box = self._cells(positions, systems)
         while True:
@@ -242,7 +243,7 @@ class CudaPotential(Potential):
                 return None
             # A box around each system: rebuilt every time, since the atoms may have left it.
             nowhere = positions.new_zeros([1, 3])
-            parts = [part if len(part) else nowhere for part in positions.detach().split(topology.sizes)]
+            parts = [part if len(part) else nowhere for part in positions.split(topology.sizes)]
             low = torch.stack([part.amin(dim=0) for part in parts])
             high = torch.stack([part.amax(dim=0) for part in parts])
             extent = torch.clamp((high - low).nan_to_num(1.0, 1.0, 1.0), min=self.cutoff)

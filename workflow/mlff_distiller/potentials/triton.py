@@ -77,7 +77,7 @@ class TritonPotential(Potential):
             raise NotImplementedError(PERIODIC)
         while True:
             program = self._evaluation(topology)[0]
-            program.positions.copy_(positions)
+            program.positions.copy_(positions.detach())
             program.find_neighbors()
             if not self._full(program, topology) or not self._make_room(program, topology):
                 break
@@ -100,7 +100,7 @@ class TritonPotential(Potential):
             raise NotImplementedError(PERIODIC)
         while True:
             program, run = self._evaluation(topology, forces)
-            program.positions.copy_(positions)
+            program.positions.copy_(positions.detach())
             run()
             if not self._full(program, topology) or not self._make_room(program, topology):
                 return program

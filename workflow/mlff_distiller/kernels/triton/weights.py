@@ -102,7 +102,8 @@ def pack(student: StudentForceField) -> PackedStudent:
             )
         embedding = network.embedding.weight.clone()
         phi = network.messages[0]
-        constants = torch.tensor([config.cutoff, network.basis.exponent, torch.pi / config.cutoff], dtype=torch.float64)
+        constants = [config.cutoff, network.basis.exponent, torch.pi / config.cutoff]
+        constants = torch.tensor(constants, dtype=torch.float64, device="cpu")
         return PackedStudent(
             features=features,
             hidden=hidden,
