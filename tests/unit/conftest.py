@@ -61,4 +61,4 @@ def emulated(tmp_path_factory):
         assert done.returncode == 0, done.stderr[-3000:]
         return library
 
-    return {"molecule": build("molecule"), "rows": build("rows")}
+    return {"molecule": build("molecule"), "neighbor_matrix": build("neighbor_matrix")}

@@ -11,7 +11,7 @@ from mlff_distiller.kernels.cuda.build import definitions, unavailable
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.student.painn import StudentConfig
 from mlff_distiller.utils.errors import UserError
-from tests.unit.small_cells import SMALL_CELLS, right_answer, small_cell
+from tests.unit.potentials.small_cells import SMALL_CELLS, right_answer, small_cell
 
 needs_gpu = pytest.mark.skipif(unavailable() is not None, reason=unavailable() or "")
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
@@ -169,7 +169,7 @@ def rows_alone(emulated, student):
     """The potential on the CPU, by the kernels for many atoms."""
     from mlff_distiller.potentials.cuda import CudaPotential
 
-    return CudaPotential(student, libraries=emulated["rows"].parent, products="float32", single_launch=False)
+    return CudaPotential(student, libraries=emulated["neighbor_matrix"].parent, products="float32", single_launch=False)
 
 
 def assert_right(potential, student64, numbers, positions, batch, cell=None, pbc=None):
@@ -201,11 +201,11 @@ def test_other_atoms_in_the_same_box(rows_alone, student64):
 
 @needs_compiler
 def test_more_cells_than_room_are_refused(rows_alone):
-    program = rows.RowsProgram(rows_alone.rows, rows_alone.rows_weights, 8, 1, 16, cells=8)
+    program = neighbor_matrix.RowsProgram(rows_alone.rows, rows_alone.rows_weights, 8, 1, 16, cells=8)
     box, pbc = 17.0 * torch.eye(3)[None], torch.ones([1, 3], dtype=torch.bool)
     with pytest.raises(ValueError, match="27 cells where there is room for 8"):
-        program.set_grid(rows.CellGrid.of(box, pbc, 5.0, 100))
-    program.set_grid(rows.CellGrid.of(box, pbc, 5.0, 8))
+        program.set_grid(neighbor_matrix.CellGrid.of(box, pbc, 5.0, 100))
+    program.set_grid(neighbor_matrix.CellGrid.of(box, pbc, 5.0, 8))
 
 
 @pytest.mark.timeout(60)
@@ -214,7 +214,7 @@ def test_more_cells_than_room_are_refused(rows_alone):
 def test_a_grid_is_made_whatever_the_box_is(value, most):
     box = 8.0 * torch.eye(3, dtype=torch.float64)[None]
     box[0, 0, 0] = value
-    grid = rows.CellGrid.of(box, torch.ones([1, 3], dtype=torch.bool), 5.0, most)
+    grid = neighbor_matrix.CellGrid.of(box, torch.ones([1, 3], dtype=torch.bool), 5.0, most)
     assert 1 <= grid.cells <= max(most, 1)
 
 
@@ -262,7 +262,7 @@ def test_an_atom_that_is_lost_costs_no_room_for_good(rows_alone, student64, monk
 def test_an_atom_that_is_lost_leaves_the_single_launch(emulated, student, sizes, lost, kept):
     from mlff_distiller.potentials.cuda import CudaPotential
 
-    potential = CudaPotential(student, libraries=emulated["rows"].parent, products="float32")
+    potential = CudaPotential(student, libraries=emulated["neighbor_matrix"].parent, products="float32")
     numbers, positions, batch = random_batch(sizes, seed=0)
     positions[lost] = torch.nan
     systems = potential.inputs(numbers, positions, batch, None, None)

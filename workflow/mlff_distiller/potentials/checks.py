@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mlff_distiller.errors import UserError
 from mlff_distiller.neighbors.native import complete_cell
 from mlff_distiller.student.painn import StudentForceField
+from mlff_distiller.utils.errors import UserError
 
 #: More images of a cell than this within the cutoff would make a call endless, and no matter is that dense.
 MOST_IMAGES = 50_000

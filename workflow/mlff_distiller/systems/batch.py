@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlff_distiller.errors import UserError
+from mlff_distiller.utils.errors import UserError
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from mlff_distiller.compilers import no_compiler
-from mlff_distiller.neighbors import available_backends, choose_neighbor_search
-from mlff_distiller.potentials import AutogradPotential
+from mlff_distiller.neighbors.search import available_backends, choose_neighbor_search
 from mlff_distiller.potentials.analytic import AnalyticPotential, analytic_edge_gradient
+from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.cpp import CppPotential
 from mlff_distiller.potentials.edgewise import EdgewisePotential, autograd_edge_gradient
 from mlff_distiller.potentials.graphed import GraphedPotential
-from tests.unit.small_cells import SMALL_CELLS, counted_edges, right_answer, small_cell
+from mlff_distiller.utils.compilers import no_compiler
+from tests.unit.potentials.small_cells import SMALL_CELLS, counted_edges, right_answer, small_cell
 
 POTENTIALS = {
     "eager": AutogradPotential,

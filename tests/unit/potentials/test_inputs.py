@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from mlff_distiller.batch import Batch
 from mlff_distiller.calculator import StudentCalculator
-from mlff_distiller.errors import UserError
-from mlff_distiller.potentials import AutogradPotential
 from mlff_distiller.potentials.analytic import AnalyticPotential, analytic_edge_gradient
+from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.checks import InputCheck
 from mlff_distiller.potentials.cpp import CppPotential
 from mlff_distiller.potentials.edgewise import EdgewisePotential, autograd_edge_gradient
 from mlff_distiller.potentials.graphed import GraphedPotential
+from mlff_distiller.systems.batch import Batch
+from mlff_distiller.utils.errors import UserError
 
 HAS_COMPILER = shutil.which("g++") is not None
 NAMES = [
@@ -350,7 +350,7 @@ print("all there")
 def test_a_forked_process_does_not_wait_for_threads_that_it_has_not(tmp_path):
     script = tmp_path / "forking.py"
     script.write_text(FORKING)
-    environment = {"PYTHONPATH": str(Path(__file__).parents[2] / "workflow")}
+    environment = {"PYTHONPATH": str(Path(__file__).parents[3] / "workflow")}
     done = subprocess.run(
         [sys.executable, str(script)],
         capture_output=True,
