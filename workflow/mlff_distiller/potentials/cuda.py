@@ -199,12 +199,10 @@ class CudaPotential(Potential):
         """
         lost = systems_with_nan(program.positions, topology)
         if bool(lost.any()):
+            sound = [size for size, bad in zip(topology.sizes, lost.tolist(), strict=True) if not bad]
             if isinstance(program, neighbor_matrix.RowsProgram):
                 most = program.most_neighbors_outside(lost)
-            elif (
-                max(size * (not bad) for size, bad in zip(topology.sizes, lost.tolist(), strict=True))
-                <= program.capacity
-            ):
+            elif max(sound, default=0) - 1 <= program.capacity:
                 most = 0
             if most <= program.capacity:
                 program.energies.masked_fill_(lost, torch.nan)
