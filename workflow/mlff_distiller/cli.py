@@ -73,5 +73,6 @@ def _not_installed(error: ModuleNotFoundError) -> UserError:
         raise error
     return UserError(
         f"the package {package!r} is not installed in this Python; what the workflow needs is in the environment that"
-        " `make` sets up (enter it with `. .venv/bin/activate`) and in those of `snakemake --use-conda`"
+        " `make` sets up (enter it with `. .venv/bin/activate`), in those of `snakemake --use-conda`, and, unpinned, in"
+        " `pip install '.[workflow]'`"
     )

@@ -70,6 +70,7 @@ def test_thread_settings_are_those_in_force(monkeypatch):
     ("arguments", "stage"),
     [
         (["somewhere/mlff_distiller/__main__.py", "benchmark", "--output", "secret/place.json"], "benchmark"),
+        (["bin/mlff-distiller", "benchmark", "--output", "secret/place.json"], "benchmark"),
         (["somewhere/mlff_distiller/__main__.py", "secret/place.json"], "__main__"),
         (["somewhere/tool.py"], "tool"),
         (["-c"], None),

@@ -213,14 +213,12 @@ def resolve(repository: Path = REPOSITORY, upgrade: bool = False) -> None:
     _write_lock(
         repository,
         envs / "requirements.lock",
-        ["pyproject.toml", *(word for group in groups for word in ("--group", group))],
+        groups,
         # One version per package for all Pythons and platforms, so that every environment agrees with every other.
         ["--universal", "--fork-strategy", "fewest", "--python-version", CONDA_PYTHON, *(["--upgrade"] * upgrade)],
     )
     # Never resolved for its dependencies: its metadata would need a build, and those are the student's own.
-    _write_lock(
-        repository, envs / f"{SEPARATE}.lock", ["pyproject.toml", "--group", SEPARATE], ["--universal", "--no-deps"]
-    )
+    _write_lock(repository, envs / f"{SEPARATE}.lock", [SEPARATE], ["--universal", "--no-deps"])
     for name, text in render_all((envs / "requirements.lock").read_text()).items():
         write_text(envs / name, text)
 
@@ -242,12 +240,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write_lock(repository: Path, target: Path, inputs: list[str], options: list[str]) -> None:
+def _write_lock(repository: Path, target: Path, groups: list[str], options: list[str]) -> None:
     # Into a neighbor first: uv reads its output file for the pins to keep, and an interrupted run must not harm it.
     draft = target.with_suffix(".draft")
     draft.write_text(target.read_text() if target.is_file() else "")
     uv = Path(sys.executable).with_name("uv")
-    command = [str(uv) if uv.is_file() else "uv", "pip", "compile", *inputs, *options]
+    # The groups of pyproject.toml alone: with the file named too, uv would add what the package asks of its users.
+    command = [str(uv) if uv.is_file() else "uv", "pip", "compile", *(f"--group={group}" for group in groups), *options]
     # No index address: the lock holds names, versions and hashes; where they are fetched from is each user's matter.
     command += ["--generate-hashes", "--no-emit-index-url", "--no-header", "--annotation-style", "split", "--quiet"]
     try:

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mlff_distiller.utils.errors import UserError
 
 #: Beside and around this package; outside a checkout (the package installed by itself) there is nothing of use there.
@@ -74,6 +72,9 @@ def sha256_of(path: str | Path) -> str:
 
 def load_settings(text_or_path: str | Path) -> dict[str, Any]:
     """Settings from JSON text (begins with ``{``) or from a YAML or JSON file."""
+    # Only the stages have settings: who loads a bundle need not have yaml.
+    import yaml
+
     text = str(text_or_path)
     if not text.lstrip().startswith("{"):
         if not Path(text).is_file():

@@ -72,7 +72,11 @@ def _collect_once() -> dict[str, Any]:
 def stage() -> str | None:
     """The sub-command being run (``benchmark``), or the program's name; never a path or an argument's value."""
     program = Path(sys.argv[0])
-    if program.name == "__main__.py" and len(sys.argv) > 1 and re.fullmatch(r"[a-z][a-z0-9-]*", sys.argv[1]):
+    if (
+        program.name in ("__main__.py", "mlff-distiller")
+        and len(sys.argv) > 1
+        and re.fullmatch(r"[a-z][a-z0-9-]*", sys.argv[1])
+    ):
         return sys.argv[1]
     return None if program.name in ("", "-", "-c") else program.stem
 
