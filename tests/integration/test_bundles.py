@@ -15,7 +15,7 @@ from ase.io import read
 
 from mlff_distiller.calculator import StudentCalculator
 from mlff_distiller.deploy import deploy, texts
-from mlff_distiller.deploy.bundle import METADATA, load_bundle
+from mlff_distiller.deploy.bundle import METADATA, VERSION, load_bundle
 from mlff_distiller.records import collect, schema
 from mlff_distiller.records.vocabulary import WORK
 from mlff_distiller.sources import ROOT
@@ -225,6 +225,22 @@ def test_metadata_that_leads_out_of_the_bundle_writes_nothing(bundles, tmp_path)
     with pytest.raises(UserError, match="leads out of the bundle"):
         load_bundle(folder, rebuild=False)
     assert (tmp_path / "victim").read_text() == "kept"
+
+
+def test_a_bundle_of_version_1_is_read_with_a_warning_of_where_names_went(bundles):
+    folder = bundles / "one_molecule"
+    assert entry_of(folder)["bundle_version"] == VERSION
+    change(folder, bundle_version=1)
+    with pytest.warns(UserWarning, match=r"version 1.*from mlff_distiller\.calculator import Batch,") as warned:
+        calculator = StudentCalculator.from_bundle(folder, rebuild=False)
+    assert [warning.filename for warning in warned] == [__file__]
+    assert_is_the_student(calculator, folder)
+
+
+def test_a_bundle_of_a_newer_version_is_refused(bundles):
+    change(bundles / "one_molecule", bundle_version=VERSION + 1)
+    with pytest.raises(UserError, match=f"version {VERSION + 1}; this program reads 1 to {VERSION}: update it"):
+        load_bundle(bundles / "one_molecule")
 
 
 def test_no_winner_is_a_record_that_says_why(deployed, tmp_path):

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from mlff_distiller.student.painn import StudentForceField
     from mlff_distiller.variants.base import VariantFamily
 
-VERSION = 1
+#: Version 1 holds the same, but its example and README may import from modules that have moved.
+VERSION = 2
 METADATA = "bundle.json"
 WEIGHTS = "student.safetensors"
 ARTIFACT = "artifact"
@@ -83,8 +84,10 @@ def write_bundle(
 def read_bundle(folder: str | Path) -> dict[str, Any]:
     """The deploy record in ``folder``.
 
+    One of version 1 brings a warning.
+
     Raises:
-        UserError: no bundle there, one that says why there is none, or one of a newer form.
+        UserError: no bundle there, one that says why there is none, or one of a newer version.
     """
     path = Path(folder) / METADATA
     if not path.is_file():
@@ -96,7 +99,14 @@ def read_bundle(folder: str | Path) -> dict[str, Any]:
         raise UserError(f"{folder}: there is no winner to load: {entry['reason']}")
     if entry["bundle_version"] > VERSION:
         raise UserError(
-            f"{path}: bundle of form {entry['bundle_version']}; this program reads 1 to {VERSION}: update it"
+            f"{path}: bundle of version {entry['bundle_version']}; this program reads 1 to {VERSION}: update it"
+        )
+    if entry["bundle_version"] == 1:
+        warnings.warn(
+            f"{folder}: bundle of version 1: all of it can be used, but its README.md and example.py may import from modules"
+            " that have moved; write `from mlff_distiller.calculator import Batch, StudentCalculator, liquid_box,"
+            " load_bundle`",
+            stacklevel=4,
         )
     return entry
 

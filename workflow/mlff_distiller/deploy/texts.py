@@ -130,8 +130,9 @@ whom you trust.
 def _three_lines(entry: Mapping[str, Any]) -> str:
     if entry["task"] == "many_molecules":
         return (
-            "from mlff_distiller.deploy.bundle import load_bundle\n\n"
-            'potential = load_bundle("path/of/this/folder")  # energies, forces = potential(*Batch.from_atoms(molecules))'
+            "from mlff_distiller.calculator import Batch, load_bundle\n\n"
+            'potential = load_bundle("path/of/this/folder")\n'
+            "energies, forces = potential(*Batch.from_atoms(molecules, potential.device, potential.dtype))"
         )
     return (
         "from mlff_distiller.calculator import StudentCalculator\n\n"
