@@ -71,6 +71,34 @@ def test_drift_is_found(copy, path, pattern, replacement, complaint):
     assert any(re.search(complaint, problem) for problem in problems), problems
 
 
+def test_the_pins_meet_what_the_package_asks_of_its_users():
+    document = tomllib.loads((pins.REPOSITORY / "pyproject.toml").read_text())
+    project = document["project"]
+    extras = project["optional-dependencies"]
+    asked = [Requirement(entry) for entry in [*project["dependencies"], *extras["vesin"], *extras["workflow"]]]
+    asked = [requirement for requirement in asked if requirement.name != project["name"]]
+    locked = {pin.name: pin.version for pin in LOCK}
+    assert not [str(one) for one in asked if not one.specifier.contains(locked[canonicalize_name(one.name)])]
+    # The extra brings all that the stages import: their groups without what sets up an environment or compiles in it.
+    groups = {Requirement(entry).name for stage in pins.ENVIRONMENTS for entry in document["dependency-groups"][stage]}
+    assert {requirement.name for requirement in asked} == groups - {"ninja", "pip", "setuptools", "uv", "wheel"} | {
+        "scipy"
+    }
+
+
+def test_a_lock_is_made_of_the_groups_alone(copy, monkeypatch):
+    """Were pyproject.toml named too, uv would add the package's own dependencies."""
+    commands = []
+    monkeypatch.setattr(pins.subprocess, "run", lambda command, **_: commands.append(command))
+    pins.resolve(copy)
+    assert [sum(word.startswith("--group=") for word in command) for command in commands] == [
+        len(pins.read_groups(copy)) - 1,
+        1,
+    ]
+    assert not [word for command in commands for word in command if "pyproject.toml" in word]
+    assert pins.find_drift(copy) == []
+
+
 def test_lock_without_a_hash_is_refused(copy):
     with pytest.raises(UserError, match=r"jinja2 has no hash; run `make lock`"):
         pins.parse_lock("jinja2==3.1.6\n    # via torch\n")
