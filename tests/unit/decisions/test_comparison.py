@@ -1,4 +1,4 @@
-"""Several runs side by side: what got worse is marked, and runs that say nothing about each other are refused."""
+"""Several runs compared: regressions are marked, and runs that cannot be compared are refused."""
 
 import argparse
 import copy
@@ -24,16 +24,16 @@ MACHINE = {
     "gpus": [],
     "gpu_driver": None,
 }
-KEPT = ("eager", "cpp", "torchscript", "torch_compile_forces", "torch_cluster", None)
+COMPARED = ("eager", "cpp", "torchscript", "torch_compile_forces", "torch_cluster", None)
 
 
 @pytest.fixture(scope="module")
 def document():
-    """A merged run of a few variants on three molecules, as one of this form would be."""
+    """A merged run of a few variants on three molecules."""
     entries = [
         e
         for e in run_records(3)
-        if e["variant"] in KEPT and e["system"] in ("benzene", "caffeine", "cholesterol", None)
+        if e["variant"] in COMPARED and e["system"] in ("benzene", "caffeine", "cholesterol", None)
     ]
     for entry in entries:
         if entry["kind"] == "compile" and entry["status"] == "ok":
@@ -51,7 +51,7 @@ def document():
 
 @pytest.fixture
 def place(tmp_path, document):
-    """Writes a run, changed by a function of its document."""
+    """Writes a run to a folder, after a function has changed its document."""
 
     def write(name, change=lambda made: None, published=False):
         made = copy.deepcopy(document)
@@ -86,7 +86,7 @@ def change_of(members, variant, task="energy_forces"):
 
 
 def test_a_slower_variant_on_the_same_machine_is_a_regression(place):
-    members = comparison.together([place("before"), place("after", slower("cpp", 1.5))])
+    members = comparison.load_comparable([place("before"), place("after", slower("cpp", 1.5))])
     found = change_of(members, "cpp")
     assert found.verdict == "regression"
     assert found.time.value == pytest.approx(1 / 1.5)
@@ -102,7 +102,7 @@ def test_a_smaller_gain_over_eager_is_a_regression_where_times_are_too_uncertain
             if entry["kind"] == "benchmark" and entry.get("median_ms"):
                 entry["median_ci95_ms"] = [entry["median_ms"] / 3, entry["median_ms"] * 3]
 
-    members = comparison.together([place("before"), place("after", change)])
+    members = comparison.load_comparable([place("before"), place("after", change)])
     assert change_of(members, "cpp").time.verdict == "no difference shown"
     assert change_of(members, "cpp").verdict == "regression against eager"
 
@@ -113,18 +113,18 @@ def test_a_variant_with_wrong_results_is_not_compared(place):
             if entry["kind"] == "equivalence" and entry["variant"] == "cpp":
                 entry["equivalent"] = False
 
-    members = comparison.together([place("before"), place("after", change)])
+    members = comparison.load_comparable([place("before"), place("after", change)])
     assert not [c for c in comparison.changes(members) if c.variant == "cpp"]
     assert "force error" in comparison.lost(members)[0]
 
 
 def test_a_difference_within_the_intervals_is_none(place):
-    members = comparison.together([place("before"), place("after", slower("cpp", 1.005))])
+    members = comparison.load_comparable([place("before"), place("after", slower("cpp", 1.005))])
     assert change_of(members, "cpp").verdict == "no difference shown"
 
 
 def test_a_faster_variant_is_faster(place):
-    members = comparison.together([place("before"), place("after", slower("cpp", 0.5))])
+    members = comparison.load_comparable([place("before"), place("after", slower("cpp", 0.5))])
     assert change_of(members, "cpp").verdict == "faster"
 
 
@@ -134,7 +134,7 @@ def test_another_machine_is_no_regression(place):
         for name in ("eager", "cpp"):
             slower(name, 2.0)(made)
 
-    members = comparison.together([place("here"), place("there", change)])
+    members = comparison.load_comparable([place("here"), place("there", change)])
     assert change_of(members, "cpp").verdict == "slower there"
 
 
@@ -145,7 +145,7 @@ def test_other_threads_are_no_regression(place):
             if entry["kind"] == "benchmark":
                 entry["threads"] = 7
 
-    members = comparison.together([place("two"), place("seven", change)])
+    members = comparison.load_comparable([place("two"), place("seven", change)])
     assert change_of(members, "cpp").verdict == "slower there"
 
 
@@ -155,7 +155,7 @@ def test_what_worked_before_and_fails_now_is_named(place):
             if entry["kind"] == "md" and entry["variant"] == "cpp":
                 entry["passed"] = False
 
-    (told,) = comparison.lost(comparison.together([place("before"), place("after", change)]))
+    (told,) = comparison.lost(comparison.load_comparable([place("before"), place("after", change)]))
     assert told.startswith("`cpp` worked in before and is failed in after: MD on")
 
 
@@ -163,7 +163,7 @@ def test_only_shared_molecules_are_averaged(place):
     def change(made):
         made["records"] = [e for e in made["records"] if e["system"] != "cholesterol"]
 
-    members = comparison.together([place("all"), place("fewer", change)])
+    members = comparison.load_comparable([place("all"), place("fewer", change)])
     assert comparison.shared_systems(members) == ["benzene", "caffeine"]
     assert change_of(members, "cpp").systems == 2
 
@@ -204,27 +204,27 @@ def other_names(made):
     [
         (another_student, "different students"),
         (no_student, "does not say which student"),
-        (other_molecule, "caffeine is another molecule in each"),
+        (other_molecule, "caffeine is a different molecule in each"),
         (other_geometry, "neighbor pairs"),
         (other_names, "no molecule in common"),
         (lambda made: made.update(records=[e for e in made["records"] if e["kind"] == "compile"]), "has no timings"),
     ],
 )
-def test_runs_that_say_nothing_about_each_other_are_refused(place, change, reason):
-    with pytest.raises(UserError, match=f"one and other may not be compared: .*{reason}"):
-        comparison.together([place("one"), place("other", change)])
+def test_runs_that_cannot_be_compared_are_refused(place, change, reason):
+    with pytest.raises(UserError, match=f"one and other cannot be compared: .*{reason}"):
+        comparison.load_comparable([place("one"), place("other", change)])
 
 
 def test_one_run_is_no_comparison(place):
-    with pytest.raises(UserError, match="two runs or more"):
-        comparison.together([place("one")])
+    with pytest.raises(UserError, match="at least two runs"):
+        comparison.load_comparable([place("one")])
     with pytest.raises(UserError, match="no phase3_results"):
-        comparison.together([place("one"), "nowhere"])
+        comparison.load_comparable([place("one"), "nowhere"])
 
 
 @pytest.fixture
 def written(place, tmp_path):
-    """The page of three runs: one before, one worse, one published by another machine with a variant of its own."""
+    """The page of three runs: one before, one slower, one published from another machine with fewer variants."""
 
     def published(made):
         on_another_machine(made)
@@ -267,7 +267,7 @@ def test_the_page_needs_nothing_but_itself(written):
 
 
 def test_the_figure_can_be_read(place):
-    members = comparison.together(
+    members = comparison.load_comparable(
         [place("before"), place("after", slower("cpp", 1.5)), place("more", on_another_machine)]
     )
     drawn = figure.draw(members, comparison.changes(members))

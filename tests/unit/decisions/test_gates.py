@@ -64,9 +64,9 @@ def test_what_was_not_measured_hides_no_failure():
 @pytest.mark.parametrize(
     ("ran", "failing", "found"),
     [
-        (("eager", "cpp"), None, "MD passed with all 2 that equal the student"),
-        (("eager", "cpp"), "cpp", "MD failed: passed with 1 of 2 that equal the student"),
-        (("eager",), None, "MD failed: passed with 1 of 2 that equal the student"),
+        (("eager", "cpp"), None, "MD passed with all 2 variants equivalent to the student"),
+        (("eager", "cpp"), "cpp", "MD failed: passed with 1 of 2 variants equivalent to the student"),
+        (("eager",), None, "MD failed: passed with 1 of 2 variants equivalent to the student"),
     ],
 )
 def test_without_timings_the_md_of_every_equivalent_variant_counts(ran, failing, found):

@@ -1,4 +1,4 @@
-"""Which variant is handed over for which kind of work."""
+"""Which variant is chosen for which kind of work."""
 
 import copy
 
@@ -61,14 +61,14 @@ def test_without_md_nothing_is_handed_over(entries):
     assert "MD not run" in choice.reason
 
 
-def test_where_nothing_is_faster_eager_stays():
+def test_if_nothing_is_faster_no_variant_is_chosen():
     made = collect.merge(
         [benchmark(name, "energy_forces", "caffeine", 1.0, replicate=r) for name in ("eager", "cpp") for r in (1, 2, 3)]
         + proven("eager", "cpp")
     )
     choice = choose(Run(made), "one_molecule")
     assert choice.variant is None
-    assert choice.reason.startswith("eager stays")
+    assert choice.reason.startswith("no variant is shown to be faster than eager")
 
 
 @pytest.mark.parametrize("work", ["many_molecules", "large_systems"])
@@ -108,7 +108,7 @@ def test_a_point_that_eager_could_not_do_has_no_speedup_and_does_not_count():
 
 
 def test_points_that_failed_tell_why():
-    gone = batches("cpp", {16: 5.0})[0] | {"status": "failed", "reason": "out of memory", "samples_ms": None}
-    choice = choose(Run(collect.merge([gone, *proven("cpp")])), "many_molecules")
+    failed = batches("cpp", {16: 5.0})[0] | {"status": "failed", "reason": "out of memory", "samples_ms": None}
+    choice = choose(Run(collect.merge([failed, *proven("cpp")])), "many_molecules")
     assert choice.variant is None
     assert "cpp: out of memory" in choice.reason

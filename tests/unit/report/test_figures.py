@@ -6,7 +6,7 @@ import pytest
 from matplotlib.image import imread
 
 from mlff_distiller.decisions import claims
-from mlff_distiller.decisions.ladder import RUNGS, ladder, rung_of
+from mlff_distiller.decisions.ladder import LADDER_STEPS, ladder, ladder_step
 from mlff_distiller.records import collect
 from mlff_distiller.records.run import Run
 from mlff_distiller.report import captions
@@ -61,7 +61,7 @@ def drawn_boxes(figure):
             if not axis.get_visible() or not axes.axison:
                 hidden |= set(axis.findobj(Text))
     renderer = figure.canvas.get_renderer()
-    # The box of an annotation's words alone, without its leader.
+    # The box of an annotation's text alone, without its pointer.
     return [(item.get_text(), Text.get_window_extent(item, renderer)) for item in texts(figure) if item not in hidden]
 
 
@@ -140,12 +140,12 @@ def test_many_variants_still_have_labels_apart():
 
 
 def test_colors_are_fixed_per_family_and_told_apart_without_color(run):
-    looks = style.looks(run.families)
-    assert looks["torch_compile"]["color"] == looks["torch_compile_forces"]["color"]
-    assert looks["torch_compile"]["linestyle"] != looks["torch_compile_forces"]["linestyle"]
-    assert looks["torch_compile"]["marker"] != looks["torch_compile_forces"]["marker"]
-    assert looks["vesin"]["color"] != looks["eager"]["color"], "another neighbor search is not the baseline"
-    assert style.color("eager") == style.looks({"eager": "eager"})["eager"]["color"]
+    appearance = style.appearance(run.families)
+    assert appearance["torch_compile"]["color"] == appearance["torch_compile_forces"]["color"]
+    assert appearance["torch_compile"]["linestyle"] != appearance["torch_compile_forces"]["linestyle"]
+    assert appearance["torch_compile"]["marker"] != appearance["torch_compile_forces"]["marker"]
+    assert appearance["vesin"]["color"] != appearance["eager"]["color"], "another neighbor search is not the baseline"
+    assert style.color("eager") == style.appearance({"eager": "eager"})["eager"]["color"]
 
 
 def test_spread_moves_labels_apart_as_little_as_possible():
@@ -180,23 +180,23 @@ def test_a_figure_of_an_unknown_form_is_refused_before_any_work(tmp_path):
 
 
 def test_the_ladder_goes_from_eager_to_fused_kernels_with_what_failed_in_its_place(run):
-    climbed = ladder(run)
-    assert [name for name, _ in climbed] == [
+    steps = ladder(run)
+    assert [name for name, _ in steps] == [
         "eager", "torch_cluster", "vesin", "bf16", "torchscript", "torch_compile", "torch_compile_forces", "analytic",
         "cuda_graph", "cpp",
     ]  # fmt: skip
-    assert dict(climbed)["torch_compile_forces"] == "Inductor on energy and forces"
+    assert dict(steps)["torch_compile_forces"] == "Inductor on energy and forces"
     shown = words(draw.draw("ladder", run))
     for text in ("unavailable", "not equivalent", "fused C++ kernel", "projected by the source"):
         assert text in shown
 
 
-def test_every_family_has_a_rung_and_other_options_are_named():
-    assert {family for family, _, _ in RUNGS} == set(FAMILIES)
-    position, text = rung_of({"family": "triton", "precision": "bf16"})
-    assert RUNGS[position][2] in text
+def test_every_family_has_a_ladder_step_and_other_options_are_named():
+    assert {family for family, _, _ in LADDER_STEPS} == set(FAMILIES)
+    position, text = ladder_step({"family": "triton", "precision": "bf16"})
+    assert LADDER_STEPS[position][2] in text
     assert text.endswith("precision bf16")
-    assert rung_of({"family": "of somebody else"})[0] == len(RUNGS)
+    assert ladder_step({"family": "unknown"})[0] == len(LADDER_STEPS)
 
 
 def test_the_sources_numbers_stand_on_the_rows_they_are_about(run):
@@ -205,7 +205,7 @@ def test_the_sources_numbers_stand_on_the_rows_they_are_about(run):
     assert energy == {"torchscript": (1.45, 1.45), "torch_compile": (1.45, 1.45), "torch_cluster": (1.2, 1.5)}
     forces = {names[row]: (low, high) for row, low, high in source_marks(run, names, "energy_forces")}
     assert forces == {"analytic": (3.0, 5.0)}, "no Triton kernel is in this run"
-    # A gain on top of another variant stands above what that one reached here.
+    # A gain over another variant is multiplied by the speed-up of that variant in this run.
     names.append("triton_graph")
     over = run.ranking("energy_forces", "torch_compile*")[0][1].value
     *_, (row, low, high) = source_marks(run, names, "energy_forces")

@@ -1,4 +1,4 @@
-"""What the report says of the bundles of a run."""
+"""What the report says about the bundles of a run."""
 
 from mlff_distiller.records import schema
 from mlff_distiller.report.handover import handed_over
@@ -50,7 +50,7 @@ def test_the_example_stands_in_the_report_as_it_is_run(tmp_path):
     text = (tmp_path / "report" / "PHASE3_REPORT.md").read_text()
     section = text.split("## Use the winner")[1].split("\n## ")[0]
     assert section.split("```python\n")[1].split("```")[0] == handed_over(found)[0]["example"]
-    assert "Many molecules: nothing is handed over: this run did not time batches." in section
+    assert "Many molecules: no bundle: this run did not time batches." in section
     assert "<pre>" in (tmp_path / "report" / "PHASE3_REPORT.html").read_text()
 
 

@@ -1,4 +1,4 @@
-"""The student's model card: what it tells, and that the one that ships is about the student that ships."""
+"""The student's model card: its contents, and that the shipped card describes the shipped student."""
 
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def test_a_file_that_is_no_student_is_named(tmp_path, capsys):
 
 @pytest.mark.parametrize("split", ["test", "larger", "benchmark"])
 def test_the_card_that_ships_is_of_the_student_that_ships_and_of_the_default_sample(split):
-    """Else a default run would compare nothing: `make card` writes all of it anew."""
+    """Otherwise a default run compares nothing; `make card` writes a new card."""
     config = yaml.safe_load(Path("config/config.yaml").read_text())
     sample = {
         "teacher": teacher_name(config["teacher"]),

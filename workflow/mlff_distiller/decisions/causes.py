@@ -1,4 +1,4 @@
-"""What records say about the cause of a claim: how many operations and launches, which graphs, how the first calls went."""
+"""Evidence for the cause that a claim names: operations and launches, graphs of compiled variants, first calls."""
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
@@ -9,14 +9,16 @@ from mlff_distiller.records.wording import title
 
 
 def evidence(words: list[str], run: Run, pattern: str) -> str:
-    """Sentences on each of ``words`` (:data:`EVIDENCE`) about the variants that match ``pattern``; what was not recorded
-    is left out."""
+    """One sentence per word of ``words`` (keys of :data:`EVIDENCE`) and variant that matches ``pattern``.
+
+    Words and variants without such a record give no sentence.
+    """
     names = [name for name in run.variants if fnmatchcase(name, pattern)]
     return " ".join(sentence for word in words for name in names if (sentence := EVIDENCE[word](run, name)))
 
 
 def _launches(run: Run, name: str) -> str:
-    parts = []
+    per_task = []
     for task in TASKS:
         found = [e for e in run.benchmarks(name, task).values() if e.get("n_operations") is not None]
         if not found:
@@ -26,8 +28,8 @@ def _launches(run: Run, name: str) -> str:
             words += f", {found[0]['n_launches']:.0f} launches of {found[0]['n_kernels']:.0f} kernels"
             busy = [e["gpu_busy_percent"] for e in found if e.get("gpu_busy_percent") is not None]
             words += f", GPU {min(busy):.2g} to {max(busy):.2g} % busy over the molecules" if busy else ""
-        parts.append(f"{words} per {task.replace('_', ' + ')}")
-    return f"{name}: {'; '.join(parts)}." if parts else ""
+        per_task.append(f"{words} per {task.replace('_', ' + ')}")
+    return f"{name}: {'; '.join(per_task)}." if per_task else ""
 
 
 def _graphs(run: Run, name: str) -> str:
@@ -57,7 +59,7 @@ def _spread(run: Run, name: str) -> str:
     return f"{name}, once warm: the 95th percentile is at most {ratio:.2f} times the median ({title(worst['system'])})."
 
 
-#: Word in a file of claims -> function of run and variant giving a sentence, or nothing.
+#: Word in a file of claims -> function of run and variant that returns a sentence, empty without a record.
 EVIDENCE: dict[str, Callable[[Run, str], str]] = {
     "launches": _launches,
     "graphs": _graphs,

@@ -1,8 +1,8 @@
-"""Another report's claims beside what this run measured: confirmed, refuted, or not testable here and why.
+"""Compares another report's claims with this run: confirmed, refuted, or not testable here and why.
 
-A file of claims (``config/claims.yaml``) holds for each claim an ``id``, the ``statement``, its ``number`` as its
-source prints it, what the machine must be like for the claim to be judged at all (``needs``), and the ``rule``: one
-measure of :data:`MEASURES` and the range that counts as confirmation.
+Each claim in a file of claims (``config/claims.yaml``) has an ``id``, the ``statement``, the ``number`` as its source
+prints it, the machine that is needed to judge it (``needs``), and the ``rule``: one measure of :data:`MEASURES` and the
+range that confirms the claim.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from mlff_distiller.records.statistics import Ratio, ratio_of
 from mlff_distiller.records.vocabulary import SCALING_TASKS, TASKS
 from mlff_distiller.utils.errors import UserError, nearest
 
-#: What a row of the source's table says; times in ms, null where the source has none.
+#: Keys of a row of the source's table; times in ms, null where the source gives none.
 TABLE_KEYS = ("label", "variant", "source_ms", "source_speedup", "source_note")
 
 CONFIRMED, REFUTED, NOT_TESTABLE = "confirmed", "refuted", "not testable here"
@@ -26,7 +26,7 @@ CONFIRMED, REFUTED, NOT_TESTABLE = "confirmed", "refuted", "not testable here"
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim judged: ``measured``, ``why`` and ``evidence`` are words for the report."""
+    """The verdict on one claim; ``measured``, ``why`` and ``evidence`` are text for the report."""
 
     id: str
     statement: str
@@ -40,10 +40,10 @@ class Verdict:
 def load(path: str | Path) -> dict[str, Any]:
     """The claims in the YAML file at ``path``: ``{"source", "hardware", "claims": [...], "table": [...]}``.
 
-    ``table``, where there is one, is the source's own table of results, a row per configuration.
+    ``table`` (optional) is the source's own table of results, one row per configuration.
 
     Raises:
-        UserError: missing or damaged file, a claim without its parts, an unknown measure or condition.
+        UserError: missing or damaged file, a claim that lacks a key, an unknown measure or condition.
     """
     try:
         document = yaml.safe_load(Path(path).read_text())
@@ -62,7 +62,7 @@ def load(path: str | Path) -> dict[str, Any]:
 
 
 def judge(document: Mapping[str, Any], run: Run, machines: list[Mapping[str, Any]]) -> list[Verdict]:
-    """Every claim of ``document`` (as :func:`load` returns it) beside the records of ``run``.
+    """A verdict on every claim of ``document`` (as :func:`load` returns it) from the records of ``run``.
 
     Args:
         machines: the machines the run was measured on, as in the provenance of the merged results.
@@ -88,7 +88,7 @@ def _judge(claim: Mapping[str, Any], run: Run, machines: list[Mapping[str, Any]]
     wanted = _range(rule)
     if value.high < low or value.low > high:
         return verdict(REFUTED, f"the interval lies outside {wanted}")
-    # A number is reproduced when the measured one lies near it; a bound holds only when the whole interval does.
+    # A number is reproduced when the measured value is in the range; a bound must hold for the whole interval.
     both = "at_least" in rule and "at_most" in rule
     if low <= value.value <= high and (both or low <= value.low <= value.high <= high):
         return verdict(CONFIRMED, f"lies within {wanted}" if both else f"is {wanted}")
@@ -138,7 +138,7 @@ def _force_ratio(run: Run, rule: Mapping[str, Any]) -> Measured:
 
 
 def _throughput_gain(run: Run, rule: Mapping[str, Any]) -> Measured:
-    """Atoms per second in the best batch over those of one molecule at a time, same variant and system, best of all."""
+    """The largest ratio of atoms per second in a batch to those of one molecule, of the same variant and system."""
     best: Ratio | None = None
     for entry in run.of("benchmark", task=rule["task"], status="ok"):
         singles = run.of("benchmark", variant=entry["variant"], task=rule["task"], system=entry["system"], batch=1)
@@ -172,7 +172,7 @@ def _lacking(run: Run, pattern: str, task: str) -> str:
     return f"{what} timed on {task.replace('_', ' + ')} here" + (f" matches {pattern}" if "*" in pattern else "")
 
 
-#: Keys that a rule may have, whatever its measure, and those of single measures.
+#: Optional keys of a rule: those of all measures (under ""), and those of one measure.
 _OPTIONAL = {"": ("measure", "at_least", "at_most", "unit"), "field": ("max_atoms",)}
 #: Measure -> (function of run and rule, the keys its rule must have).
 _RULES: dict[str, tuple[Callable[[Run, Mapping[str, Any]], Measured], tuple[str, ...]]] = {
@@ -223,4 +223,4 @@ def _check(where: str, claim: Any) -> None:
     ):
         raise UserError(f"{where}: chart: must have low and high, may have variant")
     if not {"at_least", "at_most"} & rule.keys():
-        raise UserError(f"{where}: rule: at_least, at_most or both must say what confirms the claim")
+        raise UserError(f"{where}: rule: give at_least, at_most or both, the range that confirms the claim")

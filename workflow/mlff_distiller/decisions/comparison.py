@@ -1,8 +1,9 @@
-"""Several runs beside one another: the same variants on other machines, with other versions, at other commits.
+"""Compares several runs: the same variants on other machines, with other versions or at other commits.
 
-Times of two runs were measured apart, so nothing cancels; on one machine their ratio is still what tells a regression.
-Its interval comes from the bootstrap intervals of the two medians (:func:`mlff_distiller.records.statistics.ratio_of`). Across
-machines the speed-up over eager is what can be compared, since each was measured inside its own run.
+On one machine the ratio of times shows a regression. The two runs were not timed in turn, so slow changes of the machine
+do not cancel; the interval combines the bootstrap intervals of the two medians
+(:func:`mlff_distiller.records.statistics.ratio_of`). Across machines only the speed-ups over eager can be compared, because
+each was measured within one run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ class Member:
 
     @cached_property
     def molecules(self) -> dict[str, dict[str, Any]]:
-        """System -> what tells it apart: number of atoms and of edges, and a hash of the geometry where one was written."""
+        """System -> what identifies it: numbers of atoms and neighbor pairs, and the geometry's hash if it was recorded."""
         hashes = next((e["molecules"] for e in self.run.of("preflight") if e.get("molecules")), {})
         edges = {e["system"]: e["n_edges"] for e in self.run.of("benchmark") if e.get("n_edges") and e["batch"] == 1}
         return {
@@ -46,7 +47,7 @@ class Member:
 
     @property
     def hardware(self) -> list[tuple[Any, ...]]:
-        """What tells one machine from another; the cores that a job was given do not."""
+        """What identifies a machine: CPU, architecture and GPUs, not the number of cores given to a job."""
         return [
             (machine.get("cpu"), machine.get("architecture"), tuple(machine.get("gpus") or []))
             for machine in self.provenance.get("machines") or []
@@ -54,16 +55,16 @@ class Member:
 
     @cached_property
     def threads(self) -> set[int]:
-        """Threads of PyTorch in its timings."""
+        """Numbers of PyTorch threads in the timings of the run."""
         return {e["threads"] for e in self.run.of("benchmark") if e.get("threads") and e["variant"] != collect.TEACHER}
 
 
 @dataclass(frozen=True)
 class Change:
-    """One variant of a run against the same variant of the first run, over the molecules that both timed.
+    """One variant of a run compared with the same variant of the first run, over the molecules that both timed.
 
-    ``time`` is the first run's time over this one's, ``speedup`` this run's speed-up over eager over the first one's:
-    above 1 is better.
+    ``time`` is the time in the first run divided by the time in this one; ``speedup`` is the speed-up over eager in this
+    run divided by that in the first one. Above 1 is better.
     """
 
     variant: str
@@ -76,10 +77,10 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """In words; only on the same machine is slower a regression.
+        """The verdict as text; a slower variant is a regression only on the same machine.
 
-        There, a smaller gain over eager is one too, even where times alone do not show it: inside a run variant and
-        eager took turns, so that what the machine does else cancels.
+        On the same machine a smaller gain over eager is a regression even if the times do not show it: variant and eager
+        are timed in turn, so other load on the machine cancels.
         """
         if not self.same_machine and self.time.verdict in ("faster", "slower"):
             return f"{self.time.verdict} there"
@@ -95,7 +96,7 @@ def load(path: str | Path) -> Member:
     """The run in a folder (``results/<run>``, ``results/published/<machine>``) or a ``phase3_results.json``.
 
     Raises:
-        UserError: no merged results there, or damaged ones.
+        UserError: the merged results are missing or damaged.
     """
     file = results_file(path)
     document = collect.read(file)
@@ -104,14 +105,14 @@ def load(path: str | Path) -> Member:
     return Member(folder.name, Run(document["records"]), provenance)
 
 
-def together(paths: Sequence[str | Path]) -> list[Member]:
-    """The runs in ``paths``, which may be compared; the first is what the others are held against.
+def load_comparable(paths: Sequence[str | Path]) -> list[Member]:
+    """The runs in ``paths``; all others are compared with the first.
 
     Raises:
-        UserError: fewer than two runs, or two that may not be compared; the message says which, and why.
+        UserError: fewer than two runs, or two that cannot be compared; the message says which, and why.
     """
     if len(paths) < 2:
-        raise UserError("compare: name two runs or more, such as `compare results/a results/b`")
+        raise UserError("compare: name at least two runs, such as `compare results/a results/b`")
     members = [load(path) for path in paths]
     labels = [member.label for member in members]
     if len(set(labels)) < len(labels):
@@ -121,17 +122,17 @@ def together(paths: Sequence[str | Path]) -> list[Member]:
         ]
     for one, other in combinations(members, 2):
         if reason := not_comparable(one, other):
-            raise UserError(f"compare: {one.label} and {other.label} may not be compared: {reason}")
+            raise UserError(f"compare: {one.label} and {other.label} cannot be compared: {reason}")
     return members
 
 
 def not_comparable(one: Member, other: Member) -> str | None:
-    """Why the times of two runs say nothing about each other, in words; None when they do."""
+    """Why the times of two runs cannot be compared, as text; None if they can be."""
     for member in (one, other):
         if not member.students:
-            return f"{member.label} does not say which student it measured; make it again with this version"
+            return f"{member.label} does not say which student it measured; repeat that run with this version"
         if len(member.students) > 1:
-            return f"{member.label} holds records of {len(member.students)} students; make it again"
+            return f"{member.label} holds records of {len(member.students)} students; repeat that run"
         if not member.run.systems:
             return f"{member.label} has no timings"
     if one.students != other.students:
@@ -144,7 +145,7 @@ def not_comparable(one: Member, other: Member) -> str | None:
         ours, theirs = one.molecules[name], other.molecules[name]
         for what in ours:
             if None not in (ours[what], theirs[what]) and ours[what] != theirs[what]:
-                return f"{name} is another molecule in each ({what}: {ours[what]} against {theirs[what]})"
+                return f"{name} is a different molecule in each ({what}: {ours[what]} against {theirs[what]})"
     return None
 
 
@@ -154,7 +155,7 @@ def shared_systems(members: Sequence[Member]) -> list[str]:
 
 
 def overall(member: Member, variant: str, task: str, systems: Sequence[str]) -> dict[str, Ratio | None]:
-    """Geometric means of speed-up and time (ms) of a variant over ``systems``; null unless it has all of them."""
+    """Geometric means of speed-up and time (ms) of a variant over ``systems``; None unless it was timed on all of them."""
     speedups, times = member.run.speedups(variant, task), member.run.times(variant, task)
     return {
         name: geometric_mean([found[system] for system in systems]) if found and set(systems) <= found.keys() else None
@@ -163,7 +164,7 @@ def overall(member: Member, variant: str, task: str, systems: Sequence[str]) -> 
 
 
 def changes(members: Sequence[Member]) -> list[Change]:
-    """Every variant of every later run against the first run, for both tasks, where both have times."""
+    """Each variant of each later run compared with the first run, for both tasks, where both runs timed it."""
     first = members[0]
     made = []
     for member in members[1:]:
@@ -190,12 +191,12 @@ def changes(members: Sequence[Member]) -> list[Change]:
 
 
 def lost(members: Sequence[Member]) -> list[str]:
-    """What worked in the first run and does not in a later one, in words: another kind of regression."""
+    """A sentence for each variant that worked in the first run and does not work in a later one: also a regression."""
     first, found = members[0].run, []
     for member in members[1:]:
-        gone = member.run.problems()
+        problems = member.run.problems()
         for variant in first.variants:
-            if variant in member.run.variants and variant in gone and variant not in first.problems():
-                status, reason = gone[variant]
+            if variant in member.run.variants and variant in problems and variant not in first.problems():
+                status, reason = problems[variant]
                 found.append(f"`{variant}` worked in {members[0].label} and is {status} in {member.label}: {reason}")
     return found

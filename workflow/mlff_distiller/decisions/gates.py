@@ -1,4 +1,4 @@
-"""Decision gates: thresholds from the configuration, decided from records alone.
+"""Decision gates: thresholds from the configuration, compared with the records.
 
 Settings, as in the configuration's ``gates`` section::
 
@@ -6,8 +6,8 @@ Settings, as in the configuration's ``gates`` section::
     week_2: {force_speedup: 3.0, energy_forces_speedup: 3.0, md_passes: true}
     project: {energy_forces_speedup: 5.0}
 
-A gate passes when all its measures do. A measure passes when the whole interval lies at or above the threshold. One
-whose number is missing does not; where the run made no such measurement at all, that is said instead of a failure.
+A gate passes when all its measures pass. A measure passes when its whole interval lies at or above the threshold. A
+measure without a value fails, or is "not measured" if the run has no such records at all.
 """
 
 import math
@@ -23,7 +23,7 @@ from mlff_distiller.utils.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class Finding:
-    """One measure of a gate: what was asked, what was found, in words for the report."""
+    """One measure of a gate: its threshold, and what was found (text for the report)."""
 
     measure: str
     threshold: float | bool
@@ -40,25 +40,25 @@ class Finding:
 
 @dataclass(frozen=True)
 class Gate:
-    """One decision and the findings behind it."""
+    """One gate and the findings that decide it."""
 
     name: str
     findings: tuple[Finding, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether every measure passed (a gate without measures decides nothing and fails)."""
+        """Whether every measure passed; a gate without measures fails."""
         return bool(self.findings) and all(finding.passed for finding in self.findings)
 
     @property
     def decision(self) -> str:
-        """``passed``; ``failed``, as soon as one measure did; or ``not measured``."""
+        """``passed``, ``failed`` (at least one measure failed) or ``not measured``."""
         found = {finding.decision for finding in self.findings}
         return "passed" if self.passed else "failed" if "failed" in found or not found else "not measured"
 
     @property
     def title(self) -> str:
-        """The gate's name for people."""
+        """The gate's name in the report."""
         return self.name.replace("_", " ").capitalize()
 
 
@@ -102,7 +102,7 @@ def _judge(where: str, measure: str, threshold: Any, run: Run) -> Finding:
 
 
 def _was_made(measure: str, run: Run) -> bool:
-    """Whether the run has any record of what a measure is about."""
+    """Whether the run has any record of the tasks of a measure."""
     if measure == "md_passes":
         return bool(run.of("md"))
     return TIMED[measure] <= {entry["task"] for entry in run.timings()}
@@ -110,7 +110,7 @@ def _was_made(measure: str, run: Run) -> bool:
 
 def _best(task: str) -> Callable[[Run], tuple[str | None, Ratio | None]]:
     def measure(run: Run) -> tuple[str | None, Ratio | None]:
-        # Without a winner the best of the rest shows how far off it is, unless its MD says that it must not be used.
+        # Without a winner, take the fastest variant that did not fail MD: it shows how far the gate is missed.
         rest = (entry for entry in run.ranking(task) if run.md(entry[0]) != "failed")
         return run.winner(task) or next(rest, (None, None))
 
@@ -118,14 +118,14 @@ def _best(task: str) -> Callable[[Run], tuple[str | None, Ratio | None]]:
 
 
 def _force_speedup(run: Run) -> tuple[str | None, Ratio | None]:
-    """The cost of forces alone (energy + forces less energy) of eager over that of the winner, summed over systems."""
+    """Speed-up of the forces alone (time of energy + forces minus time of energy), summed over the systems."""
     winner, _ = _best("energy_forces")(run)
     if winner is None:
         return None, None
     ours, eager = run.force_time(winner), run.force_time(winner, baseline=True)
     if not ours:
         return winner, None
-    # Differences of medians can come out at or below zero where forces cost next to nothing: only a floor is sure then.
+    # A difference of medians can be zero or negative if the forces cost little; the speed-up then has only a lower bound.
     (value, low, high), (base, base_low, base_high) = (
         tuple(max(sum(cost[i] for cost in costs.values()), 0.0) for i in range(3)) for costs in (ours, eager)
     )
@@ -141,16 +141,16 @@ def _md(run: Run) -> tuple[str | None, str | None]:
     if winner is not None or run.timings():
         verdict = None if winner is None else run.md(winner)
         return winner, None if verdict == "not run" else verdict
-    # Without timings there is no winner: all that might be one are judged together.
+    # Without timings there is no winner: judge all equivalent variants together.
     verdicts = [run.md(name) for name in run.equivalent]
     if "passed" not in verdicts:
         return None, "failed" if "failed" in verdicts else None
     if all(verdict == "passed" for verdict in verdicts):
-        return None, f"passed with all {len(verdicts)} that equal the student"
-    return None, f"failed: passed with {verdicts.count('passed')} of {len(verdicts)} that equal the student"
+        return None, f"passed with all {len(verdicts)} variants equivalent to the student"
+    return None, f"failed: passed with {verdicts.count('passed')} of {len(verdicts)} variants equivalent to the student"
 
 
-#: Measure -> function of the run giving (variant, value); the value is null where the run has no such number.
+#: Measure -> function of the run that returns (variant, value); the value is None if the run does not have it.
 MEASURES: dict[str, Callable[[Run], tuple[str | None, Any]]] = {
     "energy_speedup": _best("energy"),
     "energy_forces_speedup": _best("energy_forces"),
@@ -163,10 +163,10 @@ TIMED = {
     "energy_forces_speedup": {"energy_forces"},
     "force_speedup": {"energy", "energy_forces"},
 }
-#: Measure -> what it asks, for the report.
+#: Measure -> the condition as text for the report.
 STATEMENTS = {
     "energy_speedup": "energy alone: speed-up over eager at least",
     "energy_forces_speedup": "energy + forces: speed-up over eager at least",
-    "force_speedup": "the forces' part of the time: speed-up over eager at least",
+    "force_speedup": "forces alone (energy + forces minus energy): speed-up over eager at least",
     "md_passes": "MD validation passes",
 }

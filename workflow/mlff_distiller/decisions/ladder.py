@@ -1,12 +1,12 @@
-"""The ladder of variants, from eager to fused kernels: the order in which one thing after another was added."""
+"""The ladder of variants: from eager PyTorch to fused kernels, each step with one more optimization."""
 
 from typing import Any
 
 from mlff_distiller.records.run import Run
 from mlff_distiller.variants.registry import FAMILIES
 
-#: (family, options that tell its rungs apart, what it adds), lowest rung first.
-RUNGS: tuple[tuple[str, dict[str, Any], str], ...] = (
+#: (family, options that select the step, what the step adds), from the bottom of the ladder to the top.
+LADDER_STEPS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("eager", {"neighbors": "native"}, "PyTorch as it comes"),
     ("eager", {"neighbors": "torch_cluster"}, "torch-cluster's neighbor search"),
     ("eager", {"neighbors": "vesin"}, "vesin's neighbor search"),
@@ -30,8 +30,8 @@ RUNGS: tuple[tuple[str, dict[str, Any], str], ...] = (
 )
 
 
-def rung_of(spec: dict[str, Any]) -> tuple[int, str]:
-    """Where a variant stands on the ladder, and what it adds in words; families without a rung stand last.
+def ladder_step(spec: dict[str, Any]) -> tuple[int, str]:
+    """Position of a variant in :data:`LADDER_STEPS` and what it adds, as text; families without a step come last.
 
     Args:
         spec: family and options, as the compile record has them (``options``).
@@ -40,16 +40,16 @@ def rung_of(spec: dict[str, Any]) -> tuple[int, str]:
     known = FAMILIES.get(family)
     defaults = {name: values[0] for name, values in known.options.items()} if known else {}
     given = defaults | spec
-    for position, (name, options, words) in enumerate(RUNGS):
+    for position, (name, options, words) in enumerate(LADDER_STEPS):
         if name == family and all(given.get(key) == value for key, value in options.items()):
             others = {key: value for key, value in defaults.items() if key not in options and given[key] != value}
             return position, ", ".join([words, *(f"{key} {given[key]}" for key in others)])
-    return len(RUNGS), known.summary if known else ""
+    return len(LADDER_STEPS), known.summary if known else ""
 
 
 def ladder(run: Run) -> list[tuple[str, str]]:
-    """(variant, what it adds) of every variant that was timed or that did not work, lowest rung first."""
+    """(variant, what it adds) of each variant that was timed or did not work, from the bottom of the ladder to the top."""
     specs = {entry["variant"]: entry.get("options") or {} for entry in run.of("compile")}
     shown = [name for name in run.variants if name in run.problems() or run.speedups(name, "energy_forces")]
-    places = {name: rung_of({"family": run.families[name], **specs.get(name, {})}) for name in shown}
+    places = {name: ladder_step({"family": run.families[name], **specs.get(name, {})}) for name in shown}
     return [(name, places[name][1]) for name in sorted(shown, key=lambda name: places[name][0])]

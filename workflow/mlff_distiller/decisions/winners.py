@@ -1,4 +1,4 @@
-"""Which variant to hand over: per kind of work the fastest one that is equivalent to the student and passed MD."""
+"""Chooses the variant to deploy: for each kind of work the fastest that is equivalent to the student and passed MD."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,19 +8,19 @@ from mlff_distiller.records.statistics import Ratio, geometric_mean
 from mlff_distiller.records.vocabulary import BASELINE, WORK
 from mlff_distiller.records.wording import WORK_CONTENTS
 
-#: Share of the points that a variant must have been timed at. Which of the largest batches and boxes eager still does
-#: in the time allowed is in part chance; molecules are all there or something is wrong.
+#: Share of the points at which a variant must have been timed. How many of the largest batches and boxes eager finishes
+#: within the time limit varies between runs; single molecules must all be there.
 COVERAGE = {"one_molecule": 1.0, "many_molecules": 0.75, "large_systems": 0.75}
-#: What makes one measurement of a task: every variant is asked about the same ones.
+#: (system, batch size, number of atoms): identifies one measurement of a task, the same for all variants.
 Point = tuple[str | None, int | None, int | None]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What is handed over for one kind of work, or why nothing is.
+    """The variant chosen for one kind of work, or the reason why none is.
 
-    ``speedups`` holds each measurement of the chosen variant; ``passed_over`` the faster variants and what speaks
-    against each.
+    ``speedups`` holds each measurement of the chosen variant; ``passed_over`` maps faster variants to the reason why they
+    were not chosen.
     """
 
     work: str
@@ -32,11 +32,11 @@ class Choice:
 
 
 def choose(run: Run, work: str) -> Choice:
-    """The variant for ``work`` (a key of :data:`~mlff_distiller.records.vocabulary.WORK`), from the records of ``run`` alone.
+    """The variant for ``work`` (a key of :data:`~mlff_distiller.records.vocabulary.WORK`), from the records of ``run``.
 
-    A variant counts when it has a speed-up at enough of the points at which any has one (:data:`COVERAGE`); a speed-up is
-    only ever stated for a variant that is equivalent. Those that count are compared at the points that all of them
-    have. The fastest by geometric mean wins, if its interval lies above 1 and its MD passed.
+    Only equivalent variants have speed-ups. A variant is a candidate if it has a speed-up at enough of the points at which
+    any variant has one (:data:`COVERAGE`). Candidates are compared at the points that all of them have. The fastest by
+    geometric mean wins if its interval lies above 1 and its MD passed.
     """
     task = WORK[work]
     found = {name: _speedups(run, name, task) for name in run.variants}
@@ -67,7 +67,7 @@ def choose(run: Run, work: str) -> Choice:
         None,
         None,
         {},
-        f"eager stays: the best of the rest, {name} at {ratio} times its speed, is not shown to be faster",
+        f"no variant is shown to be faster than eager; the best is {name} at {ratio} times its speed",
     )
 
 
@@ -90,7 +90,7 @@ def _nothing_measured(run: Run, work: str) -> str:
 
 
 def evidence(run: Run, choice: Choice) -> dict[str, Any]:
-    """What speaks for the chosen variant, for the bundle's metadata: speed, equivalence and MD, each with its figures."""
+    """Measured speed, equivalence and MD of the chosen variant, for the bundle's metadata."""
     name = choice.variant
     checked = [e for e in run.of("equivalence", variant=name) if e.get("force_rmse_mev_per_a") is not None]
     moved = run.of("md", variant=name)

@@ -1,5 +1,7 @@
-"""One sentence per figure on what to see in it, worked out from the records. Kept apart from the drawing, so that
-editing a sentence redraws nothing."""
+"""Captions of the figures: what a figure shows in this run, from the records, and how to read it.
+
+They are separate from the drawing, so that an edited caption redraws no figure.
+"""
 
 from collections.abc import Callable
 
@@ -8,6 +10,7 @@ from mlff_distiller.records.run import Run
 from mlff_distiller.records.statistics import Ratio, ratio_of
 from mlff_distiller.records.vocabulary import BASELINE, TASKS
 from mlff_distiller.records.wording import drift, interval, title
+from mlff_distiller.report.render import slower_or_faster
 
 TITLES = {
     "ladder": "The ladder, from eager to fused kernels",
@@ -35,42 +38,48 @@ TITLES = {
 }
 #: How to read each figure; the same for every run.
 READING = {
-    "ladder": "Each row is eager with what stands under its name; the gray steps follow the best so far. Gray stars and bars: "
-    "the source report's measured and projected gains.",
+    "ladder": "Each row is one variant; the text below its name says what it adds. The gray line follows the best speed-up "
+    "from the top down. Gray stars and bars: gains that the source report measured and projected.",
     "speedup": "Diamonds: geometric mean over the molecules with 95 % interval; dots: single molecules.",
     "latency": "Both axes logarithmic. A cross marks a variant that is not equivalent to the student.",
-    "energy_forces": "Geometric means over the molecules; right: their ratio with 95 % interval.",
-    "neighbors": "Both axes logarithmic; each search as the model calls it.",
+    "energy_forces": "Geometric means over the molecules. Right: the ratio of the two times, with 95 % interval.",
+    "neighbors": "Both axes logarithmic. Each search is timed as the model calls it.",
     "compile": "Steps to break even: compile time divided by the time saved per energy + forces evaluation.",
-    "throughput": "Energy + forces of many molecules in one call, both axes logarithmic; a line ends where memory or time did.",
-    "system_size": "Boxes of a liquid, energy + forces; eager with the better of its neighbor searches.",
-    "ase_overhead": "One dot per molecule; positions change at every call.",
-    "kernel_times": "One energy + forces call of one molecule under torch.profiler; the wall time is without it.",
-    "roofline": "FLOP and bytes by formulas; the roofs are a copy and matrix products on the same device.",
-    "warm_up": "Every call after loading, in order, one molecule after the other; the timings of this report begin later.",
-    "pareto": "Lower left is better. Hollow: not equivalent. Gray line: what nothing else beats in both. Right: an estimate, "
-    "the student's error on held-out molecules give or take what a variant adds on the benchmark molecules.",
-    "nve_drift": "One point per molecule, smallest on top.",
+    "throughput": "Energy + forces of many molecules in one call, both axes logarithmic. A line ends at the limit of memory or "
+    "time.",
+    "system_size": "Boxes of a liquid, energy + forces. Eager uses the faster of its neighbor searches.",
+    "ase_overhead": "One dot per molecule; the positions change at every call.",
+    "kernel_times": "One energy + forces call of one molecule. Kernel times: torch.profiler; wall time: without it.",
+    "roofline": "FLOP and bytes are from formulas; the roofs are measured on the same device (copy, matrix products).",
+    "warm_up": "Every call after loading, in order, one molecule after the other. The other timings of this report begin "
+    "after these calls.",
+    "pareto": "Lower left is better. Hollow: not equivalent. Gray line: variants that no other variant beats in both time and "
+    "error. Right: an estimate, the student's error on held-out molecules plus or minus the error that the variant adds on "
+    "the benchmark molecules.",
+    "nve_drift": "One point per molecule, the smallest molecule on top. A drift fails only if it exceeds its limit by more "
+    "than two standard errors.",
     "md_energy": "Total energy relative to the first frame.",
-    "md_timestep": "Energy in NVE, fp64: its fluctuation goes with the square of the time step where forces are exact.",
-    "md_kinetic": "Langevin dynamics; p: Kolmogorov-Smirnov test on samples thinned until independent.",
-    "md_spectra": "The same Langevin dynamics by both; vibrations: power spectrum of the mass-weighted velocities.",
-    "accuracy": "Against the teacher's labels, on molecules never seen in training, for which the tiers are meant; "
-    "larger: beyond the size of any trained; benchmark: the seven; visited: frames of the student's own MD.",
-    "force_parity": "Every dot a component of a force; on the line both agree. MAE and RMSE in meV/Å.",
-    "force_errors": "The error axis is logarithmic; a force is binned by its length in the teacher's label; groups "
+    "md_timestep": "NVE in fp64. With exact forces the fluctuation of the energy grows with the square of the time step.",
+    "md_kinetic": "Langevin dynamics. p: Kolmogorov-Smirnov test on samples that are far enough apart to be independent.",
+    "md_spectra": "The same Langevin dynamics with student and teacher. Vibrations: power spectrum of the mass-weighted "
+    "velocities.",
+    "accuracy": "Errors against the teacher's labels. val, test: molecules not used in training; larger: molecules larger "
+    "than those; benchmark: the benchmark molecules; visited: frames of the student's own MD. Dashed lines: force errors up "
+    "to which a model counts as excellent, good or usable on molecules not used in training (Amin et al., ICLR 2025).",
+    "force_parity": "Each dot is one component of a force; on the line student and teacher agree. MAE and RMSE in meV/Å.",
+    "force_errors": "The error axis is logarithmic. Forces are grouped by their length in the teacher's label; groups "
     "of fewer than 10 atoms are left out.",
-    "learning_curve": "Both error axes logarithmic; the dot marks the weights that were kept.",
+    "learning_curve": "Both error axes logarithmic. The dot marks the weights of the final student.",
 }
 
 
 def caption(name: str, run: Run) -> str:
-    """What to see in figure ``name`` of this run, in one sentence."""
+    """One sentence on what figure ``name`` shows in this run."""
     return SENTENCES[name](run) or "This run has nothing to show here."
 
 
 def _speedup(run: Run) -> str:
-    parts = []
+    per_task = []
     for task, words in zip(TASKS, ("on the energy alone", "on energy + forces"), strict=True):
         if ranking := run.ranking(task):
             name, ratio = ranking[0]
@@ -80,8 +89,8 @@ def _speedup(run: Run) -> str:
             counted = ", ".join(
                 [f"{len(ranking) - slower - open_} of {len(ranking)} variants faster", *filter(None, rest)]
             )
-            parts.append(f"{words}, {name} leads with {interval(ratio)} ({counted})")
-    text = "; ".join(parts)
+            per_task.append(f"{words}, {name} leads with {interval(ratio)} ({counted})")
+    text = "; ".join(per_task)
     return text[:1].upper() + text[1:] + "." if text else ""
 
 
@@ -98,12 +107,8 @@ def _latency(run: Run) -> str:
         text += f", {winner[0]} {ours[large].value / ours[small].value:.1f} times"
     teacher = {e["system"]: e["median_ms"] for e in run.teacher()}
     if large in teacher:
-        text += f"; on {title(large)} the teacher takes {_times(teacher[large] / times[large].value)} as eager"
+        text += f"; on {title(large)} the teacher is {slower_or_faster(teacher[large] / times[large].value)} than eager"
     return text + "."
-
-
-def _times(factor: float) -> str:
-    return f"{factor:.1f} times as long" if factor >= 0.95 else f"only {factor:.2f} times as long"
 
 
 def _energy_forces(run: Run) -> str:
@@ -112,11 +117,11 @@ def _energy_forces(run: Run) -> str:
         return ""
     cheapest = min(ratios, key=lambda name: ratios[name].value)
     dearest = max(ratios, key=lambda name: ratios[name].value)
-    text = f"Energy + forces cost eager {interval(ratios[BASELINE])} the time of the energy alone"
+    text = f"With eager, energy + forces take {interval(ratios[BASELINE])} the time of the energy alone"
     if cheapest != dearest:
         text += (
-            f"; relative to its own energy the forces are cheapest in {cheapest} ({ratios[cheapest].value:.2f}×) "
-            f"and dearest in {dearest} ({ratios[dearest].value:.2f}×)"
+            f"; this ratio is smallest for {cheapest} ({ratios[cheapest].value:.2f}×) "
+            f"and largest for {dearest} ({ratios[dearest].value:.2f}×)"
         )
     return text + "."
 
@@ -128,7 +133,7 @@ def _neighbors(run: Run) -> str:
         return ""
     shares = {system: search[system].value / whole[system].value for system in (shared[0], shared[-1])}
     text = ", ".join(f"{share:.0%} on {title(system)}" for system, share in shares.items())
-    return f"The search takes this share of eager's energy + forces: {text}."
+    return f"Share of the neighbor search in the time of eager's energy + forces: {text}."
 
 
 def _compile(run: Run) -> str:
@@ -141,7 +146,7 @@ def _compile(run: Run) -> str:
     steps = [e["break_even_steps"] for e in run.benchmarks(winner[0], "energy_forces").values()] if winner else []
     if steps and all(steps):
         text += (
-            f"; {winner[0]} has paid for itself after {min(steps):,} to {max(steps):,} steps, depending on the molecule"
+            f"; {winner[0]} has saved that time after {min(steps):,} to {max(steps):,} steps, depending on the molecule"
         )
     return text + "."
 
@@ -153,8 +158,8 @@ def _throughput(run: Run) -> str:
     best = max(found, key=lambda e: e["atoms_per_s"])
     ratio = f", {best['speedup']:.1f}× eager" if best["speedup"] else ""
     return (
-        f"The most atoms per second are {best['atoms_per_s']:,.0f}, by {best['variant']} with {best['batch']:,} "
-        f"molecules ({title(best['system'])}) in one call{ratio}."
+        f"The highest throughput is {best['atoms_per_s']:,.0f} atoms per second, by {best['variant']} with "
+        f"{best['batch']:,} molecules ({title(best['system'])}) in one call{ratio}."
     )
 
 
@@ -167,8 +172,8 @@ def _system_size(run: Run) -> str:
     smallest = min(ours, key=lambda e: e["n_atoms"])
     costs = [1e3 * e["median_ms"] / e["n_atoms"] for e in (smallest, largest)]
     text = (
-        f"From {smallest['n_atoms']:,} to {largest['n_atoms']:,} atoms {largest['variant']} goes from {costs[0]:.3g} to "
-        f"{costs[1]:.3g} µs per atom"
+        f"{largest['variant']} takes {costs[0]:.3g} µs per atom for {smallest['n_atoms']:,} atoms and {costs[1]:.3g} µs per "
+        f"atom for {largest['n_atoms']:,}"
     )
     errors = [e["force_rmse_mev_per_a"] for e in found if e.get("force_rmse_mev_per_a") is not None]
     return text + (f"; the largest force error against fp64 is {max(errors):.2g} meV/Å." if errors else ".")
@@ -188,10 +193,11 @@ def _kernel_times(run: Run) -> str:
         return ""
     first = min(found, key=lambda e: e["wall_ms"])
     largest = max(first["kernels"], key=lambda kernel: kernel["us"])
-    text = f"{first['variant']} is done after {first['wall_ms']:.3g} ms with {first['n_kernels']:.0f} {first['unit']}s"
+    text = f"One call of {first['variant']} takes {first['wall_ms']:.3g} ms and runs {first['n_kernels']:.0f} {first['unit']}s"
     busy = first.get("gpu_busy_percent")
-    text += f", the GPU busy for {busy:.0f} % of it" if busy is not None else ""
-    return f"{text}; the largest ({largest['name'].partition('(')[0][:60]}) takes {largest['us'] / 1e3:.2g} ms."
+    text += f"; the GPU is busy for {busy:.0f} % of that time" if busy is not None else ""
+    name = largest["name"].partition("(")[0][:60]
+    return f"{text}; the longest {first['unit']}, named {name}, takes {largest['us'] / 1e3:.2g} ms."
 
 
 def _roofline(run: Run) -> str:
@@ -201,9 +207,7 @@ def _roofline(run: Run) -> str:
         return ""
     best = max(found, key=lambda e: e["gflop"] / e["median_ms"])
     rate, roof = 1e3 * best["gflop"] / best["median_ms"], max(r["float32_gflop_per_s"] for r in roofs)
-    return (
-        f"{best['variant']} reaches {rate:,.0f} GFLOP/s, {rate / roof:.0%} of a float32 matrix product on this device."
-    )
+    return f"{best['variant']} reaches {rate:,.0f} GFLOP/s, {rate / roof:.0%} of the rate of a float32 matrix product here."
 
 
 def _nve_drift(run: Run) -> str:
@@ -212,7 +216,7 @@ def _nve_drift(run: Run) -> str:
         return ""
     worst = max(entries, key=lambda e: abs(e["drift_mev_per_atom_ps"]))
     failed = list(dict.fromkeys(e["variant"] for e in entries if not e.get("passed")))
-    text = f"{sum(bool(e.get('passed')) for e in entries)} of {len(entries)} trajectories passed their gates"
+    text = f"{sum(bool(e.get('passed')) for e in entries)} of {len(entries)} trajectories passed all gates"
     text += f" (failed: {', '.join(failed)})" if failed else ""
     where = f"{worst['variant']} on {title(worst['system'])}"
     return f"{text}; the largest drift is {drift(worst)}, {where}."
@@ -225,10 +229,10 @@ def _md_energy(run: Run) -> str:
     worst = max(entries, key=lambda e: e["max_energy_excursion_mev_per_atom"])
     eager = [e["max_energy_excursion_mev_per_atom"] for e in entries if e["variant"] == BASELINE]
     text = (
-        f"The total energy strays at most {worst['max_energy_excursion_mev_per_atom']:.2g} meV/atom from its start "
-        f"({worst['variant']} on {title(worst['system'])})"
+        f"The total energy deviates from its first value by at most {worst['max_energy_excursion_mev_per_atom']:.2g} "
+        f"meV/atom ({worst['variant']} on {title(worst['system'])})"
     )
-    return text + (f", for eager {max(eager):.2g}." if eager else ".")
+    return text + (f", with eager by {max(eager):.2g}." if eager else ".")
 
 
 def _md_timestep(run: Run) -> str:
@@ -239,7 +243,7 @@ def _md_timestep(run: Run) -> str:
     step = entries[0]["timesteps_fs"][-2:]
     return (
         f"Halving the time step from {step[0]:g} to {step[1]:g} fs divides the fluctuation by {min(finest):.2f} to "
-        f"{max(finest):.2f}; a second-order integrator with exact forces has 4."
+        f"{max(finest):.2f}; 4 is expected of a second-order integrator."
     )
 
 
@@ -249,7 +253,7 @@ def _md_kinetic(run: Run) -> str:
         return ""
     worst = min(entries, key=lambda e: e["p_value"])
     return (
-        f"{sum(bool(e.get('passed')) for e in entries)} of {len(entries)} runs passed; the least likely has p = "
+        f"{sum(bool(e.get('passed')) for e in entries)} of {len(entries)} runs passed; the smallest p is "
         f"{worst['p_value']:.2g} ({worst['variant']} on {title(worst['system'])}, mean temperature "
         f"{worst['mean_temperature_k']:.1f} ± {worst['temperature_stderr_k']:.1f} K for {worst['temperature_k']:g} K)."
     )
@@ -260,11 +264,11 @@ def _md_spectra(run: Run) -> str:
     if not entries:
         return ""
     worst = max(entries, key=lambda e: e["spectrum_difference"])
-    parts = [f"{1 - worst['spectrum_difference']:.0%} of the area of the vibrational spectra in common"]
+    differences = [f"{1 - worst['spectrum_difference']:.0%} of the area of the vibrational spectra in common"]
     for field, unit in (("bond_distance_a", "Å between bond lengths"), ("angle_distance_deg", "° between angles")):
         if found := [e[field] for e in entries if e.get(field) is not None]:
-            parts.append(f"at most {max(found):.2g} {unit}")
-    return f"Student and teacher have at least {', '.join(parts)} (mean Wasserstein distance)."
+            differences.append(f"at most {max(found):.2g} {unit}")
+    return f"Student and teacher have at least {', '.join(differences)} (mean Wasserstein distance)."
 
 
 def _accuracy(run: Run) -> str:
@@ -273,22 +277,22 @@ def _accuracy(run: Run) -> str:
         return ""
     split = next((name for name in ("test", "larger", "val") if name in errors), next(iter(errors)))
     others = {name: value for name, value in errors.items() if name != split}
-    text = f"The force error is {errors[split]:.3g} meV/Å on the split {split!r}"
+    text = f"The mean absolute force error is {errors[split]:.3g} meV/Å on the split {split!r}"
     return text + (f" ({', '.join(f'{name} {value:.3g}' for name, value in others.items())})." if others else ".")
 
 
 def _ladder(run: Run) -> str:
-    rungs = [name for name, _ in ladder(run)]
-    if not rungs:
+    names = [name for name, _ in ladder(run)]
+    if not names:
         return ""
-    best = {name: ratio for name, ratio in run.ranking("energy_forces") if name in rungs}
-    faster = [name for name in rungs if name in best and best[name].verdict == "faster"]
-    missing = sum(name in run.problems() for name in rungs)
-    text = f"Of {len(rungs)} rungs {len(faster)} are faster than eager on energy + forces"
+    best = {name: ratio for name, ratio in run.ranking("energy_forces") if name in names}
+    faster = [name for name in names if name in best and best[name].verdict == "faster"]
+    missing = sum(name in run.problems() for name in names)
+    text = f"Of {len(names)} variants {len(faster)} are faster than eager on energy + forces"
     if faster:
         top = max(faster, key=lambda name: best[name].value)
         text += f", the fastest of them {top} at {interval(best[top])}"
-    return text + (f"; {missing} failed or were unavailable and have their reasons in the report." if missing else ".")
+    return text + (f"; {missing} failed or were unavailable (reasons in the table of failures)." if missing else ".")
 
 
 def _warm_up(run: Run) -> str:
@@ -301,7 +305,7 @@ def _warm_up(run: Run) -> str:
         return ""
     name = max(found, key=lambda key: found[key])
     system = next(iter(run.first_calls()[name]))
-    return f"The slowest of {name}'s first calls on {title(system)} took {found[name]:.3g} times as long as its last one there."
+    return f"On {title(system)} the slowest of {name}'s first calls took {found[name]:.3g} times as long as the last of them."
 
 
 def _pareto(run: Run) -> str:
@@ -311,11 +315,11 @@ def _pareto(run: Run) -> str:
         return ""
     name = min(errors, key=lambda key: run.mean_time(key, "energy_forces").value)
     text = (
-        f"The fastest equivalent variant, {name}, takes {run.mean_time(name, 'energy_forces').value:.3g} ms and is off by "
-        f"{errors[name]:.2g} meV/Å from the fp64 student"
+        f"The fastest equivalent variant, {name}, takes {run.mean_time(name, 'energy_forces').value:.3g} ms; its force "
+        f"error against the fp64 student is {errors[name]:.2g} meV/Å"
     )
     if own := run.teacher_error(BASELINE):
-        text += f", {own[0] / errors[name]:,.0f} times less than the student from its teacher ({own[0]:.3g} meV/Å)"
+        text += f", {own[0] / errors[name]:,.0f} times smaller than the student's error against its teacher ({own[0]:.3g} meV/Å)"
     return text + "."
 
 
@@ -377,7 +381,7 @@ SENTENCES: dict[str, Callable[[Run], str]] = {
 
 
 def teacher_ratio(run: Run, variant: str) -> Ratio | None:
-    """How many times as long the teacher takes as ``variant``, largest system that both did."""
+    """Time of the teacher over that of ``variant``, on the largest system that both were timed on."""
     ours = run.times(variant, "energy_forces")
     theirs = {e["system"]: Ratio(e["median_ms"], *e["median_ci95_ms"]) for e in run.teacher()}
     shared = [system for system in ours if system in theirs]

@@ -1,4 +1,4 @@
-"""Stage ``compare``: any number of finished runs in one report (Markdown and self-contained HTML)."""
+"""Stage ``compare``: a report on several finished runs (Markdown and self-contained HTML)."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -22,20 +22,20 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Command line of the stage."""
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN",
-        help="results/<run> or results/published/<machine>; the others are held against the first",
+        help="results/<run> or results/published/<machine>; all others are compared with the first",
     )  # fmt: skip
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to write COMPARISON.md and .html to")
 
 
 def run(args: Namespace) -> int:
     """Write the comparison of the runs named on the command line."""
-    for path in write(comparison.together(args.runs), args.output_dir):
+    for path in write(comparison.load_comparable(args.runs), args.output_dir):
         print(path)
     return 0
 
 
 def write(members: Sequence[Member], output: Path) -> list[Path]:
-    """Write ``COMPARISON.md``, ``COMPARISON.html`` and the figure to the folder ``output``; the documents' paths."""
+    """Write ``COMPARISON.md``, ``COMPARISON.html`` and the figure to the folder ``output``; returns the documents' paths."""
     made = comparison.changes(members)
     drawn = figure.draw(members, made)
     for suffix in ("png", "svg"):
@@ -50,7 +50,7 @@ def write(members: Sequence[Member], output: Path) -> list[Path]:
 
 
 def context(members: Sequence[Member], made: Sequence[Change]) -> dict[str, Any]:
-    """Everything the template prints."""
+    """The values of the template."""
     systems = comparison.shared_systems(members)
     only = {m.label: [name for name in m.run.systems if name not in systems] for m in members}
     return {
@@ -69,30 +69,31 @@ def context(members: Sequence[Member], made: Sequence[Change]) -> dict[str, Any]
 
 
 def first_lines(members: Sequence[Member], made: Sequence[Change]) -> dict[str, str]:
-    """The first page: what is compared, what got worse, and what leads where."""
+    """First page: which runs are compared, what became worse, and the fastest variant of each run."""
     told = [
-        f"`{c.variant}` on {TASK_TITLES[c.task].lower()} in {c.label}: {interval(c.time)} the speed of {members[0].label}"
-        + (f", {interval(c.speedup)} its gain over eager" if c.speedup else "")
+        f"`{c.variant}` on {TASK_TITLES[c.task].lower()} in {c.label}: {interval(c.time)} the speed in {members[0].label}"
+        + (f", {interval(c.speedup)} the speed-up over eager there" if c.speedup else "")
         for c in made
         if c.verdict.startswith("regression")
     ] + comparison.lost(members)
     machines = len({tuple(member.hardware) for member in members})
     leaders = [
-        f"{m.label}: " + (f"`{winner[0]}` at {interval(winner[1])}" if (winner := m.run.winner()) else "eager stays")
+        f"{m.label}: "
+        + (f"`{winner[0]}` at {interval(winner[1])}" if (winner := m.run.winner()) else "none faster than eager")
         for m in members
     ]
     students = next(iter(members[0].students))
     return {
         "What": f"{len(members)} runs of one student (checkpoint {students[:10]}) on {machines} "
         f"machine{'s' if machines > 1 else ''}: {', '.join(m.label for m in members)}. "
-        f"The others are held against {members[0].label}.",
+        f"All are compared with {members[0].label}.",
         "Regressions": f"{len(told)}. {'; '.join(told)}." if told else "None shown.",
         "Winner of each": "; ".join(leaders) + ".",
     }
 
 
 def about(member: Member) -> dict[str, str]:
-    """One run in the words of a table's row."""
+    """One run as a row of the table of runs."""
     provenance = member.provenance
     timed = [e for e in member.run.of("benchmark") if e["status"] == "ok" and e["variant"] != TEACHER]
     replicates = sorted({e["replicates"] for e in timed if e.get("replicates")})
@@ -109,7 +110,7 @@ def about(member: Member) -> dict[str, str]:
 
 
 def table(members: Sequence[Member], task: str, systems: Sequence[str]) -> list[dict[str, Any]]:
-    """One row per variant: in each run its speed-up over eager and its time, over the shared molecules."""
+    """One row per variant: its speed-up over eager and its time in each run, means over the shared molecules."""
     rows = []
     for variant in dict.fromkeys(name for member in members for name in member.run.variants):
         cells, best = [], 0.0
@@ -119,7 +120,7 @@ def table(members: Sequence[Member], task: str, systems: Sequence[str]) -> list[
                 best = max(best, found["speedup"].value)
                 cells.append(f"{interval(found['speedup'])}, {number(found['time'].value)} ms")
             elif variant in member.run.variants:
-                cells.append(member.run.problems().get(variant, ("no figure",))[0])
+                cells.append(member.run.problems().get(variant, ("no number",))[0])
             else:
                 cells.append("not in this run")
         rows.append({"variant": variant, "cells": cells, "best": best})

@@ -1,4 +1,4 @@
-"""What a run hands over: the bundle of each kind of work with its example to paste, or why there is none."""
+"""The bundles of a run for its report: one per kind of work with an example, or the reason why there is none."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +15,8 @@ def handed_over(files: Sequence[Path]) -> list[dict[str, Any]]:
     """One entry per kind of work, from the ``bundle.json`` of each.
 
     Returns:
-        ``work`` (its title) and ``folder``; for a bundle ``variant``, ``speedup``, ``measured`` and ``example``, a program
-        that runs as it stands; else ``reason``.
+        ``work`` (its title) and ``folder``; for a bundle ``variant``, ``speedup``, ``measured`` and ``example``, a complete
+        program; else ``reason``.
     """
     made = []
     for file in files:
@@ -30,13 +30,13 @@ def handed_over(files: Sequence[Path]) -> list[dict[str, Any]]:
         if found["status"] != "ok":
             made.append(entry | {"reason": found["reason"]})
             continue
-        proof = found["evidence"]
+        evidence = found["evidence"]
         made.append(
             entry
             | {
                 "variant": found["variant"],
-                "speedup": Ratio(proof["speedup"], *proof["speedup_ci95"]),
-                "measured": proof["measured"],
+                "speedup": Ratio(evidence["speedup"], *evidence["speedup_ci95"]),
+                "measured": evidence["measured"],
                 "example": example(found, entry["folder"]),
             }
         )

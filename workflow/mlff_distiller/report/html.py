@@ -1,4 +1,4 @@
-"""Markdown to one HTML file that needs nothing else: no network, no script, images inside."""
+"""Converts Markdown to one self-contained HTML file: images inside, no script, nothing loaded from the network."""
 
 import base64
 import re
@@ -11,8 +11,7 @@ from mlff_distiller.utils.errors import UserError
 TEMPLATES = Path(__file__).parent / "templates"
 MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 
-
-#: Below a run's report.
+#: Footer of a run's report.
 FOOTER = "Made from phase3_results.json beside this page, which holds every number shown here."
 
 
@@ -21,8 +20,8 @@ def page(markdown: str, images: Callable[[str], Path], footer: str = FOOTER) -> 
 
     Args:
         markdown: CommonMark with tables; raw HTML is shown as text.
-        images: from the address of an image in the document to its file.
-        footer: a sentence at the foot of the page.
+        images: maps an image's address in the document to its file.
+        footer: a sentence at the end of the page.
 
     Raises:
         UserError: an image is missing.
@@ -52,10 +51,10 @@ def page(markdown: str, images: Callable[[str], Path], footer: str = FOOTER) -> 
     parser.add_render_rule("table_open", _before('<div class="wide">'))
     parser.add_render_rule("table_close", _after("</div>"))
     body = parser.renderer.render(tokens, parser.options, {})
-    # An image alone in its paragraph is a figure; on a narrow screen it scrolls sideways rather than shrink to nothing.
+    # An image alone in its paragraph is a figure; on a narrow screen it scrolls sideways instead of shrinking.
     body = re.sub(r"<p>(<img [^>]*>)</p>", r'<div class="wide figure">\1</div>', body)
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape(default=True))
-    # The first page comes first: the contents stand where the first section begins.
+    # The table of contents goes between the first page and the first section.
     before, mark, after = body.partition("<h2")
     return environment.get_template("page.html.j2").render(
         title=heading, before=before, after=mark + after, sections=sections, footer=footer
@@ -63,7 +62,7 @@ def page(markdown: str, images: Callable[[str], Path], footer: str = FOOTER) -> 
 
 
 def parse(markdown: str) -> list[Any]:
-    """The blocks (markdown-it tokens) of a document of the form that :func:`page` takes."""
+    """The markdown-it tokens of a document as :func:`page` takes it."""
     return _parser().parse(markdown)
 
 
@@ -79,7 +78,7 @@ def slug(text: str) -> str:
 
 
 def data_uri(path: Path) -> str:
-    """The file at ``path`` as a ``data:`` address; of a drawing in both forms, the one that scales."""
+    """The file at ``path`` as a ``data:`` address; the SVG beside it, if there is one."""
     if path.with_suffix(".svg").is_file():
         path = path.with_suffix(".svg")
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""How the run measured, and what it did not measure and why."""
+"""Text for the report: how the run measured, what it did not measure and why."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,13 +9,11 @@ from mlff_distiller.records.wording import title
 
 
 def not_measured(run: Run, provenance: Mapping[str, Any]) -> list[str]:
-    """What this run cannot speak about, and why."""
+    """One sentence for each thing that this run did not measure, with the reason."""
     gaps = []
     if not str(run.device).startswith("cuda"):
-        gaps.append(
-            "Nothing ran on a GPU: the source's numbers are for one, so its absolute times cannot be tested here."
-        )
-    for kind, what in (("equivalence", "Equivalence to the fp64 referee"), ("md", "MD"), ("accuracy", "Accuracy")):
+        gaps.append("Nothing ran on a GPU: the source's absolute times are for a GPU and cannot be tested here.")
+    for kind, what in (("equivalence", "Equivalence to the fp64 reference"), ("md", "MD"), ("accuracy", "Accuracy")):
         if not any(entry["kind"] == kind for entry in run.records):
             gaps.append(f"{what}: this run has no such records.")
     if run.systems and not any((entry["batch"] or 1) > 1 for entry in run.of("benchmark")):
@@ -34,7 +32,7 @@ def not_measured(run: Run, provenance: Mapping[str, Any]) -> list[str]:
 
 
 def method(run: Run) -> dict[str, str]:
-    """The counts that describe how the timings were made, as ranges where they differ; what a turn's first call costs."""
+    """Numbers that describe the timings, as ranges if they differ between records; the cost of the first call of a turn."""
     timed = [e for e in run.timings() if e["status"] == "ok"]
 
     def spread(field: str) -> str:
@@ -46,7 +44,7 @@ def method(run: Run) -> dict[str, str]:
 
 
 def first_call(run: Run) -> str:
-    """How much longer the winner's call takes that comes after another variant's; empty when no record says so."""
+    """How much longer the winner takes for a call that follows one of eager; empty if no record says so."""
     winner = run.winner()
     entries = run.benchmarks(winner[0], "energy_forces").values() if winner else []
     ratios = sorted(e["first_call_ms"] / e["median_ms"] for e in entries if e.get("first_call_ms"))

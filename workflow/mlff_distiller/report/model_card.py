@@ -1,4 +1,4 @@
-"""Stage ``model-card``: what a student is, where it comes from and how good it is, as a page beside the checkpoint."""
+"""Stage ``model-card``: writes the page that describes a student: sizes, training data, accuracy, limits."""
 
 import argparse
 import json
@@ -20,12 +20,12 @@ FIGURES = ("force_parity", "force_errors", "learning_curve")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command ``model-card``."""
-    parser.description = "Write the model card of a student, with its figures, from the records of its making."
+    parser.description = "Write the model card of a student, with figures, from its records of training and accuracy."
     parser.add_argument("--checkpoint", type=Path, required=True, help="the student (safetensors)")
     parser.add_argument("--accuracy", type=Path, nargs="+", required=True, help="accuracy records of this run")
     parser.add_argument("--recipe-accuracy", type=Path, help="accuracy records of the run that trained the student")
     parser.add_argument("--training", type=Path, help="record of the training, for the learning curve")
-    parser.add_argument("--dataset-card", type=Path, help="card of the data that it was trained on")
+    parser.add_argument("--dataset-card", type=Path, help="card of the training data")
     parser.add_argument(
         "--output", type=Path, required=True, help="Markdown to write; figures go to figures/ beside it"
     )
@@ -37,11 +37,13 @@ def run(args: argparse.Namespace) -> int:
     recipe = schema.read(args.recipe_accuracy) if args.recipe_accuracy else []
     training = schema.read(args.training) if args.training else []
     header = read_header(args.checkpoint)
-    # Recipes ran before records named their student.
+    # Older recipe records do not name their student.
     other = {record.get("student_sha256") for record in found} - {sha256_of(args.checkpoint)}
     other |= {record.get("student_sha256") for record in recipe} - {sha256_of(args.checkpoint), None}
     if other:
-        raise UserError(f"{args.checkpoint}: the records of accuracy are of another student; measure this one again")
+        raise UserError(
+            f"{args.checkpoint}: the records of accuracy are of another student; run the accuracy stage for this one"
+        )
     drawn = []
     for name in FIGURES:
         if name == "learning_curve" and not training:
@@ -68,11 +70,11 @@ def page(
 
     Args:
         checkpoint: the student's file.
-        header: as :func:`read_header` gives it.
+        header: as :func:`read_header` returns it.
         found: accuracy records of this run.
-        recipe: those of the run that trained the student; may be none.
+        recipe: accuracy records of the run that trained the student; may be empty.
         dataset: card of the data; may be empty.
-        drawn: names of the figures that lie in ``figures/``.
+        drawn: names of the figures in ``figures/``.
     """
     from ase.data import chemical_symbols
 
@@ -97,7 +99,7 @@ def page(
         "found": accuracy_table(Run(found)),
         "tolerances": TOLERANCES,
         "by_element": {chemical_symbols[int(z)]: group for z, group in by_element.items()},
-        # Each benchmark molecule has a size of its own, so this shows which of them the student knows less well.
+        # Each benchmark molecule has a different size, so errors by size are errors by molecule.
         "by_size": benchmark.get("by_size") or {},
         "by_element_split": (recipe or found)[0]["split"],
         "figures": [(name, captions.TITLES[name], captions.READING[name]) for name in drawn],
@@ -106,7 +108,7 @@ def page(
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
-    """``config`` and ``card`` of a checkpoint, read without torch (safetensors: length, then JSON, then the weights).
+    """``config`` and ``card`` of a checkpoint, read without torch (safetensors: length, JSON header, weights).
 
     Raises:
         UserError: not a student's checkpoint.

@@ -1,7 +1,7 @@
-"""Stage ``pdf``: a Markdown document as a PDF for printing, laid out by ReportLab.
+"""Stage ``pdf``: converts Markdown to PDF for printing, with ReportLab.
 
-Plain Python wheels alone: what turns HTML into PDF otherwise needs a browser or system libraries. The letters are
-DejaVu's, which come with matplotlib and have every sign that the reports use.
+ReportLab is a plain Python wheel; converters from HTML need a browser or system libraries. The fonts are DejaVu, which
+come with matplotlib and have every character that the reports use.
 """
 
 import html
@@ -18,11 +18,11 @@ from mlff_distiller.utils.files import write_bytes
 INK, QUIET, LINE, WASH, ACCENT = "#1d2328", "#5b6770", "#dde2e5", "#f4f6f7", "#0066a1"
 #: Margins of the page, points.
 MARGIN = 51
-#: Letters in tables, points: the first at which a table fits is taken, else the last, with words broken.
+#: Font sizes in tables, points: the first at which the table fits, else the last with words broken.
 TABLE_SIZES = (8.0, 7.0, 6.0)
-#: Height of a figure, points: of the first, which is to stand on the first page below its text, and of the others.
+#: Largest height of a figure, points: of the first figure, which shares the first page with text, and of the others.
 FIRST_FIGURE, FIGURE = 340, 560
-#: Room that must be left for a heading and the first lines below it, points; else it opens a new page.
+#: Space needed for a heading and the first lines below it, points; with less, it starts a new page.
 LEAST_BELOW_HEADING = 110
 FONTS = {
     "Text": "DejaVuSans.ttf",
@@ -34,12 +34,12 @@ FONTS = {
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Arguments of ``pdf``."""
-    parser.description = "Print Markdown documents: each to a PDF beside it, with its images."
+    parser.description = "Convert Markdown documents with their images to PDF, each beside its source."
     parser.add_argument("documents", nargs="+", type=Path, metavar="FILE.md")
 
 
 def run(arguments: Namespace) -> int:
-    """Print every document that the command line names."""
+    """Convert every document that the command line names."""
     for path in arguments.documents:
         if not path.is_file():
             raise UserError(f"{path}: no such document; make it with `python -m mlff_distiller report`")
@@ -48,11 +48,11 @@ def run(arguments: Namespace) -> int:
 
 
 def document(markdown: str, folder: Path) -> bytes:
-    """The PDF (A4, headings as bookmarks, pages numbered) of a Markdown document; the same bytes for the same document.
+    """The PDF (A4, bookmarks, page numbers) of a Markdown document; the same document gives the same bytes.
 
     Args:
         markdown: CommonMark with tables; raw HTML is shown as text.
-        folder: what addresses of images are relative to.
+        folder: addresses of images are relative to it.
 
     Raises:
         UserError: an image is missing.
@@ -67,7 +67,7 @@ def document(markdown: str, folder: Path) -> bytes:
         tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "heading_open" and token.tag == "h1"
     ]
     title = titles[0] if titles else "Report"
-    # Otherwise the time of making it stands in the file.
+    # Without this the file contains the current time.
     rl_config.invariant = 1
     buffer = io.BytesIO()
     page = SimpleDocTemplate(
@@ -120,13 +120,13 @@ def _styles() -> dict[str, Any]:
 
 
 def _flowables(tokens: list[Any], folder: Path, width: float) -> Iterator[Any]:
-    """The blocks of the document, one after the other."""
+    """The blocks of the document in order."""
     from reportlab.platypus import CondPageBreak, KeepTogether, Paragraph, Preformatted
 
     styles = _styles()
     position = 0
     in_list = False
-    # Headings and a figure wait for what comes after them, to stand on its page.
+    # Headings and figures are put on the same page as the block that follows them.
     waiting: list[Any] = []
     figure_waits = False
     highest = FIRST_FIGURE
@@ -136,8 +136,8 @@ def _flowables(tokens: list[Any], folder: Path, width: float) -> Iterator[Any]:
         if token.type in ("bullet_list_open", "bullet_list_close"):
             in_list = token.type == "bullet_list_open"
         elif token.type == "heading_open":
-            text, look = tokens[position + 1], styles[token.tag]
-            waiting.append(_heading(Paragraph(_inline(text, look.fontSize), look), token.tag, text.content))
+            text, style = tokens[position + 1], styles[token.tag]
+            waiting.append(_heading(Paragraph(_inline(text, style.fontSize), style), token.tag, text.content))
         elif token.type == "table_open":
             end = next(i for i in range(position, len(tokens)) if tokens[i].type == "table_close")
             made = _table(tokens[position:end], width)
@@ -150,8 +150,8 @@ def _flowables(tokens: list[Any], folder: Path, width: float) -> Iterator[Any]:
                 waiting.append(_image(folder / str(image.attrGet("src")), width, highest))
                 figure_waits, highest = True, FIGURE
             elif tokens[position - 1].type == "paragraph_open":
-                look, bullet = (styles["li"], "•") if in_list else (styles["p"], None)
-                made = Paragraph(_inline(token, look.fontSize), look, bulletText=bullet)
+                style, bullet = (styles["li"], "•") if in_list else (styles["p"], None)
+                made = Paragraph(_inline(token, style.fontSize), style, bulletText=bullet)
         if made is not None and figure_waits:
             yield KeepTogether([*waiting, made])
         elif made is not None:
@@ -164,7 +164,7 @@ def _flowables(tokens: list[Any], folder: Path, width: float) -> Iterator[Any]:
 
 
 def _heading(paragraph: Any, tag: str, text: str) -> Any:
-    """A heading that puts itself among the bookmarks."""
+    """A heading that also becomes a bookmark."""
     level = int(tag[1]) - 1
     draw = paragraph.draw
 
@@ -179,22 +179,22 @@ def _heading(paragraph: Any, tag: str, text: str) -> Any:
 
 
 def _inline(token: Any, size: float) -> str:
-    """The words of a block in ReportLab's markup, for letters of ``size`` points."""
+    """The text of a block in ReportLab's markup, for a font of ``size`` points."""
     marks = {"strong_open": "<b>", "strong_close": "</b>", "em_open": "<i>", "em_close": "</i>", "link_close": "</a>",
              "softbreak": " ", "hardbreak": "<br/>"}  # fmt: skip
-    parts = []
+    pieces = []
     for child in token.children or []:
         if child.type == "code_inline":
-            parts.append(
+            pieces.append(
                 f'<font name="Code" size="{0.9 * size:.1f}" backColor="{WASH}">{html.escape(child.content)}</font>'
             )
         elif child.type == "link_open":
-            parts.append(f'<a href="{html.escape(str(child.attrGet("href")))}" color="{ACCENT}">')
+            pieces.append(f'<a href="{html.escape(str(child.attrGet("href")))}" color="{ACCENT}">')
         elif child.type in marks:
-            parts.append(marks[child.type])
+            pieces.append(marks[child.type])
         else:
-            parts.append(html.escape(child.content))
-    return "".join(parts)
+            pieces.append(html.escape(child.content))
+    return "".join(pieces)
 
 
 def _image(path: Path, width: float, height: float) -> Any:
@@ -203,7 +203,7 @@ def _image(path: Path, width: float, height: float) -> Any:
     if not path.is_file():
         raise UserError(f"{path}: no such image; draw it with `python -m mlff_distiller figure --name {path.stem}`")
     image = Image(str(path), hAlign="LEFT")
-    # Figures are saved at 200 dots per inch and shown at their own size, smaller only where the page is.
+    # Figures are saved at 200 dots per inch and shown at that size, or smaller if the page is too small.
     scale = min(72 / 200, width / image.imageWidth, height / image.imageHeight)
     image.drawWidth, image.drawHeight = image.imageWidth * scale, image.imageHeight * scale
     image.spaceBefore, image.spaceAfter = 6, 6
@@ -211,7 +211,7 @@ def _image(path: Path, width: float, height: float) -> Any:
 
 
 def _table(tokens: list[Any], width: float) -> Any:
-    """A table as wide as the page at most: columns as wide as their words, long texts broken into lines."""
+    """A table not wider than the page: columns fit their text, long texts are broken into lines."""
     from reportlab.platypus import Paragraph, Table
 
     rows: list[list[Any]] = []
@@ -226,7 +226,7 @@ def _table(tokens: list[Any], width: float) -> Any:
         cells = [[Paragraph(_inline(token, size), head if row is rows[0] else body) for token in row] for row in rows]
         columns = list(zip(*cells, strict=True))
         pad = 6
-        # A point more than the words take: rounding must not break them.
+        # One extra point, so that rounding breaks no word.
         longest = [max(cell.minWidth() for cell in column) + pad + 1 for column in columns]
         wanted = [
             max(word, max(_width_on_one_line(cell) for cell in column) + pad)
@@ -254,7 +254,7 @@ def _width_on_one_line(paragraph: Any) -> float:
 
 
 def _share(longest: list[float], wanted: list[float], width: float) -> list[float]:
-    """Widths of columns: what each wants where all fit; else its longest word, and of the rest a share by what it lacks."""
+    """Widths of columns: as wanted if all fit; else the longest word plus a share of the rest by what is lacking."""
     if sum(wanted) <= width:
         return wanted
     if sum(longest) >= width:
@@ -265,7 +265,7 @@ def _share(longest: list[float], wanted: list[float], width: float) -> list[floa
 
 
 def _numbered_pages() -> Callable[..., Any]:
-    """A canvas that writes "3 / 12" on each page: it holds pages back until it knows how many there are."""
+    """A canvas that writes "3 / 12" on each page; pages are written at the end, when their number is known."""
     from reportlab.pdfgen.canvas import Canvas
 
     class Numbered(Canvas):

@@ -1,4 +1,4 @@
-"""Templates to Markdown, and the forms in which numbers and words stand in it."""
+"""Fills the Markdown templates; filters for numbers and text in them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,14 +19,19 @@ def render(template: str, values: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # Markdown; the page made from it shows raw HTML as text
+        autoescape=False,  # Markdown; the HTML page shows raw HTML as text
     )
-    environment.filters |= {"cell": cell, "number": number, "interval": interval}
+    environment.filters |= {"cell": cell, "number": number, "interval": interval, "slower_or_faster": slower_or_faster}
     return environment.get_template(template).render(values)
 
 
+def slower_or_faster(factor: float) -> str:
+    """``2.00× slower`` or ``2.00× faster``, for a time that is ``factor`` times another."""
+    return f"{factor:.2f}× slower" if factor >= 1 else f"{1 / factor:.2f}× faster"
+
+
 def cell(text: Any) -> str:
-    """Text that cannot break a table or turn into markup."""
+    """Text for a table cell, escaped so that it cannot break the table or become markup."""
     words = " ".join(str(text).split())
     for character in "|*_<[":
         words = words.replace(character, f"\\{character}")

@@ -1,4 +1,4 @@
-"""The tables of the reports: rows worked out from the records, in the order in which they are printed."""
+"""Rows of the report's tables, from the records, in the order in which they are printed."""
 
 from collections.abc import Mapping
 from statistics import median
@@ -10,9 +10,9 @@ from mlff_distiller.records.statistics import Ratio
 from mlff_distiller.records.vocabulary import BASELINE, TASKS, TEACHER
 from mlff_distiller.records.wording import drift, interval, number, title
 
-#: What an NVE record says about its drift.
+#: Fields of an NVE record about its drift.
 DRIFT_FIELDS = ("drift_mev_per_atom_ps", "drift_stderr_mev_per_atom_ps", "fp64_drift_mev_per_atom_ps")
-#: Task beyond one molecule -> heading of its table.
+#: Scaling task -> heading of its table.
 SCALING_TITLES = {
     "throughput": "Batches of molecules",
     "periodic": "Large periodic systems",
@@ -49,7 +49,7 @@ def overview(run: Run) -> list[dict[str, Any]]:
 
 
 def times(run: Run, task: str) -> list[dict[str, Any]]:
-    """One row per variant: median time on each system, speed-up in brackets, ``~`` where it is noisy."""
+    """One row per variant: median time on each system, speed-up in brackets, ``~`` if the timing is noisy."""
     rows = []
     for name in run.variants:
         found = run.benchmarks(name, task)
@@ -68,7 +68,7 @@ def times(run: Run, task: str) -> list[dict[str, Any]]:
 
 
 def equivalence(run: Run) -> list[dict[str, Any]]:
-    """One row per variant: its worst system against the fp64 referee."""
+    """One row per variant: the system with the largest error against the fp64 reference."""
     rows = []
     for name in run.variants:
         found = [e for e in run.of("equivalence", variant=name) if e.get("force_rmse_mev_per_a") is not None]
@@ -79,7 +79,7 @@ def equivalence(run: Run) -> list[dict[str, Any]]:
 
 
 def md(run: Run) -> list[dict[str, Any]]:
-    """One row per variant: its worst trajectory, and how many passed."""
+    """One row per variant: the trajectory with the largest drift, and how many trajectories passed."""
     rows = []
     for name in run.variants:
         found = [e for e in run.of("md", variant=name) if e["status"] != "unavailable" and e["task"] not in CHECKS]
@@ -91,7 +91,7 @@ def md(run: Run) -> list[dict[str, Any]]:
                 "variant": name,
                 "passed": sum(bool(e.get("passed")) for e in found),
                 "count": len(found),
-                # What failed before its first step has no drift.
+                # A run that failed before its first step has no drift.
                 "worst": dict.fromkeys(DRIFT_FIELDS) | worst,
                 "speed": run.md_speed(name),
                 "bonds_broken": sum(e.get("bonds_broken") or 0 for e in found),
@@ -104,15 +104,15 @@ def md(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def unlike_fp64(run: Run) -> dict[str, Any]:
-    """How many drifts are not those of the fp64 run from the same state, of how many, and by how much at most."""
+def drift_unlike_fp64(run: Run) -> dict[str, Any]:
+    """Number of drifts that differ from the fp64 run from the same state, of how many, and the largest difference."""
     found = [e for e in run.of("md", status="ok") if e.get("drift_like_fp64") is not None]
     beyond = [e["gates"]["drift_beyond_fp64_mev_per_atom_ps"]["value"] for e in found if not e["drift_like_fp64"]]
     return {"count": len(beyond), "of": len(found), "most": max(beyond, default=0.0)}
 
 
 def teacher(run: Run) -> list[dict[str, Any]]:
-    """One row per system: the time of the teacher beside those of eager and of the winner."""
+    """One row per system: the times of the teacher, of eager and of the winner."""
     winner = run.winner()
     columns = [BASELINE, *([winner[0]] if winner else [])]
     rows = []
@@ -133,7 +133,7 @@ def teacher(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-#: What the table of accuracy prints; null where a record lacks it (no labels of that split, an older file).
+#: Fields in the table of accuracy; None if a record lacks one (no labels of that split, an older file).
 ACCURACY_FIELDS = (
     *("split", "n_configurations", "n_molecules", "force_mae_mev_per_a", "force_rmse_mev_per_a", "force_r2"),
     *("force_cosine", "energy_mae_mev_per_atom", "card", "status", "reason"),
@@ -141,13 +141,13 @@ ACCURACY_FIELDS = (
 
 
 def accuracy(run: Run) -> list[dict[str, Any]]:
-    """One row per split: the student against its teacher."""
+    """One row per split: errors of the student against its teacher."""
     return [{field: entry.get(field) for field in ACCURACY_FIELDS} for entry in run.accuracy()]
 
 
 def week_1(run: Run, known_claims: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """The source's own table (energy only), a row per configuration, with what this run measured beside it; under
-    ``forces`` the same for energy + forces."""
+    """The source's table (energy only), one row per configuration, with the measurements of this run; the key ``forces``
+    has those for energy + forces."""
     return [
         row
         | _measured(run, row["variant"], "energy")
@@ -160,7 +160,7 @@ def _measured(run: Run, variant: str, task: str) -> dict[str, Any]:
     found = run.overall(variant, task)
     status, reason = run.problems().get(variant, ("not in this run", "not among the variants of the configuration"))
     return {
-        # Averaged as the source does: the arithmetic mean.
+        # The source averages by the arithmetic mean.
         "time": run.arithmetic_mean_time(variant, task),
         "speedup": found,
         "verdict": found.verdict if found else status,
@@ -169,7 +169,7 @@ def _measured(run: Run, variant: str, task: str) -> dict[str, Any]:
 
 
 def scaling(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """Title -> rows, of each task beyond one molecule that has records: a row per variant and size, whatever its status."""
+    """Heading -> rows of each scaling task that has records; one row per variant and size, failed ones too."""
     made = {}
     for task, heading in SCALING_TITLES.items():
         rows = [
@@ -190,7 +190,7 @@ def _speedup_text(entry: Mapping[str, Any]) -> str:
 
 
 def causes(run: Run) -> list[dict[str, Any]]:
-    """One row per variant of which a call was taken apart: operations, launches, how busy the GPU was, graphs."""
+    """One row per profiled variant: operations, launches, share of the time in which the GPU was busy, graphs."""
     rows = []
     for name in run.variants:
         found = [e for e in run.benchmarks(name, "energy_forces").values() if e.get("n_operations") is not None]
@@ -205,7 +205,7 @@ def causes(run: Run) -> list[dict[str, Any]]:
 
 
 def md_checks(run: Run) -> list[dict[str, str]]:
-    """One row per MD check beyond NVE of molecules: what was found, in words."""
+    """One row per MD check other than NVE of molecules, with the result as text."""
     rows = []
     for entry in run.of("md"):
         if entry["task"] not in MD_CHECKS:
@@ -238,13 +238,13 @@ def _nvt_found(entry: Mapping[str, Any]) -> str:
 
 
 def _spectra_found(entry: Mapping[str, Any]) -> str:
-    parts = [
+    distances = [
         f"{name} {entry[field]:.2g} {unit} ({entry['floor'][field]:.2g})"
         for name, field, unit in (("bonds", "bond_distance_a", "Å"), ("angles", "angle_distance_deg", "°"))
         if entry.get(field) is not None
     ]
     common, floor = 1 - entry["spectrum_difference"], 1 - entry["floor"]["spectrum_difference"]
-    return ", ".join([*parts, f"spectrum {common:.0%} in common ({floor:.0%})"])
+    return ", ".join([*distances, f"spectrum {common:.0%} in common ({floor:.0%})"])
 
 
 def _liquid_found(entry: Mapping[str, Any]) -> str:
@@ -252,7 +252,7 @@ def _liquid_found(entry: Mapping[str, Any]) -> str:
     return f"drift {drift(entry)} over {picoseconds:g} ps, {entry['bonds_broken']} bonds broken"
 
 
-#: Task -> name of the check, and its numbers in words.
+#: Task -> name of the check, and a function that returns its result as text.
 MD_CHECKS = {
     "timestep": ("time step", _timestep_found),
     "nvt": ("NVT, kinetic energy", _nvt_found),

@@ -1,4 +1,4 @@
-"""The summary of a run in the terminal."""
+"""Prints the summary of a run in the terminal."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +30,7 @@ def show(path: Path, settings: Mapping[str, Any]) -> None:
         return f"[{colors[word]}]{escape(text)}[/]" if word in colors else escape(text)
 
     table = Table(title="\nSpeed-up over eager, geometric mean with 95 % interval", title_justify="left", box=SIMPLE)
-    for column in ("variant", "energy", "energy + forces", "right", "MD"):
+    for column in ("variant", "energy", "energy + forces", "equal", "MD"):
         table.add_column(column, no_wrap=True)
     for row in overview(run):
         checks = ((words.get(row[check], "-"), row[check]) for check in ("equivalence", "md"))

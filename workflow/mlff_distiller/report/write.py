@@ -1,4 +1,4 @@
-"""Stage ``report``: the merged records as documents for people (Markdown, self-contained HTML, terminal)."""
+"""Stage ``report``: writes the merged records as Markdown and self-contained HTML, or prints a summary."""
 
 import os
 from argparse import ArgumentParser, Namespace
@@ -21,10 +21,10 @@ from mlff_distiller.report.terminal import show
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import CHECKOUT, load_settings, write_json, write_text
 
-#: Beside a report: the settings that it was made by, so that `report show` decides the same gates.
+#: File beside a report with the settings that it was made with, so that `report show` decides the same gates.
 SETTINGS = "settings.json"
 DEFAULT_CONFIGURATION = CHECKOUT / "config" / "config.yaml"
-#: The documents, each from a template of its name.
+#: The documents, each from the template of the same name.
 DOCUMENTS = ("PHASE3_REPORT", "PHASE3_WEEK1")
 
 
@@ -51,7 +51,7 @@ def run(arguments: Namespace) -> int:
     """Write the report, or print the summary."""
     if arguments.action == "show":
         if arguments.run is None:
-            raise UserError("report show: say which run, such as `report show results/default`")
+            raise UserError("report show: name the run, such as `report show results/default`")
         file = results_file(arguments.run)
         show(file, load_settings(arguments.settings) if arguments.settings else settings_of(file))
         return 0
@@ -72,7 +72,7 @@ def run(arguments: Namespace) -> int:
 
 
 def settings_of(file: Path) -> dict[str, Any]:
-    """The settings by which the report beside merged results was made, else those of the default configuration."""
+    """The settings of the report beside the merged results, else those of the default configuration."""
     for path in (file.parent / SETTINGS, DEFAULT_CONFIGURATION):
         if path.is_file():
             return {key: value for key, value in load_settings(path).items() if key in ("gates", "torch")}
@@ -122,9 +122,9 @@ def write(
 def context(
     document: Mapping[str, Any], settings: Mapping[str, Any], known_claims: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Everything the templates print, worked out from the merged document."""
+    """The values of the templates, from the merged document."""
     run, provenance = Run(document["records"], ledger=known_claims), document["provenance"]
-    # A figure of what this run did not measure would be an empty frame: "not measured" says it in words.
+    # Leave out figures without data: the section "What was not measured" lists them.
     wanted = settings.get("figures", list(draw.FIGURES))
     shown = [name for name in draw.FIGURES if name in wanted and captions.SENTENCES[name](run)]
     return {
@@ -140,7 +140,7 @@ def context(
         "torch_cluster": run.of("torch_cluster"),
         "equivalence": tables.equivalence(run),
         "md": tables.md(run),
-        "unlike_fp64": tables.unlike_fp64(run),
+        "drift_unlike_fp64": tables.drift_unlike_fp64(run),
         "md_checks": tables.md_checks(run),
         "accuracy": tables.accuracy(run),
         "teacher": tables.teacher(run),

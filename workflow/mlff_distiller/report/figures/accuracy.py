@@ -9,12 +9,12 @@ from mlff_distiller.report.figures.shared import name_rows, nothing, row_axes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Tiers for the force error on molecules never seen, meV/A.
+#: Force error up to which a model counts as such on molecules not used in training (Amin et al., ICLR 2025), meV/A.
 FORCE_TIERS = {20: "excellent", 50: "good", 100: "usable"}
 
-#: Panels of the parity figure that stay readable beside each other.
+#: Most panels of the parity figure that fit side by side.
 MOST_PANELS = 4
-#: A group with fewer atoms says nothing about its like.
+#: Groups with fewer atoms are not drawn.
 FEWEST_ATOMS = 10
 SPLIT_COLORS = {"test": "#0072B2", "larger": "#E69F00", "benchmark": "#009E73", "visited": "#CC79A7", "val": "#56B4E9"}
 
@@ -84,17 +84,17 @@ def force_errors(run: Run) -> "Figure":
         groups = sorted({name for groups in known for name in groups}, key=lambda name: float(name.split()[0]))
         for number, entry in enumerate(entries):
             found = {n: known[number][n]["force_mae_mev_per_a"] for n in groups if n in known[number]}
-            # Side by side, so that splits of the same error stay apart.
+            # Splits side by side, so that equal errors do not overlap.
             shift = 0.14 * (number - (len(entries) - 1) / 2)
             places = [groups.index(name) + shift for name in found]
-            look = {"color": _shade(entry), "marker": style.MARKERS[number], "ms": 4}
+            options = {"color": _shade(entry), "marker": style.MARKERS[number], "ms": 4}
             axis.plot(
                 places,
                 list(found.values()),
                 ls="" if field == "by_element" else "-",
                 lw=1,
                 label=entry["split"],
-                **look,
+                **options,
             )
         axis.set(title=title, xlabel=unit, yscale="log")
         axis.set_xticks(range(len(groups)), [_group_name(field, name) for name in groups])
@@ -110,7 +110,7 @@ def force_errors(run: Run) -> "Figure":
 
 
 def learning_curve(run: Run) -> "Figure":
-    """Force and energy error on held-out molecules along the student's training, the kept weights marked."""
+    """Force and energy error on held-out molecules during training; a dot marks the weights of the final student."""
     training = run.training()
     if training is None:
         return nothing("training")
@@ -125,7 +125,7 @@ def learning_curve(run: Run) -> "Figure":
         minutes = [e["seconds"] / 60 for e in curve]
         axis.plot(minutes, [e[field] for e in curve], color=SPLIT_COLORS["val"], lw=1.4)
         axis.plot(best["seconds"] / 60, best[field], "o", color=style.BAD, ms=5, zorder=3)
-        axis.annotate(f"{best[field]:.3g} kept", (best["seconds"] / 60, best[field]), xytext=(0, 9),
+        axis.annotate(f"{best[field]:.3g}, final student", (best["seconds"] / 60, best[field]), xytext=(0, 9),
                       textcoords="offset points", ha="right", fontsize=8, color=style.BAD)  # fmt: skip
         axis.set(title=f"{title} error on held-out molecules", xlabel="training time (min)", ylabel=unit, yscale="log")
         style.times_axis(axis.yaxis)
@@ -137,7 +137,7 @@ def _shade(entry: dict[str, Any]) -> str:
 
 
 def _group_name(field: str, name: str) -> str:
-    """A group of an accuracy record as a tick: ``1`` -> ``H``, ``0.5 to 1`` -> ``0.5-1``, ``16 and more`` -> ``> 16``."""
+    """Tick label of a group: ``1`` -> ``H``, ``0.5 to 1`` -> ``0.5-1``, ``16 and more`` -> ``≥ 16``."""
     if field == "by_element":
         from ase.data import chemical_symbols
 

@@ -24,17 +24,20 @@ def md_timestep(run: Run) -> "Figure":
     entries = _entries(run, "timestep", "fluctuation_mev_per_atom")
     if not entries:
         return nothing("time step")
-    looks = style.looks(run.families)
+    appearance = style.appearance(run.families)
     systems = list(dict.fromkeys(entry["system"] for entry in entries))
     figure, axes = style.new(2.9, columns=2)
     left, right = axes[0]
     handles: dict[str, Any] = {}
     for entry in entries:
-        look = {"color": looks[entry["variant"]]["color"], "marker": style.MARKERS[systems.index(entry["system"])]}
+        options = {
+            "color": appearance[entry["variant"]]["color"],
+            "marker": style.MARKERS[systems.index(entry["system"])],
+        }
         steps, values = np.array(entry["timesteps_fs"]), np.array(entry["fluctuation_mev_per_atom"])
-        (line,) = left.loglog(steps, values, lw=1.0, **look)
+        (line,) = left.loglog(steps, values, lw=1.0, **options)
         handles[f"{entry['variant']}, {title(entry['system'])}"] = line
-        right.plot(steps[1:], entry["ratios"], lw=1.0, **look)
+        right.plot(steps[1:], entry["ratios"], lw=1.0, **options)
     reach = np.array([min(e["timesteps_fs"][-1] for e in entries), max(e["timesteps_fs"][0] for e in entries)])
     finest = min(e["fluctuation_mev_per_atom"][-1] for e in entries)
     left.loglog(reach, finest / 2 * (reach / reach[0]) ** 2, color=style.QUIET, lw=0.9, ls=(0, (2, 2)))
@@ -70,7 +73,7 @@ def md_kinetic(run: Run) -> "Figure":
     panels: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         panels.setdefault(entry["system"], []).append(entry)
-    looks = style.looks(run.families)
+    appearance = style.appearance(run.families)
     columns = min(3, len(panels))
     figure, axes = style.new(2.1 * -(-len(panels) // columns) + 0.5, columns=columns, rows=-(-len(panels) // columns))
     handles: dict[str, Any] = {}
@@ -83,9 +86,9 @@ def md_kinetic(run: Run) -> "Figure":
             handles[entry["variant"]] = axis.stairs(
                 histogram["density"],
                 histogram["edges_kt"],
-                color=looks[entry["variant"]]["color"],
+                color=appearance[entry["variant"]]["color"],
                 lw=1.2,
-                ls=looks[entry["variant"]]["linestyle"],
+                ls=appearance[entry["variant"]]["linestyle"],
             )
         axis.set_title(title(system))
         axis.set_yticks([])
@@ -116,7 +119,7 @@ def md_spectra(run: Run) -> "Figure":
     panels: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         panels.setdefault(entry["system"], []).append(entry)
-    looks = style.looks(run.families)
+    appearance = style.appearance(run.families)
     figure, axes = style.new(1.75 * len(panels) + 0.7, columns=3, rows=len(panels), width_ratios=[1, 1, 1.7])
     handles: dict[str, Any] = {}
     for row, (system, found) in zip(axes, panels.items(), strict=True):
@@ -124,17 +127,17 @@ def md_spectra(run: Run) -> "Figure":
         curves |= {entry["variant"]: entry["distributions"]["student"] for entry in found}
         for name, curve in curves.items():
             if name == "teacher":
-                look = {"color": style.FAINT, "fill": True}
+                options = {"color": style.FAINT, "fill": True}
             else:
-                look = {"color": looks[name]["color"], "lw": 1.1, "ls": looks[name]["linestyle"]}
+                options = {"color": appearance[name]["color"], "lw": 1.1, "ls": appearance[name]["linestyle"]}
             for axis, kind in zip(row, ("bond_lengths", "angles"), strict=False):
                 if curve[kind]["density"]:
-                    handles[name] = axis.stairs(curve[kind]["density"], curve[kind]["edges"], **look)
+                    handles[name] = axis.stairs(curve[kind]["density"], curve[kind]["edges"], **options)
             numbers, density = (np.array(curve["spectrum"][key]) for key in ("wavenumbers", "density"))
             if name == "teacher":
                 row[2].fill_between(numbers, density, color=style.FAINT, lw=0)
             else:
-                row[2].plot(numbers, density, **look)
+                row[2].plot(numbers, density, **options)
         for axis, kind in zip(row, ("bond_lengths", "angles"), strict=False):
             shown = [(c[kind]["edges"], c[kind]["density"]) for c in curves.values() if c[kind]["density"]]
             filled = [edges[i] for edges, density in shown for i in range(len(density)) if density[i] > 0]

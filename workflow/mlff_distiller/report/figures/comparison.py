@@ -1,4 +1,4 @@
-"""The figure of a comparison: the same variants in several runs. It is about more than one run, so no figure of a report."""
+"""The figure of a comparison of several runs; it needs more than one run, so it is not among the figures of a report."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,12 +10,12 @@ from mlff_distiller.report.figures.shared import name_rows, row_axes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Okabe and Ito's colors, told apart by the marker too.
+#: Okabe and Ito's colors; runs also differ in the marker.
 RUN_COLORS = ("#222222", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
 
 def draw(members: Sequence[Member], made: Sequence[Change]) -> "Figure":
-    """Energy + forces per variant: left the speed-up over eager inside each run, right the time against the first run's."""
+    """Energy + forces per variant. Left: speed-up over eager within each run; right: time in the first run over time here."""
     with style.applied():
         figure = _draw(members, [change for change in made if change.task == "energy_forces"])
         figure.canvas.draw()
@@ -41,7 +41,7 @@ def _draw(members: Sequence[Member], made: Sequence[Change]) -> "Figure":
     figure, axes = row_axes(len(rows) * max(1.0, 0.55 * len(members)), columns=2)
     step = 0.7 / len(members)
     for position, member in enumerate(members):
-        look = {"color": RUN_COLORS[position % len(RUN_COLORS)], "fmt": style.MARKERS[position % len(style.MARKERS)]}
+        options = {"color": RUN_COLORS[position % len(RUN_COLORS)], "fmt": style.MARKERS[position % len(style.MARKERS)]}
         shift = step * ((len(members) - 1) / 2 - position)
         ratios = {name: speedups.get((member.label, name)) for name in rows}
         times = {change.variant: change.time for change in made if change.label == member.label}
@@ -49,12 +49,12 @@ def _draw(members: Sequence[Member], made: Sequence[Change]) -> "Figure":
             for height, name in enumerate(rows):
                 if ratio := found.get(name):
                     errors = [[ratio.value - ratio.low], [ratio.high - ratio.value]]
-                    axis.errorbar(ratio.value, height + shift, xerr=errors, ms=4.5, capsize=2.5, lw=1.2, **look)
-        axes[0].errorbar([], [], label=member.label, ms=4.5, **look)
+                    axis.errorbar(ratio.value, height + shift, xerr=errors, ms=4.5, capsize=2.5, lw=1.2, **options)
+        axes[0].errorbar([], [], label=member.label, ms=4.5, **options)
     for axis, label, title in zip(
         axes,
         ("speed-up over eager", f"time in {members[0].label} over time here"),
-        ("Inside each run", "Against the first run"),
+        ("Within each run", "Compared with the first run"),
         strict=True,
     ):
         axis.set(xscale="log", xlabel=label, title=title)

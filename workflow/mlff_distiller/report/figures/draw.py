@@ -1,7 +1,6 @@
-"""Stage ``figure``: each figure of the report is one function from the records of a run to a matplotlib Figure.
+"""Stage ``figure``: draws a figure of the report; each is one function from a run's records to a matplotlib Figure.
 
-One module per subject. What a run did not measure gives a figure that says so, never an error: a report can always be
-made.
+One module per subject. Without the records that a figure needs, it says so instead of raising an error.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -36,7 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.description = f"Draw one figure from merged results. Figures: {', '.join(FIGURES)}."
     parser.add_argument("--name", required=True, help="which figure")
     parser.add_argument("--results", type=Path, required=True, help="phase3_results.json")
-    parser.add_argument("--claims", type=Path, help="claims of another report, for the figures that show them too")
+    parser.add_argument("--claims", type=Path, help="claims of another report, for the figures that show them")
     parser.add_argument(
         "--output", type=Path, required=True, nargs="+", help="files to write; the suffix decides: .png, .svg, .pdf"
     )

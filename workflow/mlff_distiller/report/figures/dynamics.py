@@ -12,7 +12,7 @@ from mlff_distiller.report.figures.shared import name_rows, nothing, row_axes, v
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Bars for the drift of the total energy, meV/atom/ps: good, acceptable.
+#: Limits of a good and of an acceptable drift of the total energy, meV/atom/ps.
 DRIFT_BARS = (0.01, 0.1)
 
 
@@ -34,8 +34,8 @@ def nve_drift(run: Run) -> "Figure":
         spread = np.linspace(0.24, -0.24, len(entries)) if len(entries) > 1 else [0.0]
         for offset, entry in zip(spread, entries, strict=True):
             error = 2 * (entry.get("drift_stderr_mev_per_atom_ps") or 0)
-            look = {"fmt": "o" if entry.get("passed") else "X", "color": shade, "ms": 4.5, "capsize": 2, "lw": 1}
-            axis.errorbar(entry["drift_mev_per_atom_ps"], height + offset, xerr=error, **look)
+            options = {"fmt": "o" if entry.get("passed") else "X", "color": shade, "ms": 4.5, "capsize": 2, "lw": 1}
+            axis.errorbar(entry["drift_mev_per_atom_ps"], height + offset, xerr=error, **options)
     axis.set_xscale("symlog", linthresh=good, linscale=0.7)
     reach = max(acceptable * 2, 1.5 * max(abs(value) for value in axis.get_xlim()))
     ticks = [sign * 10.0**power for power in range(-2, 6) for sign in (-1, 1) if 10.0**power <= reach]
@@ -44,7 +44,7 @@ def nve_drift(run: Run) -> "Figure":
     axis.set_xticks([], minor=True)
     axis.set_xlabel("drift of the total energy (meV/atom/ps), bars: two standard errors")
     axis.set_title(
-        "● passed its gates   ✕ failed   dark band: good, light: acceptable", fontweight="normal", fontsize=8.5
+        "● passed all gates   ✕ failed   dark band: good, light: acceptable", fontweight="normal", fontsize=8.5
     )
     name_rows(axes, rows)
     return figure
@@ -64,15 +64,15 @@ def md_energy(run: Run) -> "Figure":
         return nothing("MD")
     columns = min(3, len(traces))
     rows = -(-len(traces) // columns)
-    looks = style.looks(run.families)
+    appearance = style.appearance(run.families)
     figure, axes = style.new(1.9 * rows + 0.6, columns=columns, rows=rows)
     handles: dict[str, Any] = {}
     for axis, (system, entries) in zip(axes.flat, traces.items(), strict=False):
         for entry in entries:
             trace = entry["energy_trace"]
             time = np.array(trace["time_fs"]) / 1000
-            look = {key: looks[entry["variant"]][key] for key in ("color", "linestyle")}
-            (handles[entry["variant"]],) = axis.plot(time, trace["total_mev_per_atom"], lw=1.0, alpha=0.9, **look)
+            options = {key: appearance[entry["variant"]][key] for key in ("color", "linestyle")}
+            (handles[entry["variant"]],) = axis.plot(time, trace["total_mev_per_atom"], lw=1.0, alpha=0.9, **options)
         axis.axhline(0, color=style.QUIET, lw=0.7, zorder=1)
         axis.set_title(title(system))
     for axis in list(axes.flat)[len(traces) :]:

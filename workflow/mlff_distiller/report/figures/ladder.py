@@ -1,9 +1,9 @@
-"""The ladder: what each step from eager to fused kernels gave, beside what the source report measured and projected."""
+"""Figure of the ladder: speed-up at each step from eager to fused kernels, with the source report's numbers."""
 
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from mlff_distiller.decisions.ladder import ladder as rungs
+from mlff_distiller.decisions import ladder as steps
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.wording import TASK_TITLES
 from mlff_distiller.report.figures import style
@@ -17,8 +17,8 @@ SOURCE = "#8A8A8A"
 
 
 def ladder(run: Run) -> "Figure":
-    """Per rung: what was added, and its speed-up over eager with interval; the source's numbers as gray marks."""
-    rows = rungs(run)
+    """Per step: what it adds, and its speed-up over eager with interval; gray marks are the source's numbers."""
+    rows = steps.ladder(run)
     if not any(run.speedups(name, "energy_forces") for name, _ in rows):
         return nothing("benchmark")
     figure, axes = style.new(1.3 + 0.41 * max(len(rows), 3), columns=2, sharey=True, width_ratios=(1.35, 1))
@@ -26,10 +26,10 @@ def ladder(run: Run) -> "Figure":
     for axis, task in zip(axes, ("energy_forces", "energy"), strict=True):
         axis.set_xscale("log")
         for height, (name, _) in enumerate(rows):
-            _rung(run, axis, height, name, task)
-        _climb(run, axis, [name for name, _ in rows], task)
+            _draw_step(run, axis, height, name, task)
+        _draw_best_so_far(run, axis, [name for name, _ in rows], task)
         for height, low, high in source_marks(run, [name for name, _ in rows], task):
-            _mark(axis, height, low, high)
+            _draw_source_mark(axis, height, low, high)
         axis.axvline(1, color=style.INK, lw=0.9, zorder=1)
         axis.set_title(TASK_TITLES[task])
         axis.set_xlabel("speed-up over eager")
@@ -40,7 +40,7 @@ def ladder(run: Run) -> "Figure":
         low, high = min(low, 0.8), max(high, 1.6)
         axis.set_xlim(low, high * (high / low) ** 0.2)
         style.times_axis(axis.xaxis)
-    # Two sizes of letters in one label: the name by the tick, what it adds below it.
+    # The name is the tick label; what the step adds stands below it in a smaller font.
     axes[0].set_yticks([height - 0.17 for height in range(len(rows))], [name for name, _ in rows])
     for height, (_, words) in enumerate(rows):
         axes[0].annotate(words, (0, height + 0.2), xycoords=axes[0].get_yaxis_transform(), xytext=(-4, 0),
@@ -51,7 +51,7 @@ def ladder(run: Run) -> "Figure":
     return figure
 
 
-def _rung(run: Run, axis: "Axes", height: int, name: str, task: str) -> None:
+def _draw_step(run: Run, axis: "Axes", height: int, name: str, task: str) -> None:
     shade = style.color(name, run.families.get(name))
     if overall := run.overall(name, task):
         place_interval(axis, overall, height, shade)
@@ -61,8 +61,8 @@ def _rung(run: Run, axis: "Axes", height: int, name: str, task: str) -> None:
                       bbox={"fc": "white", "ec": "none", "pad": 0.8, "alpha": 0.85})  # fmt: skip
 
 
-def _climb(run: Run, axis: "Axes", names: list[str], task: str) -> None:
-    """A line through the best so far: where it moves right, the rung added something."""
+def _draw_best_so_far(run: Run, axis: "Axes", names: list[str], task: str) -> None:
+    """A line at the best speed-up so far: it moves right at each step that is faster than all before."""
     best, points = 1.0, []
     for height, name in enumerate(names):
         if (overall := run.overall(name, task)) and overall.verdict == "faster":
@@ -72,9 +72,9 @@ def _climb(run: Run, axis: "Axes", names: list[str], task: str) -> None:
 
 
 def source_marks(run: Run, names: list[str], task: str) -> list[tuple[int, float, float]]:
-    """(row, low, high) of each claim of the ledger that has a place on the chart; low = high where it was measured.
+    """(row, low, high) of each claim with a place on the chart; low = high for a value that the source measured.
 
-    A claim about a gain over another variant is placed that much above what this run measured for the other.
+    A claimed gain over another variant is multiplied by the speed-up that this run measured for that variant.
     """
     marks = []
     for claim in (run.ledger or {}).get("claims", []):
@@ -92,7 +92,7 @@ def source_marks(run: Run, names: list[str], task: str) -> list[tuple[int, float
     return marks
 
 
-def _mark(axis: "Axes", height: int, low: float, high: float) -> None:
+def _draw_source_mark(axis: "Axes", height: int, low: float, high: float) -> None:
     if low == high:
         axis.plot(low, height + 0.3, "*", color=SOURCE, mfc="white", ms=8, mew=1, zorder=3)
     else:

@@ -1,4 +1,4 @@
-"""Accuracy against speed: what each variant costs in time and in error, against the exact student and the teacher."""
+"""Figure of accuracy against speed: time and force error of each variant, against the fp64 student and the teacher."""
 
 from typing import TYPE_CHECKING
 
@@ -12,28 +12,28 @@ if TYPE_CHECKING:
 
 
 def pareto(run: Run) -> "Figure":
-    """Time per evaluation against the force error: left to the fp64 student, right to the teacher."""
+    """Time per evaluation and force error. Left: against the fp64 student; right: against the teacher."""
     points = {name: (run.mean_time(name, "energy_forces"), run.referee_error(name)) for name in run.variants}
     points = {name: point for name, point in points.items() if all(point)}
     if not points:
         return nothing("benchmark and equivalence")
-    looks = style.looks(run.families)
+    appearance = style.appearance(run.families)
     figure, axes = style.new(3.6, columns=2, width_ratios=(1.25, 1))
     left, right = axes[0]
     for name, (time, error) in points.items():
-        look = {key: looks[name][key] for key in ("color", "marker")}
+        options = {key: appearance[name][key] for key in ("color", "marker")}
         if run.equivalence(name) == "failed":
-            look["mfc"] = "white"
-        left.plot(time.value, error, ls="", ms=7, label=name, **look)
+            options["mfc"] = "white"
+        left.plot(time.value, error, ls="", ms=7, label=name, **options)
         if bounds := run.teacher_error(name):
-            right.plot([time.value] * 2, bounds, ms=7, lw=1.2, **look)
+            right.plot([time.value] * 2, bounds, ms=7, lw=1.2, **options)
     best = _front({name: (time.value, error) for name, (time, error) in points.items()})
     left.step(*zip(*best, strict=True), where="post", color=style.FAINT, lw=2, zorder=0)
     left.set(xscale="log", title="Against the fp64 student", ylabel="force error (RMSE, meV/Å)")
     errors = [error for _, error in points.values()]
     if max(errors) > 3 * min(errors):
         left.set_yscale("log")
-    else:  # all but equal: a logarithmic axis would spread them over the figure
+    else:  # nearly equal: a logarithmic axis would exaggerate the differences
         left.set_ylim(0, 1.3 * max(errors))
     _add_teacher(run, right)
     right.set(xscale="log", title="Against the teacher", ylabel="force error (RMSE, meV/Å)")
@@ -48,7 +48,7 @@ def pareto(run: Run) -> "Figure":
 
 
 def _front(points: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that no other beats in both: from the fastest on, each more accurate than all before it."""
+    """The Pareto front (time, error): points that no other point beats in both, from the fastest on."""
     front: list[tuple[float, float]] = []
     for time, error in sorted(points.values()):
         if not front or error < front[-1][1]:

@@ -1,4 +1,4 @@
-"""Figures beyond one molecule: throughput of batches, cost of large systems, calls through ASE, where the time goes."""
+"""Figures of the scaling tasks: throughput of batches, large systems, calls through ASE, kernel times, roofline."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Colors of the largest kernels of a breakdown, then of all others.
+#: Colors of the longest kernels; all other kernels together are gray.
 SLICES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
 
 
 def throughput(run: Run) -> "Figure":
-    """Atoms per second against the number of molecules in one call, one panel per kind of batch; eager beside."""
+    """Atoms per second against the number of molecules in one call, one panel per molecule or mix; with eager."""
     kinds = dict.fromkeys(e["system"] for name in run.variants for e in _timed(run, name, "throughput"))
     if not kinds:
         return nothing("batch")
@@ -44,7 +44,7 @@ def throughput(run: Run) -> "Figure":
 
 
 def system_size(run: Run) -> "Figure":
-    """Time per atom of a periodic box against its number of atoms; eager beside."""
+    """Time per atom of a periodic box against its number of atoms; with eager."""
     lines = {
         name: [(e["n_atoms"], 1e3 * e["median_ms"] / e["n_atoms"]) for e in _timed(run, name, "periodic")]
         for name in run.variants
@@ -60,8 +60,8 @@ def system_size(run: Run) -> "Figure":
     ends = _draw(run, axis, lines)
     axis.set(xscale="log", yscale="log", xlabel="atoms in the box", ylabel="time per atom (µs)")
     sizes = sorted({x for points in lines.values() for x, _ in points})
-    kept = [x for position, x in enumerate(sizes) if position == 0 or x > 2.2 * sizes[position - 1] or len(sizes) < 8]
-    axis.set_xticks(kept, [f"{x:,}" for x in kept])
+    ticks = [x for position, x in enumerate(sizes) if position == 0 or x > 2.2 * sizes[position - 1] or len(sizes) < 8]
+    axis.set_xticks(ticks, [f"{x:,}" for x in ticks])
     axis.set_xticks([], minor=True)
     style.times_axis(axis.yaxis)
     labels_beside(figure, axes[0], {0: ends})
@@ -69,7 +69,7 @@ def system_size(run: Run) -> "Figure":
 
 
 def ase_overhead(run: Run) -> "Figure":
-    """Through ASE: speed-up over eager's calculator per molecule, and what ASE adds to a call of the potential."""
+    """Calls through ASE, per molecule: speed-up over eager's calculator, and the time that ASE adds to a call."""
     rows = variants_with(run, lambda name: _timed(run, name, "calculator"))
     if not rows:
         return nothing("ASE")
@@ -96,7 +96,7 @@ def ase_overhead(run: Run) -> "Figure":
 
 
 def kernel_times(run: Run) -> "Figure":
-    """Time of the largest kernels (operators on a CPU) in one energy + forces call, per variant, against its wall time."""
+    """Time of the longest kernels (operators on a CPU) as a share of the wall time of one energy + forces call."""
     found = _profiles(run)
     if not found:
         return nothing("profile")
@@ -116,7 +116,7 @@ def kernel_times(run: Run) -> "Figure":
         text += f", busy {busy:.0f} %" if busy is not None else ""
         axis.annotate(text, (left, height), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
     axis.set(xlabel="share of the wall time of one call (%)")
-    axis.set_title("from the left: the five largest, then all others (grey)", fontweight="normal", fontsize=8.5)
+    axis.set_title("from the left: the five longest, then all others (gray)", fontweight="normal", fontsize=8.5)
     axis.set_xlim(0, 1.5 * max(100.0, axis.get_xlim()[1]))
     axis.set_xticks(range(0, 101, 20))
     name_rows(axes, rows)
@@ -133,7 +133,7 @@ def roofline(run: Run) -> "Figure":
     if not roofs or not any(entries.values()):
         return nothing("roofline")
     figure, axes = style.new(0.5 * style.WIDTH + 0.5)
-    axis, looks, ends = axes[0, 0], style.looks(run.families), []
+    axis, appearance, ends = axes[0, 0], style.appearance(run.families), []
     intensities = [1e3 * e["gflop"] / e["mbyte"] for found in entries.values() for e in found]
     low, high = min(intensities) / 3, max(intensities) * 3
     bandwidth = roofs["copy_gb_per_s"]
@@ -147,8 +147,8 @@ def roofline(run: Run) -> "Figure":
     for name, found in entries.items():
         if found:
             points = [(1e3 * e["gflop"] / e["mbyte"], 1e3 * e["gflop"] / e["median_ms"]) for e in found]
-            axis.plot(*zip(*points, strict=True), **(looks[name] | {"linestyle": ""}), ms=5, alpha=0.8)
-            ends.append((*max(points), name, looks[name]["color"]))
+            axis.plot(*zip(*points, strict=True), **(appearance[name] | {"linestyle": ""}), ms=5, alpha=0.8)
+            ends.append((*max(points), name, appearance[name]["color"]))
     axis.set(xscale="log", yscale="log", xlabel="FLOP per byte, by formula", ylabel="GFLOP per second")
     axis.set_xlim(low, high)
     style.times_axis(axis.xaxis)
@@ -158,12 +158,12 @@ def roofline(run: Run) -> "Figure":
 
 
 def _timed(run: Run, variant: str, task: str) -> list[dict[str, Any]]:
-    """Records of a scaling task with a time, of variants whose results are the student's (or of another network)."""
+    """Timed records of a scaling task, of variants that are equivalent to the student or another network."""
     return [e for e in run.scaling(variant, task) if e["status"] == "ok" and e.get("median_ms")]
 
 
 def _baseline(entries: list[dict[str, Any]], point) -> list[tuple[float, float]]:
-    """Points of eager as it was timed beside the variants, the first variant's where several were."""
+    """Points of eager from the records of the variants that it was timed with; the first record of each size."""
     found: dict[float, float] = {}
     for entry in entries:
         if entry.get("baseline_median_ms"):
@@ -173,13 +173,13 @@ def _baseline(entries: list[dict[str, Any]], point) -> list[tuple[float, float]]
 
 
 def _draw(run: Run, axis: "Axes", lines: dict[str, list[tuple[float, float]]]) -> list[tuple[float, float, str, str]]:
-    looks = style.looks({BASELINE: BASELINE} | run.families)
+    appearance = style.appearance({BASELINE: BASELINE} | run.families)
     ends = []
     for name, points in lines.items():
         if points:
             width = 2.2 if name == BASELINE else 1.5
-            axis.plot(*zip(*points, strict=True), lw=width, **looks[name])
-            ends.append((*points[-1], name, looks[name]["color"]))
+            axis.plot(*zip(*points, strict=True), lw=width, **appearance[name])
+            ends.append((*points[-1], name, appearance[name]["color"]))
     return ends
 
 
@@ -194,7 +194,7 @@ def _profiles(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def _ceilings(run: Run) -> dict[str, float]:
-    """The best that any job measured: a ceiling is what the device can do."""
+    """The highest value of each ceiling that any job measured."""
     found: dict[str, float] = {}
     for entry in run.of("profile", status="ok"):
         for key, value in (entry.get("ceilings") or {}).items():

@@ -1,4 +1,4 @@
-"""What figures have in common: rows of variants, sizes along an axis, names beside lines."""
+"""Helpers that several figures share: rows of variants, ticks at sizes, names beside lines."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ def size_line(
     run: Run,
     axis: "Axes",
     values: dict[str, float],
-    look: dict[str, Any],
+    appearance: dict[str, Any],
     ends: list[tuple[float, float, str, str]],
     name: str,
 ) -> None:
@@ -26,23 +26,23 @@ def size_line(
         return
     width = 2.2 if name == BASELINE else 1.5
     alpha = 0.5 if run.equivalence(name) == "failed" else 1
-    axis.plot(*zip(*points, strict=True), lw=width, alpha=alpha, zorder=3 if name == BASELINE else 2, **look)
-    ends.append((*points[-1], marked_name(run, name), look["color"]))
+    axis.plot(*zip(*points, strict=True), lw=width, alpha=alpha, zorder=3 if name == BASELINE else 2, **appearance)
+    ends.append((*points[-1], marked_name(run, name), appearance["color"]))
 
 
 def size_axis(axis: "Axes", run: Run, apart: float) -> None:
-    """Ticks at the sizes that were measured, from the largest down, without those closer than a factor ``apart``."""
-    kept: list[int] = []
+    """Ticks at the measured sizes, from the largest down; sizes closer than a factor ``apart`` have no tick."""
+    ticks: list[int] = []
     for size in sorted({size for size in run.systems.values() if size}, reverse=True):
-        if not kept or kept[-1] / size > apart:
-            kept.append(size)
-    axis.set_xticks(kept, [str(size) for size in kept])
+        if not ticks or ticks[-1] / size > apart:
+            ticks.append(size)
+    axis.set_xticks(ticks, [str(size) for size in ticks])
     axis.set_xticks([], minor=True)
     style.times_axis(axis.yaxis)
 
 
 def labels_beside(figure: "Figure", axes: Any, ends: dict[int, list[tuple[float, float, str, str]]]) -> None:
-    """Names at the right end of the lines; with several axes only the last one names a line that several show."""
+    """Names at the right end of the lines; a line that several axes show is named only in the last of them."""
     named = {text for _, _, text, _ in ends[len(axes) - 1]}
     for column, axis in enumerate(axes):
         chosen = [end for end in ends[column] if column == len(axes) - 1 or end[2] not in named]
@@ -52,12 +52,12 @@ def labels_beside(figure: "Figure", axes: Any, ends: dict[int, list[tuple[float,
 
 
 def marked_name(run: Run, variant: str) -> str:
-    """A variant's name, with a cross where its results are not those of the student."""
+    """A variant's name, with a cross if it is not equivalent to the student."""
     return f"{variant} ✕" if run.equivalence(variant) == "failed" else variant
 
 
 def place_interval(axis: "Axes", ratio: Ratio, height: float, shade: str, beyond: float = 0.0) -> None:
-    """A speed-up as a diamond with its interval, its value written to the right of it (and of ``beyond``)."""
+    """A speed-up as a diamond with its interval; the value is written to the right of both and of ``beyond``."""
     errors = [[ratio.value - ratio.low], [ratio.high - ratio.value]]
     axis.errorbar(ratio.value, height, xerr=errors, fmt="D", color=shade, ms=5.5, capsize=3, lw=1.4, zorder=3)
     axis.annotate(f"{ratio.value:.2f}×", (max(ratio.high, beyond), height), xytext=(6, 0), textcoords="offset points",
@@ -66,7 +66,7 @@ def place_interval(axis: "Axes", ratio: Ratio, height: float, shade: str, beyond
 
 
 def why_no_speedup(run: Run, name: str, task: str) -> str:
-    """In a word or two, why a variant has no speed-up on ``task``."""
+    """Why a variant has no speed-up on ``task``, in one or two words."""
     if run.equivalence(name) == "failed":
         return "not equivalent"
     problem = run.problems().get(name)
@@ -83,7 +83,7 @@ def variants_with(run: Run, wanted: Callable[[str], Any]) -> list[str]:
 
 
 def row_axes(rows: int, columns: int, **options: Any) -> tuple["Figure", Any]:
-    """Axes whose rows are variants: a height that gives each row the same room."""
+    """Axes with one row per variant; the figure's height grows with the number of rows."""
     ratios = options.pop("width_ratios", None)
     figure, axes = style.new(1.0 + 0.3 * max(rows, 2), columns=columns, sharey=True, width_ratios=ratios, **options)
     return figure, axes[0]

@@ -1,4 +1,4 @@
-"""Figures of the timings: speed-up, time against size, price of the forces, neighbor search, compilation."""
+"""Figures of the timings: speed-up, time against size, cost of the forces, neighbor search, compilation."""
 
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def speedup(run: Run) -> "Figure":
-    """Per variant: speed-up on each system (small) and over all of them (large, with interval), for both tasks."""
+    """Per variant and task: speed-up on each system (dots), and geometric mean with interval (diamond)."""
     rows = variants_with(run, lambda name: any(run.speedups(name, task) for task in TASKS) or name in run.problems())
     if not any(run.speedups(name, task) for name in rows for task in TASKS):
         return nothing("benchmark")
@@ -59,13 +59,13 @@ def _speedup_row(run: Run, axis: "Axes", height: int, name: str, task: str) -> N
     if overall := run.overall(name, task):
         place_interval(axis, overall, height, shade, beyond=max(singles))
     else:
-        axis.annotate("in part", (max(singles), height), xytext=(6, 0), textcoords="offset points", va="center",
+        axis.annotate("not on all", (max(singles), height), xytext=(6, 0), textcoords="offset points", va="center",
                       fontsize=8, color=shade)  # fmt: skip
 
 
 def latency(run: Run) -> "Figure":
-    """Median time of one evaluation against the number of atoms, for both tasks; the teacher beside them."""
-    looks = style.looks(run.families)
+    """Median time of one evaluation against the number of atoms, for both tasks; with the teacher."""
+    appearance = style.appearance(run.families)
     if not any(run.times(name, task) for name in run.variants for task in TASKS):
         return nothing("benchmark")
     figure, axes = style.new(0.5 * style.WIDTH + 0.9, columns=2, sharey=True)
@@ -74,10 +74,10 @@ def latency(run: Run) -> "Figure":
     for column, task in enumerate(TASKS):
         for name in run.variants:
             times = run.times(name, task)
-            size_line(run, axes[column], {s: t.value for s, t in times.items()}, looks[name], ends[column], name)
+            size_line(run, axes[column], {s: t.value for s, t in times.items()}, appearance[name], ends[column], name)
     teacher = {e["system"]: e["median_ms"] for e in run.teacher() if e["system"] in run.systems and e["median_ms"]}
-    look = {"color": style.color("teacher"), "marker": "*", "linestyle": (0, (2, 1))}
-    size_line(run, axes[1], teacher, look, ends[1], "teacher")
+    options = {"color": style.color("teacher"), "marker": "*", "linestyle": (0, (2, 1))}
+    size_line(run, axes[1], teacher, options, ends[1], "teacher")
     for axis, task in zip(axes, TASKS, strict=True):
         axis.set(xscale="log", yscale="log", title=TASK_TITLES[task], xlabel="atoms")
         size_axis(axis, run, apart=1.45)
@@ -93,12 +93,12 @@ def energy_forces(run: Run) -> "Figure":
         return nothing("benchmark")
     rows.sort(key=lambda name: -run.mean_time(name, "energy_forces").value)
     figure, axes = row_axes(len(rows), columns=2, width_ratios=(1.5, 1))
-    looks = {"energy": ("o", "white"), "energy_forces": ("o", None)}
+    markers = {"energy": ("o", "white"), "energy_forces": ("o", None)}
     for height, name in enumerate(rows):
         shade = style.color(name, run.families.get(name))
         ends = [run.mean_time(name, task).value for task in TASKS]
         axes[0].plot(ends, [height, height], color=shade, lw=2, alpha=0.5, zorder=2)
-        for value, (marker, face) in zip(ends, looks.values(), strict=True):
+        for value, (marker, face) in zip(ends, markers.values(), strict=True):
             axes[0].plot(value, height, marker, color=shade, mfc=face or shade, mew=1.4, ms=6, zorder=3)
         ratio = run.force_ratio(name)
         errors = [[ratio.value - ratio.low], [ratio.high - ratio.value]]
@@ -107,7 +107,7 @@ def energy_forces(run: Run) -> "Figure":
                          va="center", fontsize=8, color=shade)  # fmt: skip
     axes[0].set(xscale="log", xlabel="time per evaluation (ms)", title="○ energy   ● energy + forces")
     style.times_axis(axes[0].xaxis)
-    axes[1].set(xlabel="(energy + forces) / energy", title="Price of the forces")
+    axes[1].set(xlabel="(energy + forces) / energy", title="Cost of the forces")
     axes[1].axvline(1, color=style.INK, lw=0.9)
     left, right = axes[1].get_xlim()
     axes[1].set_xlim(min(left, 0.8), right + 0.22 * (right - left))
@@ -116,8 +116,8 @@ def energy_forces(run: Run) -> "Figure":
 
 
 def neighbors(run: Run) -> "Figure":
-    """Median time of the neighbor search alone against the number of atoms, one line per way of searching."""
-    looks = style.looks(run.families)
+    """Median time of the neighbor search alone against the number of atoms, one line per backend."""
+    appearance = style.appearance(run.families)
     shown: dict[str, str] = {}
     for name in run.variants:
         if run.times(name, "neighbors"):
@@ -128,7 +128,7 @@ def neighbors(run: Run) -> "Figure":
     ends: list[tuple[float, float, str, str]] = []
     for backend, name in shown.items():
         values = {system: time.value for system, time in run.times(name, "neighbors").items()}
-        size_line(run, axes[0, 0], values, looks[name], ends, backend)
+        size_line(run, axes[0, 0], values, appearance[name], ends, backend)
     axes[0, 0].set(xscale="log", yscale="log", xlabel="atoms", ylabel="median time per search (ms)")
     size_axis(axes[0, 0], run, apart=1.2)
     labels_beside(figure, axes[0], {0: ends})
@@ -136,7 +136,7 @@ def neighbors(run: Run) -> "Figure":
 
 
 def compile_cost(run: Run) -> "Figure":
-    """Left: seconds to compile each variant. Right: steps after which compiling has paid for itself, per system."""
+    """Left: seconds to compile each variant. Right: steps after which compiling has saved time, per system."""
     seconds = {e["variant"]: e["compile_s"] for e in run.of("compile", status="ok") if e.get("compile_s")}
     if not seconds:
         return nothing("compile")

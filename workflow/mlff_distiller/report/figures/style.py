@@ -1,4 +1,4 @@
-"""One look for all figures: fixed colors per family of variants, told apart without color too (marker and dash)."""
+"""Style of all figures: a fixed color per family of variants; marker and dash tell variants apart without color."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -20,8 +20,8 @@ QUIET = "#6B6B6B"
 FAINT = "#D9D9D9"
 GOOD, BAD = "#009E73", "#D55E00"
 
-# Okabe & Ito's colors, which stay apart for every common kind of color vision; the yellow is darkened for white paper.
-#: Words in the name of a family or variant -> color; the first that matches decides.
+# Okabe & Ito's colors, distinct for all common kinds of color vision; the yellow is darkened for white paper.
+#: Words in the name of a family or variant -> color; the first match counts.
 COLORS = (
     (("teacher",), "#8A8A8A"),
     (("eager", "baseline"), "#222222"),
@@ -65,7 +65,7 @@ RC = {
     "lines.markersize": 4.5,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
-    # Text as outlines looks the same everywhere; a fixed salt makes the same figure the same file.
+    # Text as outlines needs no fonts; with a fixed salt the same figure gives the same file.
     "svg.fonttype": "path",
     "svg.hashsalt": "mlff-distiller",
 }
@@ -73,7 +73,7 @@ RC = {
 
 @contextmanager
 def applied() -> Iterator[None]:
-    """Within it, matplotlib draws in this style."""
+    """Context in which matplotlib draws in this style."""
     import matplotlib
 
     with matplotlib.rc_context(RC):
@@ -81,9 +81,9 @@ def applied() -> Iterator[None]:
 
 
 def color(name: str, family: str | None = None) -> str:
-    """The color of a variant: by its family when that is known to the palette, else by its name.
+    """The color of a variant: by its family if the palette has it, else by its name.
 
-    A variant of the baseline's family that is not the baseline (another neighbor search, say) goes by its name.
+    A variant of the baseline's family other than the baseline (another neighbor search, say) is colored by its name.
     """
     for word in filter(None, (None if family == BASELINE else family, name, family)):
         for words, value in COLORS:
@@ -92,8 +92,8 @@ def color(name: str, family: str | None = None) -> str:
     return FALLBACK_COLOR
 
 
-def looks(families: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Variant -> color, marker and linestyle; members of one family share the color and differ in the other two."""
+def appearance(families: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Variant -> color, marker and linestyle; variants of one family share the color and differ in the other two."""
     used: dict[str, int] = {}
     made = {}
     for name, family in families.items():
@@ -114,14 +114,14 @@ def new(height: float, columns: int = 1, rows: int = 1, **options: Any) -> "tupl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # Without pyplot there is no global state: nothing to close, no display to find.
+    # Without pyplot there is no global state to clean up, and no display is needed.
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def empty(message: str) -> "Figure":
-    """A figure that says why there is nothing to draw."""
+    """A figure with only a message that says why there is nothing to draw."""
     figure, axes = new(1.6)
     axes[0, 0].set_axis_off()
     axes[0, 0].text(0.5, 0.5, message, ha="center", va="center", color=QUIET, fontsize=10)
@@ -129,7 +129,7 @@ def empty(message: str) -> "Figure":
 
 
 def times_axis(axis: Any, *, dense: bool = True) -> None:
-    """Plain numbers (0.5, 1, 20, 1,000) on a logarithmic axis, between the decades too where the range is short."""
+    """Plain numbers (0.5, 1, 20, 1,000) on a logarithmic axis, with ticks between decades if the range is short."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = sorted(axis.get_view_interval())
@@ -140,17 +140,16 @@ def times_axis(axis: Any, *, dense: bool = True) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-#: A line ends early when so much of the width of the axes is missing.
+#: A line ends early if at least this share of the width of the axes is left.
 SHORT = 0.12
 
 
 def label_lines(
     axes: "Axes", ends: Sequence[tuple[float, float, str, str]], *, gap: float = 0.046, offset: float = 6
 ) -> None:
-    """Write each line's name beside its right end, pushed apart so that none overlaps.
+    """Write each line's name beside its right end, moved apart so that names do not overlap.
 
-    A line that ends well before the others has its name right there: from the edge it would need a pointer that reads
-    as data.
+    A line that ends well before the others has its name at its end: a pointer from the edge would look like data.
 
     Args:
         ends: (x, y, text, color) in data coordinates.
@@ -183,7 +182,7 @@ def label_lines(
                 "alpha": 0.6,
                 "shrinkA": 1,
                 "shrinkB": 2,
-                "relpos": (0.0, 0.5),  # from the name's beginning: a line from its middle crosses other names
+                "relpos": (0.0, 0.5),  # start at the left of the name, so that the pointer crosses no other name
             },
         )
 
@@ -208,7 +207,7 @@ def _spread(heights: Sequence[float], gap: float) -> list[float]:
 
 
 def save(figure: "Figure", path: str | Path) -> Path:
-    """Write ``figure`` to ``path`` (the suffix decides the form) atomically, the same bytes for the same figure."""
+    """Write ``figure`` to ``path`` atomically (the suffix is the format); the same figure gives the same bytes."""
     path = Path(path)
     form = path.suffix.lstrip(".")
     metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}

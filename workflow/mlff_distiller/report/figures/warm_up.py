@@ -1,4 +1,4 @@
-"""The first calls of a variant: how long until a call costs what all later ones do."""
+"""Figure of the first calls of a variant: how many calls until the time per call is constant."""
 
 from typing import TYPE_CHECKING
 
@@ -18,15 +18,15 @@ def warm_up(run: Run) -> "Figure":
     shown = [name for name in series if name == BASELINE or run.families.get(name) == "torchscript"]
     if not shown:
         return nothing("first-call")
-    looks = style.looks(run.families)
+    appearance = style.appearance(run.families)
     figure, axes = style.new(2.6)
     axis = axes[0, 0]
     ends = []
     for name in shown:
         times = [time for calls in series[name].values() for time in calls]
-        look = looks[name]
-        axis.plot(range(1, len(times) + 1), times, ms=3.2, lw=1.2, **look)
-        ends.append((len(times), times[-1], name, look["color"]))
+        options = appearance[name]
+        axis.plot(range(1, len(times) + 1), times, ms=3.2, lw=1.2, **options)
+        ends.append((len(times), times[-1], name, options["color"]))
     axis.set(yscale="log", xlabel="call since loading, molecule after molecule", ylabel="ms per energy + forces")
     start = 0
     top = axis.get_ylim()[1]
@@ -34,7 +34,7 @@ def warm_up(run: Run) -> "Figure":
     for index, (system, calls) in enumerate(series[shown[0]].items()):
         if start:
             axis.axvline(start + 0.5, color=style.FAINT, lw=1, zorder=0)
-        # Two heights: names of neighbors would touch.
+        # Names alternate between two heights, so that they do not touch.
         height = top * (1.15 if index % 2 else 1.85)
         axis.text(start + 0.5 + len(calls) / 2, height, title(system), ha="center", va="center", fontsize=7.5,
                   color=style.QUIET)  # fmt: skip
