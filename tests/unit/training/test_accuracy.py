@@ -1,4 +1,4 @@
-"""The accuracy stage: errors that are known because they were put there."""
+"""The accuracy stage, on labels with known errors."""
 
 import json
 from dataclasses import replace
@@ -30,13 +30,13 @@ def student():
 
 @pytest.fixture(scope="module")
 def own_labels(student):
-    """A dataset whose labels are what the student says."""
+    """A dataset labeled by the student itself."""
     dataset = morse_dataset(45)
     zero = replace(dataset, energies=np.zeros(len(dataset)))
     references = student.reference_energies.numpy()
     configurations = Configurations.build(zero, references, student.cutoff, dtype=torch.float64)
     energies, forces = predict(student.network, dict(student.network.named_parameters()), configurations, 50)
-    # What was subtracted from energies of zero is minus the sum of the references.
+    # The labels were zero, so this is minus the sum of the reference energies.
     totals = energies.numpy() - configurations.energies.numpy()
     return replace(dataset, energies=totals, forces=forces.numpy().astype(np.float64))
 
@@ -127,7 +127,7 @@ def test_the_command_writes_a_record_for_each_split(tmp_path, student, own_label
     assert [record["split"] for record in made] == ["val", "test", "benchmark", "all"]
     assert [record["status"] for record in made] == ["ok", "ok", "unavailable", "ok"]
     assert made[3]["n_configurations"] == 45
-    # The command runs in fp32: not exact, but far below what counts.
+    # The command runs in fp32: rounding errors, far below the errors of a student.
     assert all(record["force_mae_mev_per_a"] < 0.1 for record in made if record["status"] == "ok")
     assert "excellent" in capsys.readouterr().out
     assert cli.main([*command, "--settings", '{"n_point": 3}']) == 2
@@ -141,7 +141,7 @@ def test_an_unknown_split_is_refused(tmp_path, student, own_labels):
 
 @pytest.fixture
 def accuracy_of(tmp_path, student, own_labels):
-    """Runs the command on the student's own labels, moved by 30 meV/A; the records that it wrote."""
+    """Runs the command on the student's own labels, shifted by 30 meV/A; returns the records that it wrote."""
     signs = np.random.default_rng(0).choice([-1.0, 1.0], own_labels.forces.shape)
     write_dataset(tmp_path / "data.h5", replace(own_labels, forces=own_labels.forces + 0.03 * signs))
     save_student(tmp_path / "student.safetensors", student)
@@ -187,7 +187,7 @@ def test_a_card_of_another_sample_or_student_promises_nothing(accuracy_of, stude
     assert all(record["card"] is None for record in accuracy_of("accuracy.json", *expected))
 
 
-def test_an_element_that_the_student_never_saw_is_refused(tmp_path, student, own_labels, capsys):
+def test_an_element_not_in_the_training_data_is_refused(tmp_path, student, own_labels, capsys):
     write_dataset(tmp_path / "data.h5", own_labels)
     save_student(tmp_path / "student.safetensors", student, {"data": {"atoms_by_atomic_number": {"1": 9, "6": 9}}})
     command = [
@@ -198,4 +198,4 @@ def test_an_element_that_the_student_never_saw_is_refused(tmp_path, student, own
         str(tmp_path / "data.h5"),
     ]
     assert cli.main([*command, "--output", str(tmp_path / "accuracy.json")]) == 2
-    assert "the dataset has O, of which the student" in capsys.readouterr().err
+    assert "the dataset has O, which the student in" in capsys.readouterr().err

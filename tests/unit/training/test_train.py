@@ -1,4 +1,4 @@
-"""Training: batches, the gradient through the forces, the update, the schedule, going on after an interruption."""
+"""Training: batches, the gradient through the forces, the update, the schedule, resuming after an interruption."""
 
 import json
 import math
@@ -92,7 +92,7 @@ def test_padded_batch_gives_the_energies_and_forces_of_the_student(box):
 
 
 def plain_loss(student, dataset) -> torch.Tensor:
-    """The loss written once more, molecule by molecule through the student itself."""
+    """The loss computed independently, molecule by molecule with the student itself."""
     force_terms, energy_terms = [], []
     for i in range(len(dataset)):
         one = dataset.select(np.array([i]))
@@ -157,7 +157,7 @@ def test_compiled_gradient_equals_the_eager_one(backend):
 
     parameters = layout.views(layout.read(student.network))
     compiled = compile_gradient(eager, parameters, first, backend)
-    # A batch and weights that it was not traced with: nothing of the example may be baked in.
+    # Not the batch and weights that it was traced with: no value of the example may be a constant of the graph.
     changed = [parameter * 1.1 for parameter in parameters]
     for weights, batch in ((parameters, first), (changed, other)):
         terms, gradient = compiled(weights, batch)
@@ -194,17 +194,17 @@ def test_edges_are_those_of_the_neighbor_search_whatever_the_chunks(monkeypatch)
 
 def test_reference_energies_are_recovered_from_compositions():
     dataset = morse_dataset(30)
-    exact = np.zeros(101)
-    exact[list(ATOM_ENERGIES)] = list(ATOM_ENERGIES.values())
-    pure = type(dataset)(**(dataset.__dict__ | {"energies": composition_energies(dataset, exact)}))
+    references = np.zeros(101)
+    references[list(ATOM_ENERGIES)] = list(ATOM_ENERGIES.values())
+    pure = type(dataset)(**(dataset.__dict__ | {"energies": composition_energies(dataset, references)}))
     fitted = fit_reference_energies(pure, 100)
-    np.testing.assert_allclose(fitted, exact, atol=1e-8)
+    np.testing.assert_allclose(fitted, references, atol=1e-8)
     with pytest.raises(UserError, match="atomic number 8"):
         fit_reference_energies(dataset, 7)
 
 
 def test_updates_are_those_of_adamw():
-    """The flat update against torch's own AdamW, fed with the same gradients."""
+    """The flat update compared with torch's AdamW on the same gradients."""
     configurations = build(morse_dataset(12), dtype=torch.float32)
     torch.manual_seed(0)
     student = StudentForceField(StudentConfig(**SMALL))
@@ -251,7 +251,7 @@ def test_learning_rate_rises_then_falls_to_its_end():
     assert rates[-1] == pytest.approx(1e-6)
     assert all(a < b for a, b in pairwise(rates[:50]))
     assert all(a > b for a, b in pairwise(rates[50:]))
-    # A compilation that took a tenth of the time budget leaves the rise as it is.
+    # A compilation that took a tenth of the time budget does not change the warm-up.
     late = settings(n_steps=None, max_seconds=100.0, warmup_steps=50)
     assert schedule.learning_rate(late, 0.1, 1) == pytest.approx(3e-3 / 50, rel=0.05)
     by_time = settings(n_steps=None, max_seconds=100.0)
@@ -282,11 +282,11 @@ def test_an_interrupted_training_ends_with_the_same_student(tmp_path):
     dataset, chosen = morse_dataset(40), settings(n_steps=17)
     whole = Trainer(dataset, chosen, tmp_path / "whole")
     expected = whole.run()
-    parts = Trainer(dataset, chosen, tmp_path / "parts")
+    interrupted = Trainer(dataset, chosen, tmp_path / "interrupted")
     for _ in range(7):
-        parts.step()
-    parts.save()
-    went_on = Trainer(dataset, chosen, tmp_path / "parts")
+        interrupted.step()
+    interrupted.save()
+    went_on = Trainer(dataset, chosen, tmp_path / "interrupted")
     assert went_on.progress.step == 7
     found = went_on.run()
     for a, b in zip(expected.parameters(), found.parameters(), strict=True):
@@ -295,7 +295,7 @@ def test_an_interrupted_training_ends_with_the_same_student(tmp_path):
         assert {k: v for k, v in a.items() if k != "seconds"} == pytest.approx(
             {k: v for k, v in b.items() if k != "seconds"}, rel=1e-4
         )
-    again = Trainer(dataset, chosen, tmp_path / "parts")
+    again = Trainer(dataset, chosen, tmp_path / "interrupted")
     assert again.is_finished()
     assert torch.equal(again.run().network.readout_in.weight, found.network.readout_in.weight)
 
@@ -315,7 +315,7 @@ def test_starting_from_a_student_keeps_its_network_and_takes_over_the_zero_of_en
     trainer = Trainer(dataset, chosen, tmp_path / "state")
     torch.testing.assert_close(trainer.student.network.filters.weight, small_student().float().network.filters.weight)
     energies, _ = predict(trainer.student.network, named(trainer.student), trainer.training, 99)
-    # Molecules are tens to hundreds of eV; what the references leave is the spread of the two potentials.
+    # Total energies are tens to hundreds of eV; without the references, the spread of the two potentials is left.
     assert (energies - trainer.training.energies).abs().max() < 3.0
     assert dataset.energies.min() < -120
 
@@ -349,7 +349,7 @@ def test_a_training_with_other_settings_or_data_starts_anew_and_leaves_the_state
     first.save()
     assert Trainer(dataset, settings(learning_rate=1e-3), tmp_path).progress.step == 0
     assert Trainer(morse_dataset(20, seed=1), settings(), tmp_path).progress.step == 0
-    # Where and how it runs may change.
+    # Settings about where and how it runs may change.
     assert Trainer(dataset, settings(checkpoint_seconds=1, threads=1), tmp_path).progress.step == 1
 
 
@@ -378,9 +378,9 @@ def test_divergence_is_an_error_and_keeps_the_stored_state(tmp_path):
 @pytest.mark.parametrize("missing", ["train", "val"])
 def test_a_dataset_without_a_split_is_refused(tmp_path, missing):
     dataset = morse_dataset(20)
-    kept = dataset.select(dataset.split != dataset.splits.index(missing))
+    remaining = dataset.select(dataset.split != dataset.splits.index(missing))
     with pytest.raises(UserError, match=missing):
-        Trainer(kept, settings(), tmp_path)
+        Trainer(remaining, settings(), tmp_path)
 
 
 def arguments(folder: Path, chosen: dict) -> list[str]:

@@ -1,4 +1,4 @@
-"""Stage ``accuracy``: how far the student is from its teacher, split by split, in fp32 as it runs by default."""
+"""Stage ``accuracy``: errors of the student against its teacher's labels, per split, in fp32 as it runs by default."""
 
 import argparse
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ from mlff_distiller.training.initial import choose_device, thinned
 from mlff_distiller.utils.errors import UserError, nearest
 from mlff_distiller.utils.files import load_settings, read_json, sha256_of
 
-#: Force MAE on held-out molecules, meV/A, up to which a student is called so (Amin et al., ICLR 2025, give the scale).
+#: Force MAE on held-out molecules, meV/A, up to which a student has each name (scale of Amin et al., ICLR 2025).
 TIERS = ((20.0, "excellent"), (50.0, "good"), (100.0, "usable with a warning"))
 BEYOND_TIERS = "not usable"
 #: Lower ends of the bins of force length (eV/A) and of molecule size (atoms).
 FORCE_BINS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 SIZE_BINS = (1, 9, 17, 25, 33, 49, 65, 97)
-#: Defaults of ``--settings``: device; most configurations of a split; points kept for parity plots; atoms at once.
+#: Defaults of ``--settings``; ``n_configurations``: at most, per split; ``n_points``: in parity plots.
 DEFAULTS = {
     "device": "auto",
     "n_configurations": 20_000,
@@ -45,10 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="student (safetensors)")
     parser.add_argument("--dataset", type=Path, required=True, help="labeled configurations (HDF5 or extxyz)")
     parser.add_argument(
-        "--splits", help="comma-separated, or all for one of all together; default: what the dataset has, but train"
+        "--splits",
+        help="comma-separated, or all for the whole dataset as one; default: all splits of the dataset except train",
     )
-    parser.add_argument("--dataset-card", type=Path, help="card of the dataset, by which its sample is recognized")
-    parser.add_argument("--expected", type=Path, help="accuracy records that ship with the student, to compare with")
+    parser.add_argument("--dataset-card", type=Path, help="card of the dataset, which identifies its sample")
+    parser.add_argument("--expected", type=Path, help="accuracy records shipped with the student, to compare with")
     parser.add_argument("--settings", default="{}", help=f"JSON text or file with any of {', '.join(DEFAULTS)}")
     parser.add_argument("--output", type=Path, required=True, help="JSON of records (kind accuracy) to write")
 
@@ -94,25 +95,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 def held_out_splits(dataset: Dataset) -> list[str]:
-    """The splits that ``dataset`` has and that are not for training.
+    """The splits of ``dataset`` other than ``train``.
 
     Raises:
         UserError: there are none.
     """
     present = [name for row, name in enumerate(dataset.splits) if name != "train" and (dataset.split == row).any()]
     if not present:
-        raise UserError("the dataset has nothing held out: every configuration is in the split 'train'")
+        raise UserError("the dataset has no held-out configurations: all are in the split 'train'")
     return present
 
 
 def check_learned(dataset: Dataset, checkpoint: Path) -> None:
-    """Raise a :class:`UserError` for elements in ``dataset`` that the student in ``checkpoint`` never saw."""
+    """Raise a :class:`UserError` for elements in ``dataset`` that the student in ``checkpoint`` was not trained on."""
     learned = learned_elements(checkpoint)
     if learned is not None and (strange := set(np.unique(dataset.numbers).tolist()) - learned):
         from ase.data import chemical_symbols
 
         names = ", ".join(chemical_symbols[number] for number in sorted(strange))
-        raise UserError(f"the dataset has {names}, of which the student in {checkpoint} knows nothing; leave it out")
+        raise UserError(f"the dataset has {names}, which the student in {checkpoint} was not trained on; leave it out")
 
 
 def measure(
@@ -123,15 +124,16 @@ def measure(
     Args:
         student: on its device.
         dataset: at least one configuration.
-        n_points: force components kept for a parity plot, drawn with ``seed``.
-        seed: of that draw.
+        n_points: force components in the parity plot, chosen at random.
+        seed: of that choice.
         batch_atoms: see :func:`predict`.
 
     Returns:
         Fields of an ``accuracy`` record. Forces: MAE, RMSE (meV/A) and R2 over components, mean cosine over atoms with
-        labels above 0.05 eV/A. Energies: MAE and RMSE per atom (meV), and the MAE with each molecule's mean error taken
-        off (what MD of one molecule sees). Force errors again ``by_element`` and ``by_force``, both again ``by_size``
-        and ``by_method``. ``parity`` holds force components of ``teacher`` and ``student``, eV/A, and whose they are.
+        labels above 0.05 eV/A. Energies: MAE and RMSE per atom (meV), and the MAE after subtracting each molecule's mean
+        error (which does not matter in MD). Force errors also ``by_element`` and ``by_force``, force and energy errors
+        ``by_size`` and ``by_method``. ``parity``: force components of ``teacher`` and ``student``, eV/A, and the atomic
+        number of each.
     """
     references = student.reference_energies.cpu().numpy()
     configurations = Configurations.build(dataset, references, student.cutoff, student.device, student.dtype)
@@ -173,7 +175,7 @@ def measure(
 
 
 def tier(force_mae: float) -> str:
-    """What a force MAE (meV/A) on held-out molecules is worth in words."""
+    """The name in :data:`TIERS` of a force MAE (meV/A) on held-out molecules."""
     return next((name for limit, name in TIERS if force_mae <= limit), BEYOND_TIERS)
 
 
@@ -189,7 +191,7 @@ def _r2(truth: np.ndarray, wrong: np.ndarray) -> float | None:
 
 def _cosine(truth: np.ndarray, forces: np.ndarray) -> float | None:
     lengths, others = np.linalg.norm(truth, axis=1), np.linalg.norm(forces, axis=1)
-    strong = lengths > 0.05  # the direction of a force that nearly vanishes is noise
+    strong = lengths > 0.05  # the direction of a nearly zero force is noise
     if not strong.any():
         return None
     product = (truth[strong] * forces[strong]).sum(axis=1)
@@ -205,31 +207,31 @@ def _mae_without_offset(energy_errors: np.ndarray, molecule: np.ndarray) -> floa
 
 @dataclass(frozen=True)
 class Groups:
-    """A group for each of several things: ``member`` [n] is a row of ``names``; groups without members are left out."""
+    """Assigns n items to groups: ``member`` [n] indexes ``names``; results leave out empty groups."""
 
     member: np.ndarray
     names: Sequence[str]
 
     @classmethod
     def of_values(cls, values: np.ndarray, edges: Sequence[float]) -> "Groups":
-        """By which bin a value falls into; the last bin has no upper end."""
+        """Groups by bins of the value, with lower ends ``edges``; the last bin has no upper end."""
         names = [f"{low:g} to {high:g}" for low, high in pairwise(edges)] + [f"{edges[-1]:g} and more"]
         return cls(np.searchsorted(edges, values, side="right") - 1, names)
 
     def force_errors(self, wrong: np.ndarray) -> dict[str, dict[str, float]]:
-        """By group: number of atoms, MAE and RMSE (meV/A) of ``wrong`` [n, 3] eV/A."""
+        """Group -> number of atoms, MAE and RMSE (meV/A) of the errors ``wrong`` [n, 3] eV/A."""
         found = {}
         for row, name in enumerate(self.names):
-            if len(part := wrong[self.member == row]):
+            if len(own := wrong[self.member == row]):
                 found[name] = {
-                    "n_atoms": len(part),
-                    "force_mae_mev_per_a": MEV * float(np.abs(part).mean()),
-                    "force_rmse_mev_per_a": MEV * float(np.sqrt((part**2).mean())),
+                    "n_atoms": len(own),
+                    "force_mae_mev_per_a": MEV * float(np.abs(own).mean()),
+                    "force_rmse_mev_per_a": MEV * float(np.sqrt((own**2).mean())),
                 }
         return found
 
     def errors(self, owner: np.ndarray, wrong: np.ndarray, energy_errors: np.ndarray) -> dict[str, dict[str, float]]:
-        """By group of configurations: errors of the atoms that ``owner`` [T] gives them, and of the energies [n]."""
+        """Group of configurations -> errors of forces and energies; ``owner`` [T] is the configuration of each atom."""
         found = Groups(self.member[owner], self.names).force_errors(wrong)
         for row, name in enumerate(self.names):
             if name in found:

@@ -1,4 +1,4 @@
-"""The model card that travels in a student's checkpoint: where it comes from, and how good it is."""
+"""The model card in a student's checkpoint: training data, settings, errors and limits."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from mlff_distiller.training.settings import TrainingSettings
 from mlff_distiller.training.state import Progress
 from mlff_distiller.utils import provenance
 
-#: What holds for every student of this kind, whatever it was trained on.
+#: Limits of every student, independent of its training data.
 GENERAL_LIMITS = (
     "Interactions end where message passing ends: no electrostatics or dispersion at long range.",
     "No charge or spin input: neutral closed-shell systems only, unless the training data say otherwise.",
@@ -22,10 +22,10 @@ def make_card(
     """The card of a student trained on ``dataset``.
 
     Args:
-        dataset: all of it; the card counts what each split holds.
+        dataset: the whole dataset; the card counts the configurations of each split.
         settings: of the training.
-        progress: at its end; the figures are those of the kept weights on the learning curve's held-out configurations.
-        made_on: what :meth:`Trainer.made_on` says.
+        progress: of the finished training; the card has the errors of the best weights on the held-out configurations.
+        made_on: as :meth:`Trainer.made_on` returns it.
     """
     training = dataset.of_split("train")
     elements = ", ".join(str(number) for number in sorted(set(training.numbers.tolist())))

@@ -1,8 +1,8 @@
-"""Labeled configurations as flat tensors that stay on the device, and batches cut out of them there.
+"""Labeled configurations as flat tensors on the device, and batches of fixed shapes made from them.
 
-A batch has the same shapes at every step: whole molecules packed up to a fixed number of atoms, edges and molecules,
-the rest filled with padding. Padding edges join ghost atoms over twice the cutoff, where every filter is exactly zero,
-so they change neither energies nor gradients. Fixed shapes are what a compiled step and a CUDA graph need.
+A batch has the same shapes at every step, as a compiled step and a CUDA graph need: whole molecules packed up to a fixed
+number of atoms, edges and molecules, then padding. Padding edges connect ghost atoms at twice the cutoff, where every
+filter is exactly zero, so they change neither energies nor gradients.
 """
 
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from mlff_distiller.data.dataset import Dataset, element_energies
 from mlff_distiller.neighbors.native import NativeSearch
 from mlff_distiller.utils.errors import UserError
 
-#: Slots for ghost atoms in a batch. Padding edges are spread over them: sums into a single row are serial on a GPU.
+#: Ghost atoms in a batch. Padding edges are spread over them, because sums into one row are serial on a GPU.
 N_GHOSTS = 32
-#: Pairs looked at together in the neighbor search over a whole dataset (its memory: about 50 bytes each).
+#: Pairs tested at once in the neighbor search over a whole dataset (about 50 bytes each).
 PAIRS_AT_ONCE = 4_000_000
 
 
@@ -42,14 +42,14 @@ class Batch(NamedTuple):
     inverse_sizes: Tensor  # [B] one over the number of atoms, 0 for padding
     receivers: Tensor  # [E] int64
     senders: Tensor  # [E] int64
-    offsets: Tensor  # [E, 3] A, added to r_j - r_i: a periodic image, or for padding a step out of the cutoff's reach
+    offsets: Tensor  # [E, 3] A, added to r_j - r_i: lattice vectors of a periodic image; for padding beyond the cutoff
 
 
 @dataclass(frozen=True)
 class Configurations:
-    """C configurations on one device, T atoms and all their edges together.
+    """C configurations with T atoms and all their edges, on one device.
 
-    Edges hold the index of an atom within its own molecule, so that any choice of molecules can be joined into a batch.
+    Edges hold indices of atoms within their own molecule, so that any molecules can be joined into a batch.
     """
 
     numbers: Tensor  # [T] int64
@@ -60,10 +60,10 @@ class Configurations:
     atom_counts: Tensor  # [C] int64
     receivers: Tensor  # [sum E] int16
     senders: Tensor  # [sum E] int16
-    images: Tensor | None  # [sum E, 3] A: where the sender's periodic image lies from the sender; None: no periodicity
+    images: Tensor | None  # [sum E, 3] A: from the sender to its periodic image; None: no periodicity
     edge_starts: Tensor  # [C] int64
     edge_counts: Tensor  # [C] int64
-    host_atom_counts: np.ndarray  # the counts again, where batches are planned
+    host_atom_counts: np.ndarray  # the counts in host memory, where batches are planned
     host_edge_counts: np.ndarray
     cutoff: float
 
@@ -85,14 +85,14 @@ class Configurations:
             dataset: C >= 1 configurations, periodic or not.
             reference_energies: [Z] eV by atomic number, float64.
             cutoff: A.
-            device: where to keep them.
+            device: of the tensors.
             dtype: of positions, forces and energies.
 
         Raises:
             UserError: no configurations.
         """
         if len(dataset) == 0:
-            raise UserError("no configurations in the part of the dataset that is wanted; sample more molecules")
+            raise UserError("no configurations in this split of the dataset; sample more molecules")
         counts = dataset.n_atoms
         energies = dataset.energies - composition_energies(dataset, reference_energies)
         positions = torch.as_tensor(dataset.positions, dtype=dtype, device=device)
@@ -117,7 +117,7 @@ class Configurations:
     def batch(self, ids: Tensor, capacity: Capacity) -> Batch:
         """The configurations ``ids`` [B - 1] int64 (negative: no configuration) as one padded batch.
 
-        Runs on the device without waiting for it; the caller sees to it that they fit (see :func:`pack`).
+        Runs on the device without waiting for it; the caller ensures that they fit (see :func:`pack`).
         """
         device, dtype = self.positions.device, self.positions.dtype
         present = ids >= 0
@@ -153,14 +153,14 @@ class Configurations:
 
 
 def ragged(starts: Tensor, counts: Tensor, capacity: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Joins slices of a flat array: slot k of the result takes element source[k] and belongs to slice row[k].
+    """Joins slices of a flat array: slot k of the result holds element source[k] and belongs to slice row[k].
 
     Args:
         starts, counts: [B] int64, the slices.
         capacity: slots in the result, at least sum(counts).
 
     Returns:
-        row [capacity] (B for slots left over), source [capacity] (0 there), real [capacity] bool (False there).
+        row [capacity] (B for unused slots), source [capacity] (0 for unused slots), real [capacity] bool (False for them).
     """
     ends = torch.cumsum(counts, 0)
     slots = torch.arange(capacity, device=starts.device)
@@ -172,10 +172,10 @@ def ragged(starts: Tensor, counts: Tensor, capacity: int) -> tuple[Tensor, Tenso
 
 
 def all_edges(positions: Tensor, dataset: Dataset, cutoff: float) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """Neighbors within each of many configurations, found once for the whole training.
+    """Neighbors within each configuration of a dataset, found once for the whole training.
 
     Args:
-        positions: [T, 3] A, on the device that keeps the result.
+        positions: [T, 3] A, on the device of the result.
         dataset: C configurations, T atoms.
         cutoff: A.
 
@@ -185,7 +185,7 @@ def all_edges(positions: Tensor, dataset: Dataset, cutoff: float) -> tuple[Tenso
     """
     search, device, sizes = NativeSearch(), positions.device, dataset.n_atoms
     pairs = np.concatenate([[0], np.cumsum(sizes.astype(np.int64) ** 2)])
-    parts, first = [], 0
+    chunks, first = [], 0
     while first < len(dataset):
         last = max(first + 1, int(np.searchsorted(pairs, pairs[first] + PAIRS_AT_ONCE, side="right")) - 1)
         counts = torch.as_tensor(sizes[first:last], device=device)
@@ -194,30 +194,30 @@ def all_edges(positions: Tensor, dataset: Dataset, cutoff: float) -> tuple[Tenso
         if dataset.cells is not None:
             cell = torch.as_tensor(dataset.cells[first:last], dtype=positions.dtype, device=device)
             pbc = torch.as_tensor(dataset.pbc[first:last], device=device)
-        here = positions[dataset.offsets[first] : dataset.offsets[last]]
-        i, j, shifts = search(here, cutoff, owner, cell, pbc)
+        own = positions[dataset.offsets[first] : dataset.offsets[last]]
+        i, j, shifts = search(own, cutoff, owner, cell, pbc)
         start = (torch.cumsum(counts, 0) - counts)[owner[i]]
         images = None
         if dataset.cells is not None:
             no_shift = torch.zeros([len(i), 3], dtype=positions.dtype, device=device)
             images = no_shift if shifts is None else torch.einsum("es,esk->ek", shifts.to(cell.dtype), cell[owner[i]])
         per_configuration = torch.bincount(owner[i], minlength=last - first)
-        parts.append(((i - start).to(torch.int16), (j - start).to(torch.int16), images, per_configuration))
+        chunks.append(((i - start).to(torch.int16), (j - start).to(torch.int16), images, per_configuration))
         first = last
-    receivers, senders, images, edge_counts = zip(*parts, strict=True)
+    receivers, senders, images, edge_counts = zip(*chunks, strict=True)
     images = None if images[0] is None else torch.cat(images)
     return torch.cat(receivers), torch.cat(senders), images, torch.cat(edge_counts)
 
 
 def plan_capacity(configurations: Configurations, batch_atoms: int) -> Capacity:
-    """Sizes of a batch of about ``batch_atoms`` atoms, such that atoms, not edges or molecules, usually fill it first.
+    """Sizes of a batch of about ``batch_atoms`` atoms; usually atoms reach their limit before edges and molecules do.
 
-    Any single configuration of the set fits.
+    Every single configuration of the set fits.
     """
     atoms, edges = configurations.host_atom_counts, configurations.host_edge_counts
     n_atoms = max(batch_atoms, int(atoms.max()))
     n_molecules = n_atoms / atoms.mean()
-    # The edges of a random batch scatter around their mean; four standard deviations keep packing by atoms the rule.
+    # The number of edges of a random batch varies; four standard deviations more than the mean are nearly always enough.
     scatter = np.std(edges - atoms * edges.sum() / atoms.sum()) * np.sqrt(n_molecules)
     n_edges = max(int(n_atoms * edges.sum() / atoms.sum() + 4 * scatter), int(edges.max()))
     smallest = max(1, int(np.floor(n_atoms / atoms.min())))
@@ -226,11 +226,11 @@ def plan_capacity(configurations: Configurations, batch_atoms: int) -> Capacity:
 
 
 def pack(order: np.ndarray, configurations: Configurations, capacity: Capacity) -> np.ndarray:
-    """Cuts ``order`` (ids of configurations) into batches that fit.
+    """Splits ``order`` (ids of configurations) into batches that fit.
 
     Returns:
         [n_batches, capacity.n_molecules - 1] int64, rows padded with -1. A last batch less than half full is left out
-        unless it is the only one: its few molecules would weigh as much as a whole batch.
+        unless it is the only one: its few molecules would have the weight of a whole batch.
     """
     atoms = np.concatenate([[0], np.cumsum(configurations.host_atom_counts[order])])
     edges = np.concatenate([[0], np.cumsum(configurations.host_edge_counts[order])])
@@ -260,7 +260,7 @@ def composition_energies(dataset: Dataset, reference_energies: np.ndarray) -> np
 
 
 def fit_reference_energies(dataset: Dataset, max_atomic_number: int) -> np.ndarray:
-    """Energies per element that best explain the total energies by composition alone (least squares, float64).
+    """Energies per element whose sums fit the total energies best (least squares, float64).
 
     Returns:
         [max_atomic_number + 1] eV; 0 for elements that do not occur.

@@ -1,28 +1,28 @@
-"""What a person sees of a training: a progress bar in a terminal, a line now and then elsewhere."""
+"""Progress of a training: a bar in a terminal, otherwise a line every few seconds."""
 
 import time
 from typing import Protocol
 
 from mlff_distiller.training.state import Progress
 
-#: Without a terminal, at least so long between two lines, s.
+#: Shortest time between two lines if there is no terminal, s.
 LINE_EVERY = 10.0
 
 
 class Trained(Protocol):
-    """What is shown of a training."""
+    """A training as far as it is shown."""
 
     progress: Progress
 
     def describe(self) -> str:
-        """What is trained on what."""
+        """The training in one line."""
 
     def done(self) -> float:
-        """The part that is done, 0 to 1."""
+        """The fraction that is done, 0 to 1."""
 
 
 class ProgressDisplay:
-    """Shows how far ``trainer`` is, as a context."""
+    """Context that shows the progress of ``trainer``."""
 
     def __init__(self, trainer: Trained):
         from rich.console import Console
@@ -54,7 +54,7 @@ class ProgressDisplay:
             self._say(self.text())
 
     def update(self) -> None:
-        """Shows the present state."""
+        """Shows the current state."""
         self.bar.update(self.task, completed=self.trainer.done(), text=self.text())
         if not self.console.is_terminal and time.monotonic() - self.last_line > LINE_EVERY:
             self._say(self.text())

@@ -1,4 +1,4 @@
-"""Energies and forces of many configurations at once, and how far they are from the labels."""
+"""Predicts energies and forces of many configurations, and their errors against the labels."""
 
 from collections.abc import Iterator
 
@@ -20,8 +20,8 @@ def predict(
 
     Args:
         network, parameters: see :func:`mlff_distiller.training.loss.energies_and_forces`.
-        configurations: what to predict, on the device of the parameters.
-        batch_atoms: atoms computed together (at least one whole configuration); only speed and memory depend on it.
+        configurations: on the device of the parameters.
+        batch_atoms: atoms computed together (at least one whole configuration); affects only speed and memory.
     """
     energies, forces = [], []
     device = configurations.positions.device

@@ -1,4 +1,4 @@
-"""Are these the errors that a student's card promises? Compared only where student and sample are those of the card."""
+"""Checks measured errors against those on a student's card, if student and sample are the same."""
 
 import hashlib
 import json
@@ -8,18 +8,18 @@ from typing import Any
 
 from mlff_distiller.records import schema
 
-#: How far, as a share of the card's figure, an error may lie from it. Another processor rounds the sampling's
-#: relaxations and dynamics otherwise, so that a sample made again holds other frames of the same molecules; one frame
-#: with forces near the limit of the labels moves the RMSE most. The energies of the seven benchmark molecules, four frames
-#: of each, differed by 11 % between a processor with AVX2 and one with AVX-512.
+#: Largest relative difference of an error from the card's value. Relaxations and dynamics of the sampling round differently
+#: on another processor, so the same sample has other frames of the same molecules there; a single frame with forces near the
+#: limit of the labels changes the RMSE most. The energy errors of the seven benchmark molecules, four frames of each,
+#: differed by 11 % between a processor with AVX2 and one with AVX-512.
 TOLERANCES = {"force_mae_mev_per_a": 0.03, "force_rmse_mev_per_a": 0.1, "energy_mae_mev_per_atom": 0.15}
 
 
 def sample_identity(card: Mapping[str, Any]) -> str:
-    """What decides which configurations a dataset holds, as a SHA-256: the same for the same sample made elsewhere.
+    """SHA-256 of everything that decides which configurations a dataset holds; equal on every machine for the same sample.
 
     Args:
-        card: of the dataset. Sampled ones are known by teacher, settings and molecule list, others by their content.
+        card: of the dataset. Sampled datasets are identified by teacher, settings and molecule list, others by content.
     """
     sampling = card.get("sampling") or {}
     if sampling.get("settings"):
@@ -31,14 +31,14 @@ def sample_identity(card: Mapping[str, Any]) -> str:
 
 
 def compare(found: Sequence[dict[str, Any]], expected: Path) -> list[dict[str, Any]]:
-    """``found`` with a verdict on each record, against the accuracy records that ship with a student.
+    """``found`` with a verdict on each record, from the accuracy records shipped with a student.
 
     Args:
         found: records of the accuracy stage with ``student_sha256`` and ``sample_sha256``.
         expected: file of such records.
 
     Returns:
-        The records, each with ``card``: null where the card is about another student or sample, else
+        The records, each with ``card``: None if the card is about another student or sample, else
         ``{"agrees", "expected": {...}, "tolerances": {...}}``. A record that disagrees has the status ``failed``.
 
     Raises:
@@ -52,10 +52,10 @@ def _key(record: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(record.get(key) for key in ("student_sha256", "sample_sha256", "split"))
 
 
-def _judged(record: dict[str, Any], promised: Mapping[str, Any] | None) -> dict[str, Any]:
-    if promised is None or promised["status"] != "ok":
+def _judged(record: dict[str, Any], shipped: Mapping[str, Any] | None) -> dict[str, Any]:
+    if shipped is None or shipped["status"] != "ok":
         return record | {"card": None}
-    expected = {key: promised[key] for key in TOLERANCES}
+    expected = {key: shipped[key] for key in TOLERANCES}
     wrong = [
         f"{key} {record[key]:.4g}, {expected[key]:.4g} on the card (tolerance {share:.0%})"
         for key, share in TOLERANCES.items()

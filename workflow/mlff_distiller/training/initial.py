@@ -1,4 +1,4 @@
-"""What a training starts with: a device, a student with reference energies, and held-out configurations to look at."""
+"""Start of a training: device, initial student with reference energies, subset of the held-out configurations."""
 
 from dataclasses import replace
 
@@ -15,18 +15,18 @@ from mlff_distiller.utils.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is a GPU where torch sees one, else the CPU.
+    """The torch device; ``auto`` is a GPU if torch finds one, else the CPU.
 
     Raises:
-        UserError: ``cuda`` where torch sees no GPU.
+        UserError: ``cuda``, but torch finds no GPU.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device cuda: PyTorch sees no GPU here; set device to cpu, or see `snakemake -c4 preflight`")
+        raise UserError("device cuda: PyTorch finds no GPU here; set device to cpu, or see `snakemake -c4 preflight`")
     return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)
 
 
 def initial_student(settings: TrainingSettings, training: Dataset, device: torch.device) -> StudentForceField:
-    """A student with seeded random weights, or the one to start from, and reference energies that fit ``training``."""
+    """A student with seeded random weights, or the one in ``start_from``, with reference energies fitted to ``training``."""
     if settings.start_from is None:
         config = StudentConfig.from_mapping(settings.student)
         references = fit_reference_energies(training, config.max_atomic_number)
@@ -34,7 +34,7 @@ def initial_student(settings: TrainingSettings, training: Dataset, device: torch
             torch.manual_seed(settings.seed)
             return StudentForceField(config, torch.from_numpy(references)).to(device)
     student = load_student(settings.start_from, device=device)
-    # Another teacher has another zero of energy: what the network leaves unexplained goes into the references.
+    # Teachers differ in their zero of energy: fit the references to what the network does not explain.
     references = student.reference_energies.cpu().numpy()
     configurations = Configurations.build(training, references, student.cutoff, device)
     parameters = dict(student.network.named_parameters())
@@ -47,7 +47,7 @@ def initial_student(settings: TrainingSettings, training: Dataset, device: torch
 
 
 def thinned(dataset: Dataset, n: int, seed: int) -> Dataset:
-    """At most ``n`` configurations of ``dataset``, drawn with the seed, in their order."""
+    """At most ``n`` configurations of ``dataset``, chosen at random with the seed, in their order."""
     if len(dataset) <= n:
         return dataset
     return dataset.select(np.sort(np.random.default_rng([seed, n]).choice(len(dataset), n, replace=False)))

@@ -1,11 +1,11 @@
-"""Being asked to stop, heeded between two steps."""
+"""Notes SIGINT and SIGTERM during training, so that it can stop between two steps."""
 
 import signal
 from types import FrameType
 
 
 class Interruption:
-    """Notes SIGINT and SIGTERM as a context, so that the state can be saved first; a second one ends the program."""
+    """Context that notes the first signal, so that the state can be saved; a second signal ends the program."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -18,7 +18,7 @@ class Interruption:
             try:
                 self.before[number] = signal.signal(number, self._note)
             except ValueError:
-                break  # not the main thread: whoever runs it there handles signals
+                break  # only the main thread may set handlers; here the caller handles signals
         return self
 
     def __exit__(self, *_: object) -> None:

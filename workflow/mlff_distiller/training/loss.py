@@ -1,4 +1,4 @@
-"""What training minimizes, and its gradient: errors of forces and energies, through the forces' own derivative."""
+"""The loss on energies and forces and its gradient, which needs second derivatives of the energy."""
 
 from dataclasses import dataclass
 
@@ -15,8 +15,8 @@ from mlff_distiller.training.settings import TrainingSettings
 class Loss:
     """Weighted sum of two pseudo-Huber losses: quadratic for small errors, linear for large ones.
 
-    The force term takes the length of an atom's error vector, so that it does not depend on the axes; the energy term
-    takes the error per atom, so that it does not grow with the molecule.
+    The force term uses the length of an atom's error vector, so it does not depend on the axes; the energy term uses the
+    error per atom, so it does not grow with the molecule.
     """
 
     force_weight: float
@@ -26,11 +26,11 @@ class Loss:
 
     @classmethod
     def of(cls, settings: TrainingSettings) -> "Loss":
-        """As the settings say."""
+        """The loss with the weights and deltas of the settings."""
         return cls(settings.force_weight, settings.energy_weight, settings.force_delta, settings.energy_delta)
 
     def terms(self, energies: Tensor, forces: Tensor, batch: Batch) -> Tensor:
-        """The unweighted force term (eV/A) and energy term (eV/atom): [2].
+        """The force term (eV/A) and energy term (eV/atom) without weights: [2].
 
         Args:
             energies: [B] eV, without reference energies.
@@ -52,11 +52,11 @@ class Loss:
 def energies_and_forces(
     network: PaiNN, parameters: dict[str, Tensor], batch: Batch, differentiable: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Energies [B] eV without reference energies and forces [A, 3] eV/A of a batch, with these parameters.
+    """Energies [B] eV without reference energies and forces [A, 3] eV/A of a batch.
 
     Args:
-        network: its sizes; its own parameters are not used.
-        parameters: by name.
+        network: gives the sizes; its own parameters are not used.
+        parameters: by name, used instead.
         batch: see :class:`Batch`.
         differentiable: keep the graph, so that a loss on the forces can be differentiated.
     """
@@ -71,7 +71,7 @@ def energies_and_forces(
 def loss_and_gradient(
     network: PaiNN, names: list[str], parameters: list[Tensor], batch: Batch, loss: Loss
 ) -> tuple[Tensor, Tensor]:
-    """The loss terms [2] and the gradient of the weighted loss, flat: [P], parameter after parameter."""
+    """The loss terms [2] and the gradient of the weighted loss as one flat vector [P], in the order of ``names``."""
     leaves = [parameter.detach().requires_grad_(True) for parameter in parameters]
     energies, forces = energies_and_forces(network, dict(zip(names, leaves, strict=True)), batch, differentiable=True)
     terms = loss.terms(energies, forces, batch)

@@ -1,12 +1,12 @@
-"""The student's network as a function of its parameters, in the form that is cheapest to differentiate twice.
+"""The student's network as a function of its parameters, in a form that is cheap to differentiate twice.
 
-The same numbers as :class:`mlff_distiller.student.painn.PaiNN` up to rounding, with less work over the edges, where
-training spends its time:
+It gives the same values as :class:`mlff_distiller.student.painn.PaiNN` up to rounding, with less work per edge, where
+training spends most time:
 
-- the cutoff multiplies the radial basis and a column of ones that carries the bias, not the finished filters:
-  (W g + b) f = [W b] [g f, f], so that no product over [E, 3 F] is left to store and differentiate;
-- every block has a filter product of its own: slices of one wide product would each send back a gradient as wide;
-- vector features are zero before the first message, so that it has nothing to carry.
+- the cutoff f multiplies the radial basis and a column of ones for the bias, not the filters: (W g + b) f =
+  [W b] [g f, f], so no product over [E, 3 F] is stored and differentiated;
+- every block has its own filter product: the gradient of a slice of one wide product would be as wide as the product;
+- vector features are zero before the first message, so the first message leaves out their term.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ def atomic_energies(
     receivers: Tensor,
     senders: Tensor,
 ) -> Tensor:
-    """What ``network`` with ``parameters`` (by name) gives; see :meth:`PaiNN.forward` for the other arguments.
+    """Atomic energies of ``network`` with ``parameters`` (by name); other arguments as in :meth:`PaiNN.forward`.
 
     Returns:
         [N] eV.

@@ -1,4 +1,4 @@
-"""How exact matrix products on a GPU are, for a while."""
+"""Sets the precision of float32 matrix products on a GPU within a context."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def matmul_precision(device: torch.device, tf32: bool) -> Iterator[None]:
-    """TF32 or full fp32 products on a GPU inside the context; nothing changes on a CPU."""
+    """Matrix products in TF32 or full fp32 on a GPU within the context; no effect on a CPU."""
     if device.type != "cuda":
         yield
         return

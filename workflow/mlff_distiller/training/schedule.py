@@ -1,4 +1,4 @@
-"""Learning rate and averaging weight as plain functions of how far the training has come."""
+"""Learning rate and averaging weight as functions of the progress of the training."""
 
 import math
 
@@ -6,12 +6,12 @@ from mlff_distiller.training.settings import TrainingSettings
 
 
 def progress(settings: TrainingSettings, step: int, seconds: float) -> float:
-    """How much of the training is done, 0 to 1: by steps or by wall time, whichever is further.
+    """Fraction of the training that is done, 0 to 1: by steps or by wall time, whichever is larger.
 
     Args:
         settings: with ``n_steps``, ``max_seconds`` or both.
         step: updates made.
-        seconds: wall time spent, all parts of an interrupted run together.
+        seconds: wall time, summed over the runs of an interrupted training.
     """
     by_steps = step / settings.n_steps if settings.n_steps else 0.0
     by_time = seconds / settings.max_seconds if settings.max_seconds else 0.0
@@ -19,9 +19,9 @@ def progress(settings: TrainingSettings, step: int, seconds: float) -> float:
 
 
 def learning_rate(settings: TrainingSettings, done: float, step: int) -> float:
-    """Half a cosine from ``learning_rate`` down to ``final_learning_rate``, reached linearly over the first updates.
+    """Linear warm-up, then half a cosine from ``learning_rate`` down to ``final_learning_rate``.
 
-    The rise counts updates, not time: compiling would otherwise use it up before the first of them.
+    The warm-up counts updates, not time: otherwise it could end while the step is being compiled.
 
     Args:
         settings: see :class:`TrainingSettings`.
@@ -34,5 +34,5 @@ def learning_rate(settings: TrainingSettings, done: float, step: int) -> float:
 
 
 def averaging_weight(settings: TrainingSettings, step: int) -> float:
-    """Share of the newest weights in the moving average after update ``step`` (from 1): large while there are few."""
+    """Weight of the newest parameters in the moving average after update ``step`` (from 1): larger in the first steps."""
     return max(1.0 - settings.ema_decay, 9.0 / (9.0 + step))

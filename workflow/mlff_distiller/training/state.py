@@ -1,10 +1,10 @@
-"""How far a training has come, stored so that an interrupted one goes on where it was.
+"""Saves and loads the state of a training, so that an interrupted training can continue.
 
 The file is safetensors (no code in it): weights, their average, the optimizer's moments and the best average so far as
-flat vectors, and everything else as JSON in the header. No state of a random generator is needed: the order of the data
-is drawn anew from the seed and the number of the epoch.
+flat vectors, and the rest as JSON in the header. No state of a random generator is saved: the order of the data depends
+only on the seed and the number of the epoch.
 
-Its name carries a hash of the settings and the data: a training with others starts anew and leaves it alone.
+The file's name has a hash of the settings and the data, so a training with others has its own file.
 """
 
 import hashlib
@@ -28,25 +28,25 @@ VERSION = 1
 
 @dataclass
 class Progress:
-    """Where a training stands."""
+    """Progress of a training."""
 
     step: int = 0
     epoch: int = 0
     #: Batches of this epoch that are done.
     batch: int = 0
-    #: Wall time, all parts together, s.
+    #: Wall time, summed over interrupted runs, s.
     seconds: float = 0.0
     #: Learning curve: one entry per evaluation.
     history: list[dict[str, float]] = field(default_factory=list)
     best_error: float | None = None
     #: Evaluations since the best one.
     stale: int = 0
-    #: Of the stepper, since the last evaluation.
+    #: Sums of the stepper since the last evaluation.
     sums: list[float] = field(default_factory=lambda: [0.0] * 4)
 
 
 def state_path(directory: str | Path, identity: dict[str, Any]) -> Path:
-    """Where the state of the training that ``identity`` (settings, data) belongs to is kept in ``directory``."""
+    """The state file in ``directory`` of the training with this ``identity`` (settings, data)."""
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return Path(directory) / f"training_{digest[:12]}.safetensors"
 
@@ -59,13 +59,13 @@ def save_state(path: str | Path, weights: Weights, best: Tensor, progress: Progr
 
 
 def load_state(path: str | Path) -> tuple[dict[str, Tensor], Progress] | None:
-    """The state in ``path``, or None where no training was interrupted.
+    """The state in ``path``, or None if there is no such file.
 
     Returns:
-        Flat vectors by name (those of :class:`Weights`, and ``best``), and where the training stands.
+        Flat vectors by name (those of :class:`Weights`, and ``best``), and the progress.
 
     Raises:
-        UserError: a damaged file, or one of another version.
+        UserError: the file is damaged or of another version.
     """
     path = Path(path)
     if not path.is_file():
@@ -75,7 +75,7 @@ def load_state(path: str | Path) -> tuple[dict[str, Tensor], Progress] | None:
             header = stream.metadata() or {}
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a dict)
         if (header["format"], header["version"]) != (FORMAT, str(VERSION)):
-            raise UserError(f"{path}: a training of another version; delete it to train from the start")
+            raise UserError(f"{path}: state of another version; delete it to train from the start")
         progress = Progress(**json.loads(header["progress"]))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error}); delete it to train from the start") from None

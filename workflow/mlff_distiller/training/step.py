@@ -1,4 +1,4 @@
-"""One update of the weights: batch, loss, gradient, AdamW, moving average; as eager operations or as one CUDA graph."""
+"""One update of the weights (batch, gradient, AdamW, moving average), in eager operations or as one CUDA graph."""
 
 import logging
 from collections.abc import Callable
@@ -20,7 +20,7 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 @dataclass
 class Weights:
-    """Everything that an update changes: flat vectors [P], and sums since they were last read."""
+    """Flat vectors [P] that an update changes."""
 
     current: Tensor
     average: Tensor
@@ -29,11 +29,11 @@ class Weights:
 
     @classmethod
     def start(cls, flat: Tensor) -> "Weights":
-        """Before the first update."""
+        """The vectors before the first update."""
         return cls(flat.clone(), flat.clone(), torch.zeros_like(flat), torch.zeros_like(flat))
 
     def tensors(self) -> dict[str, Tensor]:
-        """By name."""
+        """All vectors by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def copy_(self, tensors: dict[str, Tensor]) -> None:
@@ -46,13 +46,13 @@ class Stepper:
     """Makes updates on one device.
 
     Args:
-        network: whose structure to train.
+        network: gives the structure.
         weights: changed in place by every call.
         configurations: the training set.
         capacity: of a batch.
         settings: loss, clipping, decay.
         compiled: trace the loss and its gradient and compile it with Inductor; on a GPU also capture the whole update
-            in a CUDA graph. What fails here is done without, with a warning; ``mode`` says what runs.
+            in a CUDA graph. If that fails, the steps run without it, with a warning; ``mode`` says what runs.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class Stepper:
         self.settings, self.loss, self.layout = settings, Loss.of(settings), FlatWeights(network)
         device = configurations.positions.device
         self.ids = torch.full([capacity.n_molecules - 1], -1, dtype=torch.int64, device=device)
-        #: Numbers that change from step to step live on the device, where a CUDA graph can see them change.
+        #: Values that change at every step are on the device, where a replayed CUDA graph reads them.
         self.controls = torch.zeros([4], device=device)
-        #: Force term, energy term, gradient norm, number of updates: summed over the updates since the last read.
+        #: Force term, energy term, gradient norm and number of updates, summed since the last read.
         self.sums = torch.zeros([4], device=device)
         self.gradient_of: Callable[[list[Tensor], Batch], tuple[Tensor, Tensor]] = self._eager_gradient
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -94,7 +94,7 @@ class Stepper:
             self.graph.replay()
 
     def read_sums(self) -> dict[str, float]:
-        """Mean force term (eV/A), energy term (eV/atom) and gradient norm since the last call; waits for the device."""
+        """Mean force term (eV/A), energy term (eV/atom) and gradient norm since the last call; synchronizes the device."""
         force, energy, norm, count = self.sums.tolist()
         self.sums.zero_()
         count = max(count, 1.0)
@@ -122,13 +122,13 @@ class Stepper:
         return loss_and_gradient(self.network, self.layout.names, parameters, batch, self.loss)
 
     def _compile(self) -> None:
-        """Replaces the eager gradient, and on a GPU the whole update, by compiled ones; the weights stay."""
+        """Replaces the eager gradient, and on a GPU the whole update, by compiled ones; the weights do not change."""
         device = self.configurations.positions.device
         before = {name: tensor.clone() for name, tensor in self.weights.tensors().items()}
         first = pack(np.arange(len(self.configurations)), self.configurations, self.capacity)[0]
         self.ids.copy_(torch.from_numpy(first))
         example = self.configurations.batch(self.ids, self.capacity)
-        # A compiler that fails costs speed, not the training; which exceptions it raises is not documented.
+        # Without the compiler the training is slower but works; its exceptions are not documented, so catch all.
         try:
             self.gradient_of = compile_gradient(self._eager_gradient, self.layout.views(self.weights.current), example)
             self._update()
@@ -146,7 +146,7 @@ class Stepper:
         self.sums.zero_()
 
     def _capture(self) -> torch.cuda.CUDAGraph:
-        # Kernels load and workspaces are allocated on first use, which a capture does not allow: warm up beside it.
+        # First calls load kernels and allocate workspaces, which a capture does not allow: warm up before it.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -165,11 +165,11 @@ def compile_gradient(
     example: Batch,
     backend: str = "inductor",
 ) -> Callable[[list[Tensor], Batch], tuple[Tensor, Tensor]]:
-    """``function`` traced through both derivatives into one graph of plain operations, and compiled.
+    """``function`` traced, with both derivatives, into one graph of plain operations and compiled.
 
     Args:
-        function: the loss terms and the gradient of parameters and batch.
-        parameters, example: of the shapes that it will always be called with.
+        function: of parameters and batch, returns loss terms and gradient.
+        parameters, example: arguments with the shapes of all later calls.
         backend: of :func:`torch.compile`.
     """
     from torch.fx.experimental.proxy_tensor import make_fx

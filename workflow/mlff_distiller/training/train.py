@@ -1,8 +1,8 @@
-"""Stage ``train``: a student learns energies and forces from a teacher's labels.
+"""Stage ``train``: trains a student on the energies and forces of a teacher's labels.
 
-The whole dataset lies on the device as flat tensors with its neighbors found once; a step packs whole molecules into
-a batch of fixed size there. The weights that are kept are the moving average with the smallest force error on held-out
-molecules. A training that is interrupted, or paused by ``--pause-after``, goes on with the same command.
+The whole dataset is on the device as flat tensors, and its neighbors are searched once; each step packs whole molecules
+into a batch of fixed size. The final student has the moving average of the weights with the smallest force error on
+held-out molecules. A training that was interrupted, or paused by ``--pause-after``, continues with the same command.
 """
 
 import argparse
@@ -34,52 +34,52 @@ from mlff_distiller.training.weights import FlatWeights
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import load_settings
 
-#: Exit status of a training that paused or was interrupted with its state saved (EX_TEMPFAIL: try again).
+#: Exit status after a pause or an interruption, with the state saved (EX_TEMPFAIL: try again).
 PAUSED = 75
-#: Once in so many seconds the device is waited for, so that the clock does not run ahead of it.
+#: Seconds between synchronizations of the device, so that the clock does not run ahead of it.
 WAIT_EVERY = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command ``train``."""
-    parser.description = "Distill: train the student on a labeled dataset; an interrupted training goes on."
+    parser.description = "Distill: train the student on a labeled dataset; an interrupted training continues."
     parser.add_argument("--dataset", type=Path, required=True, help="labeled configurations (HDF5 or extxyz)")
     parser.add_argument("--settings", required=True, help="JSON text or file, e.g. '{\"max_seconds\": 60}'")
     parser.add_argument("--output", type=Path, required=True, help="student checkpoint to write (safetensors)")
-    parser.add_argument("--record", type=Path, required=True, help="JSON to write: learning curve and figures")
-    parser.add_argument("--checkpoint-dir", type=Path, required=True, help="where the state of the training is kept")
+    parser.add_argument("--record", type=Path, required=True, help="JSON to write: learning curve and errors")
+    parser.add_argument("--checkpoint-dir", type=Path, required=True, help="folder for the state of the training")
     parser.add_argument(
         "--pause-after",
         type=float,
         metavar="SECONDS",
-        help=f"save the state and stop with exit status {PAUSED} after so long; the same command goes on from there",
+        help=f"save the state and stop with exit status {PAUSED} after this time; the same command continues",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train to the end; 0 when the student is written, :data:`PAUSED` when there is more to do."""
+    """Train to the end; 0 if the student was written, :data:`PAUSED` if the training is not finished."""
     settings = TrainingSettings.from_mapping(load_settings(args.settings))
     dataset = read_dataset(args.dataset)
     trainer = Trainer(dataset, settings, args.checkpoint_dir)
     student = trainer.run(args.pause_after)
     progress = trainer.progress
     if student is None:
-        print(f"paused at step {progress.step}, {100 * trainer.done():.0f} %; the same command goes on from there")
+        print(f"paused at step {progress.step}, {100 * trainer.done():.0f} %; the same command continues from there")
         return PAUSED
     card = make_card(dataset, settings, progress, trainer.made_on())
     save_student(args.output, student, card)
     schema.write(args.record, [training_record(card, progress)])
-    # Kept until here: an interruption while writing costs nothing. Kept longer, it would answer for newer code.
+    # Deleted only now, so that an interruption while writing loses nothing; left here, newer code would reuse it.
     trainer.state_path.unlink()
     print(f"{args.output}: force MAE {progress.best_error:.1f} meV/A on held-out molecules after {progress.step} steps")
     return 0
 
 
 def keep_freed_memory() -> None:
-    """Tells the C library (glibc; others: nothing happens) to reuse large blocks instead of returning them.
+    """Tells the C library (glibc; no effect on others) to reuse large blocks of memory instead of returning them.
 
-    A step on the CPU allocates and frees hundreds of MB-sized tensors; getting each from the system anew, page by page,
-    costs a tenth of its time.
+    A step on the CPU allocates and frees hundreds of tensors of about 1 MB; new pages from the system for each of them
+    cost a tenth of its time.
     """
     trim_threshold, mmap_threshold, largest = -1, -3, 1 << 30
     try:
@@ -99,12 +99,12 @@ def training_record(card: dict, progress: Progress) -> dict:
 
 
 class Trainer:
-    """A training, from the start or from the state that lies in ``checkpoint_dir``; its clock starts here.
+    """A training, from the start or from the state in ``checkpoint_dir``; its clock starts with the constructor.
 
     Args:
         dataset: with configurations in the splits ``train`` and ``val``.
         settings: see :class:`TrainingSettings`.
-        checkpoint_dir: the state is kept here, one file for each combination of settings and data.
+        checkpoint_dir: folder of the states, one file for each combination of settings and data.
 
     Raises:
         UserError: no data to train or validate on, or a damaged state.
@@ -143,7 +143,7 @@ class Trainer:
         self.seconds_before = self.progress.seconds
         self.learning_rate = 0.0
         self._epoch = -1
-        # A finished training only hands out its student: nothing to compile.
+        # A finished training only returns its student, so nothing is compiled.
         wanted = self.device.type == "cuda" if settings.compile == "auto" else settings.compile
         compiled = wanted and not self.is_finished()
         with matmul_precision(self.device, settings.tf32):
@@ -151,16 +151,16 @@ class Trainer:
         self.stepper.sums.copy_(torch.tensor(self.progress.sums))
 
     def run(self, pause_after: float | None = None) -> StudentForceField | None:
-        """Train to the end, or until ``pause_after`` seconds or an interruption, with the state saved.
+        """Train to the end, or save the state and stop after ``pause_after`` seconds or an interruption.
 
         Returns:
-            The student with the best weights, on the CPU; None when there is more to do.
+            The student with the best weights, on the CPU; None if the training is not finished.
 
         Raises:
             UserError: the training diverged.
         """
-        exactness = matmul_precision(self.device, self.settings.tf32)
-        with exactness, Interruption() as interruption, ProgressDisplay(self) as display:
+        precision = matmul_precision(self.device, self.settings.tf32)
+        with precision, Interruption() as interruption, ProgressDisplay(self) as display:
             saved = waited = time.monotonic()
             while not self.is_finished():
                 self.step()
@@ -183,7 +183,7 @@ class Trainer:
         return self.student.cpu().eval().requires_grad_(False)
 
     def step(self) -> None:
-        """One update, and at the end of an epoch the evaluation."""
+        """One update, and an evaluation at the end of every ``evaluate_every``-th epoch."""
         progress, table = self.progress, self.batches()
         progress.step += 1
         self.learning_rate = schedule.learning_rate(self.settings, self.done(), progress.step)
@@ -196,17 +196,17 @@ class Trainer:
                 self.evaluate()
 
     def batches(self) -> np.ndarray:
-        """The batches of this epoch (see :func:`pack`), in an order drawn from the seed and the epoch alone."""
+        """The batches of this epoch (see :func:`pack`); their order depends only on the seed and the epoch."""
         if self._epoch != self.progress.epoch:
             order = np.random.default_rng([self.settings.seed, self.progress.epoch]).permutation(len(self.training))
             self._epoch, self._batches = self.progress.epoch, pack(order, self.training, self.capacity)
         return self._batches
 
     def evaluate(self) -> None:
-        """Adds the averaged weights' errors on held-out molecules to the learning curve, and keeps the best weights."""
+        """Adds the held-out errors of the averaged weights to the learning curve; remembers the weights with the smallest."""
         progress = self.progress
         parameters = self.layout.named(self.weights.average)
-        # In full precision, as the student will run, whatever the steps are computed in.
+        # In full precision, as the student runs later, even if the steps use TF32.
         with matmul_precision(self.device, tf32=False):
             predicted = predict(self.student.network, parameters, self.validation, 2 * self.settings.batch_atoms)
         found = errors(self.validation, *predicted)
@@ -227,10 +227,10 @@ class Trainer:
             progress.stale += 1
 
     def save(self) -> None:
-        """Stores the state of the training.
+        """Saves the state of the training.
 
         Raises:
-            UserError: the weights are no longer finite; what was stored before stays.
+            UserError: the weights are not finite; the file is not changed.
         """
         if not torch.isfinite(self.weights.current).all():
             raise self.diverged()
@@ -238,32 +238,32 @@ class Trainer:
         save_state(self.state_path, self.weights, self.best, self.progress)
 
     def clock(self) -> float:
-        """Wall time of all parts of this training, s."""
+        """Wall time of this training, summed over interrupted runs, s."""
         return self.seconds_before + time.monotonic() - self.started
 
     def done(self) -> float:
-        """How much of the training is done, 0 to 1."""
+        """Fraction of the training that is done, 0 to 1."""
         return schedule.progress(self.settings, self.progress.step, self.clock())
 
     def is_finished(self) -> bool:
-        """Whether the schedule has ended, or early stopping ends it."""
+        """Whether the schedule or early stopping has ended the training."""
         patience = self.settings.patience
         return self.done() >= 1.0 or (patience is not None and self.progress.stale >= patience)
 
     def wait(self) -> None:
-        """Until the device has done what it was given."""
+        """Synchronize the device."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
     def diverged(self) -> UserError:
-        """The error that says so."""
+        """The error to raise when weights or losses are not finite."""
         return UserError(
             f"the training diverged before step {self.progress.step}: numbers are no longer finite; "
             f"lower learning_rate (now {self.settings.learning_rate})"
         )
 
     def made_on(self) -> dict:
-        """For the card: device, how the steps ran, sizes."""
+        """Device, mode of the steps and sizes, for the card."""
         return {
             "device": self.device.type,
             "steps_ran": self.stepper.mode,
@@ -274,7 +274,7 @@ class Trainer:
         }
 
     def describe(self) -> str:
-        """What is trained on, and how, in one line."""
+        """Data, sizes and mode of the training in one line."""
         atoms = int(self.training.host_atom_counts.sum())
         return (
             f"{len(self.training)} configurations ({atoms} atoms) to learn from, {len(self.validation)} held out; "

@@ -1,4 +1,4 @@
-"""All parameters of a network as one flat vector, so that one operation updates, averages or stores them."""
+"""All parameters of a network as one flat vector, so that one operation updates or averages them."""
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,8 @@ class FlatWeights:
         return torch.cat([parameter.detach().reshape(-1) for parameter in network.parameters()]).clone()
 
     def views(self, flat: Tensor) -> list[Tensor]:
-        """The parameters as views of ``flat``: what changes it changes them."""
-        return [part.view(shape) for part, shape in zip(flat.split(self.sizes), self.shapes, strict=True)]
+        """The parameters as views of ``flat``."""
+        return [piece.view(shape) for piece, shape in zip(flat.split(self.sizes), self.shapes, strict=True)]
 
     def named(self, flat: Tensor) -> dict[str, Tensor]:
         """:meth:`views` by name."""
