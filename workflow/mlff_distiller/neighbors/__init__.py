@@ -1,1 +1,1 @@
-"""Neighbor search, by several backends of one interface."""
+"""Neighbor search: several backends with one interface."""

@@ -1,4 +1,4 @@
-"""Neighbor search in plain PyTorch: any device, TorchScript, periodic cells; the work grows with the square of a system."""
+"""Neighbor search in plain PyTorch: any device, TorchScript, periodic cells; cost quadratic in the size of a system."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class NativeSearch(nn.Module):
-    """All pairs within each system, kept where they are closer than the cutoff."""
+    """Tests all pairs within each system against the cutoff."""
 
     name = "native"
 
@@ -24,7 +24,7 @@ class NativeSearch(nn.Module):
             return search_periodic(positions.detach(), cutoff, batch, cell.detach(), pbc)
         receivers, senders = pairs_within_systems(batch)
         vectors = positions.detach()[senders] - positions.detach()[receivers]
-        # Not "<": a position that is not a number has to reach energy and forces, not to vanish.
+        # Not "<": pairs with a NaN position must stay, so that energy and forces become NaN.
         near = ~((vectors * vectors).sum(dim=-1) >= cutoff * cutoff)
         return receivers[near], senders[near], None
 
@@ -38,7 +38,7 @@ def pairs_within_systems(batch: Tensor) -> tuple[Tensor, Tensor]:
         return nothing, nothing
     sizes = torch.bincount(batch)
     if sizes.shape[0] == 1:
-        # One system: the grid of all pairs needs no bookkeeping.
+        # One system: all pairs form a regular grid.
         index = torch.arange(n_atoms, device=device)
         receivers = index.repeat_interleave(n_atoms - 1)
         senders = torch.arange(n_atoms - 1, device=device).repeat(n_atoms)
@@ -63,7 +63,7 @@ def lattice_shifts(cell: Tensor, pbc: Tensor, reach: float) -> Tensor:
 
 
 def wrap(positions: Tensor, cell: Tensor, pbc: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions [n, 3] moved into the cell along its periodic axes, and the whole lattice vectors [n, 3] subtracted."""
+    """Positions [n, 3] wrapped into the cell along its periodic axes, and the numbers of lattice vectors subtracted [n, 3]."""
     whole = torch.floor(positions @ torch.linalg.inv(cell)) * pbc.to(positions.dtype)
     return positions - whole @ cell, whole.to(torch.int64)
 
@@ -74,8 +74,8 @@ def complete_cell(cell: Tensor, pbc: Tensor) -> Tensor:
     if bool(pbc.all()) or bool(volume > 1e-4 * torch.linalg.vector_norm(cell, dim=1).prod()):
         return cell
     missing = ~pbc
-    # Any independent directions will do: nothing repeats along them. The singular vectors of the smallest singular
-    # values are orthogonal to the vectors that stay.
+    # Any linearly independent vectors will do, because these axes are not periodic. The singular vectors of the smallest
+    # singular values are orthogonal to the given vectors.
     rotation = torch.linalg.svd(cell * pbc[:, None].to(cell.dtype))[2]
     completed = cell.clone()
     taken = 0
@@ -89,7 +89,7 @@ def complete_cell(cell: Tensor, pbc: Tensor) -> Tensor:
 def search_periodic(
     positions: Tensor, cutoff: float, batch: Tensor, cell: Tensor, pbc: Tensor
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Periodic search, one system after the other and one lattice translation after the other (memory n^2)."""
+    """Periodic search, for one system and one lattice translation at a time (memory n^2)."""
     receivers: list[Tensor] = []
     senders: list[Tensor] = []
     shifts: list[Tensor] = []
@@ -108,7 +108,7 @@ def search_periodic(
             pair = torch.nonzero(near)
             receivers.append(atoms[pair[:, 0]])
             senders.append(atoms[pair[:, 1]])
-            # Undo the wrapping: the shifts belong to the positions as they were given.
+            # Undo the wrapping: shifts refer to the positions as given.
             shifts.append(translation + whole[pair[:, 0]] - whole[pair[:, 1]])
     receiver = torch.cat(receivers)
     order = torch.argsort(receiver, stable=True)

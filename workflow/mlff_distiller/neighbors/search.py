@@ -1,4 +1,4 @@
-"""Neighbor search: one interface over several backends.
+"""Neighbor search: one interface for several backends.
 
 A search takes ``(positions [N, 3] A, cutoff A, batch [N], cell [B, 3, 3] A or None, pbc [B, 3] or None)`` and returns
 ``(receivers [E], senders [E], shifts [E, 3] or None)``: every ordered pair i != j (or i with an image of itself) closer
@@ -30,7 +30,7 @@ def available_backends() -> list[str]:
 
 
 def choose_neighbor_search(name: str) -> nn.Module:
-    """The neighbor search called ``name``; one that is not installed falls back to ``native`` with a warning.
+    """The neighbor search ``name``; if it is not installed, ``native`` with a warning.
 
     Raises:
         UserError: there is no backend of that name.
@@ -52,7 +52,7 @@ def radius_graph(
     pbc: Tensor | None = None,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """All neighbors within ``cutoff``; see the module's text for shapes and order.
+    """All neighbors within ``cutoff``; shapes and order as in the docstring of this module.
 
     Raises:
         UserError: unknown backend, or a cutoff that is not positive.
@@ -71,7 +71,7 @@ def radius_graph_torch_cluster(
     cell: Tensor | None = None,
     pbc: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """:func:`radius_graph` by torch-cluster, or by the native search when it is not installed."""
+    """:func:`radius_graph` by torch-cluster, or by the native search if it is not installed."""
     return radius_graph(positions, cutoff, batch, cell, pbc, backend="torch_cluster")
 
 

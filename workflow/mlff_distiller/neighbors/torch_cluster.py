@@ -1,4 +1,4 @@
-"""Neighbor search by torch-cluster; periodic systems by explicit images of the atoms."""
+"""Neighbor search by torch-cluster; for periodic systems among explicit images of the atoms."""
 
 import importlib.util
 
@@ -9,7 +9,7 @@ from mlff_distiller.neighbors.native import complete_cell, lattice_shifts, wrap
 
 
 class TorchClusterSearch(nn.Module):
-    """``torch_cluster.radius``, told never to drop a neighbor (by default it keeps 32 an atom, in silence)."""
+    """``torch_cluster.radius`` without a limit on neighbors (by default it silently returns at most 32 per atom)."""
 
     name = "torch_cluster"
 
@@ -43,7 +43,7 @@ class TorchClusterSearch(nn.Module):
     def radius(
         self, sources: Tensor, targets: Tensor, cutoff: float, source_batch: Tensor, target_batch: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(target, source) of each pair closer than ``cutoff``, sorted by target; an atom is its own neighbor here."""
+        """(target, source) of each pair closer than ``cutoff``, sorted by target; includes each atom with itself."""
         n_systems = int(source_batch.max().item()) + 1 if source_batch.shape[0] > 0 else 0
         source_sizes = torch.bincount(source_batch, minlength=n_systems)
         most = int(source_sizes.max().item()) if n_systems > 0 else 0
@@ -59,7 +59,7 @@ class TorchClusterSearch(nn.Module):
     def search_images(
         self, positions: Tensor, cutoff: float, batch: Tensor, cell: Tensor, pbc: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Periodic search: the atoms against all their images that can come within the cutoff."""
+        """Periodic search: the atoms against all images that can be within the cutoff."""
         images: list[Tensor] = []
         owners: list[Tensor] = []
         translations: list[Tensor] = []

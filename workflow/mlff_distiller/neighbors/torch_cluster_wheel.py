@@ -1,4 +1,4 @@
-"""The torch-cluster that the cache holds: under which key, and how it is imported."""
+"""Finds torch-cluster in the cache and imports it."""
 
 import dataclasses
 import functools
@@ -16,28 +16,30 @@ from mlff_distiller.utils.files import user_cache
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """All that a compiled torch-cluster depends on."""
+    """Everything that a compiled torch-cluster depends on."""
 
     python: str  # "cp311"
     torch: str  # "2.5.1", without the build's label
     abi: str  # "abi0" or "abi1": the C++ string layout, in which builds of one torch version differ
     flavor: str  # "cpu", or "cu124"
-    processor: str  # "x86_64", and the GPU's architecture behind it: "x86_64-sm90"
+    processor: str  # "x86_64"; with a GPU also its architecture: "x86_64-sm90"
 
     def __str__(self) -> str:
         return f"{self.python}-torch{self.torch}-{self.abi}-{self.flavor}-{self.processor}"
 
     @property
     def label(self) -> str:
-        """The label by which PyG's wheels name torch and CUDA: ``pt25cu124``."""
+        """The label of torch and CUDA in the names of PyG's wheels: ``pt25cu124``."""
         major, minor = self.torch.split(".")[:2]
         return f"pt{major}{minor}{self.flavor}"
 
 
 @functools.cache
 def current_key() -> Key:
-    """The key of this process's Python and torch. A CUDA torch without a usable GPU counts as ``cpu``: the CPU wheel
-    is what it needs, and what can be built there."""
+    """The key of this process's Python and torch.
+
+    A CUDA build of torch without a usable GPU counts as ``cpu``: only the CPU version is needed, and can be built, there.
+    """
     import torch
 
     flavor, processor = "cpu", platform.machine()
@@ -54,7 +56,7 @@ def current_key() -> Key:
 
 
 def activate(record_path: str | Path) -> ModuleType:
-    """Import ``torch_cluster`` as the record of the torch-cluster stage says.
+    """Import the ``torch_cluster`` that the record of the torch-cluster stage names.
 
     Args:
         record_path: the stage's output.
@@ -63,12 +65,12 @@ def activate(record_path: str | Path) -> ModuleType:
         The module ``torch_cluster``.
 
     Raises:
-        UserError: the record says unavailable (the message is its reason), it was made for another Python or torch,
-            or the cache no longer holds what it names.
+        UserError: the record says unavailable (the message is its reason), it is of another Python or torch, or the cache
+            no longer has the files that it names.
     """
     found = next((entry for entry in schema.read(record_path) if entry["kind"] == "torch_cluster"), None)
     if found is None:
-        raise UserError(f"{record_path}: holds no torch-cluster record; delete it and run the workflow again")
+        raise UserError(f"{record_path}: has no torch-cluster record; delete it and run the workflow again")
     if found["status"] != "ok":
         raise UserError(f"torch-cluster is unavailable: {found['reason']}")
     if found["key"] != str(current_key()):
@@ -84,7 +86,7 @@ def activate(record_path: str | Path) -> ModuleType:
             )
         if str(site) not in sys.path:
             sys.path.insert(0, str(site))
-    import torch  # noqa: F401  # its libraries must be there before the extension's
+    import torch  # noqa: F401  # loads the libraries that the extension needs
 
     try:
         return importlib.import_module("torch_cluster")
@@ -95,5 +97,5 @@ def activate(record_path: str | Path) -> ModuleType:
 
 
 def cache_folder(key: str) -> Path:
-    """Where the cache keeps torch-cluster for ``key``."""
+    """Folder of torch-cluster for ``key`` in the cache."""
     return user_cache() / "torch-cluster" / key

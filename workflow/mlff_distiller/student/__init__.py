@@ -1,1 +1,1 @@
-"""The student: a small PaiNN that predicts the energy of a system, and the file it travels in."""
+"""The student: a small PaiNN that predicts the energy of a system, and its checkpoint file."""

@@ -23,8 +23,8 @@ from mlff_distiller.student.radial import GaussianBasis, cosine_cutoff
 from mlff_distiller.utils.errors import UserError, nearest
 
 #: Added to |V v|^2 before the square root, whose slope at 0 is infinite. SchNetPack's 1e-8 leaves a kink 1e-4 wide, which
-#: small symmetric molecules cross all the time: in NVE of water at 0.5 fs the energy wandered by 0.1 meV/atom/ps, in fp64
-#: too, and halving the time step divided its fluctuation by 3.0. With 1e-4 it is 0.002 and 4.1, at the same accuracy.
+#: small symmetric molecules cross often: in NVE of water at 0.5 fs, in fp64 too, the energy drifted by 0.1 meV/atom/ps and
+#: halving the time step divided its fluctuation by 3.0. With 1e-4: 0.002 meV/atom/ps and 4.1, with the same accuracy.
 NORM_EPSILON = 1e-4
 
 
@@ -69,14 +69,14 @@ class StudentConfig:
 def parts(x: Tensor, n: int) -> list[Tensor]:
     """[..., n F] as n tensors [..., F].
 
-    Not ``torch.chunk``: TorchScript's own differentiation of it takes a part that nothing depends on (the vectors of the
-    last block) for one that is not there, and fails on the shapes.
+    Not ``torch.chunk``: if no result depends on one of its chunks (the vectors of the last block), its gradient in
+    TorchScript has wrong shapes.
     """
     return x.unflatten(-1, [n, -1]).unbind(-2)
 
 
 class Message(nn.Module):
-    """phi of the message block; the filters W come from one product for all blocks (see :class:`PaiNN`)."""
+    """phi of the message block; :class:`PaiNN` computes the filters W of all blocks in one product."""
 
     def __init__(self, n_features: int, mlp_width: int):
         super().__init__()
@@ -87,11 +87,11 @@ class Message(nn.Module):
         self, s: Tensor, v: Tensor, filters: Tensor, directions: Tensor, receivers: Tensor, senders: Tensor
     ) -> tuple[Tensor, Tensor]:
         """s [N, F], v [N, 3, F], filters [E, 3 F], directions [E, 3], receivers [E], senders [E] -> new s, v."""
-        # Not s[senders]: its backward pass adds up rows one by one.
+        # Not s[senders]: its backward pass adds the rows one by one.
         weights = self.phi_out(silu(self.phi_in(s))).index_select(0, senders) * filters
         ds, along, carry = parts(weights, 3)
         dv = along[:, None, :] * directions[:, :, None] + carry[:, None, :] * v.index_select(0, senders)
-        # Autocast may have made the contributions narrower than the features they are added to.
+        # Under autocast the messages can have a lower precision than the features.
         return s.index_add(0, receivers, ds.to(s.dtype)), v.index_add(0, receivers, dv.to(v.dtype))
 
 
@@ -123,7 +123,7 @@ class PaiNN(nn.Module):
         self.n_features = features
         self.embedding = nn.Embedding(config.max_atomic_number + 1, features)
         self.basis = GaussianBasis(config.n_radial, self.cutoff)
-        # One product gives the filters of every block: they depend on the distance alone.
+        # One product for the filters of all blocks: they depend only on the distance.
         self.filters = nn.Linear(config.n_radial, config.n_blocks * 3 * features)
         self.messages = nn.ModuleList([Message(features, config.mlp_width) for _ in range(config.n_blocks)])
         self.updates = nn.ModuleList([Update(features, config.mlp_width) for _ in range(config.n_blocks)])
@@ -161,11 +161,11 @@ class StudentForceField(nn.Module):
         config: the sizes of the network.
         reference_energies: [max_atomic_number + 1] eV, float64, added per atom; zeros by default.
         neighbors: ``auto``, ``native``, ``torch_cluster`` or ``vesin`` (see :mod:`mlff_distiller.neighbors.search`).
-        use_torch_cluster: the older name of that choice: True is ``torch_cluster`` (with a fallback to ``native``
-            when it is not installed), False is ``native``, None leaves ``neighbors`` as it is.
+        use_torch_cluster: older form of ``neighbors``: True is ``torch_cluster`` (``native`` if that is not installed),
+            False is ``native``, None leaves ``neighbors`` as it is.
     """
 
-    # TorchScript would otherwise try to compile them.
+    # TorchScript must not compile these properties.
     __jit_unused_properties__ = ["device", "dtype"]  # noqa: RUF012
 
     def __init__(
@@ -187,7 +187,7 @@ class StudentForceField(nn.Module):
         self.register_buffer("reference_energies", reference_energies.to(torch.float64))
 
     def _apply(self, fn, recurse=True):
-        # Reference energies are thousands of eV: they stay in fp64 whatever the network is cast to.
+        # Reference energies are thousands of eV: they stay in fp64 when the network is cast to another dtype.
         exact = self.reference_energies
         super()._apply(fn, recurse)
         self.reference_energies = exact.to(self.reference_energies.device)
@@ -195,12 +195,12 @@ class StudentForceField(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the parameters, and so of positions and forces."""
+        """The dtype of the parameters, positions and forces."""
         return self.network.readout_out.weight.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return self.network.readout_out.weight.device
 
     def forward(
@@ -220,7 +220,7 @@ class StudentForceField(nn.Module):
             batch: [N] int64, the system of each atom, ascending.
             cell: [B, 3, 3] A, lattice vectors in rows, or None.
             pbc: [B, 3] bool, or None for no periodicity.
-            n_systems: B, for callers that know it; otherwise it is read from ``cell`` or from the last atom's ``batch``.
+            n_systems: B; by default read from ``cell`` or from the last atom's ``batch``.
 
         Returns:
             [B] eV, float64.
@@ -248,6 +248,6 @@ class StudentForceField(nn.Module):
                 n_systems = int(batch[-1].item()) + 1 if batch.shape[0] > 0 else 0
         vectors = edge_vectors(positions, receivers, senders, batch, cell, shifts)
         atomic = self.network(numbers, vectors, receivers, senders)
-        # The sum and the references are in fp64: a float32 total of thousands of eV keeps no meV.
+        # Sum and references are in fp64: a float32 total of thousands of eV cannot resolve meV.
         atomic = atomic.to(torch.float64) + self.reference_energies[numbers]
         return torch.zeros([n_systems], dtype=torch.float64, device=positions.device).index_add(0, batch, atomic)
