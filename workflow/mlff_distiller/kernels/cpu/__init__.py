@@ -1,1 +1,1 @@
-"""Energy and forces as one C++ function: sources, the builder that compiles them for this machine, and the binding."""
+"""Energy and forces as one C++ function: sources, compilation for this machine, and the ctypes binding."""

@@ -1,4 +1,4 @@
-"""The C interface of a built kernel, by ctypes. Calls release Python's lock; any number of threads may call at once."""
+"""ctypes binding of a compiled kernel. Calls release the GIL; any number of threads may call at the same time."""
 
 import ctypes
 import weakref
@@ -7,7 +7,7 @@ from pathlib import Path
 from mlff_distiller.utils.errors import UserError
 
 INTERFACE_VERSION = 1
-#: The fields of GivenWeights in painn.hpp, in its order.
+#: The fields of GivenWeights in painn.hpp, in the same order.
 WEIGHT_FIELDS = (
     "centers",
     "filters",
@@ -42,7 +42,7 @@ _SIGNATURES = {
 
 
 def load_library(path: str | Path) -> ctypes.CDLL:
-    """The kernel at ``path`` with its signatures declared.
+    """Load the kernel at ``path`` and declare its signatures.
 
     Raises:
         UserError: it cannot be loaded here, or it is of another version of this package.
@@ -61,16 +61,16 @@ def load_library(path: str | Path) -> ctypes.CDLL:
 
 
 class Model:
-    """The packed weights, freed with this object.
+    """The packed weights; freed together with this object.
 
     Args:
         library: from :func:`load_library`.
-        weights: addresses of the arrays of ``WEIGHT_FIELDS``, contiguous; read only here.
+        weights: addresses of the arrays of ``WEIGHT_FIELDS``, contiguous; copied by the constructor.
         reference_energies: address of [n_elements] float64, eV.
-        n_elements: atomic numbers below this are known.
+        n_elements: atomic numbers must be below this.
         cutoff: A.
         exponent: of the Gaussians, 1/A^2.
-        norm_epsilon: under the square root of |V v|.
+        norm_epsilon: added to |V v|^2 under the square root.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Model:
 
 
 def explain(status: int, first: int, second: int, positions: list[float] | None = None) -> str:
-    """What a status other than OK means and what to do; ``positions`` is where the first atom is."""
+    """The message for a status other than OK; ``positions`` is the position of the first atom, A."""
     if status == BAD_POSITION:
         return f"atom {first} is at {positions}: not a finite position within 1e9 A; has the simulation blown up?"
     if status == COINCIDING:

@@ -1,6 +1,6 @@
-"""Compiles the C++ kernel for one student's sizes, one dtype and this machine's processor, and keeps the result.
+"""Compiles the C++ kernel for one student's sizes, one dtype and this machine's processor, and caches the result.
 
-Sizes are compiled in: loops of known length are what lets the compiler keep tiles in registers. Imports no torch.
+Sizes are compiled in: with loops of known length the compiler keeps tiles in registers. This module imports no torch.
 """
 
 import functools
@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 SOURCE = HERE / "painn.cpp"
 HEADERS = ("simd.hpp", "gemm.hpp", "filters.hpp", "neighbors.hpp", "painn.hpp")
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fPIC", "-shared")
-#: Tried in order until one compiles: some compilers do not know this processor, some have no OpenMP.
+#: Tried in order until one compiles: some compilers do not support this processor, some have no OpenMP.
 FLAG_CHOICES = (
     ("-march=native", "-fopenmp"),
     ("-mcpu=native", "-fopenmp"),
@@ -31,19 +31,19 @@ FLAG_CHOICES = (
     (),
 )
 DTYPES = {"float32": "float", "float64": "double"}
-#: Seconds; the build takes about ten.
+#: Longest time for one compilation, s; usually it takes about 10 s.
 TIMEOUT = 300
 
 
 def build(sizes: dict[str, int], dtype: str) -> Path:
-    """The shared library for a student of ``sizes``; from the user's cache when this machine built it before.
+    """Path of the shared library for a student of ``sizes``; compiled unless the user's cache has it.
 
     Args:
         sizes: ``n_features``, ``mlp_width``, ``readout_width``, ``n_blocks``, ``n_radial``.
         dtype: ``float32`` or ``float64``.
 
     Raises:
-        UserError: no compiler, or it fails (its words are in the message).
+        UserError: no compiler, or it fails (the message has its output).
     """
     reason = no_compiler()
     if reason:
@@ -53,7 +53,7 @@ def build(sizes: dict[str, int], dtype: str) -> Path:
         f"-DMLFF_FEATURES={sizes['n_features']}",
         f"-DMLFF_MLP={sizes['mlp_width']}",
         f"-DMLFF_READOUT={sizes['readout_width']}",
-        f"-DMLFF_BLOCKS={sizes['n_blocks']}",
+        f"-DMLFF_LAYERS={sizes['n_blocks']}",
         f"-DMLFF_RADIAL={sizes['n_radial']}",
     ]
     path = user_cache() / "cpp" / _key(defines) / "painn.so"
@@ -65,20 +65,20 @@ def build(sizes: dict[str, int], dtype: str) -> Path:
 
 
 def _key(defines: list[str]) -> str:
-    """Changes with whatever changes the machine code."""
+    """Hash of everything that the machine code depends on."""
     digest = hashlib.sha256()
     for name in (SOURCE.name, *HEADERS):
         digest.update((HERE / name).read_bytes())
     runtime = _torch_openmp()
     version = version_of(find_compiler()).partition("\n")[0]
-    for part in (version, *FLAGS, repr(FLAG_CHOICES), *defines, provenance.processor(), str(runtime)):
-        digest.update(part.encode() + b"\0")
+    for entry in (version, *FLAGS, repr(FLAG_CHOICES), *defines, provenance.processor(), str(runtime)):
+        digest.update(entry.encode() + b"\0")
     return digest.hexdigest()[:24]
 
 
 @functools.cache
 def _torch_openmp() -> Path | None:
-    """The OpenMP runtime inside torch's wheel, to be shared: the idle threads of a second one would fight for cores."""
+    """The OpenMP runtime in torch's wheel; a second runtime's idle threads would compete for the cores."""
     spec = importlib.util.find_spec("torch")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -97,7 +97,7 @@ def _compile(defines: list[str], path: Path) -> None:
             command = [*compiler, *FLAGS, *choice, *defines, str(SOURCE), "-o", temporary]
             runtime = _torch_openmp()
             if "-fopenmp" in choice and runtime and "clang" not in version_of(compiler).partition("\n")[0]:
-                # Named first, it resolves the symbols, and --as-needed leaves the compiler's own runtime out.
+                # It is named first and resolves the symbols; --as-needed then leaves out the compiler's own runtime.
                 command += ["-Wl,--as-needed", str(runtime), f"-Wl,-rpath,{runtime.parent}"]
             try:
                 done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)

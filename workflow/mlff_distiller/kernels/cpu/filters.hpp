@@ -1,11 +1,11 @@
-// The filters W(d) of all blocks, and their derivatives, as weighted sums of a few consecutive rows of a table.
+// The filters W(d) of all layers and their derivatives, as weighted sums of a few consecutive rows of a table.
 //
-// float: quintic B-splines on equal knots that interpolate W, cutoff included. W(d) is one row of coefficients and five
-// rows of their differences, dW/dd the same five with other weights: fewer than the twelve or so Gaussians that are not
-// zero, no exponential per pair, and no digits lost to the differences, which were taken in double. The energy is four
-// times continuously differentiable and the slopes are its own. With 7 knots per Gaussian the values are off by 5e-9 of
-// their size and the slopes by 2e-7, which is what float arithmetic rounds away. double: the Gaussians themselves, all
-// of them, and the bias: exact.
+// float: quintic B-splines on equally spaced knots that interpolate W, cutoff included. W(d) is the sum of a row of
+// coefficients and five weighted rows of their differences, dW/dd the sum of the same five rows with other weights.
+// These are fewer rows than the about twelve nonzero Gaussians, without an exponential per pair; the differences are
+// taken in double, so they lose no digits. The energy has four continuous derivatives, and the slopes are its own.
+// With 7 knots per Gaussian the relative errors are 5e-9 for values and 2e-7 for slopes, as small as rounding in float.
+// double: all Gaussians and the bias, without interpolation.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -20,8 +20,8 @@ constexpr int RADIAL = MLFF_RADIAL;
 constexpr bool SPLINE = sizeof(Real) == 4;
 constexpr int KNOTS_PER_GAUSSIAN = 7;
 constexpr int INTERVALS = KNOTS_PER_GAUSSIAN * (RADIAL - 1);
-// Rows that are weighted and added for a filter, and rows of the table of a block. Spline tables have one row of
-// coefficients per interval first, then the differences.
+// WINDOW: rows that are weighted and added for a filter. TABLE_ROWS: rows of the table of a layer. Spline tables have
+// first one row of coefficients per interval, then the differences.
 constexpr int WINDOW = SPLINE ? 5 : RADIAL + 1;
 constexpr int FIRST_WINDOW = SPLINE ? INTERVALS : 0;
 constexpr int TABLE_ROWS = FIRST_WINDOW + (SPLINE ? INTERVALS + 4 : RADIAL + 1);
@@ -31,8 +31,8 @@ struct RadialBasis {
   std::array<double, RADIAL> centers;
   double cutoff, exponent;
 
-  // Gaussians times cutoff function, and last the cutoff function alone (for the bias), with their slopes. Continued
-  // smoothly beyond 0 and the cutoff, as splines want it.
+  // Gaussians times the cutoff function, and last the cutoff function alone (for the bias), with their slopes. Smooth
+  // also below 0 and beyond the cutoff, as the splines need.
   template <class T>
   void operator()(double d, T* value, T* slope) const {
     const double turn = M_PI / cutoff;
@@ -52,7 +52,7 @@ struct RadialBasis {
 template <class T>
 inline void spline_weights(T t, T* value, T* slope) {
   const T r = 1 - t;
-  // Sums of the quintic B-splines from the far end on, each about the nearer knot.
+  // Cumulative sums of the quintic B-splines, each expanded about the nearer knot.
   const auto fifth = [](T x) { return x * x * x * x * x / 120; };
   const auto fourth = [](T x) { return (1 + x * (5 + x * (10 + x * (10 + x * (5 - 4 * x))))) / 120; };
   value[0] = -fifth(r);
@@ -68,8 +68,8 @@ inline void spline_weights(T t, T* value, T* slope) {
 }
 
 // Coefficients of the quintic spline through samples at consecutive knots, in place: columns [n, width], row by row.
-// The band (1, 26, 66, 26, 1)/120 is symmetric and positive definite: LDL^T without pivots. What the spline does beyond
-// the first and the last knot is wrong by less than a factor 0.43 for each knot further in.
+// The band (1, 26, 66, 26, 1)/120 is symmetric and positive definite: LDL^T without pivots. The error from the ends is
+// multiplied by less than 0.43 for each knot further in.
 inline void spline_coefficients(std::vector<double>& samples, int n, int width) {
   std::vector<double> diagonal(n), below(n), second(n);  // D, and the two diagonals of L
   for (int i = 0; i < n; ++i) {
@@ -88,7 +88,7 @@ inline void spline_coefficients(std::vector<double>& samples, int n, int width) 
                   (i + 2 < n ? second[i + 2] * row(i + 2)[c] : 0);
 }
 
-// The table of one block, [TABLE_ROWS, width]: weight(k, column) gives the student's filter weights, the bias at k =
+// The table of one layer, [TABLE_ROWS, width]: weight(k, column) gives the student's filter weights, the bias at k =
 // RADIAL.
 template <class Weight>
 void fill_table(const RadialBasis& basis, int width, Weight weight, Real* table) {
@@ -97,7 +97,7 @@ void fill_table(const RadialBasis& basis, int width, Weight weight, Real* table)
       for (int column = 0; column < width; ++column) table[size_t(k) * width + column] = weight(k, column);
     return;
   }
-  // Knots well outside on both sides, so that the ends do no harm inside.
+  // Additional knots on both sides, so that the error from the ends is negligible inside.
   constexpr int outside = 30;
   const int n = INTERVALS + 2 * outside + 1;
   std::vector<double> samples(size_t(n) * width, 0.0), weights(size_t(RADIAL + 1) * width);

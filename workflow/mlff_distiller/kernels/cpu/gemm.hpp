@@ -20,14 +20,14 @@ constexpr int panel_vectors(int n) {
   return 1;
 }
 
-// Rows of a register tile beside `vectors` of B and one of A.
+// Rows of a register tile that fit beside `vectors` vectors of B and one of A.
 constexpr int tile_rows(int vectors) {
   const int rows = (VECTOR_REGISTERS - 2 - vectors) / vectors;
   return rows > 8 ? 8 : rows;
 }
 
-// A matrix [K, N] packed in panels of panel_vectors(UNIT) vectors; N is a multiple of UNIT, so that a product may take
-// the first columns or the first rows only.
+// A matrix [K, N] packed in panels of panel_vectors(UNIT) vectors. N is a multiple of UNIT, so that a product can use
+// only the first columns or the first rows.
 template <int K, int N, int UNIT = N>
 struct Packed {
   static constexpr int VECTORS = panel_vectors(UNIT), WIDTH = VECTORS * LANES, DEPTH = K;
@@ -75,7 +75,7 @@ inline void multiply_tile(const Real* a, int lda, int depth, const Real* panel, 
     for (int v = 0; v < VECTORS; ++v) store(c + row * ldc + v * LANES, tile[row][v]);
 }
 
-// The tile of `rows` <= ROWS rows.
+// A tile of `rows` <= ROWS rows.
 template <int VECTORS, int ROWS, Start START>
 inline void multiply_rows(int rows, const Real* a, int lda, int depth, const Real* panel, const Real* bias, Real* c,
                           int ldc) {
@@ -86,7 +86,7 @@ inline void multiply_rows(int rows, const Real* a, int lda, int depth, const Rea
   }
 }
 
-// C [rows, columns] = A [rows, depth] B, from zero, from a bias per column, or added to C.
+// C [rows, columns] = A [rows, depth] B, plus nothing, a bias per column, or C, as START says.
 template <Start START, int K, int N, int UNIT>
 inline void multiply(const Packed<K, N, UNIT>& b, const Real* a, int lda, int rows, const Real* bias, Real* c, int ldc,
                      int columns = N, int depth = K) {
@@ -97,7 +97,7 @@ inline void multiply(const Packed<K, N, UNIT>& b, const Real* a, int lda, int ro
     const Real* panel = b.data + size_t(first) * K;
     int row = 0;
     for (int tile = 0; tile < tiles; ++tile) {
-      // Tiles of nearly equal height: a last tile of one row would wait for its own additions.
+      // Tiles of nearly equal height: a last tile of one row would wait for the latency of its additions.
       const int height = (rows - row + tiles - tile - 1) / (tiles - tile);
       multiply_rows<VECTORS, ROWS, START>(height, a + size_t(row) * lda, lda, depth, panel,
                                           START == Start::bias ? bias + first : nullptr, c + size_t(row) * ldc + first,

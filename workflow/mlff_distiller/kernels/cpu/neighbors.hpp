@@ -1,5 +1,5 @@
-// Neighbors: all pairs in small molecules, bins at least one cutoff wide in large or periodic systems; any cell, cells
-// smaller than the cutoff included, any number of systems in one call.
+// Neighbor search: all pairs in small molecules, bins in large or periodic systems; for any cell, also smaller than the
+// cutoff, and any number of systems in one call.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -30,9 +30,9 @@ struct Failure {
 
 // Systems of more atoms than this are searched by bins.
 constexpr int64_t ALL_PAIRS_LIMIT = 160;
-// Positions further out than this (A) are taken for a mistake: float32 has no digits left there.
+// Coordinates beyond this (A) are an error: float32 has no digits left for distances.
 constexpr double FARTHEST = 1e9;
-// More images than this along one axis: the cell is flat.
+// A cell that needs more images than this along one axis is too flat.
 constexpr double MOST_IMAGES = 1000;
 
 inline Vector3 cross(const Vector3& a, const Vector3& b) {
@@ -40,13 +40,13 @@ inline Vector3 cross(const Vector3& a, const Vector3& b) {
 }
 inline double dot(const Vector3& a, const Vector3& b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
 
-// The bins of one system. Axes that are not periodic get unit vectors across the periodic ones.
+// The bins of one system. Axes that are not periodic get unit vectors perpendicular to the periodic ones.
 struct Bins {
   std::array<Vector3, 3> cell, inverse;  // rows; fractional coordinate k of x is dot(x, inverse[k])
   std::array<bool, 3> periodic;
-  std::array<int, 3> count, reach;  // bins along each axis; how many bins away neighbors can be
+  std::array<int, 3> count, reach;  // bins along each axis; how many bins apart neighbors can be
   Vector3 low, length;              // range of the fractional coordinates
-  std::vector<int32_t> start;       // first atom of each bin, in the order of bins; one more at the end
+  std::vector<int32_t> start;       // first atom of each bin, and the number of atoms at the end
 
   bool set_cell(const Real* given, const uint8_t* pbc) {
     int fixed = 0;
@@ -59,7 +59,7 @@ struct Bins {
       cell = {{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}};
     } else if (fixed == 1) {
       const int a = periodic[0] ? 0 : periodic[1] ? 1 : 2;
-      // The axis least along the one given is safely independent of it.
+      // The Cartesian axis with the smallest component of the given vector is independent of it.
       int least = 0;
       for (int x = 1; x < 3; ++x)
         if (std::abs(cell[a][x]) < std::abs(cell[a][least])) least = x;
@@ -91,7 +91,7 @@ struct Bins {
       wanted[k] = std::max(1.0, std::floor(height / cutoff));
       total *= wanted[k];
     }
-    // Hardly more bins than atoms, however far apart the atoms are.
+    // Limit the number of bins, also if the atoms are far apart.
     const double most = 2.0 * n + 64;
     while (total > most) {
       const int largest = int(std::max_element(wanted.begin(), wanted.end()) - wanted.begin());
@@ -122,7 +122,7 @@ struct Bins {
   }
 };
 
-// All atoms of a call, ordered so that neighbors in space are neighbors in memory.
+// All atoms of a call, ordered so that atoms close in space are close in memory.
 struct Atoms {
   int64_t n_atoms = 0, n_systems = 0;
   bool periodic = false;
@@ -132,7 +132,7 @@ struct Atoms {
   std::vector<int32_t> bin;                   // [atoms] bin within the system; -1: all pairs
   std::vector<std::array<Real, 3>> position;  // [atoms] as given
   std::vector<Vector3> wrapped;               // [atoms] inside the cell; binned systems only
-  std::vector<std::array<int32_t, 3>> whole;  // [atoms] lattice vectors taken off by wrapping
+  std::vector<std::array<int32_t, 3>> whole;  // [atoms] lattice vectors subtracted by wrapping
   std::vector<Bins> bins;                     // of the binned systems
   std::vector<int32_t> bins_of;               // [systems] index into bins, or -1
 
@@ -170,7 +170,7 @@ struct Atoms {
         }
         continue;
       }
-      // Cells of systems without atoms are checked too: a wrong cell is a mistake whatever is in it.
+      // Cells of systems without atoms are checked too.
       if (bins.size() <= used) bins.emplace_back();
       bins_of[b] = int32_t(used);
       if (!sort_into(bins[used++], b, positions, repeats ? cell + 9 * b : nullptr, along, cutoff))
@@ -181,8 +181,7 @@ struct Atoms {
     return {};
   }
 
-  // visit(other, vector [3], shift [3] or null) for every neighbor of `atom`, each image of its own; shift counts
-  // lattice vectors between the positions as given.
+  // visit(other, vector [3], null) for every neighbor of `atom` among the atoms [from, to), without periodicity.
   template <class Visit>
   void neighbors_all_pairs(int64_t atom, int64_t from, int64_t to, Real cutoff2, Visit visit) const {
     const auto here = position[atom];
@@ -223,7 +222,7 @@ struct Atoms {
     }
   }
 
-  // visit(other, vector, image or null) for all neighbors; image counts lattice vectors between wrapped positions.
+  // visit(other, vector [3], image [3] or null) for all neighbors; image: lattice vectors between wrapped positions.
   template <class Visit>
   void neighbors(int64_t atom, Real cutoff2, Visit visit) const {
     if (bin[atom] < 0)
@@ -285,7 +284,7 @@ struct Atoms {
       ++grid.start[index + 1];
     }
     for (int index = 0; index < total; ++index) grid.start[index + 1] += grid.start[index];
-    // Counting sort: filling moves each start to the next bin's; shifted back below.
+    // Counting sort: filling a bin moves its start to the start of the next bin; undone below.
     for (int64_t atom = 0; atom < n; ++atom) {
       const int64_t to = origin + grid.start[given_bin[atom]]++;
       order[to] = int32_t(origin + atom);

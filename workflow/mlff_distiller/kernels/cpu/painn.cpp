@@ -1,14 +1,14 @@
-// The C interface. Nothing is global: a model owns all of its memory, and any number of threads may call it at once.
+// The C interface. There are no global variables: a model owns its memory, and many threads may call it at once.
 #include "painn.hpp"
 
 using namespace mlff;
 
 extern "C" {
 
-// Widens with every change of a signature below.
+// Increase with every change of a signature below.
 int mlff_interface_version() { return 1; }
 
-// weights: the pointers of GivenWeights. Returns null when memory runs out.
+// weights: the pointers of GivenWeights. Returns null if there is not enough memory.
 void* mlff_create(const Real* const* weights, const double* reference_energies, int n_elements, double cutoff,
                   double exponent, double norm_epsilon) {
   try {
@@ -25,7 +25,7 @@ void* mlff_create(const Real* const* weights, const double* reference_energies, 
 void mlff_destroy(void* model) { delete static_cast<Model*>(model); }
 
 // energies [systems]; forces [atoms, 3] or null; virials [systems, 9] (dE/dstrain, eV) or null, only with forces.
-// Returns a Status; where[2]: the atoms or the system that it is about.
+// Returns a Status; where[2]: the atoms or the system that caused it.
 int mlff_evaluate(void* model, int threads, int64_t n_atoms, int64_t n_systems, const int64_t* numbers,
                   const Real* positions, const int64_t* batch, const Real* cell, const uint8_t* pbc, double* energies,
                   Real* forces, double* virials, int64_t* where) {
@@ -41,7 +41,7 @@ int mlff_evaluate(void* model, int threads, int64_t n_atoms, int64_t n_systems, 
   return int(failure.status);
 }
 
-// The neighbor search alone: a list to count, read and free.
+// The neighbor search alone: mlff_neighbors makes the list, mlff_take_neighbors copies and frees it.
 struct NeighborList {
   std::vector<int64_t> receivers, senders, shifts;
 };

@@ -1,7 +1,7 @@
-// Energy and forces of PaiNN in one pass, after potentials/ANALYTIC_FORCES.md; names follow it.
+// Energy and forces of PaiNN; equations and names are those of potentials/ANALYTIC_FORCES.md.
 //
-// Threads own contiguous ranges of atoms, and a thread writes rows of its own atoms only. A pair of atoms of one range
-// is visited once for both directions; a pair across two ranges is visited by both threads, each for its own atom.
+// Each thread owns a contiguous range of atoms and writes only rows of its own atoms. A pair of atoms in one range is
+// computed once for both directions; a pair across two ranges is computed by both threads, each for its own atom.
 #pragma once
 #ifdef _OPENMP
 #include <omp.h>
@@ -18,16 +18,16 @@
 
 namespace mlff {
 
-constexpr int BLOCKS = MLFF_BLOCKS;
-// Widths padded to whole vectors; padding has zero weights everywhere and so stays out of every result.
+constexpr int LAYERS = MLFF_LAYERS;
+// Widths padded to whole vectors; padding has zero weights, so it does not change results.
 constexpr int padded(int n) {
   const int vectors = (n + LANES - 1) / LANES;
   return LANES * (vectors > 6 ? round_up(vectors, vectors % 5 && vectors % 6 ? 4 : 1) : vectors);
 }
 constexpr int F = padded(MLFF_FEATURES), H = padded(MLFF_MLP), R = padded(MLFF_READOUT);
-// Atoms per chunk of the node networks: its rows stay in the first caches while the weights stream by.
+// Atoms per chunk of the node networks: their rows stay in the L1 and L2 caches while the weights are read.
 constexpr int CHUNK = 12;
-// Atoms closer than this (A) coincide: there is no direction between them.
+// Atoms closer than this (A) coincide: the direction between them is undefined.
 constexpr double COINCIDING = 1e-6;
 
 template <class T>
@@ -61,7 +61,7 @@ struct GivenWeights {
       *readout_out, *readout_out_bias;
 };
 
-// Features in a row of n parts (of MLFF_FEATURES each) at their padded places: entry(part * F + feature).
+// Entry at a padded column of a row of parts of MLFF_FEATURES each; zero in the padding. entry(i): i without padding.
 template <class Entry>
 inline Real part_of(int column, Entry entry) {
   const int part = column / F, feature = column % F;
@@ -70,23 +70,23 @@ inline Real part_of(int column, Entry entry) {
 
 class Network {
  public:
-  // a_ss, a_sv, a_vv: a_vv last, so that the last block (which does not need it) takes the first 2F columns.
-  Packed<F, H> phi_in[BLOCKS];
-  Packed<H, 3 * F, F> phi_out[BLOCKS];
-  Packed<F, 2 * F, F> mix[BLOCKS];
-  Packed<2 * F, H> mlp_in[BLOCKS];
-  Packed<H, 3 * F, F> mlp_out[BLOCKS];
+  // a_ss, a_sv, a_vv: a_vv last, so that the last layer, which does not need it, uses the first 2F columns.
+  Packed<F, H> phi_in[LAYERS];
+  Packed<H, 3 * F, F> phi_out[LAYERS];
+  Packed<F, 2 * F, F> mix[LAYERS];
+  Packed<2 * F, H> mlp_in[LAYERS];
+  Packed<H, 3 * F, F> mlp_out[LAYERS];
   Packed<F, R> readout_in;
-  Packed<3 * F, H> phi_out_back[BLOCKS];
-  Packed<H, F> phi_in_back[BLOCKS];
-  Packed<2 * F, F> mix_back[BLOCKS];
-  Packed<H, 2 * F, F> mlp_in_back[BLOCKS];
-  Packed<3 * F, H> mlp_out_back[BLOCKS];
+  Packed<3 * F, H> phi_out_back[LAYERS];
+  Packed<H, F> phi_in_back[LAYERS];
+  Packed<2 * F, F> mix_back[LAYERS];
+  Packed<H, 2 * F, F> mlp_in_back[LAYERS];
+  Packed<3 * F, H> mlp_out_back[LAYERS];
   Packed<R, F> readout_in_back;
   Real *phi_in_bias, *phi_out_bias, *mlp_in_bias, *mlp_out_bias, *readout_in_bias, *readout_out;
   Real* embedding;      // [elements, F]
   Real* first_message;  // [elements, 2F]
-  Real* filters;        // [BLOCKS][TABLE_ROWS][3F], see filters.hpp
+  Real* filters;        // [LAYERS][TABLE_ROWS][3F], see filters.hpp
   RadialBasis basis;
   double readout_bias;
   double cutoff, norm_epsilon;
@@ -122,15 +122,15 @@ class Network {
         if (pass)
           for (size_t i = 0; i < size; ++i) to[i] = element(int(i));
       };
-      vector(phi_in_bias, BLOCKS * H,
+      vector(phi_in_bias, LAYERS * H,
              [&](int i) { return i >= H && i % H < h ? given.phi_in_bias[(i / H - 1) * h + i % H] : Real(0); });
-      vector(phi_out_bias, BLOCKS * 3 * F, [&](int i) {
+      vector(phi_out_bias, LAYERS * 3 * F, [&](int i) {
         const int b = i / (3 * F) - 1;
         return b < 0 ? Real(0) : part_of(i % (3 * F), [&](int n) { return given.phi_out_bias[b * 3 * f + n]; });
       });
-      vector(mlp_in_bias, BLOCKS * H,
+      vector(mlp_in_bias, LAYERS * H,
              [&](int i) { return i % H < h ? given.mlp_in_bias[i / H * h + i % H] : Real(0); });
-      vector(mlp_out_bias, BLOCKS * 3 * F, [&](int i) {
+      vector(mlp_out_bias, LAYERS * 3 * F, [&](int i) {
         const int b = i / (3 * F);
         return part_of(swapped(i % (3 * F)), [&](int n) { return given.mlp_out_bias[b * 3 * f + n]; });
       });
@@ -142,8 +142,8 @@ class Network {
         const int z = i / (2 * F);
         return part_of(i % (2 * F), [&](int n) { return given.first_message[z * 2 * f + n]; });
       });
-      filters = take(size_t(BLOCKS) * TABLE_ROWS * 3 * F);
-      for (int b = 0; pass && b < BLOCKS; ++b)
+      filters = take(size_t(LAYERS) * TABLE_ROWS * 3 * F);
+      for (int b = 0; pass && b < LAYERS; ++b)
         fill_table(
             basis, 3 * F,
             [&](int k, int column) {
@@ -152,7 +152,7 @@ class Network {
               });
             },
             filters + size_t(b) * TABLE_ROWS * 3 * F);
-      for (int b = 0; b < BLOCKS; ++b) {
+      for (int b = 0; b < LAYERS; ++b) {
         if (b > 0) {
           const Real *in = given.phi_in + (b - 1) * h * f, *out = given.phi_out + (b - 1) * 3 * f * h;
           const auto phi_in_entry = [=](int feature, int hidden) {
@@ -192,19 +192,19 @@ class Network {
   }
 
  private:
-  // Columns (ss, vv, sv) of the student <-> (ss, sv, vv) here; its own inverse.
+  // Maps columns in the student's order (ss, vv, sv) to the order here (ss, sv, vv), and back.
   static int swapped(int column) { return column < F ? column : column < 2 * F ? column + F : column - F; }
   Buffer<Real> storage;
 };
 
-// A pair of neighbors, as seen from the atom `self` that the visiting thread owns.
+// A pair of neighbors; atom `self` belongs to this thread.
 struct Pair {
   int32_t self, other;
-  int32_t window;  // place in the filters' table
-  bool both;       // `other` is this thread's too: do both directions
+  int32_t window;  // position in the filters' table
+  bool both;       // `other` belongs to this thread too: compute both directions
   Real u[3], inverse_distance, distance;
   Real value[WINDOW];  // weights of the rows for W
-  Real slope[WINDOW];  // and for its derivative by the distance
+  Real slope[WINDOW];  // weights of the rows for dW/dd
 };
 
 struct ThreadScratch {
@@ -215,8 +215,8 @@ struct ThreadScratch {
   std::vector<double> virial;  // [systems][9]
 };
 
-// What is asked for, and where the answers go. `batch` counts systems from `base`; cell and pbc, forces and virials may
-// be null, virials (dE/dstrain [systems, 9], eV) come with forces only.
+// Input and output of a call. `batch` counts systems from `base`; cell and pbc, forces and virials may be null; virials
+// (dE/dstrain [systems, 9], eV) need forces.
 struct Call {
   int64_t n_atoms, n_systems, base;
   const int64_t* numbers;
@@ -228,7 +228,7 @@ struct Call {
   Real* forces;
   double* virials;
 
-  // The systems from `first` on alone, whose atoms begin at `atom`.
+  // The call for `systems` systems from `first` on, with `atoms` atoms from `atom` on.
   Call part(int64_t first, int64_t systems, int64_t atom, int64_t atoms) const {
     return {atoms,
             systems,
@@ -255,7 +255,7 @@ class Workspace {
     const Failure failure =
         atoms.set(n_atoms, n_systems, call.positions, call.batch, call.base, call.cell, call.pbc, net.cutoff);
     if (failure.status != Status::ok) return failure;
-    // Every thread streams all weights, so one with fewer than four atoms of its own brings nothing (see NOTES.md).
+    // Every thread reads all weights, so a thread with fewer than four atoms saves no time (see NOTES.md).
     threads = int(std::max<int64_t>(1, std::min<int64_t>(threads, n_atoms / 4)));
     allocate(n_atoms, threads);
     for (int64_t atom = 0; atom < n_atoms; ++atom) element[atom] = int32_t(call.numbers[atoms.order[atom]]);
@@ -269,7 +269,7 @@ class Workspace {
     else {
 #pragma omp parallel num_threads(threads)
       {
-        const int granted = omp_get_num_threads();  // asked for, not promised
+        const int granted = omp_get_num_threads();  // can be fewer than requested
         run(net, omp_get_thread_num(), granted, n_systems, forces, virials != nullptr);
 #pragma omp single
         threads = granted;
@@ -299,10 +299,10 @@ class Workspace {
   std::vector<int32_t> element;
   std::vector<double> atomic;  // energies of atoms, references included
   Buffer<Real> node_memory;
-  // Rows of atoms; those with an index of a block are kept for the way back.
+  // Rows of atoms; those that are arrays over layers are saved for the backward pass.
   Real *s, *v_mid, *gs[2], *gv[2], *collected;
-  Real *x[BLOCKS], *v_in[BLOCKS], *uv[BLOCKS], *inverse_norm[BLOCKS], *gate[BLOCKS], *phi_slope[BLOCKS],
-      *mlp_slope[BLOCKS];
+  Real *x[LAYERS], *v_in[LAYERS], *uv[LAYERS], *inverse_norm[LAYERS], *gate[LAYERS], *phi_slope[LAYERS],
+      *mlp_slope[LAYERS];
 
   void allocate(int64_t n, int threads) {
     if (int(scratch.size()) < threads) scratch.resize(threads);
@@ -322,7 +322,7 @@ class Workspace {
       v_mid = take(3 * F);
       collected = take(5 * F);
       for (int i = 0; i < 2; ++i) gs[i] = take(F), gv[i] = take(3 * F);
-      for (int b = 0; b < BLOCKS; ++b) {
+      for (int b = 0; b < LAYERS; ++b) {
         x[b] = take(b ? 3 * F : 0);
         v_in[b] = take(b ? 3 * F : 0);
         uv[b] = take(6 * F);
@@ -348,13 +348,13 @@ class Workspace {
       mine.edge_gradients.reserve(4 * mine.pairs.size());
       if (want_virial) mine.virial.assign(9 * n_systems, 0.0);
     } catch (const std::bad_alloc&) {
-      // The other threads wait at barriers: go on with nothing to do.
+      // The other threads wait at the barriers: take part in those without any pairs.
       mine.failure.status = Status::out_of_memory;
       mine.pairs.clear();
       run_barriers(forces != nullptr, threads);
       return;
     }
-    for (int b = 0; b < BLOCKS; ++b) {
+    for (int b = 0; b < LAYERS; ++b) {
       start_message(net, b, from, to);
       if (b == 0)
         message<true>(net, b, mine);
@@ -362,18 +362,18 @@ class Workspace {
         message<false>(net, b, mine);
       for_chunks(from, to, [&](int64_t first, int rows) {
         update(net, b, first, rows, mine.memory.reserve(0));
-        if (b + 1 < BLOCKS) phi(net, b + 1, first, rows, mine.memory.reserve(0));
+        if (b + 1 < LAYERS) phi(net, b + 1, first, rows, mine.memory.reserve(0));
       });
-      if (b + 1 < BLOCKS && threads > 1) wait();
+      if (b + 1 < LAYERS && threads > 1) wait();
     }
-    int now = 0;  // which of the two buffers of gs and gv holds the present ones
+    int now = 0;  // index of the buffers with the current gs and gv
     for_chunks(from, to, [&](int64_t first, int rows) {
       readout(net, first, rows, mine.memory.reserve(0), forces != nullptr);
-      if (forces) update_back(net, BLOCKS - 1, first, rows, gs[now], gv[now], mine.memory.reserve(0));
+      if (forces) update_back(net, LAYERS - 1, first, rows, gs[now], gv[now], mine.memory.reserve(0));
     });
     if (!forces) return;
     std::fill_n(mine.edge_gradients.reserve(0), 4 * mine.pairs.size(), Real(0));
-    for (int b = BLOCKS - 1; b >= 0; --b) {
+    for (int b = LAYERS - 1; b >= 0; --b) {
       if (threads > 1) wait();
       if (b == 0) {
         message_back<true>(net, b, gs[now], gv[now], mine);
@@ -392,9 +392,9 @@ class Workspace {
 
   static void run_barriers(bool with_forces, int threads) {
     if (threads == 1) return;
-    for (int b = 0; b + 1 < BLOCKS; ++b) wait();
+    for (int b = 0; b + 1 < LAYERS; ++b) wait();
     if (with_forces)
-      for (int b = 0; b < BLOCKS; ++b) wait();
+      for (int b = 0; b < LAYERS; ++b) wait();
   }
 
   template <class Work>
@@ -412,7 +412,7 @@ class Workspace {
     for (int64_t self = from; self < to; ++self) {
       const auto add = [&](int64_t other, const std::array<Real, 3>& r, const int* image) {
         const bool both = other >= from && other < to;
-        // Once for both directions; an atom and its own image: the images on one side.
+        // Once for both directions; of an atom's own images, only those in one half space.
         if (both && (other < self || (other == self && !leads(image)))) return;
         add_pair(net, mine, self, other, r, both);
       };
@@ -451,7 +451,7 @@ class Workspace {
     pair.window = table_window(net.basis, d, pair.value, pair.slope);
   }
 
-  // s and v before the messages of block b are added.
+  // s and v before the messages of layer b are added.
   void start_message(const Network& net, int b, int64_t from, int64_t to) {
     if (b == 0) {
       for (int64_t atom = from; atom < to; ++atom)
@@ -462,7 +462,7 @@ class Workspace {
     }
   }
 
-  // W and W' at one vector of features, the parts s, a and (not in the first block) c.
+  // W and dW/dd of LANES features from `feature` on: the parts s, a and (not in the first layer) c.
   template <int PARTS, bool SLOPES>
   static void filter(const Pair& pair, const Real* table, int feature, Vec* w, Vec* w_slope) {
 #pragma GCC unroll 3
@@ -521,7 +521,7 @@ class Workspace {
     }
   }
 
-  // g_d and g_u of every pair; for the sender's side, sums over neighbors n of an atom, with u from it to n:
+  // g_d and g_u of every pair. For senders, sums over the neighbors n of an atom, with u from the atom to n:
   // collected = (sum Ws gs_n, -sum Wa gv_n.u, sum Wc gv_n) [5F].
   template <bool FIRST>
   void message_back(const Network& net, int b, const Real* g_s, const Real* g_v, ThreadScratch& mine) {
@@ -575,7 +575,7 @@ class Workspace {
     }
   }
 
-  // silu in place, its slopes kept.
+  // silu in place; saves its slopes.
   static void activate(Real* hidden, Real* slopes, int size) {
     for (int i = 0; i < size; i += LANES) {
       Vec value, slope;
@@ -589,7 +589,7 @@ class Workspace {
     for (int i = 0; i < size; i += LANES) store(values + i, load(values + i) * load(factors + i));
   }
 
-  // x of block b from s.
+  // x of layer b from s.
   void phi(const Network& net, int b, int64_t first, int rows, Real* hidden) {
     multiply<Start::bias>(net.phi_in[b], s + first * F, F, rows, net.phi_in_bias + b * H, hidden, H);
     activate(hidden, phi_slope[b] + first * H, rows * H);
@@ -597,7 +597,7 @@ class Workspace {
   }
 
   void update(const Network& net, int b, int64_t first, int rows, Real* memory) {
-    const bool last = b + 1 == BLOCKS;
+    const bool last = b + 1 == LAYERS;
     Real *both = memory, *hidden = both + CHUNK * 2 * F;
     multiply<Start::zero>(net.mix[b], v_mid + first * 3 * F, F, 3 * rows, nullptr, uv[b] + first * 6 * F, 2 * F);
     const Real epsilon = Real(net.norm_epsilon);
@@ -632,7 +632,7 @@ class Workspace {
     }
   }
 
-  // Energies of atoms; gs[0] and gv[0] to begin the way back with.
+  // Energies of atoms; gs[0] and gv[0], which start the backward pass.
   void readout(const Network& net, int64_t first, int rows, Real* hidden, bool with_gradient) {
     Real* slopes = hidden + CHUNK * R;
     multiply<Start::bias>(net.readout_in, s + first * F, F, rows, net.readout_in_bias, hidden, R);
@@ -651,9 +651,9 @@ class Workspace {
     std::fill_n(gv[0] + first * 3 * F, size_t(rows) * 3 * F, Real(0));
   }
 
-  // gs, gv after the update of block b -> before it, in place.
+  // gs, gv after the update of layer b -> gs, gv before it, in place.
   void update_back(const Network& net, int b, int64_t first, int rows, Real* g_s, Real* g_v, Real* memory) {
-    const bool last = b + 1 == BLOCKS;
+    const bool last = b + 1 == LAYERS;
     Real *g_gate = memory, *hidden = g_gate + CHUNK * 3 * F, *g_in = hidden + CHUNK * H,
          *g_uv = memory + CHUNK * (3 * F + H + 2 * F);
     for (int row = 0; row < rows; ++row) {
@@ -694,7 +694,7 @@ class Workspace {
     multiply<Start::accumulate>(net.mix_back[b], g_uv, 2 * F, 3 * rows, nullptr, g_v + first * 3 * F, F);
   }
 
-  // gs, gv after the message of block b, and what was collected over edges -> gs, gv before it.
+  // gs, gv after the message of layer b, and `collected` -> gs, gv before it.
   void phi_back(const Network& net, int b, int64_t first, int rows, const Real* g_s, const Real* g_v, Real* fresh_s,
                 Real* fresh_v, Real* memory) {
     Real *g_x = memory, *hidden = memory + CHUNK * 3 * F;
@@ -733,7 +733,7 @@ class Workspace {
       if (pair.both)
         for (int k = 0; k < 3; ++k) on_j[k] -= g[k];
       if (want_virial) {
-        // The other thread adds its half of a pair across ranges.
+        // Of a pair across two ranges, the other thread adds the other half.
         const double share = pair.both ? 0.5 : 0.25;
         double* virial = mine.virial.data() + 9 * int64_t(atoms.system[pair.self]);
         for (int k = 0; k < 3; ++k)
@@ -745,7 +745,7 @@ class Workspace {
   }
 };
 
-// A network, and workspaces for as many calls as run at the same time.
+// A network, and one workspace for each call that runs at the same time.
 class Model {
  public:
   const Network network;
@@ -753,8 +753,8 @@ class Model {
   template <class... Arguments>
   explicit Model(Arguments... arguments) : network(arguments...) {}
 
-  // Many small systems are shared out among the threads, a group at a time and without barriers; few or large ones are
-  // worked on by all threads together.
+  // Many small systems: each thread computes whole groups of systems, without barriers. Few or large systems: all
+  // threads compute them together.
   Failure evaluate(int threads, const Call& call) {
     std::vector<Group> groups;
     if (call.n_systems > 1) {
@@ -765,7 +765,7 @@ class Model {
       Lease lease(*this);
       return lease.workspace->evaluate(network, threads, call);
     }
-    // The first failure by place, whoever meets it first.
+    // Report the failure of the first group, independent of the order in which threads find failures.
     int64_t failed = int64_t(groups.size());
     Failure first;
 #ifdef _OPENMP
@@ -800,7 +800,7 @@ class Model {
   struct Group {
     int64_t system, n_systems, atom, n_atoms;
   };
-  // Atoms in a group of systems: its rows stay in the second cache.
+  // Atoms in a group of systems: their rows stay in the L2 cache.
   static constexpr int64_t GROUP_ATOMS = 48, GROUPS_PER_THREAD = 4;
 
   static Failure make_groups(const Call& call, std::vector<Group>& groups) {
@@ -808,7 +808,7 @@ class Model {
     for (int64_t system = 0; system < call.n_systems; ++system) {
       const int64_t from = atom;
       while (atom < call.n_atoms && call.batch[atom] == system) ++atom;
-      // A large system alone would keep one thread busy while the others wait.
+      // One thread would compute a large system while the others wait.
       if (atom - from > 16 * GROUP_ATOMS) {
         groups.clear();
         return {};
@@ -822,7 +822,7 @@ class Model {
     return {};
   }
 
-  // A workspace for the time of a call.
+  // A workspace for the duration of a call.
   struct Lease {
     Model& owner;
     std::unique_ptr<Workspace> workspace;
@@ -842,7 +842,7 @@ class Model {
       try {
         owner.idle.push_back(std::move(workspace));
       } catch (const std::bad_alloc&) {
-        // The next call makes itself another one.
+        // The next call allocates a new one.
       }
     }
   };

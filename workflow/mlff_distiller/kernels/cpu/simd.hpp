@@ -1,5 +1,5 @@
-// Vectors of Real as wide as the target's registers, by the vector extensions of GCC and Clang: the same source is
-// AVX-512, AVX2, NEON or SSE code, by the flags that it is compiled with.
+// Vectors of Real as wide as the target's registers, with the vector extensions of GCC and Clang: compiler flags decide
+// whether this source becomes AVX-512, AVX2, NEON or SSE code.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -14,7 +14,7 @@ namespace mlff {
 using Real = MLFF_REAL;
 
 #if defined(MLFF_SCALAR)
-// One number at a time, for tests: what a processor without vectors runs.
+// One number per vector, for tests of processors without vector units.
 constexpr int VECTOR_BYTES = sizeof(Real), VECTOR_REGISTERS = 16;
 #elif defined(__AVX512F__)
 constexpr int VECTOR_BYTES = 64, VECTOR_REGISTERS = 32;
@@ -37,7 +37,7 @@ typedef Int IntVec __attribute__((vector_size(VECTOR_BYTES)));
 constexpr int round_up(int n, int step) { return (n + step - 1) / step * step; }
 
 inline Vec splat(Real x) { return x - Vec{}; }
-// All rows are padded and aligned to whole vectors.
+// Addresses must be aligned to whole vectors; all rows are padded to whole vectors.
 inline Vec load(const Real* p) { return *reinterpret_cast<const Vec*>(p); }
 inline void store(Real* p, Vec x) { *reinterpret_cast<Vec*>(p) = x; }
 
@@ -47,8 +47,8 @@ inline Real sum(Vec x) {
   return total;
 }
 
-// exp(x): x = n ln 2 + r with |r| <= ln 2 / 2, then the Taylor series of exp(r), exact to the last bit or so of Real.
-// Arguments are clamped to where the result is a normal number; NaN stays NaN.
+// exp(x): x = n ln 2 + r with |r| <= ln 2 / 2, then the Taylor series of exp(r), accurate to about the last bit.
+// Arguments are clamped so that the result is a normal number; NaN stays NaN.
 inline Vec exp(Vec x) {
   constexpr bool single = sizeof(Real) == 4;
   constexpr Real low = single ? Real(-87) : Real(-708), high = single ? Real(88) : Real(709);
