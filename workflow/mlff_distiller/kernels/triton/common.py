@@ -1,4 +1,4 @@
-"""Functions that several kernels inline."""
+"""Functions used in several kernels."""
 
 import triton
 import triton.language as tl
@@ -6,7 +6,7 @@ import triton.language as tl
 
 @triton.jit
 def product(a, b, PRECISION: tl.constexpr):
-    """a [M, K] @ b [K, N]. PRECISION: "ieee", "tf32x3", "tf32", "bf16" (inputs rounded), or "fp64" (plain sums)."""
+    """a [M, K] @ b [K, N]. PRECISION: "ieee", "tf32x3", "tf32", "bf16" (rounded inputs) or "fp64" (plain sums)."""
     if PRECISION == "fp64":
         return tl.sum(a[:, :, None] * b[None, :, :], axis=1)
     elif PRECISION == "bf16":
@@ -39,7 +39,7 @@ def gaussians(d, k, radial):
 
 @triton.jit
 def envelope(d, inside, radial):
-    """The cosine cutoff of d [E] and its derivative; zero where ``inside`` is false. A NaN stays a NaN."""
+    """The cosine cutoff of d [E] and its derivative; zero if ``inside`` is false. NaN stays NaN."""
     rate = tl.load(radial + 2)
     beyond = d >= tl.load(radial)
     value = tl.where(inside, tl.where(beyond, 0.0, 0.5 * (tl.cos(d * rate) + 1.0)), 0.0)

@@ -1,4 +1,4 @@
-"""Matrix products of many atoms with what follows them, on the tensor cores: three products of halves for one."""
+"""Linear layers of many atoms on tensor cores: a float32 product as three float16 products of split matrices."""
 
 from dataclasses import dataclass
 
@@ -23,8 +23,8 @@ def linear_kernel(
     active,  # [rows, columns] silu of out, with ACTIVATE
     rows,
     columns,
-    step_inner,  # from one row of the product's inner index to the next in the weights
-    step_column,
+    step_inner,  # stride of the weights along the inner index
+    step_column,  # stride of the weights along the columns
     INNER: tl.constexpr,
     BIAS: tl.constexpr,
     BASE: tl.constexpr,
@@ -35,7 +35,7 @@ def linear_kernel(
     BK: tl.constexpr,
 ):
     """out = x weight + bias + base; or that times the slope of silu at ``hidden``."""
-    # Programs side by side share their rows of x, which are read from memory once.
+    # Consecutive programs share rows of x, which are then read from memory once.
     across = tl.cdiv(columns, BN)
     m = (tl.program_id(0) // across * BM + tl.arange(0, BM)).to(tl.int64)
     n = tl.program_id(0) % across * BN + tl.arange(0, BN)
@@ -50,8 +50,8 @@ def linear_kernel(
         within = (inner[:, None] < INNER) & (n[None, :] < columns)
         b_hi = tl.load(weight_hi + at, mask=within, other=0.0)
         b_lo = tl.load(weight_lo + at, mask=within, other=0.0)
-        # Each row in units of the power of two below its largest element, so that halves hold it whatever its size; what
-        # is not finite stays so.
+        # Scale each row by the power of two below its largest element, so that float16 can hold it; NaN and infinity
+        # stay.
         peak = tl.max(tl.abs(a), axis=1).to(tl.int32, bitcast=True) & 0x7F800000
         unit = tl.minimum(peak, 0x7E800000)
         a = a * (0x7F000000 - unit).to(tl.float32, bitcast=True)[:, None]
@@ -76,7 +76,7 @@ def linear_kernel(
 
 @dataclass(frozen=True)
 class LinearTiles:
-    """Sizes of a program's tile, chosen by measurement on an H200."""
+    """Sizes of the tile of one program; defaults measured on an H200."""
 
     rows: int = 64
     columns: int = 128
@@ -100,7 +100,7 @@ def linear(
 
     Args:
         x: [M, K] float32, contiguous.
-        weight: [K, N], of any strides: a transposed view serves.
+        weight: [K, N], of any strides, so a transposed view works.
         out, base, active, slope_of: [M, N], contiguous; ``out`` may be ``base`` or ``slope_of``.
         bias: [N].
     """

@@ -1,4 +1,4 @@
-"""The message of a block and its reverse: filters are made from the distance where they are used, never stored.
+"""The message of a block and its backward pass; filters are computed from the distance where they are used, not stored.
 
 For receiver i and sender j, with w(d) = (W g(d) + b) f(d) of Gaussians g and cutoff f, u the unit vector from i to j and
 p_j = phi(s_j):  s_i += sum_j p_j^s w^s,   v_i += sum_j p_j^a w^a u + p_j^c w^c v_j.
@@ -32,7 +32,7 @@ def message_forward(
     FIRST: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """One program: one receiver, FB of its features, its neighbors BE at a time."""
+    """One program: one receiver and FB of its features; BE neighbors at a time."""
     i = tl.program_id(0).to(tl.int64)
     f = tl.program_id(1) * FB + tl.arange(0, FB)
     k = tl.arange(0, K)
@@ -119,7 +119,7 @@ def message_backward(
     ADD: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """One program: one sender j and the receivers of its messages, which are its neighbors, seen from -u."""
+    """One program: one sender j and the receivers i of its messages, its neighbors; the vector from i to j is -u."""
     j = tl.program_id(0).to(tl.int64)
     f = tl.program_id(1) * FB + tl.arange(0, FB)
     k = tl.arange(0, K)
@@ -182,7 +182,7 @@ def message_backward(
         gux = tl.sum(raw * gx, axis=1)
         guy = tl.sum(raw * gy, axis=1)
         guz = tl.sum(raw * gz, axis=1)
-        # vector channel that carries v_j
+        # vector channel with v_j
         if not FIRST:
             a = gx * vx[None, :] + gy * vy[None, :] + gz * vz[None, :]
             raw = product(g, w_c, PRECISION) + b_c[None, :]

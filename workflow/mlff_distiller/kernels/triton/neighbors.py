@@ -1,22 +1,22 @@
-"""Neighbor rows: for every atom the others of its system within the cutoff, in ascending order."""
+"""The neighbor matrix: for every atom the other atoms of its system within the cutoff, in ascending order."""
 
 import triton
 import triton.language as tl
 
 
 @triton.jit
-def dense_rows(
+def fill_neighbor_matrix(
     positions,  # [N, 3] A
     first,  # [N] int32, first atom of the system of each atom
     last,  # [N] int32, one past its last atom
     neighbors,  # [N, capacity] int32, out
     geometry,  # [N, capacity, 4] unit vector from i to j, distance (A), out
     radial,  # cutoff, ...
-    counts,  # [N] int32, out: neighbors found, also when more than capacity
+    counts,  # [N] int32, out: all neighbors, can be more than capacity
     capacity,
     BLOCK: tl.constexpr,
 ):
-    """One program an atom looks at all atoms of its system (not periodic)."""
+    """One program per atom tests all atoms of its system (not periodic)."""
     i = tl.program_id(0)
     start = tl.load(first + i)
     end = tl.load(last + i)
@@ -32,7 +32,7 @@ def dense_rows(
         dy = tl.load(positions + 3 * j + 1, mask=other, other=0.0) - y
         dz = tl.load(positions + 3 * j + 2, mask=other, other=0.0) - z
         squared = dx * dx + dy * dy + dz * dz
-        # A NaN counts as near: it has to reach energy and forces, not to vanish.
+        # NaN counts as a neighbor, so that energy and forces become NaN.
         flag = tl.where(squared >= cutoff * cutoff, 0, tl.where(other, 1, 0))
         slot = count + tl.cumsum(flag, 0) - 1
         keep = (flag > 0) & (slot < capacity)

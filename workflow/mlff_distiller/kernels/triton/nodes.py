@@ -1,8 +1,8 @@
-"""The atom-wise half of a block and its reverse, each one kernel.
+"""The update of a block with the head that follows it, and their backward pass; one kernel each.
 
-Forward, for a tile of atoms:  (V v, U v) -> norms -> mlp -> s', v'  and then the head on s': the phi of the next block, or
-the readout. Backward: the head's reverse first, then that of the update. Every product's output chunk is at once the next
-product's input chunk, so that hidden layers stay in registers. Hidden widths are zero-padded to H, a power of two.
+Forward, for a tile of atoms: (V v, U v) -> norms -> mlp -> s', v', then the head on s' (phi of the next block, or the
+readout). Backward: first the head, then the update. Each chunk of a product's output is used at once as input of the next
+product, so hidden layers stay in registers. Hidden widths are zero-padded to H, a power of two.
 """
 
 import triton
@@ -17,9 +17,9 @@ def node_forward(
     v_in,  # [N, 3, F]
     s_out,  # [N, F], out
     v_out,  # [N, 3, F], out; not written in the last block
-    u_v,  # [N, 6, F] V v (3 rows) and U v (3 rows), out, for the reverse pass
+    u_v,  # [N, 6, F] V v (3 rows) and U v (3 rows), out, for the backward pass
     hidden,  # [N, H] before the silu of the update's mlp, out
-    mixing,  # [N, 2, F] a_vv and a_sv, out, for the reverse pass
+    mixing,  # [N, 2, F] a_vv and a_sv, out, for the backward pass
     head_hidden,  # [N, H] before the silu of the head, out
     head_out,  # [N, 3 F] phi of the next block, out; in the last block [N] atomic energies
     mix,  # [F, 2 F] columns of V, then of U
@@ -40,7 +40,7 @@ def node_forward(
     LAST: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """One program: BM atoms, features FB at a time."""
+    """One program: BM atoms; FB features at a time."""
     n = tl.program_id(0) * BM + tl.arange(0, BM)
     there = (n < n_atoms)[:, None]
     n = n.to(tl.int64)[:, None]
@@ -61,7 +61,7 @@ def node_forward(
         tl.store(u_v + at, x, mask=there)
         tl.store(u_v + at + F, y, mask=there)
         tl.store(u_v + at + 2 * F, z, mask=there)
-        # A bare constant would be rounded to fp32 on its way into fp64.
+        # As a plain constant EPSILON would be rounded to fp32.
         norm = tl.sqrt(x * x + y * y + z * z + tl.full(x.shape, EPSILON, x.dtype))
         weight = tl.load(mix + all_f[:, None] * (2 * F) + F + f[None, :])
         tl.store(u_v + at + 3 * F, product(vx, weight, PRECISION), mask=there)
@@ -72,7 +72,7 @@ def node_forward(
         h += product(norm, tl.load(mlp_in + (F + f)[:, None] * H + h_index[None, :]), PRECISION)
     tl.store(hidden + n * H + h_index[None, :], h, mask=there)
     a = h * sigmoid(h)
-    # u_v comes back from memory below, into other threads than stored it.
+    # Below, threads read u_v that other threads wrote.
     tl.debug_barrier()
     h = tl.zeros([BM, H], dtype=vx.dtype) + tl.load(head_in_bias + h_index)[None, :]
     for c in range(0, F, FB):
@@ -114,8 +114,8 @@ def node_forward(
 
 @triton.jit(do_not_specialize=["n_atoms"])
 def node_backward(
-    gs_in,  # [N, F] dE/ds' that comes past the head; zero, and not read, in the last block
-    gv_in,  # [N, 3, F] dE/dv'; zero, and not read, in the last block
+    gs_in,  # [N, F] dE/ds' without the head's part; not read in the last block, where it is zero
+    gv_in,  # [N, 3, F] dE/dv'; not read in the last block, where it is zero
     g_head,  # [N, 3 F] dE/d phi of the next block; not read in the last block
     gs_out,  # [N, F] dE/ds before the update, out
     gv_out,  # [N, 3, F], out
@@ -137,7 +137,7 @@ def node_backward(
     LAST: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """One program: BM atoms, features FB at a time."""
+    """One program: BM atoms; FB features at a time."""
     n = tl.program_id(0) * BM + tl.arange(0, BM)
     there = (n < n_atoms)[:, None]
     n = n.to(tl.int64)[:, None]
@@ -179,7 +179,7 @@ def node_backward(
             ga += product(g, tl.load(weight + F * H), PRECISION)
     h = tl.load(hidden + n * H + h_index[None, :], mask=there, other=0.0)
     gh = ga * silu_slope(h)
-    # gs comes back from memory below, into other threads than stored it.
+    # Below, threads read gs that other threads wrote.
     tl.debug_barrier()
     ox = tl.zeros([BM, F], dtype=h.dtype)
     oy = tl.zeros([BM, F], dtype=h.dtype)

@@ -1,6 +1,6 @@
-"""Energies and forces of a fixed number of atoms as one sequence of kernels on buffers that never move.
+"""Energies and forces of a fixed number of atoms as one sequence of kernels on fixed buffers.
 
-Nothing here waits for the device or asks it anything, so the sequence can be captured in a CUDA graph.
+Nothing here synchronizes with the device, so the sequence can be captured in a CUDA graph.
 """
 
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 from mlff_distiller.kernels.triton.messages import message_backward, message_forward
-from mlff_distiller.kernels.triton.neighbors import dense_rows
+from mlff_distiller.kernels.triton.neighbors import fill_neighbor_matrix
 from mlff_distiller.kernels.triton.nodes import node_backward, node_forward
 from mlff_distiller.kernels.triton.totals import forces_and_energies
 from mlff_distiller.kernels.triton.weights import PackedStudent, power_of_two
 from mlff_distiller.student.painn import NORM_EPSILON
 
-#: What each choice of precision tells ``tl.dot``.
+#: Values of ``input_precision`` of ``tl.dot``, and bf16 (rounded inputs).
 PRECISIONS = ("tf32x3", "ieee", "tf32", "bf16")
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """Sizes of the tiles that one program works on."""
+    """Sizes of the tile of one program."""
 
     edges: int = 16
     edge_features: int = 32
@@ -33,9 +33,9 @@ class Tiles:
 
 
 def default_tiles(n_atoms: int, features: int) -> Tiles:
-    """Few atoms: small tiles, so that many multiprocessors share the work; many atoms: larger ones, that read less.
+    """Small tiles for few atoms, to use many multiprocessors; larger tiles for many atoms, to read less.
 
-    Chosen by measurement on an H200 (NOTES.md).
+    Measured on an H200 (NOTES.md).
     """
     edge_features = min(64, features)
     if n_atoms <= 512:
@@ -44,11 +44,11 @@ def default_tiles(n_atoms: int, features: int) -> Tiles:
 
 
 class Program:
-    """Buffers and launches for ``n_atoms`` atoms in ``n_systems`` systems with ``capacity`` neighbors an atom.
+    """Buffers and launches for ``n_atoms`` atoms in ``n_systems`` systems with ``capacity`` neighbors per atom.
 
     Fill ``positions``, ``numbers``, ``starts``, ``first`` and ``last``, call :meth:`launch`, read ``energies``,
-    ``forces`` and ``counts``. An atom with more neighbors than ``capacity`` has more than that in ``counts``, and the
-    results are wrong: the caller checks, unless no atom can have so many.
+    ``forces`` and ``counts``. If an entry of ``counts`` exceeds ``capacity``, the results are wrong: the caller checks this
+    unless no atom can have so many neighbors.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Program:
         self.neighbors, self.counts = index(n_atoms, capacity), index(n_atoms)
         self.geometry = real(n_atoms, capacity, 4)
         self.pull = real(self.parts, n_atoms, capacity, 3)
-        # Forward: the scalars of the last step, the vectors of every block.
+        # Forward pass: scalars of the latest kernel, vectors of every block.
         self.s = real(n_atoms, features)
         self.v_message = real(n_atoms, 3, features)
         self.v = [real(n_atoms, 3, features) for _ in range(blocks - 1)]
@@ -90,7 +90,7 @@ class Program:
         self.hidden = [real(n_atoms, hidden) for _ in range(blocks)]
         self.head_hidden = [real(n_atoms, hidden) for _ in range(blocks)]
         self.atomic = real(n_atoms)
-        # Backward.
+        # Backward pass.
         self.gs = real(n_atoms, features)
         self.gv = [real(n_atoms, 3, features) for _ in range(2)]
         self.g_phi = real(n_atoms, 3 * features)
@@ -98,7 +98,7 @@ class Program:
         self.energies = torch.zeros([n_systems], dtype=torch.float64, device=device)
 
     def launch(self, forces: bool = True) -> None:
-        """Neighbors, energies and, unless told otherwise, forces."""
+        """Compute neighbors, energies and, by default, forces."""
         self.find_neighbors()
         blocks = len(self.student.blocks)
         for block in range(blocks):
@@ -111,8 +111,8 @@ class Program:
         self._totals(forces)
 
     def find_neighbors(self) -> None:
-        """Fill the rows from the positions."""
-        dense_rows[(self.n_atoms,)](
+        """Fill the neighbor matrix from the positions."""
+        fill_neighbor_matrix[(self.n_atoms,)](
             self.positions,
             self.first,
             self.last,
@@ -243,7 +243,7 @@ class Program:
         )
 
     def _totals(self, forces: bool) -> None:
-        # Without forces only the programs of the systems run.
+        # Without forces, only the programs for the energies of systems run.
         forces_and_energies[((self.n_atoms if forces else 0) + self.n_systems,)](
             self.positions,
             self.neighbors,

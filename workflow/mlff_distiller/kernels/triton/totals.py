@@ -1,4 +1,4 @@
-"""Sums at the end: forces of atoms from the pulls of their pairs, energies of systems from those of their atoms."""
+"""Final sums: forces of atoms over their pairs, energies of systems over their atoms."""
 
 import triton
 import triton.language as tl
@@ -26,9 +26,9 @@ def forces_and_energies(
 ):
     """Programs 0..N-1: one atom each; programs N..N+B-1: one system each.
 
-    The pull of slot (j, i) is dE/dr of the message from j to i with r = x_j - x_i; so F_j = sum_i pull(i, j) - pull(j, i),
-    and pull(i, j) stands in row i where its neighbor is j, its unit vector the opposite and its distance the same (there
-    can be more images, in one direction too).
+    pull(j, i), in row j, is dE/dr of the message from j to i with r = x_j - x_i; so F_j = sum_i pull(i, j) - pull(j, i).
+    pull(i, j) is in row i, in the slot with neighbor j, the opposite unit vector and the same distance (j can have several
+    images there, in one direction too).
     """
     pid = tl.program_id(0)
     if pid < n_atoms:
@@ -37,7 +37,7 @@ def forces_and_energies(
         count = tl.minimum(tl.load(counts + j), capacity)
         e = tl.arange(0, BE)
         t = tl.arange(0, WIDTH)
-        # x - x is zero, or NaN for a position that is not finite and has no neighbor to say so.
+        # x - x is zero, or NaN for a position that is not finite, also of an atom without neighbors.
         x = tl.load(positions + 3 * j)
         y = tl.load(positions + 3 * j + 1)
         z = tl.load(positions + 3 * j + 2)

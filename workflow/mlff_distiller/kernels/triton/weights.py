@@ -34,14 +34,14 @@ class BlockWeights:
 
 @dataclass(frozen=True)
 class PackedStudent:
-    """All weights, hidden widths zero-padded to H and Gaussians to K (powers of two)."""
+    """All weights; hidden widths are zero-padded to H, Gaussians to K (powers of two)."""
 
     features: int
     hidden: int
     gaussians: int
     radial: Tensor  # [3 + K] cutoff, exponent of the Gaussians, pi / cutoff, their centers
     embedding: Tensor  # [elements, F]
-    first_phi: Tensor  # [elements, 3 F]: phi of the embedding, which the first block looks up
+    first_phi: Tensor  # [elements, 3 F]: phi of the embedding, for the first block
     references: Tensor  # [elements] eV, float64
     blocks: tuple[BlockWeights, ...]
 
@@ -55,12 +55,12 @@ def pack(student: StudentForceField) -> PackedStudent:
     """The weights of ``student``, copied, on its device and in its dtype.
 
     Raises:
-        UserError: a number of features that the kernels cannot tile.
+        UserError: n_features is not a power of two of at least 32.
     """
     config, network = student.config, student.network
     features = config.n_features
     if features & (features - 1) or features < 32:
-        raise UserError(f"the Triton kernels need n_features to be a power of two from 32 on, not {features}")
+        raise UserError(f"the Triton kernels need n_features to be a power of two, at least 32, not {features}")
     hidden = power_of_two(max(config.mlp_width, config.readout_width))
     gaussians = power_of_two(config.n_radial)
     width = 3 * features
