@@ -1,8 +1,8 @@
-# Needs: the student, labels of molecules that it never saw, and the NVE trajectories that it ran (run_md).
-# Makes: results/{run}/student/accuracy.json on held-out molecules, accuracy_visited.json on frames of that MD, which the
-# teacher labels, and README.md with figures/, the student's model card.
+# Needs: the student, labels of molecules not used in its training, and its NVE trajectories (run_md).
+# Makes: results/{run}/student/accuracy.json on held-out molecules, accuracy_visited.json on frames of that MD, labeled
+# by the teacher, and the student's model card (README.md with figures/).
 
-# Of eager alone, which every other variant must equal: to edit another variant labels nothing anew.
+# Only MD of eager, to which all variants are equivalent: an edit of another variant then causes no new labels.
 VISITED = expand(
     "results/{run}/md/{variant}/{system}.extxyz",
     run=RUN,
@@ -14,7 +14,7 @@ ACCURACY = expand(
     run=RUN,
     what=["accuracy", "accuracy_visited"] if VISITED else ["accuracy"],
 )
-# The learning curve, of the student that ships or of the one that this run trains.
+# The learning curve of the shipped student, or of the student that this run trains.
 TRAINING = shipped("training.json") if config["student"]["checkpoint"] else f"results/{RUN}/student/training.json"
 
 

@@ -1,6 +1,6 @@
 # Needs: compiled variants and their equivalence records.
-# Makes: results/{run}/benchmark/{variant}/{replicate}.json, every sample in it; one process per variant and replicate;
-# and results/{run}/benchmark/{variant}/scaling.json (batches, boxes, ASE, MD steps) for the variants chosen for that.
+# Makes: results/{run}/benchmark/{variant}/{replicate}.json with all samples, one process per variant and replicate;
+# results/{run}/benchmark/{variant}/scaling.json (batches, boxes, ASE, MD steps) for the variants in benchmark.scaling.
 
 SCALING = config["benchmark"]["scaling"]
 SCALING_FILES = {what: system_path(SCALING[what], config["molecules"]["folder"]) for what in ("molecule", "liquid")}
@@ -21,14 +21,14 @@ rule benchmark_variant:
         "logs/{run}/benchmark_variant/{variant}/{replicate}.tsv"
     conda:
         "../../envs/student.yaml"
-    # Nothing else may run beside a timing.
+    # No other job may run during a timing.
     threads: workflow.cores
     params:
         code=variant_code("benchmark.single"),
         systems=list(SYSTEMS.values()),
         tasks=config["benchmark"]["tasks"],
         warmup=config["benchmark"]["warmup"],
-        # The timed calls are shared out over the replicates, rounded up.
+        # Timed calls per replicate, rounded up.
         runs=-(-config["benchmark"]["runs"] // max(1, len(REPLICATES))),
         torch_threads=config["benchmark"]["threads"],
         torch_cluster=torch_cluster_option,
@@ -56,7 +56,7 @@ rule measure_scaling:
         "logs/{run}/measure_scaling/{variant}.tsv"
     conda:
         "../../envs/student.yaml"
-    # Nothing else may run beside a timing.
+    # No other job may run during a timing.
     threads: workflow.cores
     params:
         code=variant_code("benchmark.scaling"),

@@ -1,4 +1,4 @@
-# Needs: the configuration. Makes: no file; the names, paths and helpers that the stages share.
+# Needs: the configuration. Makes: no file; defines names, paths and functions that the stages share.
 
 import json
 import sys
@@ -20,26 +20,26 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 RUN = config["run"]
-# Name -> file, of the molecules that ship and of those that the user names by path.
+# Name -> file of the molecules, those in the molecule folder and those given by path.
 SYSTEMS = {
     system_name(name): system_path(name, config["molecules"]["folder"]) for name in config["molecules"]["systems"]
 }
 MD_SYSTEMS = [system_name(name) for name in config["md"]["systems"]]
-# Null where labels are the user's own and nobody can be asked for more.
+# None if the labels are the user's own and there is no calculator for more.
 TEACHER = config["teacher"]["calculator"]
 MD = config["md"]
 LIQUIDS = {system_name(path): path for path in MD["liquid"]["systems"]}
 REPLICATES = range(config["benchmark"]["replicates"])
 
-# What lies beside a checkpoint that ships: how it was trained, and what its card says of the default run's sample.
+# Folder of a given checkpoint; a shipped one has records of its training and of its accuracy in a default run there.
 SHIPPED = Path(config["student"]["checkpoint"] or "-").parent
 
-# A stage asked for by name looks at the machine and the inputs first, too.
+# Every stage that is requested by name needs these checks.
 CHECKS = [f"results/{RUN}/preflight/{what}.json" for what in ("machine", "inputs")]
 
 
-# The priority of jobs that take all cores, at least of a small machine, and have others waiting for them. Those
-# of one core then run side by side; between two that take all, each would leave the other cores idle.
+# Priority of jobs that use all cores of a small machine and that other jobs wait for. One-core jobs then run side by
+# side afterwards; a one-core job between two of these jobs would leave the other cores idle.
 ALL_CORES_FIRST = 10
 
 
@@ -49,28 +49,28 @@ wildcard_constraints:
     replicate=r"\d+",
 
 
-# Conda clears PYTHONPATH when it activates an environment; this runs after that. Python keeps what it compiles: some
-# containers forbid it, and each of a hundred jobs would spend seconds on torch's modules.
+# Conda clears PYTHONPATH when it activates an environment; this runs later. Some containers set
+# PYTHONDONTWRITEBYTECODE; without bytecode files, every job would spend seconds compiling torch's modules.
 shell.prefix('set -euo pipefail; export PYTHONPATH="$PWD/workflow" PYTHONUNBUFFERED=1; unset PYTHONDONTWRITEBYTECODE; ')
 
 
 def as_json(value):
-    """A piece of the configuration as a command-line argument, the same text whatever the order of its keys."""
+    """A section of the configuration as a command-line argument, independent of the order of its keys."""
     return json.dumps(value, sort_keys=True)
 
 
 def settings(value):
-    """:func:`as_json` as a parameter: a function, or Snakemake would take its braces for wildcards."""
+    """:func:`as_json` as a function of wildcards; Snakemake would take braces in a plain string for wildcards."""
     return lambda wildcards: as_json(value)
 
 
 def family_code(stage, *families):
-    """What the code of a stage means that loads variants of ``families``; see :func:`mlff_distiller.sources.code_of`."""
+    """Digests of the code of a stage and of the ``families`` that it loads (:func:`mlff_distiller.sources.code_of`)."""
     return code_of(stage, *(FAMILIES[family].module.removeprefix("mlff_distiller.") for family in families))
 
 
 def variant_code(stage):
-    """What the code of a stage means that loads the variant of the job."""
+    """Digests of the code of a stage and of the family of the job's variant, as a function of wildcards."""
 
     def code(wildcards):
         return family_code(stage, config["variants"][wildcards.variant]["family"])
@@ -79,7 +79,7 @@ def variant_code(stage):
 
 
 def torch_cluster_of(wildcards):
-    """The torch-cluster record, for the variants that cannot run without it; nothing for the others."""
+    """The torch-cluster record if the variant needs torch-cluster, else no file."""
     if needs_torch_cluster(config["variants"][wildcards.variant]):
         return f"results/{wildcards.run}/preflight/torch_cluster.json"
     return []
@@ -90,12 +90,12 @@ def torch_cluster_option(wildcards, input):
 
 
 def files_of(systems):
-    """The files behind systems, by name, without the ``@index`` that may choose a frame."""
+    """The files of systems, without the optional ``@index`` of a frame."""
     return [SYSTEMS[name].partition("@")[0] for name in systems]
 
 
 def run_length(variant):
-    """Which runs of ``variant`` are made: ``short``, as of all variants, or ``long``."""
+    """``long`` if ``md.long`` names ``variant`` (or no variants), else ``short``."""
     chosen = MD["long"]["variants"]
     return "long" if chosen is None or variant in chosen else "short"
 
@@ -105,18 +105,18 @@ def nve_settings(length):
 
 
 def md_systems(chosen):
-    """Names of the systems that a section of ``md`` chooses: all of ``md.systems`` where it chooses none."""
+    """Names of the systems in a section of ``md``; None means all of ``md.systems``."""
     return MD_SYSTEMS if chosen is None else [system_name(name) for name in chosen]
 
 
 def reference_of(wildcards):
-    """The fp64 run that a variant's drift is compared with: as long as its own where the configuration asks for that."""
+    """The fp64 run to compare drifts with: long if the variant's run is, and ``md.long.references`` has the system."""
     long = run_length(wildcards.variant) == "long" and wildcards.system in md_systems(MD["long"]["references"])
     return f"results/{wildcards.run}/md/reference/{'long' if long else 'short'}/{wildcards.system}.json"
 
 
 def check_records(task):
-    """The records of a check: one per variant and system that its section of the configuration names."""
+    """The records of an MD check: one per variant and system in its section of the configuration."""
     section = MD[task]
     return expand(
         f"results/{{run}}/md/{{variant}}/{task}/{{system}}.json",
@@ -127,13 +127,13 @@ def check_records(task):
 
 
 def shipped(name):
-    """A file beside the checkpoint that the configuration names; nothing where there is none."""
+    """The file ``name`` beside the configured checkpoint if there is one, else no file."""
     path = SHIPPED / name
     return str(path) if config["student"]["checkpoint"] and path.is_file() else []
 
 
 def compared_results(wildcards):
-    """The merged results of each run to be compared; a run of this configuration need not be there yet."""
+    """The merged results of each run in ``compare.runs``; those of this run are made if they are missing."""
     if len(config["compare"]["runs"]) < 2:
         raise WorkflowError(
             "compare.runs names fewer than two runs; for example `--config compare='{runs: [results/a, results/b]}'`"
@@ -149,7 +149,7 @@ def compared_results(wildcards):
 
 
 def print_outcome():
-    """Where to look, when there is a report."""
+    """Print the paths of the report and the figures if there is a report."""
     page = Path(f"results/{RUN}/report/PHASE3_REPORT.html")
     if page.is_file():
         print(f"\nReport:  {page}\n         {page.with_suffix('.md')}\nFigures: {page.parent / 'figures'}/")

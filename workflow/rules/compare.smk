@@ -1,5 +1,5 @@
-# Needs: the merged results of finished runs (compare.runs); those of this run are made when they are named.
-# Makes: results/{run}/compare/COMPARISON.{md,html}: the runs side by side, with what got worse marked.
+# Needs: the merged results of finished runs (compare.runs); those of this run are made if it is named.
+# Makes: results/{run}/compare/COMPARISON.{md,html}: the runs compared, with regressions marked.
 
 
 rule compare_runs:

@@ -1,5 +1,5 @@
 # Needs: preflight, the student; torch-cluster for the variants that use it.
-# Makes: results/{run}/variants/{variant}/: the artifact with its metadata, and the proof that it equals the student.
+# Makes: results/{run}/variants/{variant}/: the artifact with its metadata, and its equivalence record.
 
 
 rule compile_variant:
@@ -17,7 +17,7 @@ rule compile_variant:
     priority: ALL_CORES_FIRST
     conda:
         "../../envs/student.yaml"
-    # The time it takes is a result, so it has a small machine, or four cores of a larger one, to itself.
+    # Compile time is a result, so the job has all cores of a small machine, or four of a larger one, to itself.
     threads: 4
     params:
         code=variant_code("variants.compile"),

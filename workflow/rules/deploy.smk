@@ -1,6 +1,6 @@
 # Needs: the merged results, the compiled variants, the student.
-# Makes: results/{run}/deploy/{kind of work}/: the winner as a bundle (bundle.json, weights, artifact, example), or the
-# record that says why there is none.
+# Makes: results/{run}/deploy/{kind of work}/: the winner as a bundle (bundle.json, weights, artifact, example), or a
+# record with the reason why there is none.
 
 
 rule deploy_winners:

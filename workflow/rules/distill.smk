@@ -1,5 +1,5 @@
 # Needs: preflight; the molecule list and the teacher, or labels and a checkpoint named in the configuration.
-# Makes: results/{run}/dataset/: labels.h5 and its card; results/{run}/student/student.safetensors; the teacher's own cost.
+# Makes: results/{run}/dataset/: labels.h5 and its card; results/{run}/student/student.safetensors; times of the teacher.
 
 SAMPLING = {"sampling": config["student"]["sampling"], "teacher": config["teacher"]}
 LABELING = {"teacher": config["teacher"], "limits": config["student"]["limits"]}
@@ -15,14 +15,14 @@ if config["student"]["dataset"]:
             card="results/{run}/dataset/labels.json",
         log:
             "logs/{run}/import_dataset.log",
-        # Labels in other units are to stop the run before any work.
+        # Labels in wrong units must stop the run before any other work.
         priority: 100
         conda:
             "../../envs/student.yaml"
         params:
             code=code_of("data.import_data"),
             settings=settings(config["student"]["own_data"]),
-            # A student that is there already learns nothing of them.
+            # With a given checkpoint the labels are not used for training.
             held_out="--held-out" if config["student"]["checkpoint"] else "",
         shell:
             "python -m mlff_distiller import-data --dataset {input.dataset} --settings {params.settings:q}"
@@ -103,7 +103,7 @@ else:
         params:
             code=code_of("training.train"),
             settings=settings(config["student"]["training"]),
-            # Outside the outputs: Snakemake removes those of an interrupted job, and this is what it resumes from.
+            # Not an output: Snakemake deletes outputs of an interrupted job, but the training resumes from this folder.
             folder=subpath(output.student, parent=True),
         shell:
             "python -m mlff_distiller train --dataset {input.dataset} --settings {params.settings:q}"

@@ -1,8 +1,8 @@
 # Needs: compiled variants and their equivalence records; for the spectra, the teacher.
 # Makes: results/{run}/md/{variant}/: one record per check and system, and the trajectory (extxyz) of each NVE run;
-#        results/{run}/md/{reference,teacher}/: fp64 runs and the teacher's dynamics, which variants are compared with.
+#        results/{run}/md/{reference,teacher}/: fp64 runs and the teacher's dynamics, with which variants are compared.
 
-# PyTorch in fp64 would take hours for 10 ps; the fused kernel is held to it along the way.
+# Eager PyTorch in fp64 takes hours for 10 ps; long runs use the C++ kernel in fp64, checked against eager on the way.
 REFERENCE_FAMILY = {"short": "eager", "long": "cpp"}
 
 

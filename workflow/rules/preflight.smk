@@ -1,5 +1,5 @@
 # Needs: nothing but the machine and the configured inputs.
-# Makes: results/{run}/preflight/{machine,inputs,torch_cluster}.json; stops early, with advice, when work would be lost.
+# Makes: results/{run}/preflight/{machine,inputs,torch_cluster}.json; stops the run early, with advice, if later jobs would fail.
 
 
 rule check_machine:
@@ -7,7 +7,7 @@ rule check_machine:
         "results/{run}/preflight/machine.json",
     log:
         "logs/{run}/check_machine.log",
-    # The checks come before all else, and a failed job lets no new one start.
+    # Checks run first; after a failed job Snakemake starts no new one.
     priority: 100
     conda:
         "../../envs/student.yaml"
@@ -27,7 +27,7 @@ rule check_inputs:
         "results/{run}/preflight/inputs.json",
     log:
         "logs/{run}/check_inputs.log",
-    # No measurement has this as an input: a new look at the inputs reruns the report alone.
+    # No measurement has this as an input, so a repeated check reruns only the report.
     priority: 100
     conda:
         "../../envs/student.yaml"
@@ -53,7 +53,7 @@ rule obtain_torch_cluster:
     priority: ALL_CORES_FIRST
     conda:
         "../../envs/student.yaml"
-    # A build compiles on several cores; the settings say on how many.
+    # A build compiles on torch_cluster.build_jobs cores, all by default.
     threads: workflow.cores
     params:
         code=code_of("preflight.torch_cluster"),
