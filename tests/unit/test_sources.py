@@ -40,6 +40,10 @@ def test_kernels_belong_to_the_modules_that_compile_them():
          "def f(n) -> Words:\n    return f'{n + 1} left'\n"),
         (".py", "def f() -> str:\n    return 'a'\n", "def f() -> str:\n    return ('a')\n",
          "def f() -> str:\n    return 'b'\n"),
+        (".py", "n: int = Field(1, ge=0, description='a')\n",
+         "n: int = Field(1, ge=0, description='b', title='c', examples=[2])\n", "n: int = Field(2, ge=0, description='a')\n"),
+        (".py", "n: A[int, f.Field(ge=0, description='a')]\n", "n: A[int, f.Field(ge=0)]\n", "n: A[int, f.Field(ge=1)]\n"),
+        (".py", "n = field(1, title='a')\n", "n = field(1, title='a')  # b\n", "n = field(1, title='b')\n"),
         (".cu", "int n = 1;\n", "/* how\n many */ int n = 1; // so many\n", "int n = 2;\n"),
     ],
 )  # fmt: skip

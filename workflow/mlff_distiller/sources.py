@@ -1,8 +1,9 @@
 """What a stage's code means, file by file, read from the source files without importing anything.
 
 The rules have it as a parameter, so that an edit reruns exactly the jobs whose result it can change: a module counts for
-the stages that import it, and what only people read counts for none: comments, docstrings, help texts, and the wording of
-errors, of what is printed, and of functions that return :data:`~mlff_distiller.utils.errors.Words`.
+the stages that import it, and what only people read counts for none: comments, docstrings, help texts (of arguments and
+settings), and the wording of errors, of what is printed, and of functions that return
+:data:`~mlff_distiller.utils.errors.Words`.
 """
 
 import ast
@@ -19,6 +20,8 @@ KERNEL_SUFFIXES = (".cpp", ".hpp", ".cu", ".cuh")
 _HELP = ("help", "description", "epilog", "metavar")
 #: Functions whose arguments only people read.
 _SAYING = ("print", "warn", "_say")
+#: Arguments of pydantic's ``Field`` that only people read.
+_FIELD_HELP = ("description", "title", "examples")
 
 
 def code_of(*modules: str) -> list[str]:
@@ -94,6 +97,8 @@ def _python_meaning(text: str) -> str:
             node.body = node.body[1:] or [ast.Pass()]
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("add_argument", "add_parser"):
             node.keywords = [keyword for keyword in node.keywords if keyword.arg not in _HELP]
+        if isinstance(node, ast.Call) and "Field" in (getattr(node.func, "id", ""), getattr(node.func, "attr", "")):
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg not in _FIELD_HELP]
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "attr", "") in _HELP:
             node.value = ast.Constant("")
     return ast.unparse(tree)
