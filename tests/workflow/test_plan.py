@@ -165,7 +165,7 @@ def test_a_longer_run_of_one_variant_reruns_that_variant_alone(finished):
         "    variants: [cpp]\n    references",
         "    variants: [cpp, vesin]\n    references",
     )
-    assert finished.plan() == {"check_inputs": 1, "run_md": MD_SYSTEMS} | REPORT
+    assert finished.plan() == {"run_md": MD_SYSTEMS} | REPORT
 
 
 def test_null_makes_the_runs_of_all_variants_long(finished):
@@ -214,8 +214,7 @@ def test_other_sizes_rerun_the_scaling_jobs_alone(finished):
 
 def test_another_md_length_reruns_md_alone(finished):
     finished.edit("config/config.yaml", "steps: 500", "steps: 600")
-    # The settings are looked at again, too.
-    short = {"check_inputs": 1, "run_md": (VARIANTS - LONG) * MD_SYSTEMS}
+    short = {"run_md": (VARIANTS - LONG) * MD_SYSTEMS}
     assert finished.plan() == short | SHORT_REFERENCES | VISITED | REPORT
 
 

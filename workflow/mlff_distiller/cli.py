@@ -11,6 +11,7 @@ STAGES = {
     "pins": ("preflight.pins", "check or renew the locked pins"),
     "preflight": ("preflight.machine", "record and check the machine and its software"),
     "check-inputs": ("preflight.inputs", "look at molecules, checkpoint and settings before any work"),
+    "config-schema": ("preflight.config_schema", "write the configuration's schema and tables from its classes"),
     "torch-cluster": ("preflight.torch_cluster", "obtain torch-cluster: prebuilt, else built once and kept"),
     "molecules": ("data.molecules", "make the benchmark molecules again"),
     "sample": ("data.sampling", "sample configurations of molecules"),

@@ -32,10 +32,10 @@ rule measure_accuracy:
         "../../envs/student.yaml"
     params:
         code=code_of("training.accuracy"),
-        expected=lambda wildcards, input: f"--expected {input.expected}" if input.expected else "",
+        expected=lambda wildcards, input: option("expected", input.expected),
     shell:
-        "python -m mlff_distiller accuracy --checkpoint {input.student} --dataset {input.dataset}"
-        " --dataset-card {input.card} {params.expected} --output {output} > {log} 2>&1"
+        "python -m mlff_distiller accuracy --checkpoint {input.student:q} --dataset {input.dataset:q}"
+        " --dataset-card {input.card:q} {params.expected} --output {output:q} > {log:q} 2>&1"
 
 
 rule label_visited:
@@ -54,8 +54,8 @@ rule label_visited:
         settings=settings({"teacher": config["teacher"]}),
         frames=config["accuracy"]["visited_frames"],
     shell:
-        "python -m mlff_distiller label --trajectories {input.trajectories} --frames {params.frames}"
-        " --settings {params.settings:q} --cores {threads} --card {output.card} --output {output.dataset} > {log} 2>&1"
+        "python -m mlff_distiller label --trajectories {input.trajectories:q} --frames {params.frames:q}"
+        " --settings {params.settings:q} --cores {threads} --card {output.card:q} --output {output.dataset:q} > {log:q} 2>&1"
 
 
 rule measure_visited_accuracy:
@@ -71,8 +71,8 @@ rule measure_visited_accuracy:
     params:
         code=code_of("training.accuracy"),
     shell:
-        "python -m mlff_distiller accuracy --checkpoint {input.student} --dataset {input.dataset}"
-        " --splits visited --output {output} > {log} 2>&1"
+        "python -m mlff_distiller accuracy --checkpoint {input.student:q} --dataset {input.dataset:q}"
+        " --splits visited --output {output:q} > {log:q} 2>&1"
 
 
 rule write_model_card:
@@ -94,13 +94,12 @@ rule write_model_card:
     params:
         code=code_of("report.model_card"),
         given=lambda wildcards, input: " ".join(
-            f"--{name.replace('_', '-')} {path}"
+            option(name.replace("_", "-"), getattr(input, name))
             for name in ("recipe_accuracy", "training", "dataset_card")
-            if (path := getattr(input, name))
         ),
     shell:
-        "python -m mlff_distiller model-card --checkpoint {input.student} --accuracy {input.accuracy} {params.given}"
-        " --output {output} > {log} 2>&1"
+        "python -m mlff_distiller model-card --checkpoint {input.student:q} --accuracy {input.accuracy:q} {params.given}"
+        " --output {output:q} > {log:q} 2>&1"
 
 
 rule accuracy:

@@ -33,10 +33,10 @@ rule benchmark_variant:
         torch_threads=config["benchmark"]["threads"],
         torch_cluster=torch_cluster_option,
     shell:
-        "python -m mlff_distiller benchmark --variant {input.variant} --equivalence {input.equivalence}"
-        " --checkpoint {input.student} {params.torch_cluster} --systems {params.systems:q}"
-        " --tasks {params.tasks} --warmup {params.warmup} --runs {params.runs} --threads {params.torch_threads}"
-        " --replicate {wildcards.replicate} --output {output} > {log} 2>&1"
+        "python -m mlff_distiller benchmark --variant {input.variant:q} --equivalence {input.equivalence:q}"
+        " --checkpoint {input.student:q} {params.torch_cluster} --systems {params.systems:q}"
+        " --tasks {params.tasks:q} --warmup {params.warmup:q} --runs {params.runs:q} --threads {params.torch_threads:q}"
+        " --replicate {wildcards.replicate:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule measure_scaling:
@@ -67,10 +67,10 @@ rule measure_scaling:
         torch_threads=config["benchmark"]["threads"],
         torch_cluster=torch_cluster_option,
     shell:
-        "python -m mlff_distiller scaling --variant {input.variant} --equivalence {input.equivalence}"
-        " --checkpoint {input.student} {params.torch_cluster} --systems {params.systems:q}"
+        "python -m mlff_distiller scaling --variant {input.variant:q} --equivalence {input.equivalence:q}"
+        " --checkpoint {input.student:q} {params.torch_cluster} --systems {params.systems:q}"
         " --molecule {params.molecule:q} --liquid {params.liquid:q} --settings {params.settings:q}"
-        " --threads {params.torch_threads} --output {output} > {log} 2>&1"
+        " --threads {params.torch_threads:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule benchmark:

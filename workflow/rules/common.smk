@@ -1,12 +1,19 @@
 # Needs: the configuration. Makes: no file; defines names, paths and functions that the stages share.
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 
-from mlff_distiller.preflight.config import check_config, drop_null_variants, system_name, system_path
+from mlff_distiller.preflight.config import (
+    check_duplicate_keys,
+    drop_null_variants,
+    system_name,
+    system_path,
+)
+from mlff_distiller.preflight.config_checks import check_config
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.records.schema import RESULTS, results_file
 from mlff_distiller.records.vocabulary import BASELINE, WORK
@@ -15,6 +22,7 @@ from mlff_distiller.variants.registry import FAMILIES, needs_torch_cluster
 
 drop_null_variants(config)
 try:
+    check_duplicate_keys(workflow.configfiles)
     check_config(config)
 except UserError as error:
     raise WorkflowError(str(error)) from None
@@ -69,6 +77,11 @@ def family_code(stage, *families):
     return code_of(stage, *(FAMILIES[family].module.removeprefix("mlff_distiller.") for family in families))
 
 
+def option(name, path):
+    """``--name path`` as a shell reads it; nothing where there is no path."""
+    return f"--{name} {shlex.quote(str(path))}" if path else ""
+
+
 def variant_code(stage):
     """Digests of the code of a stage and of the family of the job's variant, as a function of wildcards."""
 
@@ -86,7 +99,7 @@ def torch_cluster_of(wildcards):
 
 
 def torch_cluster_option(wildcards, input):
-    return f"--torch-cluster {input.torch_cluster}" if input.torch_cluster else ""
+    return option("torch-cluster", input.torch_cluster)
 
 
 def files_of(systems):

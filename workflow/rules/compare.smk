@@ -17,7 +17,7 @@ rule compare_runs:
         code=code_of("report.compare"),
         folder=subpath(output.html, parent=True),
     shell:
-        "python -m mlff_distiller compare {input.results} --output-dir {params.folder} 2>&1 | tee {log}"
+        "python -m mlff_distiller compare {input.results:q} --output-dir {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule compare:

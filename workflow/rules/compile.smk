@@ -26,10 +26,10 @@ rule compile_variant:
         torch_threads=config["benchmark"]["threads"],
         torch_cluster=torch_cluster_option,
     shell:
-        "TORCHINDUCTOR_COMPILE_THREADS={threads} python -m mlff_distiller compile --name {wildcards.variant} --settings {params.spec:q}"
-        " --preflight {input.machine} --checkpoint {input.student} {params.torch_cluster}"
-        " --systems {params.systems:q} --threads {params.torch_threads}"
-        " --variant {output} > {log} 2>&1"
+        "TORCHINDUCTOR_COMPILE_THREADS={threads} python -m mlff_distiller compile --name {wildcards.variant:q} --settings {params.spec:q}"
+        " --preflight {input.machine:q} --checkpoint {input.student:q} {params.torch_cluster}"
+        " --systems {params.systems:q} --threads {params.torch_threads:q}"
+        " --variant {output:q} > {log:q} 2>&1"
 
 
 rule check_equivalence:
@@ -54,9 +54,9 @@ rule check_equivalence:
         seed=config["equivalence"]["seed"],
         torch_cluster=torch_cluster_option,
     shell:
-        "python -m mlff_distiller validate --variant {input.variant} --checkpoint {input.student} {params.torch_cluster}"
-        " --systems {params.systems:q} --frames {params.frames}"
-        " --amplitude {params.amplitude} --seed {params.seed} --output {output} > {log} 2>&1"
+        "python -m mlff_distiller validate --variant {input.variant:q} --checkpoint {input.student:q} {params.torch_cluster}"
+        " --systems {params.systems:q} --frames {params.frames:q}"
+        " --amplitude {params.amplitude:q} --seed {params.seed:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule compile:

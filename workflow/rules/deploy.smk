@@ -21,9 +21,9 @@ rule deploy_winners:
         systems=list(SYSTEMS.values()),
         torch_threads=config["benchmark"]["threads"],
     shell:
-        "python -m mlff_distiller deploy --results {input.results} --variants results/{wildcards.run}/variants"
-        " --checkpoint {input.student} --torch-cluster {input.torch_cluster} --systems {params.systems:q}"
-        " --threads {params.torch_threads} --output-dir results/{wildcards.run}/deploy > {log} 2>&1"
+        "python -m mlff_distiller deploy --results {input.results:q} --variants results/{wildcards.run:q}/variants"
+        " --checkpoint {input.student:q} --torch-cluster {input.torch_cluster:q} --systems {params.systems:q}"
+        " --threads {params.torch_threads:q} --output-dir results/{wildcards.run:q}/deploy > {log:q} 2>&1"
 
 
 rule deploy:

@@ -25,8 +25,8 @@ if config["student"]["dataset"]:
             # With a given checkpoint the labels are not used for training.
             held_out="--held-out" if config["student"]["checkpoint"] else "",
         shell:
-            "python -m mlff_distiller import-data --dataset {input.dataset} --settings {params.settings:q}"
-            " {params.held_out} --card {output.card} --output {output.dataset} 2>&1 | tee {log}"
+            "python -m mlff_distiller import-data --dataset {input.dataset:q} --settings {params.settings:q}"
+            " {params.held_out} --card {output.card:q} --output {output.dataset:q} 2>&1 | tee {log:q}"
 
 else:
 
@@ -47,9 +47,9 @@ else:
             settings=settings(SAMPLING),
             benchmark=config["molecules"]["folder"],
         shell:
-            "python -m mlff_distiller sample --molecules {input.molecules} --benchmark {params.benchmark}"
-            " --settings {params.settings:q} --cores {threads} --card {output.card}"
-            " --output {output.configurations} 2>&1 | tee {log}"
+            "python -m mlff_distiller sample --molecules {input.molecules:q} --benchmark {params.benchmark:q}"
+            " --settings {params.settings:q} --cores {threads} --card {output.card:q}"
+            " --output {output.configurations:q} 2>&1 | tee {log:q}"
 
     rule label_configurations:
         input:
@@ -68,8 +68,8 @@ else:
             code=code_of("data.labeling"),
             settings=settings(LABELING),
         shell:
-            "python -m mlff_distiller label --configurations {input.configurations} --sample-card {input.card}"
-            " --settings {params.settings:q} --cores {threads} --card {output.card} --output {output.dataset} 2>&1 | tee {log}"
+            "python -m mlff_distiller label --configurations {input.configurations:q} --sample-card {input.card:q}"
+            " --settings {params.settings:q} --cores {threads} --card {output.card:q} --output {output.dataset:q} 2>&1 | tee {log:q}"
 
 
 if config["student"]["checkpoint"]:
@@ -84,7 +84,7 @@ if config["student"]["checkpoint"]:
         conda:
             "../../envs/student.yaml"
         shell:
-            "cp {input.checkpoint} {output} 2> {log}"
+            "cp {input.checkpoint:q} {output:q} 2> {log:q}"
 
 else:
 
@@ -106,8 +106,8 @@ else:
             # Not an output: Snakemake deletes outputs of an interrupted job, but the training resumes from this folder.
             folder=subpath(output.student, parent=True),
         shell:
-            "python -m mlff_distiller train --dataset {input.dataset} --settings {params.settings:q}"
-            " --checkpoint-dir {params.folder}/training_state --record {output.record} --output {output.student} 2>&1 | tee {log}"
+            "python -m mlff_distiller train --dataset {input.dataset:q} --settings {params.settings:q}"
+            " --checkpoint-dir {params.folder:q}/training_state --record {output.record:q} --output {output.student:q} 2>&1 | tee {log:q}"
 
 
 rule time_teacher:
@@ -127,7 +127,7 @@ rule time_teacher:
         teacher_threads=config["benchmark"]["threads"],
     shell:
         "python -m mlff_distiller time-teacher --systems {params.systems:q}"
-        " --settings {params.settings:q} --threads {params.teacher_threads} --output {output} > {log} 2>&1"
+        " --settings {params.settings:q} --threads {params.teacher_threads:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule distill:

@@ -27,9 +27,9 @@ rule run_reference:
         family=lambda wildcards: REFERENCE_FAMILY[wildcards.length],
         torch_threads=MD["threads"],
     shell:
-        "python -m mlff_distiller md-reference --checkpoint {input.student} --system {params.system:q}"
-        " --family {params.family} --settings {params.settings:q} --threads {params.torch_threads}"
-        " --output {output} > {log} 2>&1"
+        "python -m mlff_distiller md-reference --checkpoint {input.student:q} --system {params.system:q}"
+        " --family {params.family:q} --settings {params.settings:q} --threads {params.torch_threads:q}"
+        " --output {output:q} > {log:q} 2>&1"
 
 
 rule run_md:
@@ -59,10 +59,10 @@ rule run_md:
         torch_threads=MD["threads"],
         torch_cluster=torch_cluster_option,
     shell:
-        "python -m mlff_distiller simulate --variant {input.variant} --equivalence {input.equivalence}"
-        " --checkpoint {input.student} {params.torch_cluster} --system {params.system:q} --reference {input.reference}"
-        " --settings {params.settings:q} --threads {params.torch_threads}"
-        " --trajectory {output.trajectory} --output {output.records} > {log} 2>&1"
+        "python -m mlff_distiller simulate --variant {input.variant:q} --equivalence {input.equivalence:q}"
+        " --checkpoint {input.student:q} {params.torch_cluster} --system {params.system:q} --reference {input.reference:q}"
+        " --settings {params.settings:q} --threads {params.torch_threads:q}"
+        " --trajectory {output.trajectory:q} --output {output.records:q} > {log:q} 2>&1"
 
 
 rule run_liquid:
@@ -89,10 +89,10 @@ rule run_liquid:
         torch_threads=MD["threads"],
         torch_cluster=torch_cluster_option,
     shell:
-        "python -m mlff_distiller simulate --task liquid --variant {input.variant} --equivalence {input.equivalence}"
-        " --checkpoint {input.student} {params.torch_cluster} --system {params.system:q}"
-        " --settings {params.settings:q} --threads {params.torch_threads}"
-        " --trajectory {output.trajectory} --output {output.records} > {log} 2>&1"
+        "python -m mlff_distiller simulate --task liquid --variant {input.variant:q} --equivalence {input.equivalence:q}"
+        " --checkpoint {input.student:q} {params.torch_cluster} --system {params.system:q}"
+        " --settings {params.settings:q} --threads {params.torch_threads:q}"
+        " --trajectory {output.trajectory:q} --output {output.records:q} > {log:q} 2>&1"
 
 
 rule check_timestep:
@@ -116,9 +116,9 @@ rule check_timestep:
         torch_threads=MD["threads"],
         torch_cluster=torch_cluster_option,
     shell:
-        "python -m mlff_distiller md-timestep --variant {input.variant} --equivalence {input.equivalence}"
-        " --checkpoint {input.student} {params.torch_cluster} --system {params.system:q}"
-        " --settings {params.settings:q} --threads {params.torch_threads} --output {output} > {log} 2>&1"
+        "python -m mlff_distiller md-timestep --variant {input.variant:q} --equivalence {input.equivalence:q}"
+        " --checkpoint {input.student:q} {params.torch_cluster} --system {params.system:q}"
+        " --settings {params.settings:q} --threads {params.torch_threads:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule check_thermostat:
@@ -142,9 +142,9 @@ rule check_thermostat:
         torch_threads=MD["threads"],
         torch_cluster=torch_cluster_option,
     shell:
-        "python -m mlff_distiller md-thermostat --variant {input.variant} --equivalence {input.equivalence}"
-        " --checkpoint {input.student} {params.torch_cluster} --system {params.system:q}"
-        " --settings {params.settings:q} --threads {params.torch_threads} --output {output} > {log} 2>&1"
+        "python -m mlff_distiller md-thermostat --variant {input.variant:q} --equivalence {input.equivalence:q}"
+        " --checkpoint {input.student:q} {params.torch_cluster} --system {params.system:q}"
+        " --settings {params.settings:q} --threads {params.torch_threads:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule run_teacher_dynamics:
@@ -163,7 +163,7 @@ rule run_teacher_dynamics:
         settings=settings({"teacher": config["teacher"], "spectra": MD["spectra"]["settings"]}),
     shell:
         "OMP_NUM_THREADS={threads} python -m mlff_distiller md-teacher --system {params.system:q}"
-        " --settings {params.settings:q} --output {output} > {log} 2>&1"
+        " --settings {params.settings:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule compare_spectra:
@@ -188,9 +188,9 @@ rule compare_spectra:
         torch_threads=MD["threads"],
         torch_cluster=torch_cluster_option,
     shell:
-        "python -m mlff_distiller md-spectra --variant {input.variant} --equivalence {input.equivalence}"
-        " --checkpoint {input.student} {params.torch_cluster} --system {params.system:q} --teacher {input.teacher}"
-        " --settings {params.settings:q} --threads {params.torch_threads} --output {output} > {log} 2>&1"
+        "python -m mlff_distiller md-spectra --variant {input.variant:q} --equivalence {input.equivalence:q}"
+        " --checkpoint {input.student:q} {params.torch_cluster} --system {params.system:q} --teacher {input.teacher:q}"
+        " --settings {params.settings:q} --threads {params.torch_threads:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule md:

@@ -15,7 +15,7 @@ rule check_machine:
         code=code_of("preflight.machine"),
         settings=settings({"device": config["device"], "torch": config["torch"]}),
     shell:
-        "python -m mlff_distiller preflight --settings {params.settings:q} --output {output} 2>&1 | tee {log}"
+        "python -m mlff_distiller preflight --settings {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule check_inputs:
@@ -35,12 +35,12 @@ rule check_inputs:
         code=code_of("preflight.inputs"),
         systems=list(SYSTEMS.values()),
         given=lambda wildcards, input: " ".join(
-            f"--{name} {path}" for name in ("checkpoint", "dataset") if (path := getattr(input, name))
+            option(name, getattr(input, name)) for name in ("checkpoint", "dataset")
         ),
-        settings=settings({key: config[key] for key in ("student", "md")}),
+        settings=settings(config["student"]["own_data"]),
     shell:
         "python -m mlff_distiller check-inputs --systems {params.systems:q}"
-        " {params.given} --settings {params.settings:q} --output {output} 2>&1 | tee {log}"
+        " {params.given} --settings {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule obtain_torch_cluster:
@@ -59,7 +59,7 @@ rule obtain_torch_cluster:
         code=code_of("preflight.torch_cluster"),
         settings=settings(config["torch_cluster"]),
     shell:
-        "python -m mlff_distiller torch-cluster --settings {params.settings:q} --output {output} 2>&1 | tee {log}"
+        "python -m mlff_distiller torch-cluster --settings {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule preflight:

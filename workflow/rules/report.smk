@@ -25,8 +25,8 @@ rule collect_results:
         code=code_of("records.collect"),
         records=lambda wildcards, input: [path for path in input if path.endswith(".json")],
     shell:
-        "python -m mlff_distiller collect {params.records} --checkpoint {input.student}"
-        " --output-json {output.json} --output-csv {output.csv} > {log} 2>&1"
+        "python -m mlff_distiller collect {params.records:q} --checkpoint {input.student:q}"
+        " --output-json {output.json:q} --output-csv {output.csv:q} > {log:q} 2>&1"
 
 
 rule plot_figure:
@@ -47,10 +47,10 @@ rule plot_figure:
         "../../envs/report.yaml"
     params:
         code=code_of("report.figures.draw"),
-        claims=lambda wildcards, input: f"--claims {input.claims}" if input.claims else "",
+        claims=lambda wildcards, input: option("claims", input.claims),
     shell:
-        "python -m mlff_distiller figure --name {wildcards.figure} --results {input.results} {params.claims}"
-        " --output {output.png} {output.svg} > {log} 2>&1"
+        "python -m mlff_distiller figure --name {wildcards.figure:q} --results {input.results:q} {params.claims}"
+        " --output {output.png:q} {output.svg:q} > {log:q} 2>&1"
 
 
 rule render_report:
@@ -83,11 +83,11 @@ rule render_report:
                 "torch": {"version": config["torch"]["version"]},
             }
         ),
-        claims=f"--claims {config['claims']}" if config["claims"] else "",
+        claims=lambda wildcards, input: option("claims", input.claims),
         folder=subpath(output.html, parent=True),
     shell:
-        "python -m mlff_distiller report --results {input.results} --settings {params.settings:q} {params.claims}"
-        " --bundles {input.bundles} --figures {params.folder}/figures --output-dir {params.folder} > {log} 2>&1"
+        "python -m mlff_distiller report --results {input.results:q} --settings {params.settings:q} {params.claims}"
+        " --bundles {input.bundles:q} --figures {params.folder:q}/figures --output-dir {params.folder:q} > {log:q} 2>&1"
 
 
 rule print_reports:
@@ -103,7 +103,7 @@ rule print_reports:
     params:
         code=code_of("report.pdf"),
     shell:
-        "python -m mlff_distiller pdf {input.markdown} > {log} 2>&1"
+        "python -m mlff_distiller pdf {input.markdown:q} > {log:q} 2>&1"
 
 
 rule report:

@@ -12,7 +12,7 @@ from mlff_distiller.benchmark.memory import PeakMemory, is_out_of_memory
 from mlff_distiller.benchmark.points import Side, TooLarge
 from mlff_distiller.benchmark.profiling import covered, profile_call
 from mlff_distiller.benchmark.roofline import ceilings, energy_forces_cost
-from mlff_distiller.benchmark.settings import settings_with_defaults
+from mlff_distiller.benchmark.settings import ScalingSettings
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.records import collect, schema
 from mlff_distiller.student.checkpoint import save_student
@@ -126,7 +126,7 @@ def test_another_network_has_times_and_no_speed_up(tmp_path, checkpoint):
 
 def test_too_long_and_too_large_are_refused_with_what_would_fit():
     potential = types.SimpleNamespace(device=torch.device("cpu"))
-    settings = settings_with_defaults({"max_seconds": 1.0})
+    settings = ScalingSettings(max_seconds=1.0)
     slow = Side(potential, seconds_per_atom=1e-3)
     slow.expect(900, settings)
     with pytest.raises(TooLarge, match=r"2,000 atoms would take some 2 s, longer than max_seconds 1"):

@@ -20,7 +20,8 @@ from mlff_distiller.data.dataset import (
     summary,
     write_dataset,
 )
-from mlff_distiller.data.labeling import label_dataset
+from mlff_distiller.data.labeling import NO_LIMITS, label_dataset
+from mlff_distiller.data.labeling_settings import LabelLimits
 from mlff_distiller.data.read import read_dataset
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.parallel import read_part, run_in_parts
@@ -231,13 +232,29 @@ def test_failures_and_absurd_labels_are_left_out_and_counted(tmp_path):
         ["train"] * 4,
         ["given"] * 4,
     )
-    labeled, card = label_dataset(plain, EMT_TEACHER, tmp_path / "parts", cores=1, limits={"max_force_ev_per_a": 20.0})
+    limits = LabelLimits(max_force_ev_per_a=20.0)
+    labeled, card = label_dataset(plain, EMT_TEACHER, tmp_path / "parts", cores=1, limits=limits)
     assert card["left_out"] == {"force beyond the limit": 1, "NotImplementedError": 1}
     assert card["labels_tried"] == 4
     assert len(labeled) == 2
     assert {entry["molecule"] for entry in card["examples"]} == {"CO", "UO"}
-    with pytest.raises(UserError, match="did you mean 'max_force_ev_per_a'"):
-        label_dataset(plain, EMT_TEACHER, tmp_path / "parts", cores=1, limits={"max_forces_ev_per_a": 20.0})
+    without, _ = label_dataset(plain, EMT_TEACHER, tmp_path / "parts", cores=1, limits=NO_LIMITS)
+    assert len(without) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"max_forces_ev_per_a": 20.0},
+            "student.limits: unknown key 'max_forces_ev_per_a'; did you mean 'max_force_ev_per_a'",
+        ),
+        ({"max_force_ev_per_a": -20.0}, "student.limits.max_force_ev_per_a: expected number > 0 or null, got -20.0"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(given, words):
+    with pytest.raises(UserError, match=words):
+        LabelLimits.from_mapping(given)
 
 
 def test_a_teacher_that_labels_nothing_says_why(tmp_path):

@@ -7,7 +7,8 @@ from ase.io import write
 
 from mlff_distiller import cli
 from mlff_distiller.data.dataset import write_dataset
-from mlff_distiller.data.extxyz import checked_settings, doubtful_units, read_extxyz
+from mlff_distiller.data.extxyz import doubtful_units, read_extxyz
+from mlff_distiller.data.own_data_settings import OwnDataFractions, OwnDataSettings
 from mlff_distiller.data.read import read_dataset
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import read_json
@@ -39,7 +40,7 @@ def test_own_extxyz_keeps_given_splits_names_cells_and_other_keys(tmp_path):
         frame.arrays["dft_forces"] = plain.get_forces()
         frames.append(frame)
     write(tmp_path / "own.extxyz", frames)
-    dataset = read_dataset(tmp_path / "own.extxyz", energy_key="dft_energy", forces_key="dft_forces")
+    dataset = read_dataset(tmp_path / "own.extxyz", OwnDataSettings(energy_key="dft_energy", forces_key="dft_forces"))
     assert [dataset.splits[i] for i in dataset.split] == ["train", "test"] * 3
     assert dataset.molecules == ("X",)
     assert dataset.cells.shape == (6, 3, 3)
@@ -87,13 +88,13 @@ def test_other_units_are_recognized(tmp_path, energy_factor, force_factor, offse
     with pytest.raises(UserError, match=r"27\.2114 eV") as caught:
         read_extxyz(tmp_path / "own.extxyz")
     assert message in str(caught.value)
-    assert len(read_extxyz(tmp_path / "own.extxyz", check_units=False)) == 36
+    assert len(read_extxyz(tmp_path / "own.extxyz", OwnDataSettings(check_units=False))) == 36
 
 
 @pytest.mark.parametrize("offset", [None, ALL_ELECTRON, {1: -13.6 * 0.8, 6: -48.8, 8: -110.0}])
 def test_right_units_raise_no_doubt(tmp_path, offset):
     write(tmp_path / "own.extxyz", emt_frames(12, offset=offset))
-    assert doubtful_units(read_extxyz(tmp_path / "own.extxyz", check_units=False)) == []
+    assert doubtful_units(read_extxyz(tmp_path / "own.extxyz", OwnDataSettings(check_units=False))) == []
 
 
 def test_one_molecule_in_hartree_is_recognized_too(tmp_path):
@@ -114,7 +115,7 @@ def splits_of(dataset):
 def test_frames_of_one_molecule_stay_together_and_no_split_is_empty(tmp_path):
     write(tmp_path / "own.extxyz", emt_frames(3, names=TEN))
     for seed in range(5):
-        found = splits_of(read_extxyz(tmp_path / "own.extxyz", seed=seed))
+        found = splits_of(read_extxyz(tmp_path / "own.extxyz", OwnDataSettings(seed=seed)))
         assert all(len(splits) == 1 for splits in found.values())
         assert set.union(*found.values()) == {"train", "val", "test"}
 
@@ -123,7 +124,9 @@ def test_one_molecule_is_split_by_frame_when_asked(tmp_path):
     write(tmp_path / "own.extxyz", emt_frames(40, names=("CH3OH",)))
     with pytest.raises(UserError, match=r"1 of what own_data.split_by = 'molecule' keeps together \(CH4O\), too few"):
         read_extxyz(tmp_path / "own.extxyz")
-    dataset = read_extxyz(tmp_path / "own.extxyz", split_by="frame", fractions={"val": 0.2, "test": 0.2})
+    dataset = read_extxyz(
+        tmp_path / "own.extxyz", OwnDataSettings(split_by="frame", fractions=OwnDataFractions(val=0.2, test=0.2))
+    )
     assert splits_of(dataset) == {"CH4O": {"train", "val", "test"}}
     assert 16 <= len(dataset.of_split("train")) <= 32
 
@@ -133,24 +136,25 @@ def test_split_by_a_key_of_the_info_line(tmp_path):
     for i, frame in enumerate(frames):
         frame.info["trajectory"] = i % 4
     write(tmp_path / "own.extxyz", frames)
-    dataset = read_extxyz(tmp_path / "own.extxyz", split_by="trajectory")
+    dataset = read_extxyz(tmp_path / "own.extxyz", OwnDataSettings(split_by="trajectory"))
     by_trajectory = [{dataset.splits[k] for k in dataset.split[i::4]} for i in range(4)]
     assert all(len(splits) == 1 for splits in by_trajectory)
     with pytest.raises(UserError, match=r"frame 0 has no 'trajektory' to split by .*did you mean 'trajectory'"):
-        read_extxyz(tmp_path / "own.extxyz", split_by="trajektory")
+        read_extxyz(tmp_path / "own.extxyz", OwnDataSettings(split_by="trajektory"))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"energy": "E"}, "own_data: unknown key 'energy'; did you mean 'energy_key'"),
-        ({"fractions": {"tests": 0.1}}, "own_data.fractions: unknown key 'tests'; did you mean 'test'"),
-        ({"fractions": {"test": 0.8, "val": 0.5}}, "together 1 at most"),
+        ({"energy": "E"}, "student.own_data: unknown key 'energy'; did you mean 'energy_key'"),
+        ({"fractions": {"tests": 0.1}}, "student.own_data.fractions: unknown key 'tests'; did you mean 'test'"),
+        ({"check_units": "no"}, "own_data.check_units: expected true | false, got 'no'"),
+        ({"fractions": {"test": 0.8, "val": 0.5}}, "more than 1 together"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(settings, message):
     with pytest.raises(UserError, match=message):
-        checked_settings(settings)
+        OwnDataSettings.from_mapping(settings)
 
 
 def import_data(folder, *arguments):

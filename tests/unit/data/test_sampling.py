@@ -30,7 +30,8 @@ from mlff_distiller.data.molecule_list import (
     split_of,
 )
 from mlff_distiller.data.molecules import BENCHMARK_MOLECULES, molecule_from_smiles
-from mlff_distiller.data.sampling import DEFAULTS, checked_settings, plan, sample
+from mlff_distiller.data.sampling import plan, sample
+from mlff_distiller.data.sampling_settings import SamplingSettings, Shares
 from mlff_distiller.utils.errors import UserError
 
 LIST = "resources/molecule_list.csv"
@@ -148,7 +149,7 @@ def test_training_covers_the_chemistry_of_the_seven(molecules):
     """What the benchmark molecules are made of occurs in training molecules, several times, under the full settings."""
     from rdkit import Chem
 
-    jobs, _ = plan(molecules, checked_settings(FULL), EMT_TEACHER, None)
+    jobs, _ = plan(molecules, SamplingSettings.from_mapping(FULL), EMT_TEACHER, None)
     train = [Chem.MolFromSmiles(job.smiles) for job in jobs if job.split == "train"]
     wanted = {
         "purine dione (caffeine)": "O=c1[nX3]c(=O)c2[nX3]c[nX2]c2[nX3]1",
@@ -174,7 +175,7 @@ def test_training_covers_the_chemistry_of_the_seven(molecules):
 
 
 def test_larger_molecules_are_larger_than_any_trained_and_splits_do_not_overlap(molecules):
-    jobs, _ = plan(molecules, checked_settings(FULL), EMT_TEACHER, None)
+    jobs, _ = plan(molecules, SamplingSettings.from_mapping(FULL), EMT_TEACHER, None)
     size = {split: [] for split in ("train", "val", "test", "larger")}
     names = {split: set() for split in size}
     for job in jobs:
@@ -192,7 +193,7 @@ def test_larger_molecules_are_larger_than_any_trained_and_splits_do_not_overlap(
 
 def test_small_training_molecules_get_their_least_and_no_other_changes(molecules):
     def planned(settings):
-        jobs, _ = plan(molecules, checked_settings(settings), EMT_TEACHER, None)
+        jobs, _ = plan(molecules, SamplingSettings.from_mapping(settings), EMT_TEACHER, None)
         return {
             job.smiles: (job.split, sum(n for _, n in job.counts), job.counts, job.seed, job.partners) for job in jobs
         }
@@ -209,21 +210,25 @@ def test_small_training_molecules_get_their_least_and_no_other_changes(molecules
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"configuration": 5}, "sampling.configuration: unknown key; did you mean 'configurations'"),
-        ({"shares": {"mdd": 1}}, "sampling.shares.mdd: unknown key"),
-        ({"shares": 0.5}, "expected a mapping"),
-        ({"molecules": "many"}, "should be a number"),
-        ({"molecules": 2.5}, "whole number"),
-        ({"md_temperatures": 300}, "should be numbers"),
+        ({"configuration": 5}, "student.sampling: unknown key 'configuration'; did you mean 'configurations'"),
+        ({"shares": {"mdd": 1}}, "student.sampling.shares: unknown key 'mdd'"),
+        ({"shares": 0.5}, "shares: expected mapping, got 0.5"),
+        ({"molecules": "many"}, "molecules: expected whole number >= 1, got 'many'"),
+        ({"molecules": 2.5}, "molecules: expected whole number >= 1, got 2.5"),
+        ({"molecules": -3}, "molecules: expected whole number >= 1, got -3"),
+        ({"relax_steps": True}, "relax_steps: expected whole number >= 0, got True"),
+        ({"md_temperatures": 300}, r"md_temperatures: expected list \(1 or more\) of number > 0, got 300"),
+        ({"splits": ["tests"]}, "splits.0: cannot be 'tests'; did you mean 'test'"),
         ({"max_atoms": 40}, "larger.max_atoms: 30 is not more than max_atoms, 40"),
         ({"fractions": {"val": 0.6, "test": 0.5}}, "nothing to train on"),
-        ({"configurations": 0}, "1 or more"),
-        ({"shares": dict.fromkeys(DEFAULTS["shares"], 0)}, "at least one must be positive"),
+        ({"fractions": {"val": 1.5}}, "fractions.val: expected number >= 0 and <= 1, got 1.5"),
+        ({"configurations": 0}, "configurations: expected whole number >= 1, got 0"),
+        ({"shares": dict.fromkeys(Shares.model_fields, 0)}, "at least one must be positive"),
     ],
 )
 def test_senseless_settings_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
-        checked_settings(settings)
+        SamplingSettings.from_mapping(settings)
 
 
 def test_thermal_modes_obey_equipartition():
@@ -284,7 +289,7 @@ def test_molecules_put_together_touch_at_the_distance_asked_for(closeness):
 def sampled(tmp_path, molecules, cores=2, **settings):
     chosen = [m for m in molecules if m.family in ("alcohol", "alkane", "amine") and m.n_atoms <= 12]
     small = {"molecules": 8, "configurations": 120, "max_atoms": 12, "larger": {"molecules": 0}, "md_molecules": 1.0}
-    return sample(chosen, small | settings, EMT_TEACHER, tmp_path / "parts", cores)
+    return sample(chosen, SamplingSettings.from_mapping(small | settings), EMT_TEACHER, tmp_path / "parts", cores)
 
 
 def test_sampling_uses_every_method_and_resumes_to_the_same_result(tmp_path, molecules):
@@ -310,7 +315,7 @@ def test_sampling_uses_every_method_and_resumes_to_the_same_result(tmp_path, mol
 
 
 def test_the_benchmark_split_starts_from_the_shipped_geometries(molecules):
-    jobs, _ = plan(molecules, checked_settings({}), EMT_TEACHER, "resources/molecules")
+    jobs, _ = plan(molecules, SamplingSettings.from_mapping({}), EMT_TEACHER, "resources/molecules")
     benchmark = [job for job in jobs if job.split == "benchmark"]
     assert [job.smiles for job in benchmark] == [molecule.smiles for molecule in BENCHMARK_MOLECULES]
     assert [len(job.geometry) for job in benchmark] == [molecule.n_atoms for molecule in BENCHMARK_MOLECULES]

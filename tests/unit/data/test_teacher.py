@@ -69,11 +69,14 @@ def test_any_ase_calculator_can_teach():
 @pytest.mark.parametrize(
     ("teacher", "message"),
     [
-        ({"calculater": "a:b"}, "unknown key; did you mean 'calculator'"),
-        ({"calculator": "ase.calculators.emt"}, "not of the form 'module:factory'"),
+        ({"calculater": "a:b"}, "teacher: unknown key 'calculater'; did you mean 'calculator'"),
+        ({"calculator": "ase.calculators.emt"}, "got 'ase.calculators.emt'; for example tblite.ase:TBLite"),
         ({"calculator": "no_such_package.here:Thing"}, "cannot import 'no_such_package.here'"),
         ({"calculator": "ase.calculators.emt:EMTT"}, "has no 'EMTT'; did you mean 'EMT'"),
-        ({"calculator": "ase.calculators.emt:EMT", "arguments": ["x"]}, "expected a mapping"),
+        (
+            {"calculator": "ase.calculators.emt:EMT", "arguments": ["x"]},
+            r"teacher\.arguments: expected mapping, got \['x'\]",
+        ),
         ({"calculator": "ase:Atoms"}, "has no energy and no forces"),
         ({"calculator": "builtins:int", "arguments": {"x": 1}}, r"int\(\*\*\{'x': 1\}\) failed"),
     ],

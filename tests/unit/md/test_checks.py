@@ -15,12 +15,14 @@ from mlff_distiller.md import reference
 from mlff_distiller.md.langevin import Samples, kinetic_energies, run_langevin
 from mlff_distiller.md.measures import Slope, angles_of, bonds_of, drift_beyond, statistical_inefficiency
 from mlff_distiller.md.nve import NveSamples, SimulationFailed, judge, run_nve
-from mlff_distiller.md.settings import CHECKS, check_md_section, check_with_defaults
-from mlff_distiller.md.simulate import settings_with_defaults
+from mlff_distiller.md.settings import NveSettings
 from mlff_distiller.md.spectra import WAVENUMBERS, bond_angles, bond_lengths, compare, halves, vibrational_spectrum
+from mlff_distiller.md.spectra_settings import SpectraSettings
 from mlff_distiller.md.start import set_thermal_velocities
 from mlff_distiller.md.thermostat import compare_with_gamma
+from mlff_distiller.md.thermostat_settings import ThermostatSettings
 from mlff_distiller.md.timestep import convergence_ratios, energies_per_timestep, fluctuation
+from mlff_distiller.md.timestep_settings import TimestepSettings
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.records import schema
 from mlff_distiller.student.checkpoint import load_student, save_student
@@ -131,7 +133,7 @@ def test_a_wrong_width_is_seen_at_the_right_mean():
 
 
 def test_langevin_dynamics_is_canonical():
-    settings = CHECKS["nvt"] | {"steps": 4000, "sample_every": 20, "equilibration_steps": 500}
+    settings = ThermostatSettings(steps=4000, sample_every=20, equilibration_steps=500)
     atoms = morse_cluster()
     samples = run_langevin(atoms, settings)
     assert samples.positions.shape == (200, 4, 3)
@@ -211,14 +213,14 @@ def seen_with_drift(slope):
 
 @pytest.mark.parametrize(("slope", "tier"), [(0.0, "good"), (0.05, "acceptable"), (0.5, "bad")])
 def test_a_drift_is_good_acceptable_or_bad(slope, tier):
-    found = judge(seen_with_drift(slope), settings_with_defaults({}))
+    found = judge(seen_with_drift(slope), NveSettings.from_mapping({}))
     assert found["drift_tier"] == tier
     assert found["passed"] is (tier != "bad")
     assert "drift_beyond_fp64_mev_per_atom_ps" not in found["gates"]
 
 
 def test_a_drift_that_fp64_does_not_have_fails():
-    settings = settings_with_defaults({})
+    settings = NveSettings.from_mapping({})
     alike = judge(seen_with_drift(0.05), settings, Slope(0.05, 1e-4))
     assert alike["drift_like_fp64"]
     assert alike["passed"]
@@ -229,7 +231,7 @@ def test_a_drift_that_fp64_does_not_have_fails():
 
 
 def test_an_uncertain_reference_excuses_no_drift():
-    settings = settings_with_defaults({})
+    settings = NveSettings.from_mapping({})
     assert judge(seen_with_drift(0.2), settings, Slope(0.2, 1e-4))["passed"]
     noisy = judge(seen_with_drift(0.2), settings, Slope(0.2, 0.1))
     assert noisy["drift_like_fp64"]
@@ -241,11 +243,24 @@ def test_drifts_within_their_errors_cannot_be_told_apart():
     assert drift_beyond(Slope(0.5, 0.1), Slope(0.0, 0.0)) == pytest.approx(0.3)
 
 
-def test_a_misspelt_setting_of_a_check_names_the_right_one():
-    with pytest.raises(UserError, match=r"md\.nvt: unknown key 'friction'; did you mean 'friction_per_fs'"):
-        check_with_defaults("nvt", {"friction": 1.0})
-    with pytest.raises(UserError, match=r"md\.spectra: gates"):
-        check_md_section({"spectra": {"settings": {"gates": {"bond": 1.0}}}})
+@pytest.mark.parametrize(
+    ("kind", "given", "words"),
+    [
+        (
+            ThermostatSettings,
+            {"friction": 1.0},
+            r"md\.nvt\.settings: unknown key 'friction'; did you mean 'friction_per_fs'",
+        ),
+        (ThermostatSettings, {"steps": 300}, "15 samples; 20 are needed"),
+        (SpectraSettings, {"gates": {"bond": 1.0}}, r"md\.spectra\.settings\.gates: unknown key 'bond'"),
+        (TimestepSettings, {"timesteps_fs": [1.0, 0.3]}, "0.3 does not divide window_fs, 100"),
+        (TimestepSettings, {"timesteps_fs": [1.0]}, r"timesteps_fs: expected list \(2 or more\) of number > 0, got"),
+        (TimestepSettings, {"timesteps_fs": [1.0, 0.5, 0.5]}, "timesteps_fs: 0.5 stands there twice"),
+    ],
+)
+def test_a_wrong_setting_of_a_check_is_named(kind, given, words):
+    with pytest.raises(UserError, match=words):
+        kind.from_mapping(given)
 
 
 @pytest.fixture
@@ -254,7 +269,7 @@ def small_liquid(molecules):
 
 
 def test_a_periodic_box_conserves_energy(small_liquid, student64):
-    settings = settings_with_defaults(
+    settings = NveSettings.from_mapping(
         {"timestep_fs": 0.1, "steps": 40, "equilibration_steps": 5, "temperature_k": 20.0, "sample_every": 2}
     )
     start = small_liquid.positions.copy()
@@ -276,7 +291,7 @@ def test_forces_that_are_not_those_of_the_energy_fail_the_gates(small_liquid, st
             energies, forces = super().__call__(*batch)
             return energies, 1.5 * forces
 
-    settings = settings_with_defaults(
+    settings = NveSettings.from_mapping(
         {"timestep_fs": 0.1, "steps": 40, "equilibration_steps": 0, "temperature_k": 20.0, "sample_every": 2}
     )
     found = judge(run_nve(small_liquid, Heating(student64), settings, AutogradPotential(student64)), settings)
@@ -293,7 +308,7 @@ def test_a_simulation_that_goes_astray_keeps_its_frames(student64, molecules):
             self.calls += 1
             return energies, forces * (float("nan") if self.calls > 30 else 1.0)
 
-    settings = settings_with_defaults(
+    settings = NveSettings.from_mapping(
         {"steps": 60, "equilibration_steps": 2, "sample_every": 2, "force_check_every": 10}
     )
     with pytest.raises(SimulationFailed, match="not a finite position") as error:
@@ -330,6 +345,6 @@ def test_the_box_that_ships_is_whole_methanol():
 
 
 def test_a_drift_that_fp64_has_too_is_not_the_variants():
-    found = judge(seen_with_drift(0.5), settings_with_defaults({}), Slope(0.5, 1e-4))
+    found = judge(seen_with_drift(0.5), NveSettings.from_mapping({}), Slope(0.5, 1e-4))
     assert found["passed"]
     assert found["drift_tier"] == "bad"

@@ -6,6 +6,7 @@ import pytest
 from mlff_distiller.md.device import AnyPotential
 from mlff_distiller.md.dynamics import driver, steps_between_looks, thermostat
 from mlff_distiller.md.langevin import kinetic_energies, run_langevin
+from mlff_distiller.md.langevin_settings import LangevinSettings
 from mlff_distiller.md.thermostat import compare_with_gamma
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.utils.errors import UserError
@@ -46,8 +47,7 @@ def test_both_loops_take_the_same_steps(molecules, student64):
 
 def test_the_thermostat_stays_on_the_device_too(molecules, student64):
     """Water at 300 K: the kinetic energy of nine free velocities, and the same trajectory from the same seed."""
-    settings = {"timestep_fs": 0.5, "friction_per_fs": 0.05, "temperature_k": 300.0, "seed": 3}
-    settings |= {"equilibration_steps": 100, "steps": 3000, "sample_every": 10}
+    settings = LangevinSettings(friction_per_fs=0.05, seed=3, equilibration_steps=100, steps=3000, sample_every=10)
     potential = OnDevice(student64)
 
     def made(atoms, settings):
@@ -66,7 +66,7 @@ def test_the_thermostat_stays_on_the_device_too(molecules, student64):
 def test_the_thermostat_is_ase_s_elsewhere(molecules, student64):
     from ase.md.langevin import Langevin
 
-    settings = {"timestep_fs": 0.5, "friction_per_fs": 0.05, "temperature_k": 300.0, "seed": 3}
+    settings = LangevinSettings(friction_per_fs=0.05, seed=3, equilibration_steps=0, sample_every=10)
     assert isinstance(thermostat(molecules["water"].copy(), AutogradPotential(student64), settings), Langevin)
 
 

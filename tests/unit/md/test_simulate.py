@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mlff_distiller.md.measures import bonds_of, drift
-from mlff_distiller.md.settings import DEFAULTS, settings_with_defaults
+from mlff_distiller.md.settings import NveGates, NveSettings
 from mlff_distiller.utils.errors import UserError
 
 
@@ -44,21 +44,24 @@ def test_bonds_by_covalent_radii(molecules, name, bonds):
 
 
 def test_settings_are_laid_over_the_defaults():
-    made = settings_with_defaults({"steps": 700, "gates": {"momentum": 1.0}})
-    assert made["steps"] == 700
-    assert made["gates"] == DEFAULTS["gates"] | {"momentum": 1.0}
+    made = NveSettings.from_mapping({"steps": 700, "gates": {"momentum": 1.0}})
+    assert made.steps == 700
+    assert made.gates == NveGates(momentum=1.0)
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [({"steps": 100}, "11 samples; a drift needs 20"), ({"sample_every": 0}, "must be positive")],
+    [
+        ({"steps": 100}, "11 samples; a drift needs 20"),
+        ({"sample_every": 0}, r"md\.settings\.sample_every: expected whole number >= 1, got 0"),
+    ],
 )
 def test_lengths_that_give_no_drift_are_refused(given, words):
     with pytest.raises(UserError, match=words):
-        settings_with_defaults(given)
+        NveSettings.from_mapping(given)
 
 
 @pytest.mark.parametrize("given", [{"step": 7}, {"gates": {"momentums": 1.0}}])
 def test_a_misspelt_setting_names_the_right_one(given):
     with pytest.raises(UserError, match=r"did you mean '(steps|momentum)'"):
-        settings_with_defaults(given)
+        NveSettings.from_mapping(given)

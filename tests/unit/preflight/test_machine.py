@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mlff_distiller.preflight import machine
+from mlff_distiller.preflight.machine_settings import MachineSettings, TorchSettings
 from mlff_distiller.records import schema
 from mlff_distiller.utils import compilers
 from mlff_distiller.utils.errors import UserError
@@ -47,14 +48,13 @@ def test_other_torch_is_refused_unless_allowed(tmp_path):
     with pytest.raises(UserError, match=r"(?s)torch.*pinned to torch 1\.0\.0.*allow_other: true"):
         run(tmp_path, '{"device": "cpu", "torch": {"version": "1.0.0"}}')
     assert not (tmp_path / "machine.json").exists()
-    check = machine.check_torch({"version": "1.0.0", "allow_other": True}, torch, "")
+    check = machine.check_torch(TorchSettings(version="1.0.0", allow_other=True), torch, "")
     assert check.ok
     assert "not the pinned 1.0.0" in check.advice
 
 
 def test_broken_torch_is_told_from_a_missing_one():
-    wanted = machine.DEFAULTS["torch"]
-    check = machine.check_torch(wanted, None, "OSError: libcudart.so.12: cannot open")
+    check = machine.check_torch(TorchSettings(), None, "OSError: libcudart.so.12: cannot open")
     assert not check.ok
     assert "libcudart.so.12" in check.advice
 
@@ -150,10 +150,10 @@ def test_too_little_memory_or_disk(tmp_path):
     ("settings", "message"),
     [
         ({"devise": "cpu"}, "unknown key 'devise'; did you mean 'device'"),
-        ({"device": "cdua"}, "device 'cdua'; did you mean 'cuda'"),
+        ({"device": "cdua"}, "device: cannot be 'cdua'; did you mean 'cuda'"),
         ({"torch": {"verion": "2.5.1"}}, "torch: unknown key 'verion'; did you mean 'version'"),
     ],
 )
 def test_misspelt_settings(settings, message):
     with pytest.raises(UserError, match=message):
-        machine.examine(settings)
+        MachineSettings.from_mapping(settings)

@@ -16,6 +16,7 @@ import pytest
 
 from mlff_distiller.neighbors import torch_cluster_wheel
 from mlff_distiller.preflight import torch_cluster
+from mlff_distiller.preflight.torch_cluster_settings import TorchClusterSettings
 from mlff_distiller.records import schema
 from mlff_distiller.utils.errors import UserError
 from tests.standins import wheels
@@ -58,7 +59,9 @@ def folder(tmp_path):
 
 
 def prebuilt(folder: Path | None) -> dict:
-    return torch_cluster.obtain({"mode": "prebuilt", "find_links": folder and str(folder)})
+    return torch_cluster.obtain(
+        TorchClusterSettings.from_mapping({"mode": "prebuilt", "find_links": folder and str(folder)})
+    )
 
 
 def run_stage(tmp_path: Path, lock: str | None, **settings) -> subprocess.Popen:
@@ -146,7 +149,11 @@ def test_index_page_is_asked_for_this_release_and_for_the_first_of_its_minor_ver
 
 
 def test_index_page_that_cannot_be_reached_is_said_so():
-    found = torch_cluster.obtain({"mode": "prebuilt", "find_links": "http://127.0.0.1:9/torch-{torch}+{cuda}.html"})
+    found = torch_cluster.obtain(
+        TorchClusterSettings.from_mapping(
+            {"mode": "prebuilt", "find_links": "http://127.0.0.1:9/torch-{torch}+{cuda}.html"}
+        )
+    )
     assert found["status"] == "unavailable"
     assert "onnection" in found["reason"]
 
@@ -193,7 +200,7 @@ def test_built_from_source_once_with_progress(folder, cache, tmp_path):
     assert "2 files at a time" in said
     assert "files compiled" in said
     assert kept(cache) == ["built"]
-    again = torch_cluster.obtain({"mode": "auto", "find_links": None})
+    again = torch_cluster.obtain(TorchClusterSettings.from_mapping({"mode": "auto", "find_links": None}))
     assert (again["route"], again["origin"], again["build_s"]) == ("cache", "built", None)
 
 
@@ -266,7 +273,7 @@ def test_interrupted_build_leaves_nothing_half_done(folder, cache, tmp_path, num
 def test_without_a_compiler(monkeypatch, tmp_path):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = torch_cluster.obtain({"mode": "build"})
+    found = torch_cluster.obtain(TorchClusterSettings.from_mapping({"mode": "build"}))
     assert found["status"] == "unavailable"
     assert "no C++ compiler" in found["reason"]
 
@@ -274,7 +281,7 @@ def test_without_a_compiler(monkeypatch, tmp_path):
 def test_off_is_recorded_and_activate_gives_the_reason(tmp_path):
     record = tmp_path / "record.json"
     for off in ("off", False):  # YAML reads a bare off as false
-        found = torch_cluster.obtain({"mode": off})
+        found = torch_cluster.obtain(TorchClusterSettings.from_mapping({"mode": off}))
         assert (found["status"], found["mode"]) == ("unavailable", "off")
     schema.write(record, [found])
     with pytest.raises(UserError, match="switched off in the configuration"):
@@ -297,11 +304,11 @@ def test_activate_refuses_what_does_not_fit(folder, cache, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"mode": "prebuild"}, "mode 'prebuild'; did you mean 'prebuilt'"),
+        ({"mode": "prebuild"}, "torch_cluster.mode: cannot be 'prebuild'; did you mean 'prebuilt'"),
         ({"find_link": "x"}, "unknown key 'find_link'; did you mean 'find_links'"),
-        ({"build_jobs": 0}, "build_jobs 0: expected a whole number from 1"),
+        ({"build_jobs": 0}, "build_jobs: expected whole number >= 1 or null, got 0"),
     ],
 )
 def test_misspelt_settings(settings, message):
     with pytest.raises(UserError, match=message):
-        torch_cluster.obtain(settings)
+        TorchClusterSettings.from_mapping(settings)

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from mlff_distiller import cli
-from mlff_distiller.data.labeling import DEFAULT_LIMITS
-from mlff_distiller.data.sampling import checked_settings
+from mlff_distiller.data.labeling_settings import LabelLimits
+from mlff_distiller.data.sampling_settings import SamplingSettings
 from mlff_distiller.data.teacher import teacher_name
 from mlff_distiller.records import schema
 from mlff_distiller.records.wording import number
@@ -69,9 +69,9 @@ def test_the_card_that_ships_is_of_the_student_that_ships_and_of_the_default_sam
     config = yaml.safe_load(Path("config/config.yaml").read_text())
     sample = {
         "teacher": teacher_name(config["teacher"]),
-        "limits": DEFAULT_LIMITS | config["student"]["limits"],
+        "limits": LabelLimits.from_mapping(config["student"]["limits"]).to_mapping(),
         "sampling": {
-            "settings": checked_settings(config["student"]["sampling"]),
+            "settings": SamplingSettings.from_mapping(config["student"]["sampling"]).to_mapping(),
             "molecule_list_sha256": sha256_of(config["molecules"]["list"]),
         },
     }

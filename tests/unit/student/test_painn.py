@@ -8,7 +8,8 @@ from ase.build import bulk
 from scipy.spatial.transform import Rotation
 
 from mlff_distiller.potentials.autograd import AutogradPotential
-from mlff_distiller.student.painn import NORM_EPSILON, StudentConfig
+from mlff_distiller.student.config import StudentConfig
+from mlff_distiller.student.painn import NORM_EPSILON, StudentForceField
 from mlff_distiller.systems.batch import Batch
 from mlff_distiller.utils.errors import UserError
 from tests.conftest import make_student
@@ -227,13 +228,18 @@ def test_equals_schnetpack_weight_for_weight(molecules):
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
-        ({"cutoff": 0}, "cutoff must be a positive number"),
-        ({"cutoff": -1.0}, "cutoff must be a positive number"),
+        ({"cutoff": 0}, "cutoff: expected number > 0, got 0"),
+        ({"cutoff": -1.0}, "cutoff: expected number > 0, got -1.0"),
         ({"n_feature": 64}, "did you mean 'n_features'"),
         ({"n_blocks": 2.5}, "whole number"),
-        ({"n_radial": 1}, "at least 2"),
+        ({"n_radial": 1}, "n_radial: expected whole number >= 2, got 1"),
     ],
 )
 def test_sizes_that_make_no_sense_are_refused(mapping, message):
     with pytest.raises(UserError, match=message):
         StudentConfig.from_mapping(mapping)
+
+
+def test_text_for_the_choice_of_torch_cluster_is_refused():
+    with pytest.raises(UserError, match="use_torch_cluster: expected True, False or None, got 'false'"):
+        StudentForceField(use_torch_cluster="false")

@@ -61,7 +61,7 @@ class PeakMemory:
 def _from(path: str, key: str) -> int | None:
     """``key: 12 kB`` of a file under /proc, in bytes."""
     try:
-        lines = Path(path).read_text().splitlines()
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     found = [line.split()[1] for line in lines if line.startswith(f"{key}:")]
@@ -71,7 +71,7 @@ def _from(path: str, key: str) -> int | None:
 def _reset_peak() -> None:
     """Set VmHWM to what is held now; where that is not allowed, peaks are those of the whole process."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def _give_back() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mlff_distiller.benchmark import boxes
 from mlff_distiller.benchmark.memory import PeakMemory, free_bytes, is_out_of_memory
+from mlff_distiller.benchmark.settings import ScalingSettings
 from mlff_distiller.benchmark.timing import interleaved
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.systems.batch import Batch
@@ -50,11 +51,11 @@ class Side:
     bytes_per_atom: float = 0.0
     stopped: str = ""  # why larger systems are not tried any more
 
-    def expect(self, n_atoms: int, settings: dict[str, Any]) -> None:
+    def expect(self, n_atoms: int, settings: ScalingSettings) -> None:
         """Raise :class:`TooLarge` when ``n_atoms`` would, by what smaller systems took, be too much."""
         if self.stopped:
             raise TooLarge(self.stopped)
-        limit = settings["max_seconds"]
+        limit = settings.max_seconds
         if (seconds := self.seconds_per_atom * n_atoms) > limit:
             self.stopped = (
                 f"a call on {n_atoms:,} atoms would take some {seconds:.0f} s, longer than max_seconds {limit:g}"
@@ -86,7 +87,7 @@ class Bench:
     loaded: LoadedVariant
     eager: Potential
     checkpoint: Path
-    settings: dict[str, Any]
+    settings: ScalingSettings
     systems: "dict[str, Atoms]"
     molecule: "Atoms"
     liquid: "Atoms"
@@ -110,12 +111,12 @@ class Bench:
 
     def _throughput(self) -> Iterator[dict[str, Any]]:
         kinds = {self.molecule.info["name"]: [self.molecule]}
-        if self.settings["mixed"] and len(self.systems) > 1:
+        if self.settings.mixed and len(self.systems) > 1:
             kinds["mix"] = list(self.systems.values())
         for name, molecules in kinds.items():
             self.sides = {"variant": Side(self.loaded.potential), "eager": Side(self.eager)}
             edges = [self._edges(one) for one in molecules]
-            for size in sorted(self.settings["batches"]):
+            for size in sorted(self.settings.batches):
                 if name == "mix" and size < len(molecules):
                     continue
                 members = [molecules[k % len(molecules)] for k in range(size)]
@@ -130,13 +131,11 @@ class Bench:
 
     def _periodic(self) -> Iterator[dict[str, Any]]:
         settings = self.settings
-        unit = boxes.liquid_unit(
-            self.liquid, settings["unit_molecules"], settings["density_g_cm3"], seed=settings["seed"]
-        )
-        frames = [boxes.on_grid(frame) for frame in rattled(unit, N_FRAMES, 0.02, settings["seed"])]
+        unit = boxes.liquid_unit(self.liquid, settings.unit_molecules, settings.density_g_cm3, seed=settings.seed)
+        frames = [boxes.on_grid(frame) for frame in rattled(unit, N_FRAMES, 0.02, settings.seed)]
         reference = None if self.another_network else Reference(self.checkpoint, self.eager, frames[0])
         edges, done = self._edges(unit), set()
-        for wanted in sorted(settings["box_atoms"]):
+        for wanted in sorted(settings.box_atoms):
             times = boxes.repetitions(len(unit), wanted)
             if times in done:
                 continue
@@ -239,7 +238,7 @@ class Bench:
                 call(index)
             self._wait()
             seconds = time.perf_counter() - start
-        runs = max(FEWEST_RUNS, min(self.settings["runs"], int(self.settings["max_seconds"] / max(seconds, 1e-6))))
+        runs = max(FEWEST_RUNS, min(self.settings.runs, int(self.settings.max_seconds / max(seconds, 1e-6))))
         times, _ = interleaved(list(calls.values()), runs, synchronize=self._wait)
         turns = dict(zip(calls, times, strict=True))
         made = {
@@ -280,7 +279,7 @@ class Bench:
     def _md_steps(self) -> Iterator[dict[str, Any]]:
         from mlff_distiller.md.dynamics import driver
 
-        steps = self.settings["steps_per_sample"]
+        steps = self.settings.steps_per_sample
         for atoms in [self.molecule]:
             fields = {"system": atoms.info["name"], "batch": 1, "n_atoms": len(atoms), "timestep_fs": TIMESTEP_FS}
             try:

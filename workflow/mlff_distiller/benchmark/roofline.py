@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 if TYPE_CHECKING:
-    from mlff_distiller.student.painn import StudentConfig
+    from mlff_distiller.student.config import StudentConfig
 
 
 class Cost(NamedTuple):

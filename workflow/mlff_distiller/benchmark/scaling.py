@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mlff_distiller.benchmark.settings import settings_with_defaults
+from mlff_distiller.benchmark.settings import ScalingSettings
 from mlff_distiller.records import schema
 from mlff_distiller.systems.read import read_system, read_systems
 from mlff_distiller.utils.errors import first_line
@@ -33,13 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Records of kind ``benchmark`` (tasks ``throughput``, ``periodic``, ``calculator``, ``md_steps``) and ``profile``."""
-    settings = settings_with_defaults(load_settings(args.settings))
+    settings = ScalingSettings.from_mapping(load_settings(args.settings))
     made = artifact.read_metadata(args.variant)
     common = artifact.shared_fields(made) | {"threads": args.threads, "replicate": 0}
     refusal = _refusal(args.equivalence)
     if refusal:
         status, reason = refusal
-        rows = [_record(task, common, status=status, reason=reason) for task in settings["tasks"]]
+        rows = [_record(task, common, status=status, reason=reason) for task in settings.tasks]
     else:
         rows = list(measure(args, settings, common))
     schema.write(args.output, rows)
@@ -60,7 +60,7 @@ def _record(task: str, common: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return schema.record("benchmark", **common | {"task": task, "batch": 1} | fields)
 
 
-def measure(args: argparse.Namespace, settings: dict[str, Any], common: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def measure(args: argparse.Namespace, settings: ScalingSettings, common: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The records of a variant that is equivalent, task by task."""
     import torch
 
@@ -80,7 +80,7 @@ def measure(args: argparse.Namespace, settings: dict[str, Any], common: dict[str
         liquid=read_system(args.liquid),
         another_network=bool(common.get("another_network")),
     )
-    for task in settings["tasks"]:
+    for task in settings.tasks:
         points = bench.points(task)
         while True:
             try:

@@ -8,66 +8,35 @@ The labels are total energies in eV and forces in eV/A, as ASE has them; what lo
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mlff_distiller.data.dataset import SPLITS, Dataset, from_lists
+from mlff_distiller.data.own_data_settings import OwnDataSettings
 from mlff_distiller.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-#: How own data are read; the configuration's ``student.own_data`` overrides.
-DEFAULTS: dict[str, Any] = {
-    "energy_key": "energy",  # of the energy in a frame's info line
-    "forces_key": "forces",  # of the forces' column
-    "split_by": "molecule",  # what stays together: molecule, frame, or any key of the info line
-    "fractions": {"val": 0.05, "test": 0.05},  # of the molecules (frames, values of the key)
-    "seed": 0,  # of the split
-    "check_units": True,  # refuse labels that look like other units
-}
 #: Where a frame says which molecule it shows; else its chemical formula does.
 NAME_KEYS = ("smiles", "molecule", "name")
 
 
-def checked_settings(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """``given`` over :data:`DEFAULTS`.
-
-    Raises:
-        UserError: an unknown key (with the nearest), or fractions that leave nothing to learn from.
-    """
-    given = dict(given or {})
-    for where, mapping, known in (
-        ("own_data", given, DEFAULTS),
-        ("own_data.fractions", given.get("fractions", {}), DEFAULTS["fractions"]),
-    ):
-        for key in mapping:
-            if key not in known:
-                raise UserError(f"{where}: unknown key {key!r}{nearest(key, known)}")
-    settings = DEFAULTS | given
-    settings["fractions"] = DEFAULTS["fractions"] | given.get("fractions", {})
-    shares = settings["fractions"].values()
-    if not all(isinstance(share, int | float) and 0 <= share <= 1 for share in shares) or sum(shares) > 1:
-        raise UserError(f"own_data.fractions: {settings['fractions']}: shares from 0 to 1, together 1 at most")
-    return settings
-
-
-def read_extxyz(path: str | Path, **given: Any) -> Dataset:
+def read_extxyz(path: str | Path, settings: OwnDataSettings = OwnDataSettings()) -> Dataset:  # noqa: B008 (frozen)
     """A user's own labeled configurations.
 
     Args:
         path: any trajectory that ASE reads, with a total energy (eV) and forces (eV/A) in every frame.
-        given: overrides of :data:`DEFAULTS`. A frame's own ``split`` in its info line comes before all of them.
+        settings: keys and split. A frame's own ``split`` in its info line comes before all of them.
 
     Raises:
         UserError: unreadable, a frame without energy or forces, values not finite, suspicious units, or a split that
             cannot be made.
     """
-    settings = checked_settings(given)
     frames = _read_frames(path)
     energies, forces = [], []
     for i, frame in enumerate(frames):
@@ -88,7 +57,7 @@ def read_extxyz(path: str | Path, **given: Any) -> Dataset:
         pbc=np.array([frame.pbc for frame in frames]) if periodic else None,
         teacher=f"labels of {Path(path).name}",
     )
-    if settings["check_units"] and (doubts := doubtful_units(dataset)):
+    if settings.check_units and (doubts := doubtful_units(dataset)):
         raise UserError(
             f"{path}: " + "; ".join(doubts) + ". Energies must be total energies in eV, forces in eV/A "
             "(1 Hartree = 27.2114 eV, 1 kcal/mol = 0.0433641 eV, 1 Hartree/Bohr = 51.4221 eV/A); where they are, "
@@ -116,12 +85,12 @@ def _read_frames(path: str | Path) -> list["Atoms"]:
     return frames
 
 
-def _labels(path: str | Path, i: int, frame: "Atoms", settings: Mapping[str, Any]) -> tuple[float, np.ndarray]:
+def _labels(path: str | Path, i: int, frame: "Atoms", settings: OwnDataSettings) -> tuple[float, np.ndarray]:
     """Energy (eV) and forces ([N, 3] eV/A) of frame ``i``, both there and finite."""
     results = frame.calc.results if frame.calc is not None else {}
     found = {}
     for what, known in (("energy", frame.info), ("forces", frame.arrays)):
-        key = settings[f"{what}_key"]
+        key = getattr(settings, f"{what}_key")
         found[what] = results.get(key, known.get(key))
         if found[what] is None:
             present = ", ".join(sorted({*known, *results})) or "nothing"
@@ -138,14 +107,14 @@ def _labels(path: str | Path, i: int, frame: "Atoms", settings: Mapping[str, Any
 
 
 def _splits(
-    path: str | Path, frames: Sequence["Atoms"], molecules: Sequence[str], settings: Mapping[str, Any]
+    path: str | Path, frames: Sequence["Atoms"], molecules: Sequence[str], settings: OwnDataSettings
 ) -> list[str]:
     """The split of each frame: its own, else that of what it belongs to."""
     given = [frame.info.get("split") for frame in frames]
     for i, split in enumerate(given):
         if split is not None and split not in SPLITS:
             raise UserError(f"{path}: frame {i} has split={split!r}{nearest(split, SPLITS)}")
-    by = settings["split_by"]
+    by = settings.split_by
     if by == "molecule":
         groups = list(molecules)
     elif by == "frame":
@@ -162,18 +131,18 @@ def _splits(
     return [split or drawn[group] for group, split in zip(groups, given, strict=True)]
 
 
-def _split_of(groups: Sequence[str], settings: Mapping[str, Any], path: str | Path) -> dict[str, str]:
+def _split_of(groups: Sequence[str], settings: OwnDataSettings, path: str | Path) -> dict[str, str]:
     """A split for each group, drawn from its name: more data move nothing. None that is asked for stays empty."""
     if not groups:
         return {}
-    shares, seed = settings["fractions"], settings["seed"]
+    shares, seed = settings.fractions, settings.seed
     draws = {g: int.from_bytes(hashlib.sha256(f"{seed}:{g}".encode()).digest()[:8], "big") / 2**64 for g in groups}
-    test, val = shares["test"], shares["val"]
+    test, val = shares.test, shares.val
     split = {g: "test" if u < test else "val" if u < test + val else "train" for g, u in draws.items()}
     wanted = [name for name, share in {"test": test, "val": val, "train": 1 - test - val}.items() if share > 1e-9]
     if len(groups) < len(wanted):
         raise UserError(
-            f"{path}: {len(groups)} of what own_data.split_by = {settings['split_by']!r} keeps together "
+            f"{path}: {len(groups)} of what own_data.split_by = {settings.split_by!r} keeps together "
             f"({', '.join(groups[:3])}), too few for {', '.join(wanted)}; set own_data.split_by to 'frame' or to a key "
             "of the info line, or give the frames a split= of their own"
         )

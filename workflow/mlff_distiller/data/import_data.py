@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from mlff_distiller.data.dataset import summary, write_dataset
-from mlff_distiller.data.extxyz import DEFAULTS, checked_settings
+from mlff_distiller.data.own_data_settings import OwnDataFractions, OwnDataSettings
 from mlff_distiller.data.read import read_dataset
 
 
@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command ``import-data``."""
     parser.description = "Check labels of one's own and write them as a dataset that the other stages read."
     parser.add_argument("--dataset", type=Path, required=True, help="trajectory with energies and forces, or HDF5")
-    parser.add_argument("--settings", default="{}", help=f"JSON text or file with any of {', '.join(DEFAULTS)}")
+    parser.add_argument("--settings", default="{}", help="keys, split, ... (JSON text or a file)")
     parser.add_argument("--held-out", action="store_true", help="nothing is learned of it: frames without a split of "
                         "their own are all for the test")  # fmt: skip
     parser.add_argument("--output", type=Path, required=True, help="labeled dataset to write (HDF5)")
@@ -24,12 +24,12 @@ def run(args: argparse.Namespace) -> int:
     from mlff_distiller.utils import provenance
     from mlff_distiller.utils.files import load_settings, sha256_of, write_json
 
-    settings = load_settings(args.settings)
+    settings = OwnDataSettings.from_mapping(load_settings(args.settings))
     if args.held_out:
-        settings["fractions"] = {"val": 0.0, "test": 1.0}
-    dataset = read_dataset(args.dataset, **settings)
+        settings = settings.model_copy(update={"fractions": OwnDataFractions(val=0.0, test=1.0)})
+    dataset = read_dataset(args.dataset, settings)
     path = write_dataset(args.output, dataset)
-    card = summary(dataset) | {"source": args.dataset.name, "own_data": checked_settings(settings)}
+    card = summary(dataset) | {"source": args.dataset.name, "own_data": settings.to_mapping()}
     card["file_sha256"] = sha256_of(path)
     write_json(args.card, card | {"provenance": provenance.collect()})
     counts = ", ".join(f"{name} {split['configurations']}" for name, split in card["by_split"].items())

@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 
 from mlff_distiller.data.dataset import Dataset, content_hash, read_configurations, summary, write_dataset
+from mlff_distiller.data.labeling_settings import LabelInput, LabelLimits
 from mlff_distiller.data.trajectories import read_frames
-from mlff_distiller.utils.errors import UserError, nearest
+from mlff_distiller.utils.errors import UserError
 
-#: Labels outside these are dropped. A thermal geometry at 1000 K has forces up to some 15 eV/A and 0.2 eV per atom
-#: above the minimum; beyond the limits atoms overlap or have dissociated, where xTB is no guide. Null is no limit.
-DEFAULT_LIMITS = {"max_force_ev_per_a": 20.0, "max_energy_ev_per_atom": 1.5}
 #: Of frames that the student visited: where it went astray is what they are there to show.
-NO_LIMITS = dict.fromkeys(DEFAULT_LIMITS)
+NO_LIMITS = LabelLimits(max_force_ev_per_a=None, max_energy_ev_per_atom=None)
 #: Squared atom numbers per part: about two seconds of GFN2-xTB.
 PART_WEIGHT = 40_000
 
@@ -41,7 +39,7 @@ def label_dataset(
     teacher: Mapping[str, Any] | None,
     parts: Path,
     cores: int,
-    limits: Mapping[str, float | None] | None = None,
+    limits: LabelLimits = LabelLimits(),  # noqa: B008 (frozen)
     may_be_none: bool = False,
 ) -> tuple[Dataset, dict[str, Any]]:
     """``dataset`` with the teacher's energies (eV) and forces (eV/A), less what failed or lies beyond the limits.
@@ -53,7 +51,7 @@ def label_dataset(
         teacher: mapping as in :func:`mlff_distiller.data.teacher.make_calculator`; None for GFN2-xTB.
         parts: directory for finished parts, by which an interrupted run resumes.
         cores: worker processes, one thread each.
-        limits: overrides of :data:`DEFAULT_LIMITS`.
+        limits: beyond which a label is left out.
         may_be_none: no label at all is a result, too: of frames of an MD that went wrong.
 
     Returns:
@@ -66,10 +64,6 @@ def label_dataset(
     from mlff_distiller.data.teacher import teacher_name
     from mlff_distiller.utils.parallel import run_in_parts
 
-    limits = {**DEFAULT_LIMITS, **(limits or {})}
-    for key in limits:
-        if key not in DEFAULT_LIMITS:
-            raise UserError(f"limits.{key}: unknown key{nearest(key, DEFAULT_LIMITS)}")
     spec = json.dumps(teacher, sort_keys=True)
     key = hashlib.sha256(f"{content_hash(dataset)} {spec} {PART_WEIGHT}".encode()).hexdigest()
     bounds = _bounds(dataset)
@@ -100,17 +94,18 @@ def label_dataset(
         "examples": [
             {"index": int(i), "molecule": name, "reason": str(reasons[i])} for i, name in zip(bad, names, strict=False)
         ],
-        "limits": limits,
+        "limits": limits.to_mapping(),
         "teacher_seconds": round(seconds, 2),
         "labels_per_core_second": round(len(dataset) / max(seconds, 1e-9), 2),
     }
 
 
-def _judge(labeled: Dataset, reasons: np.ndarray, limits: Mapping[str, float | None]) -> None:
+def _judge(labeled: Dataset, reasons: np.ndarray, limits: LabelLimits) -> None:
     """Write why into ``reasons`` for labels beyond the limits."""
     if len(labeled) == 0:
         return
-    limits = {name: np.inf if limit is None else limit for name, limit in limits.items()}
+    max_force = np.inf if limits.max_force_ev_per_a is None else limits.max_force_ev_per_a
+    max_energy = np.inf if limits.max_energy_ev_per_atom is None else limits.max_energy_ev_per_atom
     largest = np.maximum.reduceat(np.abs(labeled.forces).max(axis=1), labeled.offsets[:-1])
     per_atom = labeled.energies / labeled.n_atoms
     lowest = np.full(len(labeled.molecules), np.inf)
@@ -118,8 +113,8 @@ def _judge(labeled: Dataset, reasons: np.ndarray, limits: Mapping[str, float | N
     np.minimum.at(lowest, labeled.molecule[fine], per_atom[fine])
     with np.errstate(invalid="ignore"):
         above = per_atom - lowest[labeled.molecule]
-        reasons[fine & (largest > limits["max_force_ev_per_a"])] = "force beyond the limit"
-        reasons[fine & (reasons == "") & (above > limits["max_energy_ev_per_atom"])] = "energy beyond the limit"
+        reasons[fine & (largest > max_force)] = "force beyond the limit"
+        reasons[fine & (reasons == "") & (above > max_energy)] = "energy beyond the limit"
 
 
 def _bounds(dataset: Dataset) -> list[int]:
@@ -203,18 +198,15 @@ def run(args: argparse.Namespace) -> int:
     from mlff_distiller.utils import provenance
     from mlff_distiller.utils.files import load_settings, read_json, sha256_of, write_json
 
-    given = load_settings(args.settings) if args.settings else {}
-    for key in given:
-        if key not in ("teacher", "limits"):
-            raise UserError(f"--settings: unknown key {key!r}{nearest(key, ('teacher', 'limits'))}")
+    given = LabelInput.from_mapping(load_settings(args.settings) if args.settings else {})
     parts = args.output.with_name(args.output.name + ".parts")
     started = time.perf_counter()
     if args.trajectories:
         configurations, limits = read_frames(args.trajectories, args.frames), NO_LIMITS
     else:
-        configurations, limits = read_configurations(args.configurations), given.get("limits")
+        configurations, limits = read_configurations(args.configurations), given.limits
     may_be_none = bool(args.trajectories)
-    dataset, outcome = label_dataset(configurations, given.get("teacher"), parts, args.cores, limits, may_be_none)
+    dataset, outcome = label_dataset(configurations, given.teacher.to_mapping(), parts, args.cores, limits, may_be_none)
     path = write_dataset(args.output, dataset)
     if args.card:
         sampling = read_json(args.sample_card) if args.sample_card else {}

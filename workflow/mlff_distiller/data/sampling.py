@@ -26,39 +26,8 @@ import numpy as np
 from mlff_distiller.data.dataset import METHODS, Dataset, content_hash, from_lists, summary, write_dataset
 from mlff_distiller.data.molecule_list import Molecule, grow, read_molecule_list, split_of
 from mlff_distiller.data.molecules import BENCHMARK_MOLECULES
-from mlff_distiller.utils.errors import UserError, nearest
-
-#: Small enough for a minute on two cores; config/full.yaml says what a full run takes.
-DEFAULTS: dict[str, Any] = {
-    "seed": 2025,
-    "molecules": 150,  # hand-written ones first, evenly over the classes; grown by rule beyond those
-    "max_atoms": 16,  # largest molecule of train, val and test
-    "grown_max_atoms": 30,  # largest of those that are grown, if less
-    "configurations": 900,  # of train, val and test together, before ``small``
-    "fractions": {"val": 0.1, "test": 0.1},  # of the molecules
-    "splits": ["train", "val", "test"],  # only these are made; [test] measures a student that is there already
-    "larger": {"molecules": 6, "configurations": 30, "max_atoms": 30},  # larger than any trained
-    "benchmark_configurations": 6,  # of each benchmark molecule
-    "small": {"max_atoms": 9, "configurations": 0},  # at least so many of every training molecule up to this size
-    "shares": {
-        "conformer": 0.05,
-        "normal_modes": 0.39,
-        "random": 0.05,
-        "stretch": 0.09,
-        "torsion": 0.10,
-        "md": 0.10,
-        "cluster": 0.13,
-        "contact": 0.09,
-    },
-    "mode_temperatures": [150, 300, 600, 1000, 1500],
-    "md_temperatures": [300, 600, 1000],
-    "md_stride": 15,  # steps of 1 fs between kept frames
-    "md_molecules": 0.3,  # share of the molecules that get a trajectory
-    "relax_steps": 10,
-    "conformers": 3,  # at most; one for every eight configurations of a molecule
-    "cluster_partner_atoms": 12,
-    "cluster_atoms": 40,
-}
+from mlff_distiller.data.sampling_settings import SampleInput, SamplingSettings
+from mlff_distiller.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -76,7 +45,7 @@ class Job:
 
 def sample(
     molecules: Sequence[Molecule],
-    settings: Mapping[str, Any] | None,
+    settings: SamplingSettings,
     teacher: Mapping[str, Any] | None,
     parts: Path,
     cores: int,
@@ -86,7 +55,7 @@ def sample(
 
     Args:
         molecules: hand-written ones (see :func:`mlff_distiller.data.molecule_list.read_molecule_list`).
-        settings: overrides of :data:`DEFAULTS`.
+        settings: sizes and shares.
         teacher: for relaxation and MD; None for GFN2-xTB.
         parts: directory for finished molecules, by which an interrupted run resumes.
         cores: worker processes.
@@ -96,11 +65,10 @@ def sample(
         The dataset, and ``{"settings", "molecules": {class: n}, "notes": {text: n}}`` for its card.
 
     Raises:
-        UserError: unknown or senseless settings.
+        UserError: nothing came of them.
     """
     from mlff_distiller.utils.parallel import run_in_parts
 
-    settings = checked_settings(settings)
     jobs, families = plan(molecules, settings, teacher, benchmark_directory)
     key = hashlib.sha256(repr(jobs).encode()).hexdigest()
     weights = [sum(n for _, n in job.counts) for job in jobs]
@@ -119,95 +87,44 @@ def sample(
     if not numbers:
         raise UserError("no configurations came of these settings; raise 'configurations' or 'max_atoms'")
     return from_lists(numbers, positions, names, split, method), {
-        "settings": settings,
+        "settings": settings.to_mapping(),
         "molecules_by_class": families,
         "notes": dict(notes.most_common()),
     }
 
 
-def checked_settings(settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    """``settings`` over :data:`DEFAULTS`, every key and number checked.
-
-    Raises:
-        UserError: unknown key (with the nearest), wrong type, or a value that makes no sense.
-    """
-    merged = json.loads(json.dumps(DEFAULTS))
-    for key, value in (settings or {}).items():
-        if key not in DEFAULTS:
-            raise UserError(f"sampling.{key}: unknown key{nearest(key, DEFAULTS)}")
-        default = DEFAULTS[key]
-        if key == "splits":
-            for split in value if isinstance(value, list) else [value]:
-                if split not in default:
-                    raise UserError(f"sampling.splits: unknown split {split!r}{nearest(split, default)}")
-        if isinstance(default, dict):
-            if not isinstance(value, Mapping):
-                raise UserError(f"sampling.{key}: expected a mapping, got {value!r}")
-            for inner in value:
-                if inner not in default:
-                    raise UserError(f"sampling.{key}.{inner}: unknown key{nearest(inner, default)}")
-            merged[key] |= value
-        else:
-            merged[key] = value
-    for path, value, default in _leaves(merged):
-        if path == "splits":
-            continue
-        items = value if isinstance(default, list) else [value]
-        if not isinstance(items, list) or not all(
-            isinstance(v, int | float) and not isinstance(v, bool) and v >= 0 for v in items
-        ):
-            raise UserError(
-                f"sampling.{path}: {value!r} should be {'numbers' if isinstance(default, list) else 'a number'} >= 0"
-            )
-        if isinstance(default, int) and int(value) != value:
-            raise UserError(f"sampling.{path}: {value!r} should be a whole number")
-    if sum(merged["shares"].values()) <= 0:
-        raise UserError("sampling.shares: at least one must be positive")
-    if sum(merged["fractions"].values()) >= 1:
-        raise UserError("sampling.fractions: val and test leave nothing to train on")
-    if merged["max_atoms"] < 3 or merged["molecules"] < 1 or merged["configurations"] < 1:
-        raise UserError("sampling: max_atoms must be 3 or more, molecules and configurations 1 or more")
-    if merged["larger"]["molecules"] and merged["larger"]["max_atoms"] <= merged["max_atoms"]:
-        raise UserError(
-            f"sampling.larger.max_atoms: {merged['larger']['max_atoms']} is not more than "
-            f"max_atoms, {merged['max_atoms']}"
-        )
-    return merged
-
-
 def plan(
     molecules: Sequence[Molecule],
-    settings: Mapping[str, Any],
+    settings: SamplingSettings,
     teacher: Mapping[str, Any] | None,
     benchmark_directory: Path | None,
 ) -> tuple[list[Job], dict[str, int]]:
     """One job per molecule, and how many molecules each class gave. A function of its arguments alone."""
-    seed, limit, larger = settings["seed"], settings["max_atoms"], settings["larger"]
+    seed, limit, larger = settings.seed, settings.max_atoms, settings.larger
+    fractions = settings.fractions.to_mapping()
 
     def wanted(candidates: Sequence[Molecule]) -> list[Molecule]:
-        return [m for m in candidates if split_of(m.smiles, settings["fractions"], seed) in settings["splits"]]
+        return [m for m in candidates if split_of(m.smiles, fractions, seed) in settings.splits]
 
-    chosen = _evenly(wanted([m for m in molecules if m.n_atoms <= limit]), settings["molecules"], seed)
-    if len(chosen) < settings["molecules"]:
-        grown_limit = min(limit, settings["grown_max_atoms"])
-        chosen += wanted(grow(molecules, settings["molecules"] - len(chosen), seed, grown_limit))
-    big = _evenly([m for m in molecules if limit < m.n_atoms <= larger["max_atoms"]], larger["molecules"] // 2, seed)
-    if len(big) < larger["molecules"]:
-        big += grow(molecules, larger["molecules"] - len(big), seed + 1, larger["max_atoms"], min_atoms=limit + 1)
-    spec = json.dumps({"settings": settings, "teacher": teacher}, sort_keys=True)
-    splits = {m.smiles: split_of(m.smiles, settings["fractions"], seed) for m in chosen}
+    chosen = _evenly(wanted([m for m in molecules if m.n_atoms <= limit]), settings.molecules, seed)
+    if len(chosen) < settings.molecules:
+        grown_limit = min(limit, settings.grown_max_atoms)
+        chosen += wanted(grow(molecules, settings.molecules - len(chosen), seed, grown_limit))
+    big = _evenly([m for m in molecules if limit < m.n_atoms <= larger.max_atoms], larger.molecules // 2, seed)
+    if len(big) < larger.molecules:
+        big += grow(molecules, larger.molecules - len(big), seed + 1, larger.max_atoms, min_atoms=limit + 1)
+    spec = json.dumps({"settings": settings.to_mapping(), "teacher": teacher}, sort_keys=True)
+    splits = {m.smiles: split_of(m.smiles, fractions, seed) for m in chosen}
     # Labels cost about n^1.5, and small molecules repeat themselves sooner: fewer of both extremes.
     weight = np.array([min(m.n_atoms, 9) / max(m.n_atoms, 15) ** 1.2 for m in chosen])
-    budget = _rounded(settings["configurations"] * weight / weight.sum(), np.random.default_rng(seed))
+    budget = _rounded(settings.configurations * weight / weight.sum(), np.random.default_rng(seed))
     # But a small one's bonds are like no others, and few molecules are small: a least number of each can be asked for.
-    least = settings["small"]
+    least = settings.small
     for i, m in enumerate(chosen):
-        if m.n_atoms <= least["max_atoms"] and splits[m.smiles] == "train":
-            budget[i] = max(budget[i], least["configurations"])
+        if m.n_atoms <= least.max_atoms and splits[m.smiles] == "train":
+            budget[i] = max(budget[i], least.configurations)
     partners = {
-        split: [
-            m.smiles for m in chosen if splits[m.smiles] == split and m.n_atoms <= settings["cluster_partner_atoms"]
-        ]
+        split: [m.smiles for m in chosen if splits[m.smiles] == split and m.n_atoms <= settings.cluster_partner_atoms]
         for split in ("train", "val", "test")
     }
     jobs = [
@@ -215,19 +132,20 @@ def plan(
         for m, n in zip(chosen, budget, strict=True)
         if n > 0
     ]
-    per_larger = np.full(len(big), larger["configurations"] / max(len(big), 1))
-    solo = {**settings, "shares": settings["shares"] | {"cluster": 0, "contact": 0}}
+    per_larger = np.full(len(big), larger.configurations / max(len(big), 1))
+    alone = settings.shares.model_copy(update={"cluster": 0.0, "contact": 0.0})
+    solo = settings.model_copy(update={"shares": alone})
     for m, n in zip(big, _rounded(per_larger, np.random.default_rng(seed + 1)), strict=True):
         jobs.append(_job(m, "larger", int(n), [], solo, spec))
-    if benchmark_directory is not None and settings["benchmark_configurations"]:
+    if benchmark_directory is not None and settings.benchmark_configurations:
         jobs += _benchmark_jobs(benchmark_directory, settings, spec)
     return jobs, dict(Counter(m.family for m in [*chosen, *big]).most_common())
 
 
-def _benchmark_jobs(directory: Path, settings: Mapping[str, Any], spec: str) -> list[Job]:
+def _benchmark_jobs(directory: Path, settings: SamplingSettings, spec: str) -> list[Job]:
     from mlff_distiller.systems.read import load_system
 
-    jobs, n = [], settings["benchmark_configurations"]
+    jobs, n = [], settings.benchmark_configurations
     for molecule in BENCHMARK_MOLECULES:
         atoms = load_system(molecule.name, directory)
         if len(atoms) != molecule.n_atoms:
@@ -235,19 +153,17 @@ def _benchmark_jobs(directory: Path, settings: Mapping[str, Any], spec: str) -> 
         # No teacher dynamics here: on a hundred atoms they would cost more than all the rest.
         counts = (("conformer", 1), ("normal_modes", max(n - 1 - n // 4, 0)), ("stretch", n // 4))
         geometry = tuple(tuple(row) for row in atoms.positions.tolist())
-        jobs.append(Job(molecule.smiles, "benchmark", settings["seed"], counts, (), spec, geometry))
+        jobs.append(Job(molecule.smiles, "benchmark", settings.seed, counts, (), spec, geometry))
     return jobs
 
 
-def _job(
-    molecule: Molecule, split: str, n: int, partners: Sequence[str], settings: Mapping[str, Any], spec: str
-) -> Job:
-    rng = _rng(settings["seed"], molecule.smiles)
-    shares = {name: share for name, share in settings["shares"].items() if name in METHODS}
+def _job(molecule: Molecule, split: str, n: int, partners: Sequence[str], settings: SamplingSettings, spec: str) -> Job:
+    rng = _rng(settings.seed, molecule.smiles)
+    shares = {name: share for name, share in settings.shares.to_mapping().items() if name in METHODS}
     if not partners:
         shares |= {"cluster": 0.0, "contact": 0.0}
     # A trajectory pays only when several frames are taken from it: a few molecules get all of that share.
-    fraction = settings["md_molecules"]
+    fraction = settings.md_molecules
     runs_md = rng.random() < fraction
     shares["md"] = shares["md"] / max(fraction, 1e-9) if runs_md else 0.0
     total = sum(shares.values())
@@ -265,7 +181,7 @@ def _sample_job(job: Job) -> dict[str, np.ndarray]:
     from mlff_distiller.data.teacher import make_calculator
 
     spec = json.loads(job.settings)
-    sampler = _Sampler(job, spec["settings"], make_calculator(spec["teacher"]))
+    sampler = _Sampler(job, SamplingSettings.from_mapping(spec["settings"]), make_calculator(spec["teacher"]))
     made: list[tuple[np.ndarray, np.ndarray, str, str]] = []
     try:
         sampler.start()
@@ -291,7 +207,7 @@ def _sample_job(job: Job) -> dict[str, np.ndarray]:
 class _Sampler:
     """One method per way of sampling; each returns (numbers, positions, name, method) entries."""
 
-    def __init__(self, job: Job, settings: Mapping[str, Any], calculator: Any) -> None:
+    def __init__(self, job: Job, settings: SamplingSettings, calculator: Any) -> None:
         self.job, self.settings, self.calculator = job, settings, calculator
         self.rng = np.random.default_rng(job.seed)
         self.notes: list[str] = []
@@ -308,7 +224,7 @@ class _Sampler:
             self.shape.starts = np.array([self.job.geometry])
             return
         # Relaxing a conformer costs as much as a dozen labels: only where enough samples will start from it.
-        n = min(self.settings["conformers"], 1 + sum(n for _, n in self.job.counts) // 8)
+        n = min(self.settings.conformers, 1 + sum(n for _, n in self.job.counts) // 8)
         self.shape = make_shape(self.job.smiles, n, self.job.seed)
         self.shape.starts = np.stack([self._relaxed(positions) for positions in self.shape.starts])
 
@@ -346,7 +262,7 @@ class _Sampler:
         from ase.md.langevin import Langevin
         from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
-        temperature = float(self.rng.choice(self.settings["md_temperatures"]))
+        temperature = float(self.rng.choice(self.settings.md_temperatures))
         atoms = Atoms(self.shape.numbers, self._start()[1])
         atoms.calc = self.calculator
         seed = np.random.RandomState(int(self.rng.integers(2**31)))
@@ -358,7 +274,7 @@ class _Sampler:
         frames: list[np.ndarray] = []
         try:
             for _ in range(n):
-                dynamics.run(self.settings["md_stride"])
+                dynamics.run(self.settings.md_stride)
                 if not np.isfinite(atoms.positions).all() or np.ptp(atoms.positions, axis=0).max() > 60.0:
                     self.notes.append("md: molecule flew apart")
                     break
@@ -383,7 +299,7 @@ class _Sampler:
         for _ in range(n_partners):
             name = self.job.partners[self.rng.integers(len(self.job.partners))]
             shape, modes = self._partner(name)
-            if sum(len(z) for z, _ in bodies) + len(shape.numbers) > self.settings["cluster_atoms"]:
+            if sum(len(z) for z, _ in bodies) + len(shape.numbers) > self.settings.cluster_atoms:
                 break
             bodies.append((shape.numbers, vibrate(shape.starts[0], modes, self._temperature(), self.rng)))
             names.append(name)
@@ -406,7 +322,7 @@ class _Sampler:
         return which, self.shape.starts[which]
 
     def _temperature(self) -> float:
-        return float(self.rng.choice(self.settings["mode_temperatures"]))
+        return float(self.rng.choice(self.settings.mode_temperatures))
 
     def _vibrated(self, which: int, start: np.ndarray, temperature: float) -> np.ndarray:
         from mlff_distiller.data.geometry import thermal_modes, vibrate
@@ -419,12 +335,12 @@ class _Sampler:
         from ase import Atoms
         from ase.optimize import BFGS
 
-        if not self.settings["relax_steps"]:
+        if not self.settings.relax_steps:
             return positions
         atoms = Atoms(self.shape.numbers, positions)
         atoms.calc = self.calculator
         try:
-            for _ in BFGS(atoms, logfile=None).irun(fmax=0.03, steps=self.settings["relax_steps"]):
+            for _ in BFGS(atoms, logfile=None).irun(fmax=0.03, steps=self.settings.relax_steps):
                 self.path.append(atoms.get_positions())
         except Exception as error:
             self.calculator.reset()
@@ -462,16 +378,6 @@ def _rng(seed: int, smiles: str) -> np.random.Generator:
     return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(smiles.encode()).digest()[:8], "big")])
 
 
-def _leaves(settings: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    leaves = []
-    for key, default in DEFAULTS.items():
-        if isinstance(default, dict):
-            leaves += [(f"{key}.{inner}", settings[key][inner], value) for inner, value in default.items()]
-        else:
-            leaves.append((key, settings[key], default))
-    return leaves
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command ``sample``."""
     parser.description = "Make configurations of many molecules, split by molecule, for the teacher to label."
@@ -491,15 +397,12 @@ def run(args: argparse.Namespace) -> int:
 
     from mlff_distiller.utils.files import load_settings, sha256_of, write_json
 
-    given = load_settings(args.settings) if args.settings else {}
-    for key in given:
-        if key not in ("sampling", "teacher"):
-            raise UserError(f"--settings: unknown key {key!r}{nearest(key, ('sampling', 'teacher'))}")
+    given = SampleInput.from_mapping(load_settings(args.settings) if args.settings else {})
     parts = args.output.with_name(args.output.name + ".parts")
     dataset, card = sample(
         read_molecule_list(args.molecules),
-        given.get("sampling"),
-        given.get("teacher"),
+        given.sampling,
+        given.teacher.to_mapping(),
         parts,
         args.cores,
         args.benchmark,

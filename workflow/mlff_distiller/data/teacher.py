@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlff_distiller.data.teacher_settings import DEFAULT_CALCULATOR, TeacherSettings
 from mlff_distiller.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
-DEFAULT_TEACHER = {"calculator": "tblite.ase:TBLite", "arguments": {"method": "GFN2-xTB", "verbosity": 0}}
+#: Of the default calculator.
+DEFAULT_ARGUMENTS = {"method": "GFN2-xTB", "verbosity": 0}
 
 
 class LabelError(Exception):
@@ -39,16 +41,10 @@ def make_calculator(teacher: Mapping[str, Any] | None = None) -> "Calculator":
         UserError: unknown key, module or factory missing, the factory refuses the arguments, or what it returns is no
             calculator with energies and forces.
     """
-    teacher = DEFAULT_TEACHER if teacher is None else teacher
-    for key in teacher:
-        if key not in ("calculator", "arguments"):
-            raise UserError(f"teacher.{key}: unknown key{nearest(key, ('calculator', 'arguments'))}")
     spec, arguments = _parts(teacher)
-    if not isinstance(arguments, Mapping):
-        raise UserError(f"teacher.arguments: expected a mapping of names to values, got {arguments!r}")
-    module_name, separator, factory_name = str(spec).partition(":")
-    if not (module_name and separator and factory_name):
-        raise UserError(f"teacher.calculator: {spec!r} is not of the form 'module:factory', e.g. 'tblite.ase:TBLite'")
+    if spec is None:
+        raise UserError("teacher.calculator: null; name the calculator that is to label, e.g. 'tblite.ase:TBLite'")
+    module_name, _, factory_name = spec.partition(":")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -81,7 +77,7 @@ def make_calculator(teacher: Mapping[str, Any] | None = None) -> "Calculator":
 
 def teacher_name(teacher: Mapping[str, Any] | None = None) -> str:
     """One line that names the teacher and its arguments, the same for the same teacher."""
-    spec, arguments = _parts(DEFAULT_TEACHER if teacher is None else teacher)
+    spec, arguments = _parts(teacher)
     shown = ", ".join(f"{key}={value}" for key, value in sorted(arguments.items()) if key != "verbosity")
     return f"{spec}({shown})"
 
@@ -104,12 +100,11 @@ def label(atoms: "Atoms", calculator: "Calculator") -> tuple[float, np.ndarray]:
     return energy, forces.copy()
 
 
-def _parts(teacher: Mapping[str, Any]) -> tuple[str, Any]:
+def _parts(teacher: Mapping[str, Any] | None) -> tuple[str | None, dict[str, Any]]:
     """Calculator and arguments; the default calculator keeps those of its default arguments that are not given."""
-    spec, given = teacher.get("calculator", DEFAULT_TEACHER["calculator"]), teacher.get("arguments", {})
-    if spec == DEFAULT_TEACHER["calculator"] and isinstance(given, Mapping):
-        given = DEFAULT_TEACHER["arguments"] | given
-    return spec, given
+    settings = TeacherSettings.from_mapping(teacher or {})
+    default = DEFAULT_ARGUMENTS if settings.calculator == DEFAULT_CALCULATOR else {}
+    return settings.calculator, default | settings.arguments
 
 
 def _callables(module: object) -> list[str]:

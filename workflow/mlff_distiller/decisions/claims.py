@@ -17,6 +17,7 @@ from mlff_distiller.records.run import Run
 from mlff_distiller.records.statistics import Ratio, ratio_of
 from mlff_distiller.records.vocabulary import SCALING_TASKS, TASKS
 from mlff_distiller.utils.errors import UserError, nearest
+from mlff_distiller.utils.settings import refuse_unknown
 
 #: Keys of a row of the source's table; times in ms, null where the source gives none.
 TABLE_KEYS = ("label", "variant", "source_ms", "source_speedup", "source_note")
@@ -46,7 +47,7 @@ def load(path: str | Path) -> dict[str, Any]:
         UserError: missing or damaged file, a claim that lacks a key, an unknown measure or condition.
     """
     try:
-        document = yaml.safe_load(Path(path).read_text())
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file of claims") from None
     except yaml.YAMLError as error:
@@ -190,9 +191,7 @@ def _check(where: str, claim: Any) -> None:
     if not isinstance(claim, dict):
         raise UserError(f"{where}: expected a mapping")
     known = ("id", "statement", "number", "needs", "rule", "chart", "evidence")
-    for key in claim:
-        if key not in known:
-            raise UserError(f"{where}: unknown key {key!r}{nearest(key, known)}")
+    refuse_unknown(claim, known, where)
     for key in ("id", "statement", "rule"):
         if not claim.get(key):
             raise UserError(f"{where}: {key!r} is missing")

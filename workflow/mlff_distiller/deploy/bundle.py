@@ -130,6 +130,8 @@ def load_bundle(path: str | Path, rebuild: bool = True) -> "Potential":
     from mlff_distiller.student.checkpoint import load_student
     from mlff_distiller.variants.target import differences, target_of
 
+    if not isinstance(rebuild, bool):
+        raise UserError(f"rebuild: expected True or False, got {rebuild!r}")
     folder = Path(path)
     entry = read_bundle(folder)
     spec, device = check_spec(entry["variant"], entry["options"]), entry["device"]

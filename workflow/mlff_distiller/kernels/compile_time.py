@@ -16,12 +16,12 @@ def note_seconds(library: Path, seconds: float) -> None:
 def copy_seconds(library: Path, folder: Path) -> None:
     """Copy the note of ``library``, if it has one, into ``folder``."""
     if _note(library).is_file():
-        write_text(folder / _note(library).name, _note(library).read_text())
+        write_text(folder / _note(library).name, _note(library).read_text(encoding="utf-8"))
 
 
 def seconds_noted(folder: Path) -> float:
     """The sum of all notes in ``folder``, seconds."""
-    return sum(float(note.read_text()) for note in folder.glob(f"*{SUFFIX}"))
+    return sum(float(note.read_text(encoding="utf-8")) for note in folder.glob(f"*{SUFFIX}"))
 
 
 def _note(library: Path) -> Path:

@@ -4,21 +4,22 @@ import argparse
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from mlff_distiller.md.settings import check_with_defaults
 from mlff_distiller.records import schema
 from mlff_distiller.systems.read import read_system
 from mlff_distiller.utils import gpus
 from mlff_distiller.utils.errors import first_line
 from mlff_distiller.utils.files import load_settings
+from mlff_distiller.utils.settings import Settings
 from mlff_distiller.variants import artifact
 
 if TYPE_CHECKING:
     from ase import Atoms
 
+S = TypeVar("S", bound=Settings)
 #: (command line, system, settings) -> fields of the record, ``gates`` among them.
-Measure = Callable[[argparse.Namespace, "Atoms", dict[str, Any]], dict[str, Any]]
+Measure = Callable[[argparse.Namespace, "Atoms", S], dict[str, Any]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="record to write (JSON)")
 
 
-def run_check(args: argparse.Namespace, task: str, measure: Measure, **fields: Any) -> int:
+def run_check(args: argparse.Namespace, task: str, kind: type[S], measure: Measure[S], **fields: Any) -> int:
     """Write the record of ``measure``; that of a variant that is not there, or breaks, says so."""
-    settings = check_with_defaults(task, load_settings(args.settings))
+    settings = kind.from_mapping(load_settings(args.settings))
     atoms = read_system(args.system)
     made = artifact.read_metadata(args.variant)
     gpus.take_one(f"{made['variant']} {atoms.info['name']} {task}")

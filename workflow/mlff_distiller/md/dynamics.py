@@ -15,6 +15,8 @@ from mlff_distiller.utils.errors import UserError
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from mlff_distiller.md.langevin_settings import LangevinSettings
+
 LOOPS = ("auto", "ase", "device")
 
 
@@ -43,7 +45,7 @@ def driver(
     return AseVerlet(atoms, potential, timestep_fs)
 
 
-def thermostat(atoms: "Atoms", potential: Potential, settings: dict[str, Any]) -> Any:
+def thermostat(atoms: "Atoms", potential: Potential, settings: "LangevinSettings") -> Any:
     """Langevin dynamics for ``atoms``, which it moves, in the device loop where ``potential`` has one.
 
     Args:
@@ -52,8 +54,8 @@ def thermostat(atoms: "Atoms", potential: Potential, settings: dict[str, Any]) -
         settings: as :func:`mlff_distiller.md.langevin.run_langevin` takes them.
     """
     if hasattr(potential, "program"):
-        looks = steps_between_looks(settings["equilibration_steps"], settings["sample_every"])
-        how = {name: settings[name] for name in ("timestep_fs", "temperature_k", "friction_per_fs", "seed")}
+        looks = steps_between_looks(settings.equilibration_steps, settings.sample_every)
+        how = {name: getattr(settings, name) for name in ("timestep_fs", "temperature_k", "friction_per_fs", "seed")}
         return DeviceLoop(atoms, potential, looks, **how)
     from mlff_distiller.md.langevin import ase_langevin
     from mlff_distiller.potentials.ase import PotentialCalculator

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlff_distiller.md.langevin_settings import LangevinSettings
 from mlff_distiller.md.start import set_thermal_velocities
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Samples:
     steps_per_s: float
 
 
-def ase_langevin(atoms: "Atoms", settings: dict[str, Any]) -> Any:
+def ase_langevin(atoms: "Atoms", settings: LangevinSettings) -> Any:
     """ASE's Langevin dynamics with the calculator of ``atoms``; ``settings`` as for :func:`run_langevin`."""
     from ase import units
     from ase.md.langevin import Langevin
@@ -33,23 +34,22 @@ def ase_langevin(atoms: "Atoms", settings: dict[str, Any]) -> Any:
     # fixcm would scale the noise, which is not canonical for few atoms (ASE says so): all 3N velocities are free.
     return Langevin(
         atoms,
-        timestep=settings["timestep_fs"] * units.fs,
-        temperature_K=settings["temperature_k"],
-        friction=settings["friction_per_fs"] / units.fs,
+        timestep=settings.timestep_fs * units.fs,
+        temperature_K=settings.temperature_k,
+        friction=settings.friction_per_fs / units.fs,
         fixcm=False,
-        rng=np.random.default_rng(settings["seed"] + 1),
+        rng=np.random.default_rng(settings.seed + 1),
     )
 
 
 def run_langevin(
-    atoms: "Atoms", settings: dict[str, Any], thermostat: Callable[["Atoms", dict[str, Any]], Any] = ase_langevin
+    atoms: "Atoms", settings: LangevinSettings, thermostat: Callable[["Atoms", LangevinSettings], Any] = ase_langevin
 ) -> Samples:
     """Equilibrate, then sample.
 
     Args:
         atoms: at a minimum; changed.
-        settings: ``timestep_fs``, ``friction_per_fs``, ``temperature_k``, ``seed``, ``equilibration_steps``, ``steps``,
-            ``sample_every``.
+        settings: time step, thermostat, lengths.
         thermostat: makes of ``atoms``, with velocities, and ``settings`` what moves them: by ``run(n_steps)``.
 
     Raises:
@@ -57,22 +57,22 @@ def run_langevin(
     """
     from ase import units
 
-    set_thermal_velocities(atoms, settings["temperature_k"], settings["seed"])
+    set_thermal_velocities(atoms, settings.temperature_k, settings.seed)
     dynamics = thermostat(atoms, settings)
-    dynamics.run(settings["equilibration_steps"])
+    dynamics.run(settings.equilibration_steps)
     positions, velocities = [], []
     started = time.perf_counter()
-    for _ in range(settings["steps"] // settings["sample_every"]):
-        dynamics.run(settings["sample_every"])
+    for _ in range(settings.steps // settings.sample_every):
+        dynamics.run(settings.sample_every)
         if not np.isfinite(atoms.positions).all():
             raise FloatingPointError(f"a position is not finite after {dynamics.nsteps} steps")
         positions.append(atoms.get_positions())
         velocities.append(atoms.get_velocities() * units.fs)
     return Samples(
-        settings["timestep_fs"] * settings["sample_every"],
+        settings.timestep_fs * settings.sample_every,
         np.array(positions),
         np.array(velocities),
-        settings["steps"] / (time.perf_counter() - started),
+        settings.steps / (time.perf_counter() - started),
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlff_distiller.md.measures import Slope, bonds_of, drift, drift_beyond
-from mlff_distiller.md.settings import GOOD_DRIFT
+from mlff_distiller.md.settings import GOOD_DRIFT, NveSettings
 from mlff_distiller.md.start import set_thermal_velocities
 from mlff_distiller.utils.errors import UserError
 
@@ -60,13 +60,13 @@ class SimulationFailed(FloatingPointError):
         self.samples = samples
 
 
-def run_nve(atoms: "Atoms", potential: Any, settings: dict[str, Any], referee: Any = None) -> NveSamples:
+def run_nve(atoms: "Atoms", potential: Any, settings: NveSettings, referee: Any = None) -> NveSamples:
     """Equilibrate, then run NVE by ASE's velocity Verlet, or by the loop on the device where ``potential`` has one.
 
     Args:
         atoms: the start; left as it is.
         potential: a :class:`~mlff_distiller.potentials.base.Potential`.
-        settings: as :data:`~mlff_distiller.md.settings.DEFAULTS`.
+        settings: lengths, start, who takes the steps.
         referee: a potential whose forces are compared with; none, and there are no force errors.
 
     Raises:
@@ -79,17 +79,15 @@ def run_nve(atoms: "Atoms", potential: Any, settings: dict[str, Any], referee: A
     # The first calls of a compiled variant may still compile.
     for _ in range(3):
         potential(*_batch(atoms, potential))
-    set_thermal_velocities(atoms, settings["temperature_k"], settings["seed"], settings["at_minimum"])
-    looks = steps_between_looks(settings["equilibration_steps"], settings["steps"], settings["sample_every"])
-    dynamics = driver(
-        atoms, potential, timestep_fs=settings["timestep_fs"], steps_between_looks=looks, loop=settings["loop"]
-    )
-    dynamics.run(settings["equilibration_steps"])
+    set_thermal_velocities(atoms, settings.temperature_k, settings.seed, settings.at_minimum)
+    looks = steps_between_looks(settings.equilibration_steps, settings.steps, settings.sample_every)
+    dynamics = driver(atoms, potential, timestep_fs=settings.timestep_fs, steps_between_looks=looks, loop=settings.loop)
+    dynamics.run(settings.equilibration_steps)
     observe = Observer(start, settings, None if referee is None else PotentialCalculator(referee))
     observe.samples.loop = dynamics.loop
     observe(0, atoms)
-    for done in range(0, settings["steps"], settings["sample_every"]):
-        now = min(settings["sample_every"], settings["steps"] - done)
+    for done in range(0, settings.steps, settings.sample_every):
+        now = min(settings.sample_every, settings.steps - done)
         started = time.perf_counter()
         try:
             dynamics.run(now)
@@ -105,11 +103,11 @@ class Observer:
 
     Args:
         start: whose bonds are to stay whole.
-        settings: as :data:`~mlff_distiller.md.settings.DEFAULTS`.
+        settings: of the run.
         referee: an ASE calculator whose forces are compared with, or none.
     """
 
-    def __init__(self, start: "Atoms", settings: dict[str, Any], referee: Any = None):
+    def __init__(self, start: "Atoms", settings: NveSettings, referee: Any = None):
         self.first, self.second, self.lengths = bonds_of(start)
         self.settings, self.referee = settings, referee
         self.samples = NveSamples(len(self.lengths))
@@ -117,7 +115,7 @@ class Observer:
     def __call__(self, step: int, atoms: "Atoms") -> None:
         """Take down ``atoms`` (with calculator and momenta) after ``step`` steps."""
         samples = self.samples
-        samples.times_fs.append(step * self.settings["timestep_fs"])
+        samples.times_fs.append(step * self.settings.timestep_fs)
         samples.energies.append(1e3 * atoms.get_total_energy() / len(atoms))
         if not math.isfinite(samples.energies[-1]):
             raise SimulationFailed(f"the total energy is not finite after {samples.times_fs[-1]:.1f} fs", samples)
@@ -129,17 +127,17 @@ class Observer:
 
             vectors = find_mic(vectors, atoms.cell, atoms.pbc)[0]
         samples.broken |= np.linalg.norm(vectors, axis=1) > BROKEN * self.lengths
-        if self.referee is not None and step % self.settings["force_check_every"] == 0:
+        if self.referee is not None and step % self.settings.force_check_every == 0:
             samples.force_errors.append(atoms.get_forces() - self.referee.get_forces(atoms))
             samples.frames.append(_frame(atoms))
 
 
-def judge(samples: NveSamples, settings: dict[str, Any], reference: Slope | None = None) -> dict[str, Any]:
+def judge(samples: NveSamples, settings: NveSettings, reference: Slope | None = None) -> dict[str, Any]:
     """The record's fields: what was measured, and each gate with its verdict.
 
     Args:
         samples: of the variant's run.
-        settings: with ``gates``.
+        settings: of the run, with its gates.
         reference: drift of the fp64 run from the same state, if there is one.
     """
     slope = samples.drift
@@ -165,12 +163,12 @@ def judge(samples: NveSamples, settings: dict[str, Any], reference: Slope | None
     gates = {
         name: {
             "value": value,
-            "limit": settings["gates"][name],
-            "passed": bool(judged[name] <= settings["gates"][name]),
+            "limit": getattr(settings.gates, name),
+            "passed": bool(judged[name] <= getattr(settings.gates, name)),
         }
         for name, value in values.items()
     }
-    limits = {"good": GOOD_DRIFT, "acceptable": settings["gates"]["drift_mev_per_atom_ps"]}
+    limits = {"good": GOOD_DRIFT, "acceptable": settings.gates.drift_mev_per_atom_ps}
     tier = next((name for name, limit in limits.items() if own <= limit), "bad")
     thin = max(1, len(samples.times_fs) // 200)
     return {
@@ -185,7 +183,7 @@ def judge(samples: NveSamples, settings: dict[str, Any], reference: Slope | None
         "max_energy_excursion_mev_per_atom": values["excursion_mev_per_atom"],
         "force_rmse_mev_per_a": values["force_rmse_mev_per_a"],
         "bonds_broken": values["bonds_broken"],
-        "steps_per_s": settings["steps"] / samples.elapsed,
+        "steps_per_s": settings.steps / samples.elapsed,
         "loop": samples.loop,
         "passed": all(gate["passed"] for gate in gates.values()),
         "gates": gates,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mlff_distiller.md.nve import run_nve
-from mlff_distiller.md.settings import settings_with_defaults
+from mlff_distiller.md.settings import NveSettings
 from mlff_distiller.records import schema
 from mlff_distiller.systems.read import read_system
 from mlff_distiller.utils.compilers import no_compiler
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     torch.set_num_threads(args.threads)
-    settings = settings_with_defaults(load_settings(args.settings))
+    settings = NveSettings.from_mapping(load_settings(args.settings))
     atoms = read_system(args.system)
     family = args.family
     if family == "cpp" and (reason := no_compiler()):
@@ -75,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
         device="cpu",
         dtype="float64",
         family=family,
-        timestep_fs=settings["timestep_fs"],
-        n_steps=settings["steps"],
+        timestep_fs=settings.timestep_fs,
+        n_steps=settings.steps,
         **found,
     )
     schema.write(args.output, [made])

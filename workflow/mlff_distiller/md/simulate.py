@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlff_distiller.md.measures import Slope
 from mlff_distiller.md.nve import SimulationFailed, judge, run_nve
-from mlff_distiller.md.settings import settings_with_defaults
+from mlff_distiller.md.settings import NveSettings
 from mlff_distiller.records import schema
 from mlff_distiller.systems.read import read_system
 from mlff_distiller.utils import gpus
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """One record of kind ``md`` and a trajectory (empty when the variant cannot run)."""
-    settings = settings_with_defaults(load_settings(args.settings))
+    settings = NveSettings.from_mapping(load_settings(args.settings))
     atoms = read_system(args.system)
     made = artifact.read_metadata(args.variant)
     gpus.take_one(f"{made['variant']} {atoms.info['name']}")
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         "ensemble": "NVE",
         "threads": args.threads,
     }
-    entry |= {"timestep_fs": settings["timestep_fs"], "n_steps": settings["steps"]}
+    entry |= {"timestep_fs": settings.timestep_fs, "n_steps": settings.steps}
     verdict = next((e for e in schema.read(args.equivalence) if e["status"] != "ok"), None)
     trajectory = ""
     if made.get("another_network"):
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def simulate(args: argparse.Namespace, atoms: "Atoms", settings: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def simulate(args: argparse.Namespace, atoms: "Atoms", settings: NveSettings) -> tuple[dict[str, Any], str]:
     """Run NVE with the variant that ``args`` name and judge it; the record's fields and the trajectory as extxyz text."""
     import torch
 

@@ -15,6 +15,7 @@ import numpy as np
 from mlff_distiller.md import check
 from mlff_distiller.md.langevin import Samples, run_langevin
 from mlff_distiller.md.measures import angles_of, bonds_of
+from mlff_distiller.md.spectra_settings import SpectraSettings
 from mlff_distiller.md.teacher_trajectory import read_samples
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.variants import artifact
@@ -38,10 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """One record of kind ``md``, task ``spectra``."""
-    return check.run_check(args, "spectra", measure, ensemble="NVT")
+    return check.run_check(args, "spectra", SpectraSettings, measure, ensemble="NVT")
 
 
-def measure(args: argparse.Namespace, atoms: "Atoms", settings: dict[str, Any]) -> dict[str, Any]:
+def measure(args: argparse.Namespace, atoms: "Atoms", settings: SpectraSettings) -> dict[str, Any]:
     """Fields of the record: distances between the distributions, the curves, the gates."""
     from mlff_distiller.potentials.ase import PotentialCalculator
 
@@ -54,14 +55,16 @@ def measure(args: argparse.Namespace, atoms: "Atoms", settings: dict[str, Any]) 
     found, floor = compare(start, student, teacher), compare(start, *halves(teacher))
     curves = {"student": distributions(start, student), "teacher": distributions(start, teacher)}
     return {
-        "timestep_fs": settings["timestep_fs"],
-        "n_steps": settings["steps"],
-        "temperature_k": settings["temperature_k"],
+        "timestep_fs": settings.timestep_fs,
+        "n_steps": settings.steps,
+        "temperature_k": settings.temperature_k,
         **{name: value for name, value in found.items() if value is not None},
         "floor": floor,
         "distributions": curves,
         "gates": {
-            name: check.at_most(value, settings["gates"][name]) for name, value in found.items() if value is not None
+            name: check.at_most(value, getattr(settings.gates, name))
+            for name, value in found.items()
+            if value is not None
         },
     }
 

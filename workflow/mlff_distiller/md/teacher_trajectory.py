@@ -8,7 +8,7 @@ import numpy as np
 
 from mlff_distiller.data.teacher import make_calculator, teacher_name
 from mlff_distiller.md.langevin import Samples, run_langevin
-from mlff_distiller.md.settings import check_with_defaults
+from mlff_distiller.md.spectra_settings import TeacherDynamicsInput
 from mlff_distiller.systems.read import read_system
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import load_settings, write_bytes
@@ -27,14 +27,15 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: the teacher failed on the way.
     """
-    settings = load_settings(args.settings)
+    settings = TeacherDynamicsInput.from_mapping(load_settings(args.settings))
+    teacher = settings.teacher.to_mapping()
     atoms = read_system(args.system)
-    atoms.calc = make_calculator(settings.get("teacher"))
+    atoms.calc = make_calculator(teacher)
     try:
-        samples = run_langevin(atoms, check_with_defaults("spectra", settings.get("spectra", {})))
+        samples = run_langevin(atoms, settings.spectra)
     except Exception as error:
         raise UserError(
-            f"the teacher {teacher_name(settings.get('teacher'))} failed in dynamics of {atoms.info['name']}: "
+            f"the teacher {teacher_name(teacher)} failed in dynamics of {atoms.info['name']}: "
             f"{type(error).__name__}: {error}; leave the molecule out of md.spectra.systems"
         ) from error
     write_samples(args.output, samples, atoms.numbers)

@@ -14,6 +14,7 @@ import numpy as np
 from mlff_distiller.md import check
 from mlff_distiller.md.langevin import kinetic_energies, run_langevin
 from mlff_distiller.md.measures import statistical_inefficiency
+from mlff_distiller.md.thermostat_settings import ThermostatSettings
 from mlff_distiller.variants import artifact
 
 if TYPE_CHECKING:
@@ -27,35 +28,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """One record of kind ``md``, task ``nvt``."""
-    return check.run_check(args, "nvt", measure, ensemble="NVT")
+    return check.run_check(args, "nvt", ThermostatSettings, measure, ensemble="NVT")
 
 
-def measure(args: argparse.Namespace, atoms: "Atoms", settings: dict[str, Any]) -> dict[str, Any]:
+def measure(args: argparse.Namespace, atoms: "Atoms", settings: ThermostatSettings) -> dict[str, Any]:
     """Fields of the record: mean temperature, the test's p-value, the histogram, the gates."""
     from mlff_distiller.md.dynamics import thermostat
 
     potential = artifact.load_variant(args).potential
     samples = run_langevin(atoms, settings, lambda atoms, settings: thermostat(atoms, potential, settings))
     kinetic = kinetic_energies(samples, atoms.get_masses())
-    outcome = compare_with_gamma(kinetic, 3 * len(atoms), settings["temperature_k"])
+    outcome = compare_with_gamma(kinetic, 3 * len(atoms), settings.temperature_k)
     # The density at the middle of each bin, in units of kT, for the figure.
     density, edges = np.histogram(outcome.pop("reduced"), bins=30, density=True)
-    gates = settings["gates"]
-    beyond = max(
-        0.0, abs(outcome["mean_temperature_k"] - settings["temperature_k"]) - 2 * outcome["temperature_stderr_k"]
-    )
+    gates = settings.gates
+    beyond = max(0.0, abs(outcome["mean_temperature_k"] - settings.temperature_k) - 2 * outcome["temperature_stderr_k"])
     return outcome | {
-        "timestep_fs": settings["timestep_fs"],
-        "n_steps": settings["steps"],
-        "temperature_k": settings["temperature_k"],
+        "timestep_fs": settings.timestep_fs,
+        "n_steps": settings.steps,
+        "temperature_k": settings.temperature_k,
         "nvt_steps_per_s": samples.steps_per_s,
         "kinetic_histogram": {"edges_kt": edges.tolist(), "density": density.tolist()},
         "gates": {
-            "temperature_error_k": check.at_most(beyond, gates["temperature_error_k"]),
+            "temperature_error_k": check.at_most(beyond, gates.temperature_error_k),
             "kinetic_energy_p": {
                 "value": outcome["p_value"],
-                "limit": gates["kinetic_energy_p"],
-                "passed": outcome["p_value"] >= gates["kinetic_energy_p"],
+                "limit": gates.kinetic_energy_p,
+                "passed": outcome["p_value"] >= gates.kinetic_energy_p,
             },
         },
     }

@@ -16,6 +16,7 @@ import numpy as np
 
 from mlff_distiller.md import check
 from mlff_distiller.md.start import set_thermal_velocities
+from mlff_distiller.md.timestep_settings import TimestepSettings
 from mlff_distiller.variants import artifact
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """One record of kind ``md``, task ``timestep``: of the variant's arithmetic in fp64."""
-    return check.run_check(args, "timestep", measure, ensemble="NVE", dtype="float64")
+    return check.run_check(args, "timestep", TimestepSettings, measure, ensemble="NVE", dtype="float64")
 
 
-def measure(args: argparse.Namespace, atoms: "Atoms", settings: dict[str, Any]) -> dict[str, Any]:
+def measure(args: argparse.Namespace, atoms: "Atoms", settings: TimestepSettings) -> dict[str, Any]:
     """Fields of the record: fluctuation per time step, the ratios, the gates."""
     import torch
 
@@ -43,15 +44,13 @@ def measure(args: argparse.Namespace, atoms: "Atoms", settings: dict[str, Any]) 
     made = artifact.read_metadata(args.variant)
     artifact.activate_dependencies(made["options"], args.torch_cluster)
     atoms.calc = PotentialCalculator(potential_in_double(made["options"], args.checkpoint, made["device"]))
-    set_thermal_velocities(atoms, settings["temperature_k"], settings["seed"])
-    timesteps = sorted(settings["timesteps_fs"], reverse=True)
-    energies = energies_per_timestep(
-        atoms, timesteps, settings["window_fs"], settings["windows"], settings["equilibration_fs"]
-    )
+    set_thermal_velocities(atoms, settings.temperature_k, settings.seed)
+    timesteps = sorted(settings.timesteps_fs, reverse=True)
+    energies = energies_per_timestep(atoms, timesteps, settings.window_fs, settings.windows, settings.equilibration_fs)
     fluctuations = [1e3 * fluctuation(energies[timestep]) / len(atoms) for timestep in timesteps]
     ratios = convergence_ratios(timesteps, fluctuations)
     # The coarser ratios still feel the next order of dt, which stiff bonds make large: only the finest pair is held to 4.
-    limits = [settings["gates"]["coarse_ratio_error"]] * (len(ratios) - 1) + [settings["gates"]["ratio_error"]]
+    limits = [settings.gates.coarse_ratio_error] * (len(ratios) - 1) + [settings.gates.ratio_error]
     return {
         "timesteps_fs": timesteps,
         "fluctuation_mev_per_atom": fluctuations,

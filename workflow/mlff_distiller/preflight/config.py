@@ -1,29 +1,286 @@
-"""The configuration, checked before any job starts: a typo is an error with the right key beside it, never ignored."""
+"""The configuration as typed classes, and its files.
 
+Read where numpy and torch may be missing. Of these classes come the schema and the tables of config/README.md, too (see
+:mod:`mlff_distiller.preflight.config_schema`).
+"""
+
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
+from typing_extensions import TypedDict
 
-from mlff_distiller.benchmark import settings
-from mlff_distiller.records.vocabulary import BASELINE
-from mlff_distiller.utils.errors import UserError, nearest
-from mlff_distiller.utils.files import CHECKOUT
-from mlff_distiller.variants.registry import IN_DOUBLE, check_spec, has_double_form
+from mlff_distiller.benchmark.settings import ScalingSettings
+from mlff_distiller.data.labeling_settings import LabelLimits
+from mlff_distiller.data.own_data_settings import OwnDataSettings
+from mlff_distiller.data.sampling_settings import SamplingSettings
+from mlff_distiller.data.teacher_settings import TeacherSettings
+from mlff_distiller.md.settings import NveChanges, NveSettings
+from mlff_distiller.md.spectra_settings import SpectraSettings
+from mlff_distiller.md.thermostat_settings import ThermostatSettings
+from mlff_distiller.md.timestep_settings import TimestepSettings
+from mlff_distiller.preflight.machine_settings import Device, TorchSettings
+from mlff_distiller.preflight.torch_cluster_settings import TorchClusterSettings
+from mlff_distiller.training.settings import TrainingSettings
+from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.settings import Seed, Settings, UniqueItems, unit
 
-SCHEMA = CHECKOUT / "workflow" / "schemas" / "config.schema.yaml"
+Count = Annotated[int, Field(ge=1)]
+Speedup = Annotated[float, Field(gt=0)]
+Names = UniqueItems[str]
+#: What several sections of ``md`` share.
+Checked = Annotated[Names, Field(description="who is checked; none: no check")]
+OnSystems = Annotated[Names | None, Field(description="on some of `molecules.systems`; null: on those of `md.systems`")]
 
 
-def check_config(config: dict[str, Any]) -> None:
-    """Raise one :class:`UserError` that lists everything wrong with ``config``."""
-    from jsonschema import Draft202012Validator
+def _not_published(name: str) -> str:
+    if name == "published":
+        raise ValueError("results/published/ holds the runs that ship; choose another name")
+    return name
 
-    validator = Draft202012Validator(yaml.safe_load(SCHEMA.read_text()))
-    complaints = [line for error in validator.iter_errors(config) for line in _explain(error)]
-    if not complaints:
-        complaints = _check_meaning(config)
-    if complaints:
-        raise UserError("configuration: " + "\nconfiguration: ".join(sorted(complaints)))
+
+class Molecules(Settings):
+    """What is measured on."""
+
+    folder: str = Field(description="where molecules named by a bare name lie (`NAME.extxyz`)")
+    list: str = Field(description="SMILES that the student learns from (`resources/README.md`)")
+    systems: Names = Field(
+        min_length=1, description="names, or paths of files of your own (`mine.xyz`, `trajectory.xyz@-1`)"
+    )
+
+
+class Student(Settings):
+    """The force field."""
+
+    checkpoint: str | None = Field(description="a `.safetensors` file; null distills a student as below")
+    dataset: str | None = Field(
+        description="labels of your own: a trajectory of any format that ASE reads (extxyz), total energies in eV, forces "
+        "in eV/A; then nothing is sampled. With a checkpoint they only measure it"
+    )
+    own_data: OwnDataSettings = Field(description="how labels of your own are read and split")
+    sampling: SamplingSettings = Field(description="sizes of the dataset")
+    limits: LabelLimits = Field(description="which labels are left out")
+    training: TrainingSettings = Field(description="`n_steps` or `max_seconds` must be given")
+
+
+class VariantSpec(Settings):
+    """How the student is run: a family and its options."""
+
+    model_config = ConfigDict(extra="allow")
+
+    family: str = Field(description="one of the families below; the other keys are its options")
+
+
+class Equivalence(Settings):
+    """The check against the student in fp64 that a variant must pass to be timed."""
+
+    frames: Count = Field(description="geometries per molecule")
+    amplitude: Annotated[float, Field(ge=0), unit("A")] = Field(description="by how much they are displaced at random")
+    seed: Seed = Field(description="of the displacements")
+
+
+class Scaling(Settings):
+    """Batches, boxes of a liquid, calls through ASE, MD steps, kernel times; one job per variant."""
+
+    variants: Names = Field(description="which variants; `[]` for none")
+    molecule: str = Field(description="what batches and MD are made of")
+    liquid: str = Field(description="the molecule of the boxes")
+    settings: ScalingSettings = Field(description="tasks and sizes")
+
+
+class Benchmark(Settings):
+    """The timings."""
+
+    tasks: UniqueItems[Literal["energy", "energy_forces", "neighbors"]] = Field(
+        min_length=1, description="what is timed; `neighbors` not of variants that search as eager does"
+    )
+    warmup: Annotated[int, Field(ge=0)] = Field(
+        description="most calls before counting, per molecule and task in each process; after three of them they end once "
+        "a quarter of a second has passed"
+    )
+    runs: Annotated[int, Field(ge=2)] = Field(description="timed calls, shared out over the replicates")
+    replicates: Annotated[int, Field(ge=0)] = Field(
+        description="processes; the interval resamples them; 0: nothing is timed one molecule at a time"
+    )
+    threads: Count = Field(description="threads of PyTorch, the same for variant and baseline")
+    scaling: Scaling
+
+
+class LongRuns(Settings):
+    """Longer NVE of some variants."""
+
+    variants: Names | None = Field(description="variants whose runs are the long ones, on the same systems; null: all")
+    references: Names | None = Field(
+        description="systems whose fp64 run, to compare drifts with, is as long (others: as `md.settings`); null: all"
+    )
+    settings: NveChanges = Field(description="what is different from `md.settings`")
+
+
+class TimestepCheck(Settings):
+    """Does the energy's fluctuation go with the time step squared, in fp64; families eager, analytic, cpp."""
+
+    variants: Checked
+    systems: OnSystems
+    settings: TimestepSettings = Field(description="lengths and gates")
+
+
+class ThermostatCheck(Settings):
+    """Langevin dynamics: are the kinetic energies Maxwell-Boltzmann's."""
+
+    variants: Checked
+    systems: OnSystems
+    settings: ThermostatSettings = Field(description="lengths and gates")
+
+
+class SpectraCheck(Settings):
+    """Bonds, angles and vibrations against the teacher's dynamics."""
+
+    variants: Checked
+    systems: OnSystems
+    settings: SpectraSettings = Field(description="lengths and gates")
+
+
+class Liquid(Settings):
+    """NVE of periodic boxes."""
+
+    variants: Checked
+    systems: Names = Field(description="files of periodic boxes (`resources/README.md`)")
+    settings: NveChanges = Field(description="what is different from `md.settings`")
+
+
+class Md(Settings):
+    """The MD validation."""
+
+    systems: Names = Field(description="some of `molecules.systems`")
+    threads: Count = Field(description="threads of each simulation")
+    settings: NveSettings = Field(description="NVE of every variant: lengths and gates")
+    long: LongRuns
+    timestep: TimestepCheck
+    nvt: ThermostatCheck
+    spectra: SpectraCheck
+    liquid: Liquid
+
+
+class Accuracy(Settings):
+    """The student against the teacher."""
+
+    visited_frames: Annotated[int, Field(ge=0)] = Field(
+        description="frames of each molecule's MD (with `eager`) that the teacher labels for it; 0: none"
+    )
+
+
+class Gate(TypedDict, total=False):
+    """A decision: the measures that it asks for, and what they must reach."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    energy_speedup: Annotated[Speedup, Field(description="of the fastest variant's energies over eager's")]
+    energy_forces_speedup: Annotated[Speedup, Field(description="the same of energies with forces")]
+    force_speedup: Annotated[Speedup, Field(description="the same of what forces take beyond energies")]
+    md_passes: Annotated[bool, Field(description="the fastest variant's MD passes")]
+
+
+class Report(Settings):
+    """The report."""
+
+    figures: UniqueItems[
+        Literal[
+            "ladder",
+            "speedup",
+            "latency",
+            "energy_forces",
+            "neighbors",
+            "compile",
+            "throughput",
+            "system_size",
+            "ase_overhead",
+            "kernel_times",
+            "roofline",
+            "warm_up",
+            "pareto",
+            "nve_drift",
+            "md_energy",
+            "md_timestep",
+            "md_kinetic",
+            "md_spectra",
+            "accuracy",
+            "force_parity",
+            "force_errors",
+            "learning_curve",
+        ]
+    ] = Field(description="which figures it has")
+
+
+class Compare(Settings):
+    """`snakemake -c4 compare`: several runs side by side, in `results/<run>/compare/`."""
+
+    runs: Names = Field(
+        description="folders of finished runs (`results/a`, `results/published/b`), the first is what the others are held "
+        "against"
+    )
+
+
+class Config(Settings):
+    """config/config.yaml with the files laid over it; config/README.md explains each key."""
+
+    run: Annotated[
+        str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100), AfterValidator(_not_published)
+    ] = Field(description="name of the run; results go to `results/<run>/`")
+    device: Device = Field(description="`auto` takes a CUDA device when there is one")
+    torch: TorchSettings
+    torch_cluster: TorchClusterSettings
+    teacher: TeacherSettings
+    molecules: Molecules
+    student: Student
+    variants: dict[Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")], VariantSpec] = Field(
+        min_length=1, description="by name; `NAME: null` leaves one of the file below out"
+    )
+    equivalence: Equivalence
+    benchmark: Benchmark
+    md: Md
+    accuracy: Accuracy
+    gates: dict[str, Gate] = Field(description="decisions, by name; a gate passes when all its measures do")
+    claims: str | None = Field(description="a file of claims to be judged, as `claims.yaml`; null for none")
+    report: Report
+    compare: Compare
+
+    @field_validator("*")
+    @classmethod
+    def _note(cls, value: Any, info: ValidationInfo) -> Any:
+        # What is right by itself is looked at further, whatever is wrong elsewhere.
+        if info.context is not None:
+            info.context[info.field_name] = value
+        return value
+
+
+def check_duplicate_keys(files: Iterable[str | Path]) -> None:
+    """Raise a :class:`UserError` for a key that stands twice in one mapping of a YAML file: the first would be ignored."""
+    found = []
+    for file in files:
+        with open(file, encoding="utf-8") as stream:
+            try:
+                waiting = [("", yaml.compose(stream, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))]
+            except yaml.YAMLError as error:
+                raise UserError(f"{file}: not valid YAML: {error}") from None
+        while waiting:
+            path, node = waiting.pop()
+            if isinstance(node, yaml.SequenceNode):
+                waiting += [(f"{path}{index}.", item) for index, item in enumerate(node.value)]
+            if not isinstance(node, yaml.MappingNode):
+                continue
+            lines: dict[str, int] = {}
+            for key, value in node.value:
+                name, line = f"{path}{key.value}", key.start_mark.line + 1
+                if name in lines:
+                    found.append(
+                        f"{file}: {name} stands in line {lines[name]} and again in line {line}; keep one of them"
+                    )
+                lines[name] = line
+                waiting.append((f"{name}.", value))
+    if found:
+        raise UserError("\n".join(sorted(found)))
 
 
 def drop_null_variants(config: dict[str, Any]) -> None:
@@ -40,108 +297,3 @@ def system_path(name: str, folder: str) -> str:
 def system_name(name: str) -> str:
     """The name under which the results of a system are filed: that of its file."""
     return Path(name.partition("@")[0]).stem
-
-
-def _explain(error) -> list[str]:
-    where = ".".join(map(str, error.absolute_path)) or "top level"
-    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
-        known = error.schema.get("properties", {})
-        return [f"{where}: unknown key {key!r}{nearest(key, known)}" for key in error.instance if key not in known]
-    if error.validator == "enum":
-        return [f"{where}: cannot be {error.instance!r}{nearest(error.instance, error.validator_value)}"]
-    return [f"{where}: {error.message}"]
-
-
-def _check_meaning(config: dict[str, Any]) -> list[str]:
-    """What a schema cannot say: names that must exist, files that must be there."""
-    complaints = []
-    for name, spec in config["variants"].items():
-        try:
-            check_spec(name, spec)
-        except UserError as error:
-            complaints.append(str(error))
-    if config["variants"].get(BASELINE) != {"family": "eager"}:
-        complaints.append(
-            f"variants: {BASELINE} must be there as {{family: eager}}: it is what all others are compared with"
-        )
-    scaling = config["benchmark"]["scaling"]
-    for name in scaling["variants"]:
-        if name not in config["variants"]:
-            complaints.append(
-                f"benchmark.scaling.variants: {name!r} is not among variants{nearest(name, config['variants'])}"
-            )
-    try:
-        settings.settings_with_defaults(scaling["settings"])
-    except UserError as error:
-        complaints.append(str(error))
-    if config["teacher"]["calculator"] is None and not config["student"]["dataset"]:
-        complaints.append("teacher.calculator: null only with labels of your own in student.dataset")
-    molecules = config["molecules"]
-    if not Path(molecules["folder"]).is_dir():
-        complaints.append(f"molecules.folder: {molecules['folder']}: no such folder")
-    known = sorted(path.stem for path in Path(molecules["folder"]).glob("*.extxyz"))
-    for name in molecules["systems"]:
-        if not Path(system_path(name, molecules["folder"]).partition("@")[0]).is_file():
-            complaints.append(f"molecules.systems: {name!r}: no such molecule or file{nearest(name, known)}")
-    for key in ("molecule", "liquid"):
-        if not Path(system_path(scaling[key], molecules["folder"]).partition("@")[0]).is_file():
-            complaints.append(
-                f"benchmark.scaling.{key}: {scaling[key]!r}: no such molecule or file{nearest(scaling[key], known)}"
-            )
-    names = [system_name(name) for name in molecules["systems"]]
-    if len(set(names)) < len(names):
-        complaints.append("molecules.systems: two of them have the same name; rename one of the files")
-    complaints += _check_md(config["md"], names, config["variants"])
-    if config["teacher"]["calculator"] is None and config["md"]["spectra"]["variants"]:
-        complaints.append(
-            "md.spectra compares with the teacher's dynamics: name teacher.calculator, or no variants there"
-        )
-    files = {
-        "student.checkpoint": config["student"]["checkpoint"],
-        "student.dataset": config["student"]["dataset"],
-        "claims": config["claims"],
-        "molecules.list": config["molecules"]["list"],
-    }
-    files = {key: path for key, path in files.items() if path is not None}
-    complaints += [f"{key}: {path}: no such file" for key, path in files.items() if not Path(path).is_file()]
-    named = [("molecules.systems", path) for path in molecules["systems"]]
-    named += [("md.liquid.systems", path) for path in config["md"]["liquid"]["systems"]]
-    complaints += [
-        f"{key}: {path!r}: names and folders without blanks, please: rename it"
-        for key, path in [*named, *files.items()]
-        if any(letter.isspace() for letter in path)
-    ]
-    return complaints
-
-
-def _check_md(md: dict[str, Any], systems: list[str], variants: dict[str, Any]) -> list[str]:
-    """Names in the section ``md`` that are not among ``systems`` and ``variants``; boxes that are no files.
-
-    Systems that are null are those of ``md.systems``.
-    """
-    complaints = []
-    named = {"md.systems": md["systems"], "md.long.references": md["long"]["references"]}
-    named |= {f"md.{check}.systems": md[check]["systems"] for check in ("timestep", "nvt", "spectra")}
-    for where, names in named.items():
-        complaints += [
-            f"{where}: {name!r} is not among molecules.systems{nearest(name, systems)}"
-            for name in names or []
-            if system_name(name) not in systems
-        ]
-    for check in ("long", "timestep", "nvt", "spectra", "liquid"):
-        complaints += [
-            f"md.{check}.variants: {name!r} is not among variants{nearest(name, variants)}"
-            for name in md[check]["variants"] or []
-            if name not in variants
-        ]
-    complaints += [
-        f"md.timestep.variants: {name!r} has no fp64 form; families {', '.join(IN_DOUBLE)}, uncompiled, have one"
-        for name in md["timestep"]["variants"]
-        if (spec := variants.get(name)) and not has_double_form(spec)
-    ]
-    complaints += [
-        f"md.liquid.systems: {path}: no such file"
-        for path in md["liquid"]["systems"]
-        if not Path(path.partition("@")[0]).is_file()
-    ]
-    return complaints

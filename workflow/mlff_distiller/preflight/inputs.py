@@ -1,10 +1,11 @@
-"""Everything that the configuration names, looked at before any work: molecules, the checkpoint, the stages' settings."""
+"""The files that the configuration names, looked at before any work: molecules, the checkpoint, a user's own labels."""
 
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mlff_distiller.data.own_data_settings import OwnDataSettings
 from mlff_distiller.records import schema
 from mlff_distiller.systems.read import fingerprint, read_systems
 from mlff_distiller.utils.errors import UserError
@@ -19,26 +20,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--systems", nargs="+", required=True, help="files of the molecules")
     parser.add_argument("--checkpoint", type=Path, help="a student of the user's own")
     parser.add_argument("--dataset", type=Path, help="labels of the user's own")
-    parser.add_argument("--settings", default="{}", help="the sections 'student' and 'md' (JSON text or a file)")
+    parser.add_argument("--settings", default="{}", help="how they are read (JSON text or a file)")
     parser.add_argument("--output", type=Path, required=True, help="the record to write (JSON)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Load and check all of it; the first mistake is a :class:`UserError` that names it."""
-    from mlff_distiller.data.sampling import checked_settings
-    from mlff_distiller.md.settings import check_md_section
-    from mlff_distiller.training.settings import TrainingSettings
-
-    settings = load_settings(args.settings)
     systems = read_systems(args.systems)
     if args.checkpoint:
         check_elements(systems, args.checkpoint)
-    else:
-        if args.dataset:
-            check_covered(systems, args.dataset, settings.get("student", {}).get("own_data", {}))
-        TrainingSettings.from_mapping(settings.get("student", {}).get("training", {}))
-    checked_settings(settings.get("student", {}).get("sampling", {}))
-    check_md_section(settings.get("md", {}))
+    elif args.dataset:
+        check_covered(systems, args.dataset, OwnDataSettings.from_mapping(load_settings(args.settings)))
     checks = [{"name": name, "value": f"{len(a)} atoms, {a.get_chemical_formula()}", "ok": True, "advice": ""}
               for name, a in systems.items()]  # fmt: skip
     molecules = {name: fingerprint(atoms) for name, atoms in systems.items()}
@@ -46,13 +38,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def check_covered(systems: "Mapping[str, Atoms]", dataset: Path, own_data: Mapping[str, Any]) -> None:
+def check_covered(systems: "Mapping[str, Atoms]", dataset: Path, own_data: OwnDataSettings) -> None:
     """Raise a :class:`UserError` for labels that are not right, or that lack an element which ``systems`` have."""
     from ase.data import chemical_symbols
 
     from mlff_distiller.data.read import read_dataset
 
-    known = set(read_dataset(dataset, **own_data).numbers.tolist())
+    known = set(read_dataset(dataset, own_data).numbers.tolist())
     for name, atoms in systems.items():
         if strange := sorted(set(atoms.numbers.tolist()) - known):
             elements = ", ".join(chemical_symbols[number] for number in strange)

@@ -16,21 +16,14 @@ import sysconfig
 import tempfile
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
+from mlff_distiller.preflight.machine_settings import MachineSettings, TorchSettings
 from mlff_distiller.records import schema
 from mlff_distiller.utils import provenance
 from mlff_distiller.utils.compilers import find_compiler, nvcc_version, version_of
-from mlff_distiller.utils.errors import UserError, nearest
+from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import load_settings, user_cache
 
-DEVICES = ("auto", "cpu", "cuda")
-DEFAULTS: dict[str, Any] = {
-    "device": "auto",
-    "torch": {"version": "2.5.1", "allow_other": False},
-    "min_memory_gib": 3.0,
-    "min_disk_gib": 2.0,
-}
 #: Instruction sets that decide how fast the CPU variants can be.
 ISA_FLAGS = (
     "sse4_2",
@@ -59,32 +52,28 @@ class Check:
     advice: str = ""
 
 
-def examine(settings: dict[str, Any]) -> tuple[str, list[Check]]:
+def examine(settings: MachineSettings) -> tuple[str, list[Check]]:
     """Look at everything.
 
     Args:
-        settings: any of :data:`DEFAULTS`' keys; the rest keep their default.
+        settings: what is insisted on.
 
     Returns:
         The device to work on (``cpu`` or ``cuda``) and the checks. Nothing is raised for a failed check.
-
-    Raises:
-        UserError: an unknown key or a value that cannot be.
     """
-    settings = _complete(settings)
     torch, torch_error = _import_torch()
     gpus = visible_gpus()
-    device, device_check = check_device(settings["device"], gpus, torch)
+    device, device_check = check_device(settings.device, gpus, torch)
     checks = [
         check_python(),
         Check("system", provenance.operating_system()),
         check_cpu(torch),
-        check_memory(settings["min_memory_gib"]),
-        check_disk("disk for results", Path.cwd(), settings["min_disk_gib"]),
+        check_memory(settings.min_memory_gib),
+        check_disk("disk for results", Path.cwd(), settings.min_disk_gib),
         check_disk("disk for the user's cache", user_cache(), 0.2),
         check_load(),
         check_compiler(),
-        check_torch(settings["torch"], torch, torch_error),
+        check_torch(settings.torch, torch, torch_error),
         Check("GPU", "; ".join(gpus) or "none"),
         device_check,
         check_triton(device),
@@ -141,7 +130,7 @@ def check_device(setting: str, gpus: list[str], torch: ModuleType | None) -> tup
     return "cpu", Check("device", f"{setting}: GPU present, torch cannot use it", False, advice)
 
 
-def check_torch(wanted: dict[str, Any], torch: ModuleType | None, error: str) -> Check:
+def check_torch(wanted: TorchSettings, torch: ModuleType | None, error: str) -> Check:
     """Torch loads and is the version that the results are meant for, unless the configuration allows another."""
     if torch is None:
         advice = "run `make` (or Snakemake with --use-conda) to install it"
@@ -150,12 +139,12 @@ def check_torch(wanted: dict[str, Any], torch: ModuleType | None, error: str) ->
         return Check("torch", "not usable", False, advice)
     found = torch.__version__
     value = f"{found} (CUDA {torch.version.cuda or 'none: CPU-only build'})"
-    if found.split("+")[0] == wanted["version"]:
+    if found.split("+")[0] == wanted.version:
         return Check("torch", value)
-    if wanted["allow_other"]:
-        return Check("torch", value, True, f"not the pinned {wanted['version']}: allowed, and said in the report")
+    if wanted.allow_other:
+        return Check("torch", value, True, f"not the pinned {wanted.version}: allowed, and said in the report")
     advice = (
-        f"this workflow is pinned to torch {wanted['version']}: run it from its own environment (`make`), "
+        f"this workflow is pinned to torch {wanted.version}: run it from its own environment (`make`), "
         "or accept this version with torch: {allow_other: true} in the configuration"
     )
     return Check("torch", value, False, advice)
@@ -172,7 +161,7 @@ def check_cpu(torch: ModuleType | None) -> Check:
     """Model, usable cores, instruction sets, and the one that torch picked its kernels for."""
     flags: set[str] = set()
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             key, _, value = line.partition(":")
             if key.strip() in ("flags", "Features"):
                 flags = set(value.split())
@@ -221,7 +210,7 @@ def check_compiler() -> Check:
     value = (version_of(compiler) or compiler[0]).splitlines()[0]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "trial.cpp")
-        source.write_text(_TRIAL)
+        source.write_text(_TRIAL, encoding="utf-8")
         include = sysconfig.get_path("include")
         command = [*compiler, "-fopenmp", "-fPIC", "-shared", f"-I{include}", str(source), "-o", f"{folder}/trial.so"]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -266,7 +255,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Examine, print the table, write the record; a failed check is a :class:`UserError` and leaves no record."""
-    device, checks = examine(load_settings(args.settings))
+    device, checks = examine(MachineSettings.from_mapping(load_settings(args.settings)))
     print_table(checks)
     if failed := [check for check in checks if not check.ok]:
         raise UserError("\n".join(f"preflight: {check.name}: {check.value}: {check.advice}" for check in failed))
@@ -292,20 +281,6 @@ def print_table(checks: list[Check]) -> None:
     console = Console()
     # Into a log file, where nobody folds lines, as wide as a log is read.
     Console(width=console.width if console.is_terminal else 160).print(table)
-
-
-def _complete(settings: dict[str, Any]) -> dict[str, Any]:
-    for given, known, place in (
-        (settings, DEFAULTS, ""),
-        (settings.get("torch", {}), DEFAULTS["torch"], "torch: "),
-    ):
-        for key in given:
-            if key not in known:
-                raise UserError(f"preflight settings: {place}unknown key {key!r}{nearest(key, known)}")
-    complete = DEFAULTS | settings | {"torch": DEFAULTS["torch"] | settings.get("torch", {})}
-    if complete["device"] not in DEVICES:
-        raise UserError(f"preflight settings: device {complete['device']!r}{nearest(complete['device'], DEVICES)}")
-    return complete
 
 
 def _import_torch() -> tuple[ModuleType | None, str]:

@@ -63,7 +63,7 @@ class Pin:
 
 def read_groups(repository: Path = REPOSITORY) -> dict[str, list[Requirement]]:
     """The dependency groups of pyproject.toml, as parsed requirements."""
-    groups = tomllib.loads((repository / "pyproject.toml").read_text())["dependency-groups"]
+    groups = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
     return {name: [Requirement(entry) for entry in entries] for name, entries in groups.items()}
 
 
@@ -165,7 +165,7 @@ def find_drift(repository: Path = REPOSITORY) -> list[str]:
     Needs no network: each requirement of each group must be met by the lock's pin and be marked there as that group's,
     nothing may be marked for a group that no longer names it, and every other file must be what the lock gives.
     """
-    lock = (repository / "envs" / "requirements.lock").read_text()
+    lock = (repository / "envs" / "requirements.lock").read_text(encoding="utf-8")
     groups = read_groups(repository)
     separate = groups.pop(SEPARATE, [])
     by_name: dict[str, list[Pin]] = {}
@@ -190,7 +190,7 @@ def find_drift(repository: Path = REPOSITORY) -> list[str]:
             if name not in named and any(group in pin.groups for pin in pins)
         ]
     for requirement in separate:
-        pins = parse_lock((repository / "envs" / f"{SEPARATE}.lock").read_text())
+        pins = parse_lock((repository / "envs" / f"{SEPARATE}.lock").read_text(encoding="utf-8"))
         if not any(
             pin.name == canonicalize_name(requirement.name) and requirement.specifier.contains(pin.version)
             for pin in pins
@@ -198,7 +198,7 @@ def find_drift(repository: Path = REPOSITORY) -> list[str]:
             problems.append(f"envs/{SEPARATE}.lock: does not pin {requirement}")
     for name, text in render_all(lock).items():
         path = repository / "envs" / name
-        if not path.is_file() or path.read_text() != text:
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
             problems.append(f"envs/{name}: not what the lock gives")
     return problems
 
@@ -219,7 +219,7 @@ def resolve(repository: Path = REPOSITORY, upgrade: bool = False) -> None:
     )
     # Never resolved for its dependencies: its metadata would need a build, and those are the student's own.
     _write_lock(repository, envs / f"{SEPARATE}.lock", [SEPARATE], ["--universal", "--no-deps"])
-    for name, text in render_all((envs / "requirements.lock").read_text()).items():
+    for name, text in render_all((envs / "requirements.lock").read_text(encoding="utf-8")).items():
         write_text(envs / name, text)
 
 
@@ -243,7 +243,7 @@ def run(args: argparse.Namespace) -> int:
 def _write_lock(repository: Path, target: Path, groups: list[str], options: list[str]) -> None:
     # Into a neighbor first: uv reads its output file for the pins to keep, and an interrupted run must not harm it.
     draft = target.with_suffix(".draft")
-    draft.write_text(target.read_text() if target.is_file() else "")
+    draft.write_text(target.read_text(encoding="utf-8") if target.is_file() else "", encoding="utf-8")
     uv = Path(sys.executable).with_name("uv")
     # The groups of pyproject.toml alone: with the file named too, uv would add what the package asks of its users.
     command = [str(uv) if uv.is_file() else "uv", "pip", "compile", *(f"--group={group}" for group in groups), *options]
@@ -251,7 +251,7 @@ def _write_lock(repository: Path, target: Path, groups: list[str], options: list
     command += ["--generate-hashes", "--no-emit-index-url", "--no-header", "--annotation-style", "split", "--quiet"]
     try:
         subprocess.run([*command, "--output-file", str(draft)], cwd=repository, check=True)
-        write_text(target, f"{GENERATED}\n{draft.read_text()}")
+        write_text(target, f"{GENERATED}\n{draft.read_text(encoding='utf-8')}")
     except (OSError, subprocess.CalledProcessError) as error:
         raise UserError(f"uv could not resolve the pins ({error}); its own message stands above") from None
     finally:

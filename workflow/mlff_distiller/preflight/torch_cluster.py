@@ -29,17 +29,16 @@ from pathlib import Path
 from typing import Any
 
 from mlff_distiller.neighbors.torch_cluster_wheel import Key, cache_folder, current_key
+from mlff_distiller.preflight.torch_cluster_settings import TorchClusterSettings
 from mlff_distiller.records import schema
 from mlff_distiller.utils import provenance
 from mlff_distiller.utils.compilers import no_compiler, nvcc_version
-from mlff_distiller.utils.errors import UserError, Words, nearest
+from mlff_distiller.utils.errors import UserError, Words
 from mlff_distiller.utils.files import CHECKOUT, exclusive, load_settings
 
 VERSION = "1.6.3"
 #: The source archive, pinned with its hash.
 LOCK = CHECKOUT / "envs" / "torch-cluster.lock"
-MODES = ("auto", "prebuilt", "build", "off")
-DEFAULTS: dict[str, Any] = {"mode": "auto", "find_links": None, "build_jobs": None}
 #: Memory that one compiler process may take while it digests torch's headers.
 GIB_PER_BUILD_JOB = 2.0
 #: Seconds: an index page that does not answer must not hold the run up; a build that hangs must end.
@@ -68,8 +67,8 @@ class Unavailable(Exception):
     """This route led nowhere; the text says why."""
 
 
-def obtain(settings: dict[str, Any]) -> dict[str, Any]:
-    """Find, fetch or build torch-cluster by the routes that ``settings["mode"]`` allows, in this order: already
+def obtain(settings: TorchClusterSettings) -> dict[str, Any]:
+    """Find, fetch or build torch-cluster by the routes that ``settings.mode`` allows, in this order: already
     installed (auto), the cache, a prebuilt wheel (auto, prebuilt), the source archive (auto, build).
 
     Args:
@@ -82,12 +81,8 @@ def obtain(settings: dict[str, Any]) -> dict[str, Any]:
         "built from source", null if unavailable), ``origin`` ("installed" | "prebuilt" | "built"), ``key``,
         ``version``, ``has_cuda`` and ``build_s`` (null unless built now). Status ``unavailable`` carries the reason;
         nothing is raised for a route that fails.
-
-    Raises:
-        UserError: unknown settings.
     """
-    settings = _complete(settings)
-    mode = settings["mode"]
+    mode = settings.mode
     made = {"mode": mode} | dict.fromkeys(("route", "origin", "key", "version", "has_cuda", "build_s"))
     if mode == "off":
         return _unavailable(made, "switched off in the configuration (torch_cluster: mode: off)")
@@ -149,7 +144,7 @@ def try_out(site: Path | None) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def fetch_prebuilt(key: Key, settings: dict[str, Any], work: Path) -> Path:
+def fetch_prebuilt(key: Key, settings: TorchClusterSettings, work: Path) -> Path:
     """Put the prebuilt wheel for ``key`` into folder ``work``; the first place that has one wins.
 
     From an index page only the wheel labelled for exactly this torch and CUDA will do; from a local folder also one
@@ -158,7 +153,7 @@ def fetch_prebuilt(key: Key, settings: dict[str, Any], work: Path) -> Path:
     Raises:
         Unavailable: nothing suitable there.
     """
-    places = index_places(settings["find_links"], key)
+    places = index_places(settings.find_links, key)
     if not places:
         raise Unavailable("no index page or folder of wheels is configured (torch_cluster: find_links)")
     reasons = []
@@ -190,7 +185,7 @@ def index_places(find_links: str | None, key: Key) -> list[str]:
     return [find_links.replace("{torch}", version).replace("{cuda}", key.flavor) for version in versions]
 
 
-def build(key: Key, settings: dict[str, Any], work: Path) -> Path:
+def build(key: Key, settings: TorchClusterSettings, work: Path) -> Path:
     """Build the wheel from the hash-pinned source archive in folder ``work``, several files at a time, without debug
     information (which takes more than half of the time), with the progress on the screen.
 
@@ -199,14 +194,14 @@ def build(key: Key, settings: dict[str, Any], work: Path) -> Path:
     """
     if reason := no_compiler():
         raise Unavailable(reason)
-    jobs = settings["build_jobs"] or default_build_jobs()
+    jobs = settings.build_jobs or default_build_jobs()
     environment = _build_environment(key, jobs, work)
     wheels, log = work / "wheels", work / "build.log"
     command = ["wheel", "--verbose", "--require-hashes", "--no-deps", "--no-build-isolation", "--no-binary", ":all:"]
     # pip's own cache of wheels knows nothing of the torch that a wheel was built against.
     command += ["--no-cache-dir", "--wheel-dir", str(wheels), "--requirement", str(LOCK)]
-    if settings["find_links"] and Path(settings["find_links"]).is_dir():
-        command += ["--find-links", settings["find_links"]]
+    if settings.find_links and Path(settings.find_links).is_dir():
+        command += ["--find-links", settings.find_links]
     _say(f"building {VERSION} from source ({key}), {jobs} files at a time; kept in the cache for later runs")
     with log.open("wb") as stream:
         builder = subprocess.Popen(
@@ -225,7 +220,7 @@ def build(key: Key, settings: dict[str, Any], work: Path) -> Path:
                 builder.wait()
     found = list(wheels.glob("*.whl"))
     if builder.returncode or not found:
-        said = log.read_text(errors="replace")
+        said = log.read_text(encoding="utf-8", errors="replace")
         if _was_stopped(said, builder.returncode):
             # Recorded as unavailable, it would stay so: the next run finds a record and asks no more.
             raise UserError("torch-cluster: the build was stopped from outside; run the workflow again to build it")
@@ -248,7 +243,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Obtain torch-cluster and write the record; that it is unavailable is a result, not an error."""
-    made = obtain(load_settings(args.settings))
+    made = obtain(TorchClusterSettings.from_mapping(load_settings(args.settings)))
     if made["status"] == "ok":
         built = f" in {_duration(made['build_s'])}" if made["build_s"] else ""
         _say(f"{made['version']} for {made['key']}: {made['route']}{built}")
@@ -256,21 +251,6 @@ def run(args: argparse.Namespace) -> int:
         _say(f"unavailable: {made['reason']}")
     schema.write(args.output, [made])
     return 0
-
-
-def _complete(settings: dict[str, Any]) -> dict[str, Any]:
-    for key in settings:
-        if key not in DEFAULTS:
-            raise UserError(f"torch-cluster settings: unknown key {key!r}{nearest(key, DEFAULTS)}")
-    complete = DEFAULTS | settings
-    if complete["mode"] is False:
-        complete["mode"] = "off"  # YAML reads a bare off as false
-    if complete["mode"] not in MODES:
-        raise UserError(f"torch-cluster settings: mode {complete['mode']!r}{nearest(complete['mode'], MODES)}")
-    jobs = complete["build_jobs"]
-    if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
-        raise UserError(f"torch-cluster settings: build_jobs {jobs!r}: expected a whole number from 1, or null")
-    return complete
 
 
 def _available(made: dict[str, Any], route: str, origin: str, found: dict[str, Any]) -> dict[str, Any]:
@@ -296,7 +276,9 @@ def _keep(folder: Path, origin: str, get: Any) -> dict[str, Any]:
             found = try_out(finished / "site")
             data = wheel.read_bytes()
             shutil.copy2(wheel, finished / wheel.name)
-            (finished / f"{wheel.name}.sha256").write_text(f"{hashlib.sha256(data).hexdigest()}  {wheel.name}\n")
+            (finished / f"{wheel.name}.sha256").write_text(
+                f"{hashlib.sha256(data).hexdigest()}  {wheel.name}\n", encoding="utf-8"
+            )
             os.replace(finished, folder / origin)
             return found
         finally:
@@ -325,7 +307,7 @@ def _build_environment(key: Key, jobs: int, work: Path) -> dict[str, str]:
     scratch = work / "scratch"
     scratch.mkdir()
     options = work / "distutils.cfg"
-    options.write_text(f"[build_ext]\nparallel={jobs}\n")
+    options.write_text(f"[build_ext]\nparallel={jobs}\n", encoding="utf-8")
     environment = os.environ | {
         "TMPDIR": str(scratch),
         "DIST_EXTRA_CONFIG": str(options),

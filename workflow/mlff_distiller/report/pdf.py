@@ -43,7 +43,7 @@ def run(arguments: Namespace) -> int:
     for path in arguments.documents:
         if not path.is_file():
             raise UserError(f"{path}: no such document; make it with `python -m mlff_distiller report`")
-        print(write_bytes(path.with_suffix(".pdf"), document(path.read_text(), path.parent)))
+        print(write_bytes(path.with_suffix(".pdf"), document(path.read_text(encoding="utf-8"), path.parent)))
     return 0
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
-from mlff_distiller.md.settings import CHECKS
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.statistics import Ratio
 from mlff_distiller.records.vocabulary import BASELINE, TASKS, TEACHER
@@ -12,6 +11,8 @@ from mlff_distiller.records.wording import drift, interval, number, title
 
 #: Fields of an NVE record about its drift.
 DRIFT_FIELDS = ("drift_mev_per_atom_ps", "drift_stderr_mev_per_atom_ps", "fp64_drift_mev_per_atom_ps")
+#: Tasks whose records are of NVE.
+NVE_TASKS = ("nve", "liquid")
 #: Scaling task -> heading of its table.
 SCALING_TITLES = {
     "throughput": "Batches of molecules",
@@ -82,7 +83,7 @@ def md(run: Run) -> list[dict[str, Any]]:
     """One row per variant: the trajectory with the largest drift, and how many trajectories passed."""
     rows = []
     for name in run.variants:
-        found = [e for e in run.of("md", variant=name) if e["status"] != "unavailable" and e["task"] not in CHECKS]
+        found = [e for e in run.of("md", variant=name) if e["status"] != "unavailable" and e["task"] in NVE_TASKS]
         if not found or run.md(name) == "not run":
             continue
         worst = max(found, key=lambda e: abs(e.get("drift_mev_per_atom_ps") or 0))

@@ -13,7 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
-from mlff_distiller.student.painn import StudentConfig, StudentForceField
+from mlff_distiller.student.config import StudentConfig
+from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import write_bytes
 
@@ -53,7 +54,7 @@ def load_student(
     """
     header, tensors = _read(path)
     try:
-        config = StudentConfig.from_mapping(json.loads(header["config"]))
+        config = StudentConfig.from_mapping(json.loads(header["config"]), "config")
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     student = StudentForceField(

@@ -11,59 +11,19 @@ Scalar features s [N, F] and vector features v [N, 3, F]. With r_ij = r_j - r_i 
 With ``mlp_width == n_features`` this is SchNetPack's PaiNN, weight for weight.
 """
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from mlff_distiller.neighbors.search import choose_neighbor_search, edge_vectors
+from mlff_distiller.student.config import StudentConfig
 from mlff_distiller.student.radial import GaussianBasis, cosine_cutoff
-from mlff_distiller.utils.errors import UserError, nearest
+from mlff_distiller.utils.errors import UserError
 
 #: Added to |V v|^2 before the square root, whose slope at 0 is infinite. SchNetPack's 1e-8 leaves a kink 1e-4 wide, which
 #: small symmetric molecules cross often: in NVE of water at 0.5 fs, in fp64 too, the energy drifted by 0.1 meV/atom/ps and
 #: halving the time step divided its fluctuation by 3.0. With 1e-4: 0.002 meV/atom/ps and 4.1, with the same accuracy.
 NORM_EPSILON = 1e-4
-
-
-@dataclass(frozen=True)
-class StudentConfig:
-    """Sizes of the student; the defaults have 427,169 parameters."""
-
-    n_features: int = 128
-    n_blocks: int = 3
-    n_radial: int = 20
-    cutoff: float = 5.0
-    mlp_width: int = 80
-    readout_width: int = 96
-    max_atomic_number: int = 100
-
-    def __post_init__(self):
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-                raise UserError(f"student: {field.name} must be a positive number, not {value!r}")
-            if field.type in (int, "int") and value != int(value):
-                raise UserError(f"student: {field.name} must be a whole number, not {value!r}")
-        if self.n_radial < 2:
-            raise UserError(
-                "student: n_radial must be at least 2: the width of a Gaussian is the spacing of the centers"
-            )
-
-    @classmethod
-    def from_mapping(cls, mapping: dict[str, Any]) -> "StudentConfig":
-        """From a configuration mapping; an unknown key is refused with the nearest right one."""
-        known = {field.name for field in fields(cls)}
-        for key in mapping:
-            if key not in known:
-                raise UserError(f"student: unknown key {key!r}{nearest(key, known)}")
-        return cls(**mapping)
-
-    def to_mapping(self) -> dict[str, Any]:
-        """The sizes as a plain mapping, for checkpoint headers and records."""
-        return asdict(self)
 
 
 def parts(x: Tensor, n: int) -> list[Tensor]:
@@ -177,6 +137,9 @@ class StudentForceField(nn.Module):
     ):
         super().__init__()
         self.config = config or StudentConfig()
+        if not isinstance(use_torch_cluster, bool | None):
+            # Any text is true, "false" too.
+            raise UserError(f"use_torch_cluster: expected True, False or None, got {use_torch_cluster!r}")
         if use_torch_cluster is not None:
             neighbors = "torch_cluster" if use_torch_cluster else "native"
         self.network = PaiNN(self.config)

@@ -135,7 +135,7 @@ def fingerprint(atoms: "Atoms") -> str:
 
 
 def _n_atoms(path: Path) -> int:
-    with path.open() as stream:
+    with path.open(encoding="utf-8") as stream:
         first = stream.readline().strip()
     return int(first) if first.isdigit() else 0
 

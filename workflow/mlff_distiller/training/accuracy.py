@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from mlff_distiller.data.dataset import Dataset
 from mlff_distiller.data.read import read_dataset
@@ -19,8 +20,9 @@ from mlff_distiller.training.data import Configurations
 from mlff_distiller.training.evaluate import MEV, predict
 from mlff_distiller.training.expected import compare, sample_identity
 from mlff_distiller.training.initial import choose_device, thinned
-from mlff_distiller.utils.errors import UserError, nearest
+from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import load_settings, read_json, sha256_of
+from mlff_distiller.utils.settings import Seed, Settings
 
 #: Force MAE on held-out molecules, meV/A, up to which a student has each name (scale of Amin et al., ICLR 2025).
 TIERS = ((20.0, "excellent"), (50.0, "good"), (100.0, "usable with a warning"))
@@ -28,15 +30,21 @@ BEYOND_TIERS = "not usable"
 #: Lower ends of the bins of force length (eV/A) and of molecule size (atoms).
 FORCE_BINS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 SIZE_BINS = (1, 9, 17, 25, 33, 49, 65, 97)
-#: Defaults of ``--settings``; ``n_configurations``: at most, per split; ``n_points``: in parity plots.
-DEFAULTS = {
-    "device": "auto",
-    "n_configurations": 20_000,
-    "n_points": 1000,
-    "seed": 0,
-    "batch_atoms": 4096,
-    "threads": None,
-}
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class AccuracySettings(Settings):
+    """What ``accuracy`` may be told by ``--settings``."""
+
+    place: ClassVar[str] = "accuracy --settings"
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the student runs")
+    n_configurations: Count = Field(20_000, description="most of a split")
+    n_points: Count = Field(1000, description="kept for parity plots")
+    seed: Seed = Field(0, description="of both choices")
+    batch_atoms: Count = Field(4096, description="atoms at once")
+    threads: Count | None = Field(None, description="of PyTorch; null: as PyTorch chooses")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,20 +58,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dataset-card", type=Path, help="card of the dataset, which identifies its sample")
     parser.add_argument("--expected", type=Path, help="accuracy records shipped with the student, to compare with")
-    parser.add_argument("--settings", default="{}", help=f"JSON text or file with any of {', '.join(DEFAULTS)}")
+    parser.add_argument(
+        "--settings", default="{}", help=f"JSON text or file with any of {', '.join(AccuracySettings.model_fields)}"
+    )
     parser.add_argument("--output", type=Path, required=True, help="JSON of records (kind accuracy) to write")
 
 
 def run(args: argparse.Namespace) -> int:
     """One record for each split; 0 when they are written, whatever the accuracy."""
-    settings = load_settings(args.settings)
-    for key in settings:
-        if key not in DEFAULTS:
-            raise UserError(f"accuracy: unknown key {key!r}{nearest(key, DEFAULTS)}")
-    settings = DEFAULTS | settings
-    if settings["threads"]:
-        torch.set_num_threads(int(settings["threads"]))
-    student = load_student(args.checkpoint, device=choose_device(settings["device"]))
+    settings = AccuracySettings.from_mapping(load_settings(args.settings))
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    student = load_student(args.checkpoint, device=choose_device(settings.device))
     dataset = read_dataset(args.dataset)
     check_learned(dataset, args.checkpoint)
     about = {"student_sha256": sha256_of(args.checkpoint), "labels": dataset.teacher or None}
@@ -77,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
             made.append(_record(student, split, **about, status="unavailable", reason=reason))
             print(f"{split}: {reason}")
             continue
-        part = thinned(part, int(settings["n_configurations"]), int(settings["seed"]))
-        found = measure(student, part, int(settings["n_points"]), int(settings["seed"]), int(settings["batch_atoms"]))
+        part = thinned(part, settings.n_configurations, settings.seed)
+        found = measure(student, part, settings.n_points, settings.seed, settings.batch_atoms)
         made.append(_record(student, split, **about, **found))
         print(
             f"{split}: force MAE {found['force_mae_mev_per_a']:.1f} meV/A ({found['tier']}), "

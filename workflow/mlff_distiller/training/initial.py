@@ -7,7 +7,7 @@ import torch
 
 from mlff_distiller.data.dataset import Dataset
 from mlff_distiller.student.checkpoint import load_student
-from mlff_distiller.student.painn import StudentConfig, StudentForceField
+from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.training.data import Configurations, composition_energies, fit_reference_energies
 from mlff_distiller.training.evaluate import predict
 from mlff_distiller.training.settings import TrainingSettings
@@ -28,7 +28,7 @@ def choose_device(name: str) -> torch.device:
 def initial_student(settings: TrainingSettings, training: Dataset, device: torch.device) -> StudentForceField:
     """A student with seeded random weights, or the one in ``start_from``, with reference energies fitted to ``training``."""
     if settings.start_from is None:
-        config = StudentConfig.from_mapping(settings.student)
+        config = settings.student
         references = fit_reference_energies(training, config.max_atomic_number)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)

@@ -1,108 +1,72 @@
 """What decides a training, checked before it starts."""
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
-from mlff_distiller.student.painn import StudentConfig
-from mlff_distiller.utils.errors import UserError, nearest
+from pydantic import Field, model_validator
+
+from mlff_distiller.student.config import StudentConfig
+from mlff_distiller.utils.settings import Seed, Settings, unit
 
 #: Settings that may change between two parts of one training: they decide where and how it runs, not what it learns.
 FREE_TO_CHANGE = ("device", "threads", "compile", "checkpoint_seconds")
-WHOLE = ("n_steps", "seed", "batch_atoms", "n_validation", "evaluate_every", "patience", "threads", "warmup_steps")
-POSITIVE = (
-    *("n_steps", "max_seconds", "batch_atoms", "n_validation", "evaluate_every", "patience", "threads"),
-    *("learning_rate", "final_learning_rate", "clip_norm", "force_weight", "force_delta", "energy_delta"),
-    *("checkpoint_seconds", "warmup_steps"),
-)
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 
 
-@dataclass(frozen=True)
-class TrainingSettings:
+class TrainingSettings(Settings):
     """Settings of ``train``. The learning-rate schedule ends where ``n_steps`` or ``max_seconds`` ends: the first to.
 
-    With ``n_steps`` alone a run can be repeated exactly; ``max_seconds`` (wall time of all parts of an interrupted run,
-    compilation included) promises when it ends instead. At least one of them must be given.
+    With ``n_steps`` alone a run can be repeated exactly; ``max_seconds`` promises when it ends instead. At least one of
+    them must be given.
     """
 
-    n_steps: int | None = None
-    max_seconds: float | None = None
-    seed: int = 0
-    #: Atoms in a batch; whole molecules are packed up to it.
-    batch_atoms: int = 4096
-    learning_rate: float = 2e-3
-    final_learning_rate: float = 1e-6
-    #: Updates over which the learning rate rises from zero.
-    warmup_steps: int = 100
-    weight_decay: float = 1e-3
-    ema_decay: float = 0.999
-    clip_norm: float = 10.0
-    #: Loss = force_weight * mean over atoms of |dF| (eV/A) + energy_weight * mean over molecules of |dE| / n (eV/atom).
-    force_weight: float = 1.0
-    energy_weight: float = 2.0
-    #: Below these errors the loss is quadratic, above them linear (pseudo-Huber).
-    force_delta: float = 0.02
-    energy_delta: float = 0.002
-    #: Held-out configurations that the learning curve is measured on (at most; chosen by the seed).
-    n_validation: int = 2000
-    #: Passes over the data between two evaluations.
-    evaluate_every: int = 1
-    #: Evaluations without a better validation error after which training stops; null: never.
-    patience: int | None = None
-    checkpoint_seconds: float = 60.0
-    #: Compile the step (Inductor, and a CUDA graph): ``true``, ``false``, or ``auto`` for on a GPU only.
-    compile: bool | str = "auto"
-    #: Matrix products in TF32 on a GPU that has it; the student itself is evaluated in fp32.
-    tf32: bool = True
-    device: str = "auto"
-    threads: int | None = None
-    #: A checkpoint to start from instead of random weights.
-    start_from: str | None = None
-    student: dict[str, Any] = field(default_factory=dict)
+    place: ClassVar[str] = "student.training"
 
-    def __post_init__(self):
+    n_steps: Count | None = Field(None, description="updates; a run with these alone repeats exactly")
+    max_seconds: Annotated[Positive | None, unit("s")] = Field(
+        None, description="wall time of all parts of an interrupted run, compilation included"
+    )
+    seed: Seed = Field(0, description="of weights, order of the data and choice of the validation set")
+    batch_atoms: Count = Field(4096, description="atoms in a batch; whole molecules are packed up to it")
+    learning_rate: Positive = Field(2e-3, description="largest")
+    final_learning_rate: Positive = Field(1e-6, description="at the end; not more than the largest")
+    warmup_steps: Count = Field(100, description="updates over which the learning rate rises from zero")
+    weight_decay: NotNegative = Field(1e-3, description="of AdamW")
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="of the running mean of the weights")
+    clip_norm: Positive = Field(10.0, description="largest norm of a gradient")
+    force_weight: Positive = Field(1.0, description="of the mean over atoms of |dF| (eV/A) in the loss")
+    energy_weight: NotNegative = Field(2.0, description="of the mean over molecules of |dE| / n (eV/atom) in the loss")
+    force_delta: Annotated[Positive, unit("eV/A")] = Field(
+        0.02, description="error below which the loss is quadratic, above linear (pseudo-Huber)"
+    )
+    energy_delta: Annotated[Positive, unit("eV/atom")] = Field(0.002, description="the same of energies")
+    n_validation: Count = Field(2000, description="held-out configurations of the learning curve, at most")
+    evaluate_every: Count = Field(1, description="passes over the data between two evaluations")
+    patience: Count | None = Field(
+        None, description="evaluations without a better error after which training stops; null: never"
+    )
+    checkpoint_seconds: Annotated[Positive, unit("s")] = Field(60.0, description="between two saved states")
+    compile: Literal[True, False, "auto"] = Field(
+        "auto", description="compile the step (Inductor, and a CUDA graph); `auto`: on a GPU only"
+    )
+    tf32: bool = Field(True, description="matrix products in TF32 on a GPU that has it; evaluated in fp32 all the same")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where it runs")
+    threads: Count | None = Field(None, description="of PyTorch; null: as PyTorch chooses")
+    start_from: str | None = Field(None, description="a checkpoint to start from instead of random weights")
+    student: StudentConfig = Field(StudentConfig(), description="sizes of the network; left out with `start_from`")
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrainingSettings":
         if self.n_steps is None and self.max_seconds is None:
-            raise UserError("train: give n_steps (a run that repeats exactly) or max_seconds (one that ends in time)")
-        for name in POSITIVE:
-            value = getattr(self, name)
-            if value is not None and not (_is_number(value) and value > 0):
-                raise UserError(f"train: {name} must be a positive number, not {value!r}")
-        for name in ("weight_decay", "energy_weight", "seed"):
-            value = getattr(self, name)
-            if not (_is_number(value) and value >= 0):
-                raise UserError(f"train: {name} must be zero or a positive number, not {value!r}")
-        for name in WHOLE:
-            value = getattr(self, name)
-            if value is not None and value != int(value):
-                raise UserError(f"train: {name} must be a whole number, not {value!r}")
-        if not (_is_number(self.ema_decay) and 0 <= self.ema_decay < 1):
-            raise UserError(f"train: ema_decay must be at least 0 and below 1, not {self.ema_decay!r}")
+            raise ValueError("give n_steps (a run that repeats exactly) or max_seconds (one that ends in time)")
         if self.final_learning_rate > self.learning_rate:
-            raise UserError("train: final_learning_rate is larger than learning_rate")
-        if self.compile not in (True, False, "auto"):
-            raise UserError(f"train: compile must be true, false or auto, not {self.compile!r}")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise UserError(f"train: device must be auto, cpu or cuda, not {self.device!r}")
-        if self.start_from is not None and self.student:
-            raise UserError("train: start_from brings the student's sizes; leave student out")
-        StudentConfig.from_mapping(self.student)
-
-    @classmethod
-    def from_mapping(cls, mapping: dict[str, Any]) -> "TrainingSettings":
-        """From a configuration mapping; an unknown key is refused with the nearest right one."""
-        known = {entry.name for entry in fields(cls)}
-        for key in mapping:
-            if key not in known:
-                raise UserError(f"train: unknown key {key!r}{nearest(key, known)}")
-        return cls(**mapping)
-
-    def to_mapping(self) -> dict[str, Any]:
-        """All settings as a plain mapping."""
-        return asdict(self)
+            raise ValueError("final_learning_rate is larger than learning_rate")
+        if self.start_from is not None and self.student.model_fields_set:
+            raise ValueError("start_from brings the student's sizes; leave student out")
+        return self
 
     def fingerprint(self) -> dict[str, Any]:
         """The settings that decide what is learned; an interrupted training resumes only with the same."""
         return {name: value for name, value in self.to_mapping().items() if name not in FREE_TO_CHANGE}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

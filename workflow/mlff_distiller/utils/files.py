@@ -50,7 +50,7 @@ def write_json(path: str | Path, value: Any) -> Path:
 def read_json(path: str | Path) -> Any:
     """The JSON value in ``path``; a missing or damaged file is a :class:`UserError` that names it."""
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
@@ -79,7 +79,7 @@ def load_settings(text_or_path: str | Path) -> dict[str, Any]:
     if not text.lstrip().startswith("{"):
         if not Path(text).is_file():
             raise UserError(f"--settings {text}: no such file, and not JSON text (which begins with '{{')")
-        text = Path(text).read_text()
+        text = Path(text).read_text(encoding="utf-8")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -96,7 +96,7 @@ def exclusive(folder: Path, waiting: str = "") -> Iterator[None]:
     ``waiting`` is printed when another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as handle:
+    with (folder / "lock").open("w", encoding="utf-8") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -46,7 +46,7 @@ def run_in_parts(
     """
     directory = Path(directory)
     written = directory / "key"
-    if not written.is_file() or written.read_text() != key:
+    if not written.is_file() or written.read_text(encoding="utf-8") != key:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
         write_text(written, key)

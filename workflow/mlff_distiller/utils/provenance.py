@@ -199,6 +199,6 @@ def _git(directory: Path, *arguments: str) -> str | None:
 
 def _lines(path: str | Path) -> list[str]:
     try:
-        return Path(path).read_text(errors="replace").splitlines()
+        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []

@@ -16,8 +16,6 @@ class VariantFamily(ABC):
 
     #: How far from the fp64 referee a variant may be: a class of :data:`mlff_distiller.variants.equivalence.TOLERANCES`.
     precision = "float32"
-    #: Whether it does not compute the student at all: then it has times, and nothing to be equal to.
-    another_network = False
 
     def unavailable(self, spec: dict[str, Any], device: str) -> str | None:
         """Why this variant cannot run on ``device`` ("cpu" or "cuda") here, in words; None when it can."""

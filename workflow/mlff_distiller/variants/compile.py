@@ -16,7 +16,7 @@ from mlff_distiller.utils.files import load_settings, sha256_of, write_text
 from mlff_distiller.variants import artifact
 from mlff_distiller.variants.base import call_everything
 from mlff_distiller.variants.diagnostics import compiler_counts, timed_calls
-from mlff_distiller.variants.registry import check_spec, family_of
+from mlff_distiller.variants.registry import FAMILIES, check_spec, family_of
 from mlff_distiller.variants.target import target_of
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         "options": spec,
         "checkpoint_sha256": sha256_of(args.checkpoint),
     }
-    if family_of(spec).another_network:
+    if FAMILIES[spec["family"]].another_network:
         made["another_network"] = True
     systems = read_systems(args.systems)
     own_folder(args.variant.parent)

@@ -26,6 +26,8 @@ class FamilyEntry:
     module: str
     summary: str
     options: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    #: Whether it does not compute the student at all: then it has times, and nothing to be equal to.
+    another_network: bool = False
 
 
 FAMILIES: dict[str, FamilyEntry] = {
@@ -68,6 +70,7 @@ FAMILIES: dict[str, FamilyEntry] = {
     "schnetpack": FamilyEntry(
         "mlff_distiller.variants.families.schnetpack",
         "SchNetPack's PaiNN of the same size: another network, for its time alone",
+        another_network=True,
     ),
     "cuda": FamilyEntry(
         "mlff_distiller.variants.families.cuda",
@@ -95,7 +98,8 @@ def check_spec(name: str, spec: dict[str, Any]) -> dict[str, Any]:
             continue
         if key not in options:
             raise UserError(f"variants: {name}: {family} has no option {key!r}{nearest(key, options)}")
-        if value not in options[key]:
+        # In Python, 1 is among (True, False).
+        if not any(value is allowed or (isinstance(value, str) and value == allowed) for allowed in options[key]):
             raise UserError(f"variants: {name}: {key} cannot be {value!r}{nearest(value, options[key])}")
         filled[key] = value
     return filled

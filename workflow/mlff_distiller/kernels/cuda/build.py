@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 from mlff_distiller.kernels.compile_time import note_seconds
-from mlff_distiller.student.painn import NORM_EPSILON, StudentConfig
+from mlff_distiller.student.config import StudentConfig
+from mlff_distiller.student.painn import NORM_EPSILON
 from mlff_distiller.utils.compilers import find_nvcc, version_of
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import user_cache

@@ -63,8 +63,6 @@ class SchNetPackEnergy(nn.Module):
 class SchNetPack(VariantFamily):
     """No options."""
 
-    another_network = True
-
     def unavailable(self, spec, device):
         """It needs the package."""
         if importlib.util.find_spec("schnetpack") is None:

@@ -49,7 +49,7 @@ def remember_instruction_sets(file: Path) -> None:
     Inductor compiles a little program for each set that the processor has, and loads it in a Python with PyTorch of its
     own: seconds, in every process.
     """
-    known = file.read_text() if file.is_file() else None
+    known = file.read_text(encoding="utf-8") if file.is_file() else None
     # Not by the setting `cpp.vec_isa_ok`, with which matrix tiles are tried all the same. What switches them on in this
     # process runs in either case.
     answered = mock.patch.object(cpu_vec_isa.VecISA, "check_build", return_value=True)

@@ -1,0 +1,38 @@
+"""How a user's own labels are read and split."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field, model_validator
+
+from mlff_distiller.utils.settings import Seed, Settings
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class OwnDataFractions(Settings):
+    """Shares of the molecules (frames, values of a key) that are held out."""
+
+    val: Share = Field(0.05, description="for validation during the training")
+    test: Share = Field(0.05, description="for the test of what was learned")
+
+
+class OwnDataSettings(Settings):
+    """How own data are read. A frame's own ``split`` in its info line comes before all of them."""
+
+    place: ClassVar[str] = "student.own_data"
+
+    energy_key: Name = Field("energy", description="of the energy in a frame's info line")
+    forces_key: Name = Field("forces", description="of the forces' column")
+    split_by: Name = Field(
+        "molecule", description="what stays together: `molecule`, `frame`, or any key of the info line"
+    )
+    fractions: OwnDataFractions = OwnDataFractions()
+    seed: Seed = Field(0, description="of the split")
+    check_units: bool = Field(True, description="refuse labels that look like other units than eV and eV/A")
+
+    @model_validator(mode="after")
+    def _check(self) -> "OwnDataSettings":
+        if self.fractions.val + self.fractions.test > 1:
+            raise ValueError("fractions: val and test are more than 1 together")
+        return self

@@ -1,0 +1,24 @@
+"""Which ASE calculator is the teacher."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field, JsonValue
+
+from mlff_distiller.utils.settings import Settings
+
+#: GFN2-xTB by tblite, unless the arguments say otherwise.
+DEFAULT_CALCULATOR = "tblite.ase:TBLite"
+
+
+class TeacherSettings(Settings):
+    """What the student learns from."""
+
+    place: ClassVar[str] = "teacher"
+
+    calculator: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")] | None = Field(
+        DEFAULT_CALCULATOR,
+        examples=[DEFAULT_CALCULATOR],
+        description="`module:factory` of any ASE calculator, the factory a function in a file beside the Snakefile if you "
+        "like; null with labels of your own whose maker cannot be asked again",
+    )
+    arguments: dict[str, JsonValue] = Field({}, description="keyword arguments of the factory")

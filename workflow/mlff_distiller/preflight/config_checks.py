@@ -1,0 +1,155 @@
+"""The configuration, checked before any job starts: a typo is an error with the right key beside it, never ignored.
+
+First its types and ranges, then what these cannot say: names that must exist, files that must be there, what fits together.
+"""
+
+import inspect
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from mlff_distiller.md.settings import NveSettings
+from mlff_distiller.preflight import config
+from mlff_distiller.records.vocabulary import BASELINE
+from mlff_distiller.utils.errors import UserError, nearest
+from mlff_distiller.utils.settings import complaints
+from mlff_distiller.variants.registry import FAMILIES, IN_DOUBLE, check_spec, has_double_form
+
+Specs = Mapping[str, config.VariantSpec]
+#: Sections of ``md`` that name variants.
+CHECKS = ("long", "timestep", "nvt", "spectra", "liquid")
+
+
+def check_config(given: dict[str, Any]) -> None:
+    """Raise one :class:`UserError` that lists everything wrong with the configuration ``given``."""
+    sections: dict[str, Any] = {}
+    found = []
+    try:
+        config.Config.model_validate(given, context=sections)
+    except ValidationError as error:
+        found = complaints(error, config.Config)
+    # Each check is told the sections that its arguments name, and left out where one of them is wrong in itself.
+    for check in (_variants, _scaling, _teacher, _spectra, _systems, _md, _md_variants, _lengths, _paths):
+        names = inspect.signature(check).parameters
+        if names.keys() <= sections.keys():
+            found += check(**{name: sections[name] for name in names})
+    if found:
+        raise UserError("configuration: " + "\nconfiguration: ".join(sorted(found)))
+
+
+def _variants(variants: Specs) -> Iterator[str]:
+    for name, spec in variants.items():
+        try:
+            check_spec(name, spec.to_mapping())
+        except UserError as error:
+            yield str(error)
+    if BASELINE not in variants or variants[BASELINE].to_mapping() != {"family": "eager"}:
+        yield f"variants: {BASELINE} must be there as {{family: eager}}: it is what all others are compared with"
+
+
+def _scaling(benchmark: config.Benchmark, variants: Specs, molecules: config.Molecules) -> Iterator[str]:
+    scaling, known = benchmark.scaling, _names_in(molecules.folder)
+    yield from _unknown("benchmark.scaling.variants", scaling.variants, variants, "variants")
+    for key, name in (("molecule", scaling.molecule), ("liquid", scaling.liquid)):
+        if not _is_file(config.system_path(name, molecules.folder)):
+            yield f"benchmark.scaling.{key}: {name!r}: no such molecule or file{nearest(name, known)}"
+
+
+def _teacher(teacher: config.TeacherSettings, student: config.Student) -> Iterator[str]:
+    if teacher.calculator is None and not student.dataset:
+        yield "teacher.calculator: null only with labels of your own in student.dataset"
+
+
+def _spectra(teacher: config.TeacherSettings, md: config.Md) -> Iterator[str]:
+    if teacher.calculator is None and md.spectra.variants:
+        yield "md.spectra compares with the teacher's dynamics: name teacher.calculator, or no variants there"
+
+
+def _systems(molecules: config.Molecules) -> Iterator[str]:
+    if not os.path.isdir(molecules.folder):
+        yield f"molecules.folder: {molecules.folder}: no such folder"
+    known = _names_in(molecules.folder)
+    for name in molecules.systems:
+        if not _is_file(config.system_path(name, molecules.folder)):
+            yield f"molecules.systems: {name!r}: no such molecule or file{nearest(name, known)}"
+    names = [config.system_name(name) for name in molecules.systems]
+    if len(set(names)) < len(names):
+        yield "molecules.systems: two of them have the same name; rename one of the files"
+
+
+def _md(md: config.Md, molecules: config.Molecules) -> Iterator[str]:
+    systems = [config.system_name(name) for name in molecules.systems]
+    named = {"md.systems": md.systems, "md.long.references": md.long.references}
+    named |= {f"md.{check}.systems": getattr(md, check).systems for check in ("timestep", "nvt", "spectra")}
+    for where, names in named.items():
+        chosen = {config.system_name(name): name for name in names or ()}
+        yield from _unknown(where, chosen, systems, "molecules.systems")
+    for path in md.liquid.systems:
+        if not _is_file(path):
+            yield f"md.liquid.systems: {path}: no such file"
+
+
+def _md_variants(md: config.Md, variants: Specs) -> Iterator[str]:
+    for check in CHECKS:
+        where, named = f"md.{check}.variants", getattr(md, check).variants or ()
+        yield from _unknown(where, named, variants, "variants")
+        for name in named:
+            family = FAMILIES.get(variants[name].family) if name in variants else None
+            if family and family.another_network:
+                yield f"{where}: {name!r} is another network than the student, with random weights: its MD says nothing"
+    for name in md.timestep.variants:
+        if name in variants and not has_double_form(variants[name].to_mapping()):
+            yield (
+                f"md.timestep.variants: {name!r} has no fp64 form; families {', '.join(IN_DOUBLE)}, uncompiled, have one"
+            )
+
+
+def _lengths(md: config.Md) -> Iterator[str]:
+    """Settings that are right by themselves may not be right together."""
+    shared = md.settings.model_dump(exclude_unset=True)
+    for section in ("long", "liquid"):
+        own = getattr(md, section).settings.model_dump(exclude_unset=True)
+        try:
+            NveSettings.from_mapping(shared | own, f"md.{section}.settings")
+        except UserError as error:
+            yield from str(error).splitlines()
+
+
+def _paths(
+    student: config.Student, molecules: config.Molecules, md: config.Md, claims: str | None, compare: config.Compare
+) -> Iterator[str]:
+    files = {
+        "student.checkpoint": student.checkpoint,
+        "student.dataset": student.dataset,
+        "claims": claims,
+        "molecules.list": molecules.list,
+    }
+    named = [(key, path) for key, path in files.items() if path is not None]
+    yield from (f"{key}: {path}: no such file" for key, path in named if not os.path.isfile(path))
+    named += [("molecules.folder", molecules.folder)]
+    named += [("molecules.systems", path) for path in molecules.systems]
+    named += [("md.liquid.systems", path) for path in md.liquid.systems]
+    named += [("compare.runs", path) for path in compare.runs]
+    for key, path in named:
+        if any(letter.isspace() for letter in path):
+            yield f"{key}: {path!r}: names and folders without blanks, please: rename it"
+        # Snakemake takes what stands between them for a wildcard.
+        if "{" in path or "}" in path:
+            yield f"{key}: {path!r}: names and folders without braces, please: rename it"
+
+
+def _unknown(where: str, names: Iterable[str], known: Iterable[str], of: str) -> Iterator[str]:
+    known = list(known)
+    return (f"{where}: {name!r} is not among {of}{nearest(name, known)}" for name in names if name not in known)
+
+
+def _names_in(folder: str) -> list[str]:
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return sorted(name.removesuffix(".extxyz") for name in names if name.endswith(".extxyz"))
+
+
+def _is_file(system: str) -> bool:
+    # Without the index that may choose a frame.
+    return os.path.isfile(system.partition("@")[0])
