@@ -31,6 +31,7 @@ def test_kernels_belong_to_the_modules_that_compile_them():
     ("suffix", "before", "same", "other"),
     [
         (".py", "def f():\n    return 1\n", 'def f():\n    """One."""\n    return 1  # so it is\n', "def f():\n    return 2\n"),
+        (".py", "class C:\n    a: int\n", 'class C:\n    a: int\n    """How many."""\n', "class C:\n    a: float\n"),
         (".py", "p.add_argument('--n', type=int, help='a')\n", "p.add_argument('--n', type=int,\n help='b')\n",
          "p.add_argument('--n', type=float, help='a')\n"),
         (".py", "raise UserError(f'no {n} here')\n", "raise UserError(f'there is no {n}')\n",

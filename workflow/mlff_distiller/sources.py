@@ -93,8 +93,9 @@ def _python_meaning(text: str) -> str:
             for part in ast.walk(node):
                 if isinstance(part, ast.Constant) and isinstance(part.value, str):
                     part.value = ""
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            # Those of attributes too, which stand below them.
+            node.body = [line for line in node.body if not _is_docstring(line)] or [ast.Pass()]
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("add_argument", "add_parser"):
             node.keywords = [keyword for keyword in node.keywords if keyword.arg not in _HELP]
         if isinstance(node, ast.Call) and "Field" in (getattr(node.func, "id", ""), getattr(node.func, "attr", "")):
@@ -110,6 +111,10 @@ def _is_for_people(node: ast.AST) -> bool:
     if isinstance(node, ast.FunctionDef) and node.returns is not None:
         return "Words" in ast.unparse(node.returns)
     return isinstance(node, ast.Raise)
+
+
+def _is_docstring(line: ast.stmt) -> bool:
+    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
 
 
 def _c_meaning(text: str) -> str:

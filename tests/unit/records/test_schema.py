@@ -18,10 +18,11 @@ def test_round_trip_with_provenance(tmp_path):
 
 
 def test_nan_becomes_null(tmp_path):
-    path = schema.write(tmp_path / "a.json", [schema.record("md", drift=math.nan, trace={"e": [1.0, math.inf]})])
-    (entry,) = schema.read(path)
-    assert entry["drift"] is None
-    assert entry["trace"] == {"e": [1.0, None]}
+    trace = {"total_mev_per_atom": [1.0, math.inf]}
+    made = schema.record("md", task="nve", max_momentum=math.nan, energy_trace=trace)
+    (entry,) = schema.read(schema.write(tmp_path / "a.json", [made]))
+    assert entry["max_momentum"] is None
+    assert entry["energy_trace"] == {"total_mev_per_atom": [1.0, None]}
 
 
 def test_a_failure_must_say_why():

@@ -15,6 +15,8 @@ from statistics import median
 from typing import Any
 
 from mlff_distiller.records import schema, statistics
+from mlff_distiller.records.fields import problem as problem_of
+from mlff_distiller.records.kinds.timing import Summary
 from mlff_distiller.records.schema import Record
 from mlff_distiller.records.vocabulary import BASELINE, TEACHER
 from mlff_distiller.records.wording import equivalence_reason
@@ -40,27 +42,7 @@ SERIES = (
     "parity",
 )
 #: Every merged benchmark record has these, null where the measurement failed.
-SUMMARY_FIELDS = (
-    "replicates",
-    "n_samples",
-    "median_ms",
-    "median_ci95_ms",
-    "mean_ms",
-    "std_ms",
-    "p95_ms",
-    "p99_ms",
-    "baseline_median_ms",
-    "baseline_median_ci95_ms",
-    "speedup",
-    "speedup_ci95",
-    "equivalent",
-    "noisy",
-    "verdict",
-    "atoms_per_s",
-    "steps_per_s",
-    "compile_s",
-    "break_even_steps",
-)
+SUMMARY_FIELDS = tuple(Summary.__annotations__)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -112,7 +94,7 @@ def collect(files: Sequence[Path], student: str | None = None) -> dict[str, Any]
             continue
         problems: dict[str, list[int]] = {}
         for position, entry in enumerate(found):
-            if problem := schema.problem(entry) or _other_student(entry, student):
+            if problem := problem_of(entry) or _other_student(entry, student):
                 problems.setdefault(problem, []).append(position)
             else:
                 gathered.append(schema.COMMON_FIELDS | entry)

@@ -1,5 +1,6 @@
 """The one form in which every job says what it measured; report, gates and claims read nothing else."""
 
+import importlib
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,51 +33,13 @@ COMMON_FIELDS = {
 }
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _are_times(value: Any) -> bool:
-    return isinstance(value, list) and all(_is_number(time) and time > 0 for time in value)
-
-
-#: Field -> (whether a value is of the right form, what is wrong when it is not). Fields that are worked with here.
-FORMS = {
-    **dict.fromkeys(
-        ("variant", "task", "system", "device", "dtype", "reason", "checkpoint_sha256"), (_is_text, "is not text")
-    ),
-    **dict.fromkeys(("n_atoms", "n_edges", "batch", "replicate"), (_is_count, "is not a whole number")),
-    **dict.fromkeys(
-        (
-            "compile_s",
-            "first_call_ms",
-            "baseline_first_call_ms",
-            "force_rmse_mev_per_a",
-            "tolerance_mev_per_a",
-            "drift_mev_per_atom_ps",
-            "steps_per_s",
-        ),
-        (_is_number, "is not a number"),
-    ),
-    **dict.fromkeys(
-        ("samples_ms", "baseline_samples_ms"), (_are_times, "holds something that is not a positive number")
-    ),
-}
-
-
 def record(kind: str, **fields: Any) -> dict[str, Any]:
     """One record of ``kind`` with the common fields filled in; ``status`` is ``ok`` unless given.
 
+    The fields of each kind are in :mod:`mlff_distiller.records.kinds`.
+
     Raises:
-        ValueError: unknown kind or status, or a status other than ``ok`` without a reason.
+        ValueError: unknown kind, field or status, or a status other than ``ok`` without a reason.
     """
     if kind not in KINDS:
         raise ValueError(f"unknown record kind {kind!r}{nearest(kind, KINDS)}")
@@ -85,6 +48,8 @@ def record(kind: str, **fields: Any) -> dict[str, Any]:
         raise ValueError(f"unknown status {made['status']!r}{nearest(made['status'], STATUSES)}")
     if made["status"] != "ok" and not made["reason"]:
         raise ValueError(f"a record that is {made['status']!r} must say why")
+    # By name, so that it is no source of the stages: a new field of one kind makes no other stage measure again.
+    importlib.import_module("mlff_distiller.records.fields").check_fields(made)
     return made
 
 
@@ -122,22 +87,6 @@ def _has_origin(document: dict[str, Any]) -> bool:
     origin = document.get("provenance") or {}
     parts = ("machine", "packages", "git")
     return isinstance(origin, dict) and all(isinstance(origin.get(part) or {}, dict) for part in parts)
-
-
-def problem(entry: Any) -> str | None:
-    """Why a record cannot be used, in words; None when it can. It may be of an older or another form, or damaged."""
-    if not isinstance(entry, dict):
-        return "not a mapping"
-    if entry.get("kind") not in KINDS:
-        return f"unknown kind {entry.get('kind')!r}"
-    if entry.get("status") not in STATUSES:
-        return f"unknown status {entry.get('status')!r}"
-    if entry["kind"] in ("benchmark", "equivalence", "md", "compile", "profile") and not entry.get("variant"):
-        return f"a {entry['kind']} record without a variant"
-    for key, value in entry.items():
-        if key in FORMS and value is not None and not FORMS[key][0](value):
-            return f"{key} {FORMS[key][1]}"
-    return None
 
 
 def _finite(value: Any) -> Any:

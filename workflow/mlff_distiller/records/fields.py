@@ -1,0 +1,95 @@
+"""Which fields a record may have, and whether one that was read is right; by the classes in :mod:`.kinds`."""
+
+import functools
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from mlff_distiller.records.kinds.accuracy import Accuracy, Training
+from mlff_distiller.records.kinds.machine import Inputs, Preflight, TorchCluster
+from mlff_distiller.records.kinds.md import Nve, Reference, Spectra, Thermostat, Timestep
+from mlff_distiller.records.kinds.timing import Benchmark, Calculator, MdSteps, Periodic, Profile, Throughput
+from mlff_distiller.records.kinds.variant import Compile, Deploy, Equivalence
+from mlff_distiller.records.schema import KINDS, STATUSES
+from mlff_distiller.utils.errors import nearest
+
+#: Kind -> task -> class; None stands for all tasks that have no class of their own.
+CLASSES: dict[str, dict[str | None, type]] = {
+    "preflight": {None: Preflight, "inputs": Inputs},
+    "torch_cluster": {None: TorchCluster},
+    "compile": {None: Compile},
+    "equivalence": {None: Equivalence},
+    "benchmark": {
+        None: Benchmark,
+        "throughput": Throughput,
+        "periodic": Periodic,
+        "calculator": Calculator,
+        "md_steps": MdSteps,
+    },
+    "profile": {None: Profile},
+    "md": {
+        "nve": Nve,
+        "liquid": Nve,
+        "timestep": Timestep,
+        "nvt": Thermostat,
+        "spectra": Spectra,
+        "reference": Reference,
+    },
+    "accuracy": {None: Accuracy, "training": Training},
+    "deploy": {None: Deploy},
+}
+#: A record of one of these without a variant says nothing.
+OF_VARIANTS = ("benchmark", "equivalence", "md", "compile", "profile")
+
+
+def class_of(kind: str, task: str | None) -> type:
+    """The class of a record.
+
+    Raises:
+        ValueError: ``kind`` has no such task.
+    """
+    classes = CLASSES[kind]
+    found = classes.get(task) or classes.get(None)
+    if found is None:
+        raise ValueError(f"unknown task {task!r} of {kind}{nearest(str(task), filter(None, classes))}")
+    return found
+
+
+def check_fields(entry: dict[str, Any]) -> None:
+    """Raise a ValueError for a field that records of this kind and task do not have."""
+    known = class_of(entry["kind"], entry["task"]).__annotations__
+    for name in entry:
+        if name not in known:
+            raise ValueError(f"unknown field {name!r} in a record of kind {entry['kind']!r}{nearest(name, known)}")
+
+
+def problem(entry: Any) -> str | None:
+    """Why a record cannot be used, in words; None when it can. It may be of an older or another form, or damaged.
+
+    Fields that are not known are let through, and so is null: a number that is not finite is written as that.
+    """
+    if not isinstance(entry, dict):
+        return "not a mapping"
+    if entry.get("kind") not in KINDS:
+        return f"unknown kind {entry.get('kind')!r}"
+    if entry.get("status") not in STATUSES:
+        return f"unknown status {entry.get('status')!r}"
+    if entry["kind"] in OF_VARIANTS and not entry.get("variant"):
+        return f"a {entry['kind']} record without a variant"
+    task = entry.get("task")
+    try:
+        form = class_of(entry["kind"], task if isinstance(task, str) else None)
+        _adapter(form).validate_python({name: value for name, value in entry.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        # Without positions in lists, so that equal problems read equally.
+        place = ".".join(part for part in first["loc"] if isinstance(part, str))
+        return f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@functools.cache
+def _adapter(form: type) -> TypeAdapter[Any]:
+    return TypeAdapter(form)

@@ -1,0 +1,1 @@
+"""The fields of records: their types, units and meanings, one class for each kind of record."""

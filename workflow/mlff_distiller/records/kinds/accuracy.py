@@ -1,0 +1,129 @@
+"""How far the student is from its teacher."""
+
+from typing import Any
+
+from pydantic import with_config
+from typing_extensions import TypedDict
+
+from mlff_distiller.records.kinds.common import CONFIG, Common, Count, EvPerA, MevPerA, MevPerAtom, Seconds
+
+
+@with_config(CONFIG)
+class GroupErrors(TypedDict, total=False):
+    """Errors of a part of the atoms or configurations."""
+
+    n_atoms: Count
+    """Atoms in it."""
+    force_mae_mev_per_a: MevPerA | None
+    """MAE of the force components."""
+    force_rmse_mev_per_a: MevPerA | None
+    """Their RMSE."""
+    n_configurations: Count
+    """Configurations in it; missing where atoms are grouped."""
+    energy_mae_mev_per_atom: MevPerAtom | None
+    """MAE of the energy; missing where atoms are grouped."""
+
+
+@with_config(CONFIG)
+class Parity(TypedDict, total=False):
+    """Some force components, drawn at random."""
+
+    teacher: list[EvPerA]
+    """The teacher's."""
+    student: list[EvPerA]
+    """The student's."""
+    numbers: list[int]
+    """Atomic numbers of the atoms that they act on."""
+
+
+@with_config(CONFIG)
+class Card(TypedDict, total=False):
+    """Comparison with the records that ship with a student."""
+
+    agrees: bool
+    """Whether all errors are as expected."""
+    expected: dict[str, float]
+    """Errors that ship with the student, by field."""
+    tolerances: dict[str, float]
+    """How far, as a share of it, an error may be from the one expected."""
+
+
+class Errors(Common, total=False):
+    """Errors on one part of a dataset. Missing where it has no configurations."""
+
+    split: str
+    """The part."""
+    n_configurations: Count
+    """Configurations in it."""
+    force_mae_mev_per_a: MevPerA | None
+    """MAE of the force components."""
+    force_rmse_mev_per_a: MevPerA | None
+    """Their RMSE."""
+    energy_mae_mev_per_atom: MevPerAtom | None
+    """MAE of the energy."""
+
+
+class Accuracy(Errors, total=False):
+    """Student against teacher on held-out configurations, in fp32."""
+
+    student_sha256: str
+    """Hash of the student's checkpoint."""
+    labels: str | None
+    """Name of the teacher; null where the dataset does not say."""
+    sample_sha256: str | None
+    """What decides which configurations the dataset holds; null without the dataset's card."""
+    n_molecules: Count
+    """Different molecules among the configurations."""
+    force_r2: float | None
+    """R2 of the force components; null where all of them are the same."""
+    force_cosine: float | None
+    """Mean cosine between the forces of an atom; null where no force is above 0.05 eV/A."""
+    energy_rmse_mev_per_atom: MevPerAtom | None
+    """RMSE of the energy."""
+    relative_energy_mae_mev_per_atom: MevPerAtom | None
+    """MAE of the energy less each molecule's mean error; null where no molecule has several configurations."""
+    tier: str
+    """What the MAE of the forces is worth, in words."""
+    by_element: dict[str, GroupErrors]
+    """Errors by atomic number."""
+    by_force: dict[str, GroupErrors]
+    """Errors by the length of the teacher's force, eV/A."""
+    by_size: dict[str, GroupErrors]
+    """Errors by the number of atoms of the configuration."""
+    by_method: dict[str, GroupErrors]
+    """Errors by how the configuration was sampled."""
+    parity: Parity
+    """Some force components, for a figure."""
+    card: Card | None
+    """Comparison with what ships with the student; missing where nothing does, null where that is of other data."""
+
+
+@with_config(CONFIG)
+class LearningCurvePoint(TypedDict, total=False):
+    """One evaluation during a training."""
+
+    step: Count
+    """Steps so far."""
+    epoch: float
+    """Epochs so far."""
+    seconds: Seconds
+    """Time so far."""
+    learning_rate: float
+    """At this step."""
+    val_force_mae_mev_per_a: MevPerA
+    """MAE of the force components on held-out configurations."""
+    val_force_rmse_mev_per_a: MevPerA
+    """Their RMSE."""
+    val_energy_mae_mev_per_atom: MevPerAtom
+    """MAE of the energy on the same."""
+
+
+class Training(Errors, total=False):
+    """A training, and the errors of the kept weights on its own held-out configurations."""
+
+    settings: dict[str, Any]
+    """Of the training."""
+    training: dict[str, Any]
+    """Steps, epochs, seconds, sizes, the machine and its software."""
+    learning_curve: list[LearningCurvePoint]
+    """Errors along the training; losses on training data are in fields whose names begin with `train_`."""

@@ -1,0 +1,80 @@
+"""What all kinds have in common, and the units."""
+
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, with_config
+
+# Pydantic refuses that of typing before Python 3.12.
+from typing_extensions import TypedDict
+
+
+def _unit(name: str) -> Any:
+    return Field(json_schema_extra={"unit": name})
+
+
+Ms = Annotated[float, _unit("ms")]
+Seconds = Annotated[float, _unit("s")]
+Femtoseconds = Annotated[float, _unit("fs")]
+PerSecond = Annotated[float, _unit("1/s")]
+Angstrom = Annotated[float, _unit("A")]
+Degrees = Annotated[float, _unit("degrees")]
+Kelvin = Annotated[float, _unit("K")]
+EvPerA = Annotated[float, _unit("eV/A")]
+MevPerA = Annotated[float, _unit("meV/A")]
+MevPerAtom = Annotated[float, _unit("meV/atom")]
+MevPerAtomPs = Annotated[float, _unit("meV/atom/ps")]
+Momentum = Annotated[float, _unit("sqrt(eV u)")]
+Mib = Annotated[float, _unit("MiB")]
+Gflop = Annotated[float, _unit("GFLOP")]
+GflopPerSecond = Annotated[float, _unit("GFLOP/s")]
+Megabytes = Annotated[float, _unit("MB")]
+GigabytesPerSecond = Annotated[float, _unit("GB/s")]
+Microseconds = Annotated[float, _unit("us")]
+PerCm = Annotated[float, _unit("1/cm")]
+Percent = Annotated[float, _unit("%")]
+Count = Annotated[int, Field(ge=0)]
+#: Of one call.
+Time = Annotated[Ms, Field(gt=0)]
+#: Low and high end of a 95 % confidence interval; null for an end without limit.
+Interval = list[float | None]
+IntervalMs = list[Ms | None]
+
+#: Numbers as JSON has them: an integer is a float too, text is neither. Fields of other versions are let through.
+CONFIG = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+@with_config(CONFIG)
+class Common(TypedDict, total=False):
+    """Every record has these; one that does not apply is null."""
+
+    kind: str
+    """What was done."""
+    variant: str | None
+    """The variant by its name in the configuration; `teacher`, `student` or `fp64` where it is one of these instead."""
+    task: str | None
+    """What of the kind, where there are several."""
+    system: str | None
+    """Name of the molecule or box; null where the record is of no system or of several."""
+    n_atoms: Count | None
+    """Atoms of the whole batch; null without a system."""
+    n_edges: Count | None
+    """Ordered pairs of atoms within the cutoff, of the whole batch; null where they were not counted."""
+    batch: Count | None
+    """Systems computed at once; null where nothing is computed."""
+    device: str | None
+    """`cpu` or `cuda`; null where it makes no difference."""
+    dtype: str | None
+    """Number format of the products; null where nothing is computed."""
+    status: str
+    """`ok`, `failed` (it should have worked), or `unavailable` (it cannot work here)."""
+    reason: str
+    """Why the status is not `ok`, in words; else empty, or a remark."""
+
+
+class OfVariant(Common, total=False):
+    """Every record of a variant has these, too."""
+
+    checkpoint_sha256: str | None
+    """Hash of the student's checkpoint."""
+    another_network: bool
+    """True for a network other than the student, which has times and nothing to be equal to; else missing."""
