@@ -1,7 +1,5 @@
 """Every family: build, load in another process' stead from what was written, and hold against the fp64 referee."""
 
-from argparse import Namespace
-
 import pytest
 
 from mlff_distiller.benchmark import single
@@ -154,12 +152,12 @@ def test_what_fails_the_check_is_not_timed(tmp_path, checkpoint):
 
 def test_a_variant_of_another_student_is_refused(tmp_path, checkpoint):
     from mlff_distiller.utils.errors import UserError
-    from mlff_distiller.variants.artifact import load_variant
+    from mlff_distiller.variants.artifact import VariantFiles, load_variant
 
     variant, _ = build(tmp_path, checkpoint, "eager", {"family": "eager"})
     other = save_student(tmp_path / "other.safetensors", make_student(n_features=16, mlp_width=8))
     with pytest.raises(UserError, match="compiled from another student"):
-        load_variant(Namespace(variant=variant, checkpoint=other, threads=1, torch_cluster=None))
+        load_variant(VariantFiles(variant, other))
 
 
 def test_instruction_sets_are_tried_once(tmp_path, monkeypatch):

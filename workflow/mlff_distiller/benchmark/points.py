@@ -2,7 +2,6 @@
 
 import math
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +16,12 @@ from mlff_distiller.benchmark.memory import PeakMemory, free_bytes, is_out_of_me
 from mlff_distiller.benchmark.settings import ScalingSettings
 from mlff_distiller.benchmark.timing import interleaved
 from mlff_distiller.potentials.base import Potential
+from mlff_distiller.records.outcome import failure
 from mlff_distiller.systems.batch import Batch
 from mlff_distiller.systems.rattle import rattled
-from mlff_distiller.utils.errors import first_line
 from mlff_distiller.variants.artifact import LoadedVariant
 from mlff_distiller.variants.equivalence import TOLERANCES, judge
+from mlff_distiller.variants.plain_student import fp64_reference
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -180,15 +180,14 @@ class Bench:
                     made |= {"baseline_peak_memory_mib": peak}
                 calls[name] = call
             except Exception as error:
-                status, reason = self._why(error, side, fields["n_atoms"])
+                outcome = self._why(error, side, fields["n_atoms"])
                 if name == "variant":
-                    return made | {"status": status, "reason": reason}
-                made["baseline_reason"] = reason
+                    return made | outcome
+                made["baseline_reason"] = outcome["reason"]
         try:
             return made | self._timed(calls, seconds=sum(self.sides[name].seconds for name in calls))
         except Exception as error:
-            status, reason = self._why(error, self.sides["variant"], fields["n_atoms"])
-            return made | {"status": status, "reason": reason}
+            return made | self._why(error, self.sides["variant"], fields["n_atoms"])
 
     def _prepare(self, side: Side, frames: "list[list[Atoms]]", n_atoms: int) -> tuple[Callable, Any, float | None]:
         """The call of a side, what it gives for the first frame, and the memory (MiB) that it took."""
@@ -213,15 +212,14 @@ class Bench:
         side.bytes_per_atom = memory.bytes / n_atoms if memory.bytes > NOTICEABLE_BYTES else 0.0
         return call, found, memory.bytes / 2**20
 
-    def _why(self, error: Exception, side: Side, n_atoms: int) -> tuple[str, str]:
+    def _why(self, error: Exception, side: Side, n_atoms: int) -> dict[str, str]:
         """Status and reason of a point that could not be measured."""
         if isinstance(error, TooLarge | NotImplementedError):
-            return "unavailable", str(error)
+            return {"status": "unavailable", "reason": str(error)}
         if is_out_of_memory(error):
             side.potential.release()
-            return "unavailable", side.ran_out(n_atoms)
-        traceback.print_exc()
-        return "failed", f"{type(error).__name__}: {first_line(error)}"
+            return {"status": "unavailable", "reason": side.ran_out(n_atoms)}
+        return failure(error)
 
     def _timed(
         self, calls: dict[str, Callable], units: dict[str, int] | None = None, seconds: float | None = None
@@ -258,8 +256,7 @@ class Bench:
                 calls = {key: self._ase_call(atoms, side.potential) for key, side in self.sides.items()}
                 fields |= self._timed(calls)
             except Exception as error:
-                status, reason = self._why(error, self.sides["variant"], len(atoms))
-                fields |= {"status": status, "reason": reason}
+                fields |= self._why(error, self.sides["variant"], len(atoms))
             yield fields
 
     @staticmethod
@@ -297,8 +294,7 @@ class Bench:
                         fields["loop"] = moving.loop
                 fields |= self._timed(calls, {key: call.steps for key, call in calls.items()})
             except Exception as error:
-                status, reason = self._why(error, self.sides["variant"], len(atoms))
-                fields |= {"status": status, "reason": reason}
+                fields |= self._why(error, self.sides["variant"], len(atoms))
             yield fields
 
     # Where the time goes
@@ -321,8 +317,7 @@ class Bench:
             fields["baseline"] = profile_call(lambda: self.eager(*inputs), self.device)
             fields["ceilings"] = ceilings(self.device)
         except Exception as error:
-            status, reason = self._why(error, self.sides["variant"], len(atoms))
-            fields |= {"status": status, "reason": reason}
+            fields |= self._why(error, self.sides["variant"], len(atoms))
         yield fields
 
 
@@ -350,10 +345,7 @@ class Reference:
     """The fp64 student's energy and forces of the unit box, and how far eager in float32 is from them there."""
 
     def __init__(self, checkpoint: Path, eager: Potential, unit: "Atoms"):
-        from mlff_distiller.potentials.autograd import AutogradPotential
-        from mlff_distiller.student.checkpoint import load_student
-
-        exact = AutogradPotential(load_student(checkpoint, "cpu", torch.float64, neighbors="auto"))
+        exact = fp64_reference(checkpoint, neighbors="auto")
         energy, forces = exact(*Batch.from_atoms([unit], "cpu", torch.float64))
         self.energy, self.forces = float(energy[0]) / len(unit), forces.numpy()
         self.eager = self.errors(eager(*Batch.from_atoms([unit], eager.device, eager.dtype)))

@@ -7,17 +7,22 @@ with the variant as long as it fits, too; beyond that a point has a time and no 
 """
 
 import argparse
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlff_distiller.benchmark.settings import ScalingSettings
 from mlff_distiller.records import schema
+from mlff_distiller.records.outcome import failure
 from mlff_distiller.systems.read import read_system, read_systems
-from mlff_distiller.utils.errors import first_line
 from mlff_distiller.utils.files import load_settings
 from mlff_distiller.variants import artifact
+from mlff_distiller.variants.artifact import VariantFiles
+from mlff_distiller.variants.gate import refusal
+from mlff_distiller.variants.plain_student import fp32_baseline
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,22 +41,13 @@ def run(args: argparse.Namespace) -> int:
     settings = ScalingSettings.from_mapping(load_settings(args.settings))
     made = artifact.read_metadata(args.variant)
     common = artifact.shared_fields(made) | {"threads": args.threads, "replicate": 0}
-    refusal = _refusal(args.equivalence)
-    if refusal:
-        status, reason = refusal
-        rows = [_record(task, common, status=status, reason=reason) for task in settings.tasks]
+    if refused := refusal(args.equivalence):
+        rows = [_record(task, common, **refused) for task in settings.tasks]
     else:
-        rows = list(measure(args, settings, common))
+        molecules = read_systems(args.systems), read_system(args.molecule), read_system(args.liquid)
+        rows = list(measure(VariantFiles.from_arguments(args), settings, common, *molecules))
     schema.write(args.output, rows)
     return 0
-
-
-def _refusal(equivalence: Path) -> tuple[str, str] | None:
-    """Status and reason of the first system on which the variant may not be timed."""
-    for entry in schema.read(equivalence):
-        if entry["status"] != "ok":
-            return entry["status"], f"{entry['system']}: {entry['reason']}"
-    return None
 
 
 def _record(task: str, common: dict[str, Any], **fields: Any) -> dict[str, Any]:
@@ -60,24 +56,34 @@ def _record(task: str, common: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return schema.record("benchmark", **common | {"task": task, "batch": 1} | fields)
 
 
-def measure(args: argparse.Namespace, settings: ScalingSettings, common: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The records of a variant that is equivalent, task by task."""
-    import torch
+def measure(
+    files: VariantFiles,
+    settings: ScalingSettings,
+    common: dict[str, Any],
+    systems: "dict[str, Atoms]",
+    molecule: "Atoms",
+    liquid: "Atoms",
+) -> Iterator[dict[str, Any]]:
+    """The records of a variant that is equivalent, task by task.
 
+    Args:
+        files: of the variant.
+        settings: tasks and sizes.
+        common: fields of all records.
+        systems: molecules by name, for calls through ASE and for mixed batches.
+        molecule: what batches are made of.
+        liquid: what boxes are made of.
+    """
     from mlff_distiller.benchmark.points import Bench
-    from mlff_distiller.potentials.autograd import AutogradPotential
-    from mlff_distiller.student.checkpoint import load_student
 
-    loaded = artifact.load_variant(args)
-    eager = AutogradPotential(load_student(args.checkpoint, common["device"], torch.float32, neighbors="auto"))
     bench = Bench(
-        loaded=loaded,
-        eager=eager,
-        checkpoint=args.checkpoint,
+        loaded=artifact.load_variant(files),
+        eager=fp32_baseline(files.checkpoint, common["device"], neighbors="auto"),
+        checkpoint=files.checkpoint,
         settings=settings,
-        systems=read_systems(args.systems),
-        molecule=read_system(args.molecule),
-        liquid=read_system(args.liquid),
+        systems=systems,
+        molecule=molecule,
+        liquid=liquid,
         another_network=bool(common.get("another_network")),
     )
     for task in settings.tasks:
@@ -87,8 +93,7 @@ def measure(args: argparse.Namespace, settings: ScalingSettings, common: dict[st
                 fields = next(points, None)
             except Exception as error:
                 # What comes before the first point: the box cannot be packed, say.
-                traceback.print_exc()
-                fields = {"status": "failed", "reason": f"{type(error).__name__}: {first_line(error)}"}
+                fields = failure(error)
                 points = iter(())
             if fields is None:
                 break

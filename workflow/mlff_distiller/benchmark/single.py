@@ -3,16 +3,20 @@
 import argparse
 import gc
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from mlff_distiller.records import schema
+from mlff_distiller.records.outcome import failure
 from mlff_distiller.records.vocabulary import BASELINE
 from mlff_distiller.systems.rattle import rattled
 from mlff_distiller.systems.read import read_systems
-from mlff_distiller.utils.errors import first_line
 from mlff_distiller.variants import artifact
+from mlff_distiller.variants.artifact import VariantFiles
+from mlff_distiller.variants.gate import refusal
+from mlff_distiller.variants.plain_student import fp32_baseline
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -39,42 +43,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """One record of kind ``benchmark`` per system and task, every sample in it."""
     systems = read_systems(args.systems)
-    schema.write(args.output, measure(args, systems))
+    files = VariantFiles.from_arguments(args)
+    how = {name: getattr(args, name) for name in ("tasks", "warmup", "runs", "replicate")}
+    schema.write(args.output, measure(files, args.equivalence, systems, **how))
     return 0
 
 
-def measure(args: argparse.Namespace, systems: "dict[str, Atoms]") -> list[dict[str, Any]]:
-    """The records of the stage. What failed its equivalence check is not timed: its records carry the reason."""
-    made = artifact.read_metadata(args.variant)
-    common = artifact.shared_fields(made)
-    common |= {"replicate": args.replicate, "runs": args.runs, "threads": args.threads}
-    tasks = own_tasks(made, args.tasks)
-    verdicts = {entry["system"]: entry for entry in schema.read(args.equivalence)}
+def measure(
+    files: VariantFiles,
+    equivalence: Path,
+    systems: "dict[str, Atoms]",
+    tasks: Sequence[str] = TASKS,
+    warmup: int = 10,
+    runs: int = 50,
+    replicate: int = 0,
+) -> list[dict[str, Any]]:
+    """One record for each system and task. What failed its equivalence check is not timed: its records carry the reason.
+
+    Args:
+        files: of the variant.
+        equivalence: records of its check.
+        systems: molecules by name.
+        tasks: of :data:`TASKS`.
+        warmup: most rounds before counting.
+        runs: timed turns.
+        replicate: number of this process among its replicates.
+    """
+    made = artifact.read_metadata(files.variant)
+    common = artifact.shared_fields(made) | {"replicate": replicate, "runs": runs, "threads": files.threads}
+    tasks = own_tasks(made, tasks)
     rows = []
     loaded = baseline = None
     for name, atoms in systems.items():
         fields = common | {"system": name, "n_atoms": len(atoms)}
-        verdict = verdicts.get(name)
-        if verdict is None or verdict["status"] != "ok":
-            status = verdict["status"] if verdict else "failed"
-            reason = verdict["reason"] if verdict else "no equivalence record for this molecule"
-            rows += [schema.record("benchmark", **fields, task=t, status=status, reason=reason) for t in tasks]
+        if refused := refusal(equivalence, name):
+            rows += [schema.record("benchmark", **fields, task=task, **refused) for task in tasks]
             continue
         if loaded is None:
-            loaded, baseline = artifact.load_variant(args), eager_baseline(args, made["device"])
+            loaded = artifact.load_variant(files)
+            baseline = fp32_baseline(files.checkpoint, made["device"], NATIVE)
             # Garbage is collected before every timing: half a million objects of the imports need no second look.
             gc.freeze()
         for task in tasks:
             entry = fields | {"task": task}
             try:
-                entry |= time_task(loaded.potential, baseline, atoms, task, args)
+                entry |= time_task(loaded.potential, baseline, atoms, task, runs, warmup, seed=replicate)
             except NotImplementedError as why:
                 entry |= {"status": "unavailable", "reason": str(why)}
             except Exception as error:
-                traceback.print_exc()
-                entry |= {"status": "failed", "reason": f"{type(error).__name__}: {first_line(error)}"}
+                entry |= failure(error)
             rows.append(schema.record("benchmark", **entry))
-    if args.replicate == 0 and loaded is not None:
+    if replicate == 0 and loaded is not None:
         # How many operations a call has does not depend on the molecule; how busy they keep a GPU does.
         small = min(systems, key=lambda name: len(systems[name]))
         for row in rows:
@@ -83,7 +102,7 @@ def measure(args: argparse.Namespace, systems: "dict[str, Atoms]") -> list[dict[
     return rows
 
 
-def own_tasks(made: dict[str, Any], tasks: list[str]) -> list[str]:
+def own_tasks(made: dict[str, Any], tasks: Sequence[str]) -> Sequence[str]:
     """``tasks`` of the variant that was ``made``; without ``neighbors`` where its search is that of the baseline."""
     if made["variant"] == BASELINE or made["options"].get("neighbors") != NATIVE:
         return tasks
@@ -113,27 +132,18 @@ def add_profile(row: dict[str, Any], potential, systems: "dict[str, Atoms]") -> 
         row |= {name: found[name] for name in ("n_launches", "n_kernels", "gpu_busy_percent")}
 
 
-def eager_baseline(args: argparse.Namespace, device: str):
-    """Eager PyTorch in fp32 with the native neighbor search and forces by autograd: what everything is compared with."""
-    import torch
-
-    from mlff_distiller.potentials.autograd import AutogradPotential
-    from mlff_distiller.student.checkpoint import load_student
-
-    return AutogradPotential(load_student(args.checkpoint, device, torch.float32, neighbors=NATIVE))
-
-
-def time_task(potential, baseline, atoms: "Atoms", task: str, args: argparse.Namespace) -> dict[str, Any]:
+def time_task(potential, baseline, atoms: "Atoms", task: str, runs: int, warmup: int, seed: int) -> dict[str, Any]:
     """Samples (ms) of a task on one system for the variant and, interleaved with it, for the baseline.
 
-    Also the median time of a turn's first call, which finds the other's code and data in the caches.
+    Also the median time of a turn's first call, which finds the other's code and data in the caches. ``seed`` is that of
+    the geometries.
     """
     import torch
 
     from mlff_distiller.benchmark.timing import interleaved
     from mlff_distiller.systems.batch import Batch
 
-    frames = rattled(atoms, N_FRAMES, amplitude=0.01, seed=args.replicate)
+    frames = rattled(atoms, N_FRAMES, amplitude=0.01, seed=seed)
     calls = []
     for which in (potential, baseline):
         inputs = [Batch.from_atoms([frame], which.device, which.dtype) for frame in frames]
@@ -141,7 +151,7 @@ def time_task(potential, baseline, atoms: "Atoms", task: str, args: argparse.Nam
         inputs = [inputs[0]._replace(positions=one.positions) for one in inputs]
         calls.append(_call(which, task, inputs))
     wait = torch.cuda.synchronize if potential.device.type == "cuda" else None
-    (mine, reference), warmed = interleaved(calls, args.runs, args.warmup, wait)
+    (mine, reference), warmed = interleaved(calls, runs, warmup, wait)
     n_edges = baseline.neighbors(*_search_arguments(Batch.from_atoms([atoms], baseline.device, baseline.dtype)))[
         0
     ].shape[0]

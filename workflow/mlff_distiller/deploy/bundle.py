@@ -246,18 +246,14 @@ def not_equivalent(potential: "Potential", folder: Path, precision: str, molecul
 
     The rule is that of the equivalence stage, see :mod:`mlff_distiller.variants.check_equivalence`; fewer geometries.
     """
-    import torch
-
-    from mlff_distiller.potentials.autograd import AutogradPotential
-    from mlff_distiller.student.checkpoint import load_student
     from mlff_distiller.systems.rattle import rattled
     from mlff_distiller.variants.equivalence import TOLERANCES, answers, errors_against, judge
+    from mlff_distiller.variants.plain_student import fp32_baseline, fp64_reference
 
-    referee = AutogradPotential(load_student(folder / WEIGHTS, "cpu", torch.float64, neighbors="native"))
-    eager = AutogradPotential(load_student(folder / WEIGHTS, potential.device, torch.float32, neighbors="native"))
+    reference, eager = fp64_reference(folder / WEIGHTS), fp32_baseline(folder / WEIGHTS, potential.device)
     for atoms in molecules:
         frames = rattled(atoms, **PROOF)
-        exact, plain, mine = (answers(one, frames) for one in (referee, eager, potential))
+        exact, plain, mine = (answers(one, frames) for one in (reference, eager, potential))
         found = judge(errors_against(exact, mine), errors_against(exact, plain), TOLERANCES[precision])
         if found:
             return f"on {atoms.info.get('name', atoms.symbols)}: {found}"

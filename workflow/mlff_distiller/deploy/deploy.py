@@ -1,18 +1,18 @@
 """Stage ``deploy``: the winner of each kind of work as a bundle that can be handed over, or a record of why there is none."""
 
 import shutil
-import traceback
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlff_distiller.decisions.winners import Choice, choose, evidence
 from mlff_distiller.records import collect, schema
+from mlff_distiller.records.outcome import failure
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.vocabulary import WORK
 from mlff_distiller.records.wording import WORK_TITLES
 from mlff_distiller.systems.read import read_systems
-from mlff_distiller.utils.errors import UserError, first_line
+from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import sha256_of, write_text
 from mlff_distiller.variants import artifact
 
@@ -39,7 +39,16 @@ def run(args: Namespace) -> int:
     systems = list(read_systems(args.systems).values())
     for work in WORK:
         folder = args.output_dir / work
-        entry = hand_over(args, found, choose(found, work), folder, systems)
+        entry = hand_over(
+            found,
+            choose(found, work),
+            folder,
+            systems,
+            variants=args.variants,
+            checkpoint=args.checkpoint,
+            torch_cluster=args.torch_cluster,
+            threads=args.threads,
+        )
         if entry["status"] != "ok":
             shutil.rmtree(folder, ignore_errors=True)
             schema.write(folder / METADATA, [entry])
@@ -48,31 +57,51 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def hand_over(args: Namespace, found: Run, choice: Choice, folder: Path, systems: "list[Atoms]") -> dict[str, Any]:
-    """Write the chosen variant's bundle to ``folder`` and try it out; the deploy record, whatever came of it."""
+def hand_over(
+    found: Run,
+    choice: Choice,
+    folder: Path,
+    systems: "list[Atoms]",
+    *,
+    variants: Path,
+    checkpoint: Path,
+    torch_cluster: Path | None = None,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Write the chosen variant's bundle and try it out; the deploy record, whatever came of it.
+
+    Args:
+        found: the run that the choice was made in.
+        choice: of one kind of work.
+        folder: for the bundle.
+        systems: the molecules of the run.
+        variants: folder of the compiled variants.
+        checkpoint: the student (safetensors).
+        torch_cluster: record of the torch-cluster stage, for variants that need it.
+        threads: of PyTorch in the timings.
+    """
     from mlff_distiller.deploy.bundle import write_bundle
 
     fields = {"task": choice.work, "variant": choice.variant, "device": found.device, "batch": None}
     if choice.variant is None:
         return schema.record("deploy", **fields, status="unavailable", reason=choice.reason)
-    variant = args.variants / choice.variant
+    variant = variants / choice.variant
     made = artifact.read_metadata(variant / artifact.METADATA)
     fields |= artifact.shared_fields(made) | {"batch": None}
     try:
-        check_artifact(made, variant, args.checkpoint)
+        check_artifact(made, variant, checkpoint)
         kept = ("family", "options", "artifact", "target")
         entry = schema.record(
             "deploy",
             **fields,
             **{key: made[key] for key in kept},
-            threads=args.threads,
+            threads=threads,
             evidence=evidence(found, choice),
         )
-        entry = write_bundle(folder, entry, variant, args.checkpoint, systems, args.torch_cluster)
+        entry = write_bundle(folder, entry, variant, checkpoint, systems, torch_cluster)
         try_out(folder, entry, systems)
     except Exception as error:
-        traceback.print_exc()
-        return schema.record("deploy", **fields, status="failed", reason=f"{type(error).__name__}: {first_line(error)}")
+        return schema.record("deploy", **fields, **failure(error))
     return entry
 
 

@@ -1,25 +1,26 @@
 """What the stages of MD checks have in common: one variant, one system, one record, whatever happens."""
 
 import argparse
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlff_distiller.records import schema
+from mlff_distiller.records.outcome import failure
 from mlff_distiller.systems.read import read_system
 from mlff_distiller.utils import gpus
-from mlff_distiller.utils.errors import first_line
 from mlff_distiller.utils.files import load_settings
 from mlff_distiller.utils.settings import Settings
 from mlff_distiller.variants import artifact
+from mlff_distiller.variants.artifact import VariantFiles
+from mlff_distiller.variants.gate import refusal
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 S = TypeVar("S", bound=Settings)
-#: (command line, system, settings) -> fields of the record, ``gates`` among them.
-Measure = Callable[[argparse.Namespace, "Atoms", S], dict[str, Any]]
+#: (files of the variant, system, settings) -> fields of the record, ``gates`` among them.
+Measure = Callable[[VariantFiles, "Atoms", S], dict[str, Any]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,16 +43,14 @@ def run_check(args: argparse.Namespace, task: str, kind: type[S], measure: Measu
         | {"task": task, "system": atoms.info["name"], "n_atoms": len(atoms), "threads": args.threads}
         | fields
     )
-    verdict = next((e for e in schema.read(args.equivalence) if e["status"] != "ok"), None)
-    if verdict is not None:
-        entry |= {"status": verdict["status"], "reason": verdict["reason"], "passed": False}
+    if refused := refusal(args.equivalence):
+        entry |= refused | {"passed": False}
     else:
         try:
-            entry |= measure(args, atoms, settings)
+            entry |= measure(VariantFiles.from_arguments(args), atoms, settings)
             entry["passed"] = all(gate["passed"] for gate in entry["gates"].values())
         except Exception as error:
-            traceback.print_exc()
-            entry |= {"status": "failed", "reason": f"{type(error).__name__}: {first_line(error)}", "passed": False}
+            entry |= failure(error) | {"passed": False}
     schema.write(args.output, [schema.record("md", **entry)])
     return 0
 

@@ -1,7 +1,6 @@
 """The fp64 run that tells a variant's drift from the integrator's own: same start, same step, no rounding to speak of."""
 
 import argparse
-import traceback
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +8,9 @@ import numpy as np
 from mlff_distiller.md.nve import run_nve
 from mlff_distiller.md.settings import NveSettings
 from mlff_distiller.records import schema
+from mlff_distiller.records.outcome import failure
 from mlff_distiller.systems.read import read_system
 from mlff_distiller.utils.compilers import no_compiler
-from mlff_distiller.utils.errors import first_line
 from mlff_distiller.utils.files import load_settings
 from mlff_distiller.variants.double_precision import potential_in_double
 
@@ -60,8 +59,7 @@ def run(args: argparse.Namespace) -> int:
         }
     except Exception as error:
         # The student itself cannot be simulated: each variant's own run will say so.
-        traceback.print_exc()
-        found = {"status": "failed", "reason": f"{type(error).__name__}: {first_line(error)}"}
+        found = failure(error)
     else:
         worst = max((float(np.abs(error).max()) for error in seen.force_errors), default=0.0)
         if worst > SAME_FORCES:

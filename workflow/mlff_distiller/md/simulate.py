@@ -1,7 +1,6 @@
 """Stage ``simulate``: NVE with one variant, judged."""
 
 import argparse
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +8,14 @@ from mlff_distiller.md.measures import Slope
 from mlff_distiller.md.nve import SimulationFailed, judge, run_nve
 from mlff_distiller.md.settings import NveSettings
 from mlff_distiller.records import schema
+from mlff_distiller.records.outcome import failure
 from mlff_distiller.systems.read import read_system
 from mlff_distiller.utils import gpus
-from mlff_distiller.utils.errors import first_line
 from mlff_distiller.utils.files import load_settings, write_text
 from mlff_distiller.variants import artifact
+from mlff_distiller.variants.artifact import VariantFiles
+from mlff_distiller.variants.gate import refusal
+from mlff_distiller.variants.plain_student import fp64_reference
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -48,40 +50,42 @@ def run(args: argparse.Namespace) -> int:
         "threads": args.threads,
     }
     entry |= {"timestep_fs": settings.timestep_fs, "n_steps": settings.steps}
-    verdict = next((e for e in schema.read(args.equivalence) if e["status"] != "ok"), None)
     trajectory = ""
     if made.get("another_network"):
         reason = "another network than the student, with random weights: its MD says nothing"
         entry |= {"status": "unavailable", "reason": reason, "passed": False}
-    elif verdict is not None:
-        entry |= {"status": verdict["status"], "reason": verdict["reason"], "passed": False}
+    elif refused := refusal(args.equivalence):
+        entry |= refused | {"passed": False}
     else:
         try:
-            measured, trajectory = simulate(args, atoms, settings)
+            reference = read_reference(args.reference) if args.reference else None
+            measured, trajectory = simulate(VariantFiles.from_arguments(args), atoms, settings, reference)
             entry |= measured
         except SimulationFailed as error:
             # The frames up to there show where it went astray.
             trajectory = "".join(error.samples.frames)
             entry |= {"status": "failed", "reason": str(error), "passed": False}
         except Exception as error:
-            traceback.print_exc()
-            entry |= {"status": "failed", "reason": f"{type(error).__name__}: {first_line(error)}", "passed": False}
+            entry |= failure(error) | {"passed": False}
     write_text(args.trajectory, trajectory)
     schema.write(args.output, [schema.record("md", **entry)])
     return 0
 
 
-def simulate(args: argparse.Namespace, atoms: "Atoms", settings: NveSettings) -> tuple[dict[str, Any], str]:
-    """Run NVE with the variant that ``args`` name and judge it; the record's fields and the trajectory as extxyz text."""
-    import torch
+def simulate(
+    files: VariantFiles, atoms: "Atoms", settings: NveSettings, reference: Slope | None = None
+) -> tuple[dict[str, Any], str]:
+    """Run NVE with a variant and judge it; the record's fields and the trajectory as extxyz text.
 
-    from mlff_distiller.potentials.autograd import AutogradPotential
-    from mlff_distiller.student.checkpoint import load_student
-
-    loaded = artifact.load_variant(args)
-    referee = AutogradPotential(load_student(args.checkpoint, "cpu", torch.float64, neighbors="native"))
-    seen = run_nve(atoms, loaded.potential, settings, referee)
-    return judge(seen, settings, read_reference(args.reference) if args.reference else None), "".join(seen.frames)
+    Args:
+        files: of the variant.
+        atoms: the start; left as it is.
+        settings: lengths and gates.
+        reference: drift of the fp64 run from the same state, if there is one.
+    """
+    potential = artifact.load_variant(files).potential
+    samples = run_nve(atoms, potential, settings, fp64_reference(files.checkpoint))
+    return judge(samples, settings, reference), "".join(samples.frames)
 
 
 def read_reference(path: Path) -> Slope | None:

@@ -7,6 +7,7 @@ is given beside each measure as ``floor``, and a difference below it is none.
 """
 
 import argparse
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from mlff_distiller.md.spectra_settings import SpectraSettings
 from mlff_distiller.md.teacher_trajectory import read_samples
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.variants import artifact
+from mlff_distiller.variants.artifact import VariantFiles
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -39,21 +41,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """One record of kind ``md``, task ``spectra``."""
-    return check.run_check(args, "spectra", SpectraSettings, measure, ensemble="NVT")
+    return check.run_check(
+        args, "spectra", SpectraSettings, functools.partial(measure, teacher=args.teacher), ensemble="NVT"
+    )
 
 
-def measure(args: argparse.Namespace, atoms: "Atoms", settings: SpectraSettings) -> dict[str, Any]:
-    """Fields of the record: distances between the distributions, the curves, the gates."""
+def measure(files: VariantFiles, atoms: "Atoms", settings: SpectraSettings, teacher: Path) -> dict[str, Any]:
+    """Fields of the record: distances between the distributions, the curves, the gates.
+
+    Args:
+        files: of the variant.
+        atoms: the start.
+        settings: lengths and gates.
+        teacher: trajectory of the teacher, from the stage ``md-teacher``.
+    """
     from mlff_distiller.potentials.ase import PotentialCalculator
 
-    teacher, numbers = read_samples(args.teacher)
+    taught, numbers = read_samples(teacher)
     if not np.array_equal(numbers, atoms.numbers):
-        raise UserError(f"{args.teacher}: a trajectory of other atoms than {args.system}; delete it and run again")
+        raise UserError(f"{teacher}: a trajectory of other atoms than {atoms.info['name']}; delete it and run again")
     start = atoms.copy()
-    atoms.calc = PotentialCalculator(artifact.load_variant(args).potential)
+    atoms.calc = PotentialCalculator(artifact.load_variant(files).potential)
     student = run_langevin(atoms, settings)
-    found, floor = compare(start, student, teacher), compare(start, *halves(teacher))
-    curves = {"student": distributions(start, student), "teacher": distributions(start, teacher)}
+    found, floor = compare(start, student, taught), compare(start, *halves(taught))
+    curves = {"student": distributions(start, student), "teacher": distributions(start, taught)}
     return {
         "timestep_fs": settings.timestep_fs,
         "n_steps": settings.steps,

@@ -16,6 +16,7 @@ from mlff_distiller.md.langevin import kinetic_energies, run_langevin
 from mlff_distiller.md.measures import statistical_inefficiency
 from mlff_distiller.md.thermostat_settings import ThermostatSettings
 from mlff_distiller.variants import artifact
+from mlff_distiller.variants.artifact import VariantFiles
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -31,11 +32,11 @@ def run(args: argparse.Namespace) -> int:
     return check.run_check(args, "nvt", ThermostatSettings, measure, ensemble="NVT")
 
 
-def measure(args: argparse.Namespace, atoms: "Atoms", settings: ThermostatSettings) -> dict[str, Any]:
+def measure(files: VariantFiles, atoms: "Atoms", settings: ThermostatSettings) -> dict[str, Any]:
     """Fields of the record: mean temperature, the test's p-value, the histogram, the gates."""
     from mlff_distiller.md.dynamics import thermostat
 
-    potential = artifact.load_variant(args).potential
+    potential = artifact.load_variant(files).potential
     samples = run_langevin(atoms, settings, lambda atoms, settings: thermostat(atoms, potential, settings))
     kinetic = kinetic_energies(samples, atoms.get_masses())
     outcome = compare_with_gamma(kinetic, 3 * len(atoms), settings.temperature_k)

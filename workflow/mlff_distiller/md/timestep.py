@@ -18,6 +18,7 @@ from mlff_distiller.md import check
 from mlff_distiller.md.start import set_thermal_velocities
 from mlff_distiller.md.timestep_settings import TimestepSettings
 from mlff_distiller.variants import artifact
+from mlff_distiller.variants.artifact import VariantFiles
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -33,17 +34,17 @@ def run(args: argparse.Namespace) -> int:
     return check.run_check(args, "timestep", TimestepSettings, measure, ensemble="NVE", dtype="float64")
 
 
-def measure(args: argparse.Namespace, atoms: "Atoms", settings: TimestepSettings) -> dict[str, Any]:
+def measure(files: VariantFiles, atoms: "Atoms", settings: TimestepSettings) -> dict[str, Any]:
     """Fields of the record: fluctuation per time step, the ratios, the gates."""
     import torch
 
     from mlff_distiller.potentials.ase import PotentialCalculator
     from mlff_distiller.variants.double_precision import potential_in_double
 
-    torch.set_num_threads(args.threads)
-    made = artifact.read_metadata(args.variant)
-    artifact.activate_dependencies(made["options"], args.torch_cluster)
-    atoms.calc = PotentialCalculator(potential_in_double(made["options"], args.checkpoint, made["device"]))
+    torch.set_num_threads(files.threads)
+    made = artifact.read_metadata(files.variant)
+    artifact.activate_dependencies(made["options"], files.torch_cluster)
+    atoms.calc = PotentialCalculator(potential_in_double(made["options"], files.checkpoint, made["device"]))
     set_thermal_velocities(atoms, settings.temperature_k, settings.seed)
     timesteps = sorted(settings.timesteps_fs, reverse=True)
     energies = energies_per_timestep(atoms, timesteps, settings.window_fs, settings.windows, settings.equilibration_fs)

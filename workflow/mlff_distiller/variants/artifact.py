@@ -24,6 +24,24 @@ class VariantNotThere(Exception):
 
 
 @dataclass(frozen=True)
+class VariantFiles:
+    """Where a variant is, what it needs to be loaded, and how many threads of PyTorch it gets."""
+
+    #: Its variant.json, the record of the compile stage; the artifact is beside it.
+    variant: Path
+    #: The student (safetensors).
+    checkpoint: Path
+    #: Record of the torch-cluster stage, for variants that need it.
+    torch_cluster: Path | None = None
+    threads: int = 1
+
+    @classmethod
+    def from_arguments(cls, args: argparse.Namespace) -> "VariantFiles":
+        """From a command line with :func:`add_arguments`."""
+        return cls(args.variant, args.checkpoint, args.torch_cluster, args.threads)
+
+
+@dataclass(frozen=True)
 class LoadedVariant:
     """A variant ready to be called, and the class of tolerance that it is held to."""
 
@@ -69,19 +87,19 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return found[0]
 
 
-def load_variant(args: argparse.Namespace) -> LoadedVariant:
-    """The variant that ``args`` (see :func:`add_arguments`) name, on the device it was compiled for.
+def load_variant(files: VariantFiles) -> LoadedVariant:
+    """The variant in ``files``, on the device that it was compiled for.
 
     Raises:
         VariantNotThere: its compile record says unavailable or failed.
         UserError: it was built from another student or by another torch.
     """
-    made = read_metadata(args.variant)
+    made = read_metadata(files.variant)
     if made["status"] != "ok":
         raise VariantNotThere(made["status"], made["reason"])
-    if made["checkpoint_sha256"] != sha256_of(args.checkpoint):
+    if made["checkpoint_sha256"] != sha256_of(files.checkpoint):
         raise UserError(
-            f"{args.variant}: compiled from another student than {args.checkpoint}; run `snakemake compile` again"
+            f"{files.variant}: compiled from another student than {files.checkpoint}; run `snakemake compile` again"
         )
     import torch
 
@@ -89,14 +107,14 @@ def load_variant(args: argparse.Namespace) -> LoadedVariant:
 
     if made["torch"] != torch.__version__:
         raise UserError(
-            f"{args.variant}: compiled by torch {made['torch']}, this is {torch.__version__}; run `snakemake compile` again"
+            f"{files.variant}: compiled by torch {made['torch']}, this is {torch.__version__}; run `snakemake compile` again"
         )
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(files.threads)
     spec = check_spec(made["variant"], made["options"])
-    activate_dependencies(spec, args.torch_cluster)
+    activate_dependencies(spec, files.torch_cluster)
     family = family_of(spec)
-    student = load_student(args.checkpoint, made["device"], torch.float32, neighbors=spec.get("neighbors"))
-    return LoadedVariant(family.load(student, spec, args.variant.parent), family.precision_of(spec))
+    student = load_student(files.checkpoint, made["device"], torch.float32, neighbors=spec.get("neighbors"))
+    return LoadedVariant(family.load(student, spec, files.variant.parent), family.precision_of(spec))
 
 
 def activate_dependencies(spec: dict[str, Any], torch_cluster_record: Path | None) -> None:

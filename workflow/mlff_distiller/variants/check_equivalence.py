@@ -1,15 +1,17 @@
 """Stage ``validate``: whether one variant equals the student; the rule is that of :mod:`mlff_distiller.variants.equivalence`."""
 
 import argparse
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlff_distiller.records import schema
+from mlff_distiller.records.outcome import failure
 from mlff_distiller.systems.rattle import rattled
 from mlff_distiller.systems.read import read_systems
 from mlff_distiller.variants import artifact
+from mlff_distiller.variants.artifact import VariantFiles
 from mlff_distiller.variants.equivalence import TOLERANCES, answers, errors_against, judge
+from mlff_distiller.variants.plain_student import fp32_baseline, fp64_reference
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -30,16 +32,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """One record of kind ``equivalence`` per system."""
     systems = read_systems(args.systems)
-    schema.write(args.output, check_equivalence(args, systems))
+    files = VariantFiles.from_arguments(args)
+    schema.write(args.output, check_equivalence(files, systems, args.frames, args.amplitude, args.seed))
     return 0
 
 
-def check_equivalence(args: argparse.Namespace, systems: "dict[str, Atoms]") -> list[dict[str, Any]]:
-    """The records of the stage; a variant that is not there gets records that say so."""
-    made = artifact.read_metadata(args.variant)
+def check_equivalence(
+    files: VariantFiles, systems: "dict[str, Atoms]", n_frames: int = 4, amplitude: float = 0.05, seed: int = 0
+) -> list[dict[str, Any]]:
+    """One record for each system; a variant that is not there gets records that say so.
+
+    Args:
+        files: of the variant.
+        systems: molecules by name.
+        n_frames: geometries of each.
+        amplitude: how far atoms are displaced, A.
+        seed: of the displacements.
+    """
+    made = artifact.read_metadata(files.variant)
     common = artifact.shared_fields(made)
     try:
-        loaded = artifact.load_variant(args)
+        loaded = artifact.load_variant(files)
     except artifact.VariantNotThere as gone:
         return [
             schema.record(
@@ -63,20 +76,13 @@ def check_equivalence(args: argparse.Namespace, systems: "dict[str, Atoms]") -> 
         return [
             schema.record("equivalence", **fields, system=name, n_atoms=len(atoms)) for name, atoms in systems.items()
         ]
-    import torch
-
-    from mlff_distiller.potentials.autograd import AutogradPotential
-    from mlff_distiller.student.checkpoint import load_student
-
-    device = made["device"]
     # The truth does not depend on where it is computed; the eager error does.
-    referee = AutogradPotential(load_student(args.checkpoint, "cpu", torch.float64, neighbors="native"))
-    eager = AutogradPotential(load_student(args.checkpoint, device, torch.float32, neighbors="native"))
+    reference, eager = fp64_reference(files.checkpoint), fp32_baseline(files.checkpoint, made["device"])
     tolerance = TOLERANCES[loaded.precision]
     rows = []
     for name, atoms in systems.items():
-        frames = rattled(atoms, args.frames, args.amplitude, args.seed)
-        exact = answers(referee, frames)
+        frames = rattled(atoms, n_frames, amplitude, seed)
+        exact = answers(reference, frames)
         plain = errors_against(exact, answers(eager, frames))
         entry = common | {
             "system": name,
@@ -94,10 +100,7 @@ def check_equivalence(args: argparse.Namespace, systems: "dict[str, Atoms]") -> 
                 "energy_error_mev_per_atom": 1e3 * errors["energy_rmse"],
             }
         except Exception as error:
-            traceback.print_exc()
-            reason = (
-                f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
-            )
+            reason = failure(error)["reason"]
         entry |= {"equivalent": not reason, "status": "failed" if reason else "ok", "reason": reason}
         rows.append(schema.record("equivalence", **entry))
     return rows

@@ -4,16 +4,17 @@ import argparse
 import functools
 import shutil
 import time
-import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlff_distiller.kernels.compile_time import seconds_noted
 from mlff_distiller.records import schema
+from mlff_distiller.records.outcome import failure
 from mlff_distiller.systems.read import read_systems
-from mlff_distiller.utils.errors import UserError, first_line
+from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import load_settings, sha256_of, write_text
 from mlff_distiller.variants import artifact
+from mlff_distiller.variants.artifact import VariantFiles
 from mlff_distiller.variants.base import call_everything
 from mlff_distiller.variants.diagnostics import compiler_counts, timed_calls
 from mlff_distiller.variants.registry import FAMILIES, check_spec, family_of
@@ -53,12 +54,11 @@ def run(args: argparse.Namespace) -> int:
     systems = read_systems(args.systems)
     own_folder(args.variant.parent)
     try:
-        made |= build(args, spec, device, systems)
+        made |= build(VariantFiles.from_arguments(args), spec, device, systems)
     except _Unavailable as reason:
         made |= {"status": "unavailable", "reason": str(reason)}
     except Exception as error:
-        traceback.print_exc()
-        made |= {"status": "failed", "reason": f"{type(error).__name__}: {first_line(error)}"}
+        made |= failure(error)
     if made.get("reason"):
         print(f"{args.name}: {made['status']}: {made['reason']}")
     schema.write(args.variant, [schema.record("compile", **made)])
@@ -84,8 +84,15 @@ class _Unavailable(Exception):
     pass
 
 
-def build(args: argparse.Namespace, spec: dict, device: str, systems: "dict[str, Atoms]") -> dict:
-    """Compile into the folder of ``args.variant``; the fields that only a build can tell."""
+def build(files: VariantFiles, spec: dict[str, Any], device: str, systems: "dict[str, Atoms]") -> dict[str, Any]:
+    """Compile into the folder of ``files.variant``; the fields of the record that only a build can tell.
+
+    Args:
+        files: of the variant; the record itself need not be there yet.
+        spec: the variant's checked options.
+        device: ``cpu`` or ``cuda``.
+        systems: molecules that it must serve, by name.
+    """
     import torch
 
     from mlff_distiller.student.checkpoint import load_student
@@ -93,16 +100,16 @@ def build(args: argparse.Namespace, spec: dict, device: str, systems: "dict[str,
 
     family = family_of(spec)
     try:
-        artifact.activate_dependencies(spec, args.torch_cluster)
+        artifact.activate_dependencies(spec, files.torch_cluster)
     except UserError as error:
         raise _Unavailable(str(error)) from None
     if reason := family.unavailable(spec, device):
         raise _Unavailable(reason)
-    torch.set_num_threads(args.threads)
-    student = load_student(args.checkpoint, device, torch.float32, neighbors=spec.get("neighbors"))
+    torch.set_num_threads(files.threads)
+    student = load_student(files.checkpoint, device, torch.float32, neighbors=spec.get("neighbors"))
     examples = [Batch.from_atoms([atoms], student.device, student.dtype) for atoms in systems.values()]
 
-    folder = args.variant.parent
+    folder = files.variant.parent
     start = time.perf_counter()
     main = family.build(student, spec, folder)
     # What loading and the first calls compile is part of the price, whether the family calls it building or not.

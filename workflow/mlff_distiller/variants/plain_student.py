@@ -1,0 +1,35 @@
+"""The student without any optimization, which variants are compared with: native neighbor search, forces by autograd."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from mlff_distiller.potentials.autograd import AutogradPotential
+
+
+def fp64_reference(checkpoint: Path, neighbors: str = "native") -> "AutogradPotential":
+    """In fp64 on the CPU: what is right, wherever a variant runs.
+
+    Args:
+        checkpoint: the student (safetensors).
+        neighbors: how neighbors are found; ``auto`` does not look at all pairs of a large system.
+    """
+    import torch
+
+    return _plain(checkpoint, "cpu", torch.float64, neighbors)
+
+
+def fp32_baseline(checkpoint: Path, device: "str | torch.device", neighbors: str = "native") -> "AutogradPotential":
+    """In fp32 on ``device``, by eager PyTorch: what variants are to be faster than, and about as exact as."""
+    import torch
+
+    return _plain(checkpoint, device, torch.float32, neighbors)
+
+
+def _plain(checkpoint: Path, device: "str | torch.device", dtype: "torch.dtype", neighbors: str) -> "AutogradPotential":
+    from mlff_distiller.potentials.autograd import AutogradPotential
+    from mlff_distiller.student.checkpoint import load_student
+
+    return AutogradPotential(load_student(checkpoint, device, dtype, neighbors=neighbors))
