@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from mlff_distiller.kernels.cuda.build import unavailable
-from mlff_distiller.md.device import ACCELERATION, BOLTZMANN, DeviceDynamics
+from mlff_distiller.md.device import ACCELERATION, BOLTZMANN, AnyPotential, DeviceDynamics
 from mlff_distiller.potentials.autograd import AutogradPotential
-from mlff_distiller.potentials.base import Potential
+from mlff_distiller.potentials.base import HasProgram, Potential, Program
 from mlff_distiller.utils.errors import UserError
 
 NUMBERS = torch.tensor([8, 1, 1, 6, 1, 1, 1, 1])
@@ -31,6 +31,29 @@ class Springs(Potential):
 
     def energy(self, numbers, positions, batch, cell=None, pbc=None):
         return self(numbers, positions, batch, cell, pbc)[0]
+
+
+class TooNarrow(AnyPotential):
+    """A program whose results are wrong until it was asked whether it overflowed."""
+
+    def launch(self):
+        super().launch()
+        self.forces = 2 * self.forces
+
+    def overflowed(self):
+        return True
+
+
+class SpringsOnDevice(Springs):
+    """Springs with a device loop, whose first program has too little room."""
+
+    def __init__(self):
+        self.programs = []
+
+    def program(self, numbers, positions, batch, cell=None, pbc=None):
+        kind = AnyPotential if self.programs else TooNarrow
+        self.programs.append(kind(self, (numbers, positions, batch, cell, pbc)))
+        return self.programs[-1]
 
 
 def positions(seed=0):
@@ -154,6 +177,26 @@ def test_a_simulation_dies_when_it_is_let_go():
         assert [end() for end in ends] == [None, None]
     finally:
         gc.enable()
+
+
+def test_steps_that_overflowed_are_taken_again():
+    frames = []
+    for potential in (Springs(), SpringsOnDevice()):
+        dynamics = DeviceDynamics(
+            potential, NUMBERS, positions(), BATCH, MASSES, timestep_fs=0.5, friction_per_fs=0.05, seed=3
+        )
+        frames.append(list(dynamics.run(60))[-1])
+    assert len(potential.programs) == 2
+    assert all(torch.equal(one, other) for one, other in zip(*(frame[2:] for frame in frames), strict=True))
+
+
+def test_who_has_a_program():
+    assert isinstance(SpringsOnDevice(), HasProgram)
+    assert not isinstance(Springs(), HasProgram)
+    program = SpringsOnDevice().program(NUMBERS, positions(), BATCH)
+    assert isinstance(program, Program)
+    assert program.energies.shape == (2,)
+    assert program.forces.shape == (8, 3)
 
 
 @pytest.mark.parametrize("wrong", [{"timestep_fs": 0.0}, {"temperature_k": -1.0}, {"steps_per_replay": 0}])

@@ -9,12 +9,12 @@ import math
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mlff_distiller.potentials.base import Potential
+from mlff_distiller.potentials.base import HasProgram, Potential, Program
 from mlff_distiller.potentials.graphed import CapturedCall
 from mlff_distiller.utils.errors import UserError
 
@@ -49,25 +49,29 @@ class State:
 
 
 class AnyPotential:
-    """A potential as a program with fixed buffers; without anything to capture."""
+    """Any potential as a :class:`~mlff_distiller.potentials.base.Program`; there is nothing to capture."""
 
     def __init__(self, potential: Potential, arguments: tuple):
         numbers, positions, *self.rest = arguments
         self.potential, self.numbers = potential, numbers
         self.positions = positions.clone()
-        self.forces, self.energies = torch.zeros_like(positions), None
+        self.launch()
 
     def launch(self) -> None:
         """Energies and forces at ``positions``."""
         self.energies, self.forces = self.potential(self.numbers, self.positions, *self.rest)
+
+    def overflowed(self) -> bool:
+        """Never: the potential sees to its neighbors at every call."""
+        return False
 
 
 class DeviceDynamics:
     """A simulation.
 
     Args:
-        potential: of any kind; one with a method ``program`` (see :class:`~mlff_distiller.potentials.cuda.CudaPotential`)
-            runs ``steps_per_replay`` steps as one CUDA graph.
+        potential: of any kind; one that :class:`~mlff_distiller.potentials.base.HasProgram` runs ``steps_per_replay``
+            steps as one CUDA graph.
         numbers, positions, batch, cell, pbc: as for the potential.
         masses: [N] amu.
         timestep_fs: one step.
@@ -138,16 +142,18 @@ class DeviceDynamics:
     @torch.inference_mode(False)
     def _prepare(self) -> None:
         """Find the potential's buffers, and the forces to start with."""
-        make = getattr(self.potential, "program", None)
-        self.program: Any = make(*self.arguments) if make else AnyPotential(self.potential, self.arguments)
-        device = self.positions.device if make else torch.device("cpu")  # nothing to capture otherwise
+        captured = isinstance(self.potential, HasProgram)
+        self.program: Program = (
+            self.potential.program(*self.arguments) if captured else AnyPotential(self.potential, self.arguments)
+        )
+        device = self.positions.device if captured else torch.device("cpu")  # nothing to capture otherwise
         # Not the method itself: the graph would live on until garbage is collected.
         steps = weakref.WeakMethod(self._steps)
         self.advance = CapturedCall(lambda: steps()(), device)
         # The first call compiles and captures, which takes steps: they are taken back.
         before = self.positions.clone(), self.velocities.clone()
         self._evaluate()
-        if make:
+        if captured:
             self.noise.zero_()
             self.advance()
             self.positions.copy_(before[0])
@@ -196,7 +202,7 @@ class DeviceDynamics:
             if self.friction > 0.0:
                 self.noise.normal_(generator=self.generator)
             self.advance()
-            while getattr(self.program, "overflowed", lambda: False)():
+            while self.program.overflowed():
                 # An atom met more neighbors than there was room for: the same steps again, with more room.
                 noise = self.noise.clone()
                 self.positions.copy_(before.positions)

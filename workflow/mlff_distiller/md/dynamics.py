@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlff_distiller.potentials.base import Potential
+from mlff_distiller.potentials.base import HasProgram, Potential
 from mlff_distiller.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ def driver(
         potential: forces.
         timestep_fs: one step.
         steps_between_looks: ``run`` is called with multiples of this; so many steps stay on the device.
-        loop: ``auto`` takes the device loop where ``potential`` has one (a method ``program``).
+        loop: ``auto`` takes the device loop where ``potential`` has one (:class:`HasProgram`).
 
     Raises:
         UserError: unknown loop, or ``device`` for a potential without one.
     """
     if loop not in LOOPS:
         raise UserError(f"md: loop cannot be {loop!r}; there are {', '.join(LOOPS)}")
-    on_device = hasattr(potential, "program")
+    on_device = isinstance(potential, HasProgram)
     if loop == "device" and not on_device:
         raise UserError(f"md: {type(potential).__name__} has no loop on the device; use loop: auto or ase")
     if on_device and loop != "ase":
@@ -53,7 +53,7 @@ def thermostat(atoms: "Atoms", potential: Potential, settings: "LangevinSettings
         potential: forces.
         settings: as :func:`mlff_distiller.md.langevin.run_langevin` takes them.
     """
-    if hasattr(potential, "program"):
+    if isinstance(potential, HasProgram):
         looks = steps_between_looks(settings.equilibration_steps, settings.sample_every)
         how = {name: getattr(settings, name) for name in ("timestep_fs", "temperature_k", "friction_per_fs", "seed")}
         return DeviceLoop(atoms, potential, looks, **how)

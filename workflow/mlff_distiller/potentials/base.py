@@ -1,6 +1,7 @@
 """The contract that every way of computing energies and forces fulfils, so that benchmark, MD and calculator are written once."""
 
 from abc import ABC, abstractmethod
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -75,3 +76,37 @@ class Potential(ABC):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The potential's own neighbor search alone, for timing it (see :mod:`mlff_distiller.neighbors.search`)."""
         raise NotImplementedError(f"the neighbor search of {type(self).__name__} is part of its kernels")
+
+
+@runtime_checkable
+class Program(Protocol):
+    """Energies and forces of some systems on buffers that stay where they are: work that can be captured in a CUDA graph.
+
+    Fill :attr:`positions`, call :meth:`launch`, read :attr:`energies` and :attr:`forces`, which the next launch changes.
+    """
+
+    #: [N, 3] A, in the potential's dtype, on its device.
+    positions: Tensor
+    #: [B] eV, float64.
+    energies: Tensor
+    #: [N, 3] eV/A, in the potential's dtype.
+    forces: Tensor
+
+    def launch(self) -> None:
+        """Energies and forces at the positions; never waits for the device."""
+
+    def overflowed(self) -> bool:
+        """Whether, in any launch since it was asked last, an atom had more neighbors than there was room for.
+
+        Then the results since are wrong, and the potential's next program has more room. Waits for the device.
+        """
+
+
+@runtime_checkable
+class HasProgram(Protocol):
+    """A potential whose steps can stay on the device."""
+
+    def program(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+    ) -> Program:
+        """Buffers and launches for these systems (arguments as of :class:`Potential`), launched at ``positions`` once."""

@@ -44,13 +44,11 @@ class Evaluation:
 
 
 class DeviceProgram:
-    """Energies and forces on buffers that never move: fill ``positions``, launch, read ``energies`` and ``forces``."""
+    """A :class:`~mlff_distiller.potentials.base.Program` of CUDA kernels."""
 
     def __init__(self, program: Any, overflowed: Callable[[], bool]):
         self.positions, self.forces, self.energies = program.positions, program.forces, program.energies
         self.launch = program.launch
-        #: Whether, in any launch since it was asked last, an atom had more neighbors than there was room for. Then the
-        #: results since are wrong, and the potential's next program has more room.
         self.overflowed = overflowed
 
 
@@ -222,7 +220,7 @@ class CudaPotential(Potential):
         cell: Tensor | None = None,
         pbc: Tensor | None = None,
     ) -> "DeviceProgram":
-        """Buffers and launches for these systems, for loops that stay on the device; ready at ``positions``."""
+        """Buffers and launches for these systems, see :class:`~mlff_distiller.potentials.base.HasProgram`."""
         program = self._run(numbers, positions, batch, cell, pbc, True, lambda program: program)
         systems = self.inputs(numbers, positions, batch, cell, pbc)
 
