@@ -1,6 +1,7 @@
 """The CUDA C++ kernels: on a CPU by emulation of the launch, on a GPU as compiled."""
 
 import copy
+import ctypes
 import shutil
 
 import pytest
@@ -63,6 +64,24 @@ def test_molecule_kernel_emulated(emulated, student, student64, sizes, clusters)
     program.arguments.stash, program.arguments.stash_shared = outside.data_ptr(), 0
     program.launch()
     assert torch.equal(program.forces, with_forces[1])
+
+
+def longer(structure):
+    return type("Longer", (ctypes.Structure,), {"_fields_": [*structure._fields_, ("more", ctypes.c_void_p)]})
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("module", "structure"),
+    [(molecule, "Arguments"), *((neighbor_matrix, n) for n in ("Rows", "Update", "Radial", "Totals", "Search"))],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_library_with_other_structs_is_refused(emulated, monkeypatch, module, structure):
+    path = emulated[module.__name__.rpartition(".")[2]]
+    module.Library(path)
+    monkeypatch.setattr(module, structure, longer(getattr(module, structure)))
+    with pytest.raises(UserError, match=rf"_sizeof_{structure.lower()}: \d+ bytes, here \d+\); delete it"):
+        module.Library(path)
 
 
 @needs_compiler

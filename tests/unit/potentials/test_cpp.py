@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlff_distiller.kernels.compile_time import seconds_noted
+from mlff_distiller.kernels.cpu import binding
 from mlff_distiller.kernels.cpu import build as builder
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.cpp import CppPotential
@@ -401,6 +402,14 @@ def test_a_damaged_library_is_refused_with_advice(tmp_path):
     damaged.write_bytes(b"not a library")
     with pytest.raises(UserError, match="run the compile stage again"):
         CppPotential(make_student(), library=damaged)
+
+
+def test_a_library_for_other_weights_is_refused(monkeypatch):
+    path = builder.build(SMALL, "float32")
+    binding.load_library(path)
+    monkeypatch.setattr(binding, "WEIGHT_FIELDS", binding.WEIGHT_FIELDS[1:])
+    with pytest.raises(UserError, match=r"mlff_sizeof_weights: 144 bytes, here 136\); delete it and run"):
+        binding.load_library(path)
 
 
 def test_one_openmp_runtime_serves_torch_and_the_kernel(exact):

@@ -4,6 +4,7 @@ import ctypes
 import weakref
 from pathlib import Path
 
+from mlff_distiller.kernels.structures import check_sizes
 from mlff_distiller.utils.errors import UserError
 
 INTERFACE_VERSION = 1
@@ -57,6 +58,7 @@ def load_library(path: str | Path) -> ctypes.CDLL:
         raise UserError(f"{path}: not a kernel for this machine ({error}); {advice}") from error
     if (version := library.mlff_interface_version()) != INTERFACE_VERSION:
         raise UserError(f"{path}: interface version {version}, this package has {INTERFACE_VERSION}; {advice}")
+    check_sizes(path, library, {"mlff_sizeof_weights": len(WEIGHT_FIELDS) * ctypes.sizeof(_pointer)})
     return library
 
 

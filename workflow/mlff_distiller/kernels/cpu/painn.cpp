@@ -8,6 +8,9 @@ extern "C" {
 // Increase with every change of a signature below.
 int mlff_interface_version() { return 1; }
 
+// Bytes of the pointers that mlff_create takes.
+int mlff_sizeof_weights() { return int(sizeof(GivenWeights)); }
+
 // weights: the pointers of GivenWeights. Returns null if there is not enough memory.
 void* mlff_create(const Real* const* weights, const double* reference_energies, int n_elements, double cutoff,
                   double exponent, double norm_epsilon) {

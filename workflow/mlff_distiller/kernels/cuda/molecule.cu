@@ -878,6 +878,8 @@ extern "C" void molecule_sizes(int* sizes) {
     for (int i = 0; i < 7; i++) sizes[i] = values[i];
 }
 
+extern "C" int molecule_sizeof_arguments() { return int(sizeof(Arguments)); }
+
 // Bytes of shared memory of one block for ``atoms`` atoms a cluster.
 extern "C" int molecule_shared_bytes(int atoms, int stash_shared) {
     return Layout(atoms, stash_shared).total * int(sizeof(float));

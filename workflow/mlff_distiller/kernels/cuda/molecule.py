@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad, silu
 
 from mlff_distiller.kernels.cuda.build import padded
+from mlff_distiller.kernels.structures import check_sizes
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError
 
@@ -57,6 +58,7 @@ class Library:
     def __init__(self, path: Path):
         self.path = path
         handle = ctypes.CDLL(str(path))
+        check_sizes(path, handle, {"molecule_sizeof_arguments": ctypes.sizeof(Arguments)})
         self._launch = handle.molecule_launch
         self._launch.argtypes = [ctypes.POINTER(Arguments), ctypes.c_int, ctypes.c_void_p]
         self.shared_bytes = handle.molecule_shared_bytes

@@ -814,6 +814,13 @@ extern "C" int rows_search(const Search* work, int cells, void* stream) {
     return LAUNCH(dense_rows, (work->n_atoms + 7) / 8, 256, *work);
 }
 
+// Sizes of the structs, which must be the same in Python.
+extern "C" int rows_sizeof_rows() { return int(sizeof(Rows)); }
+extern "C" int rows_sizeof_update() { return int(sizeof(Update)); }
+extern "C" int rows_sizeof_radial() { return int(sizeof(Radial)); }
+extern "C" int rows_sizeof_totals() { return int(sizeof(Totals)); }
+extern "C" int rows_sizeof_search() { return int(sizeof(Search)); }
+
 #ifndef CUDA_EMULATION
 extern "C" const char* rows_error(int error) { return cudaGetErrorString(cudaError_t(error)); }
 #endif

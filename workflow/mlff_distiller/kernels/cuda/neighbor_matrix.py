@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from mlff_distiller.kernels.split import SplitMatrix
+from mlff_distiller.kernels.structures import check_sizes
 from mlff_distiller.student.painn import StudentForceField
 
 #: Features of one warp.
@@ -63,6 +64,9 @@ class Library:
 
     def __init__(self, path: Path):
         self.handle = ctypes.CDLL(str(path))
+        structures = {"rows": Rows, "update": Update, "radial": Radial, "totals": Totals, "search": Search}
+        sizes = {f"rows_sizeof_{name}": ctypes.sizeof(structure) for name, structure in structures.items()}
+        check_sizes(path, self.handle, sizes)
         self.handle.rows_error.restype = ctypes.c_char_p
         for name in ("forward", "backward", "update", "radial", "totals", "search"):
             getattr(self.handle, f"rows_{name}").argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
