@@ -1,6 +1,6 @@
 # make         set up .venv from the locked pins, run the workflow, print where the report is
 # make test    set up, then run the tests
-# make lint    set up, then check style and workflow
+# make lint    set up, then check style, types and workflow
 # make card    set up, measure the student in resources/ and write its model card anew
 # make lock    resolve the pins in pyproject.toml anew (UPGRADE=1: take newer versions) and write envs/
 # PYTHON=python3.12 chooses the interpreter; ARGS="..." is passed on to snakemake or pytest.
@@ -28,6 +28,7 @@ test: set-up
 lint: set-up
 	ruff check .
 	ruff format --check .
+	mypy
 	snakefmt --check --compact-diff Snakefile workflow/rules
 	snakemake --lint
 

@@ -199,7 +199,7 @@ def _summarize_samples(merged: Record, good: Sequence[Record]) -> None:
     for name in FIRST_CALL_FIELDS:
         if all(entry.get(name) for entry in good):
             merged[name] = median(entry[name] for entry in good)
-    baselines = [entry.get("baseline_samples_ms") for entry in good]
+    baselines = [entry.get("baseline_samples_ms") or [] for entry in good]
     compared = statistics.compare(samples, baselines if all(baselines) else samples)
     merged["median_ci95_ms"] = [compared.median.low, compared.median.high]
     if all(baselines):

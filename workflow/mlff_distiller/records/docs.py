@@ -98,8 +98,8 @@ def _type(form: dict[str, Any], headings: dict[str, str]) -> str:
     if "anyOf" in form:
         return " or ".join("null" if one == {"type": "null"} else _type(one, headings) for one in form["anyOf"])
     if form.get("type") == "array":
-        within = _type(form["items"], headings)
-        return f"list of ({within})" if " or " in within else f"list of {within}"
+        items = _type(form["items"], headings)
+        return f"list of ({items})" if " or " in items else f"list of {items}"
     if form.get("type") == "object":
         within = form.get("additionalProperties")
         return f"mapping to {_type(within, headings)}" if isinstance(within, dict) else "mapping"
@@ -111,4 +111,4 @@ def _unit(form: Any) -> str:
     if not isinstance(form, dict):
         return ""
     nested = [*form.get("anyOf", []), form.get("items"), form.get("additionalProperties")]
-    return form.get("unit") or next(filter(None, map(_unit, nested)), "")
+    return str(form.get("unit") or next(filter(None, map(_unit, nested)), ""))

@@ -65,7 +65,7 @@ def write(path: str | Path, records: Iterable[dict[str, Any]]) -> Path:
     )
 
 
-def read(path: str | Path) -> list[dict[str, Any]]:
+def read(path: str | Path) -> list[Record]:
     """The records in ``path``.
 
     Raises:
@@ -79,7 +79,8 @@ def read(path: str | Path) -> list[dict[str, Any]]:
             f"{path}: records of form {document.get('schema_version')!r}, this version reads form {SCHEMA_VERSION}; "
             "delete the file and run the workflow again"
         )
-    return document["records"]
+    found: list[Record] = document["records"]
+    return found
 
 
 def _has_origin(document: dict[str, Any]) -> bool:

@@ -199,7 +199,8 @@ def _bootstrap_log_medians(
             uniform = random.random((*processes.shape, round(counts.mean())))
         chosen = starts[processes][..., None] + (uniform * counts[processes][..., None]).astype(np.int64)
         medians.append(np.median(np.concatenate(side)[chosen.reshape(len(processes), -1)], axis=1))
-    return np.log(np.stack(medians, axis=1))
+    logarithms: NDArray[np.float64] = np.log(np.stack(medians, axis=1))
+    return logarithms
 
 
 def _small_sample_factor(processes: NDArray[np.float64], variance_within: float, confidence: float) -> float:

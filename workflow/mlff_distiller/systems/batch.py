@@ -64,4 +64,5 @@ class Batch(NamedTuple):
 
 def _positions(atoms: "Atoms", periodic: bool) -> np.ndarray:
     # Not by mean(), which takes twice as long for a small molecule.
-    return atoms.positions if periodic else atoms.positions - atoms.positions.sum(axis=0) / len(atoms)
+    positions: np.ndarray = atoms.positions
+    return positions if periodic else positions - positions.sum(axis=0) / len(atoms)

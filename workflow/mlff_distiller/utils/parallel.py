@@ -113,7 +113,7 @@ def _ignore_interrupts() -> None:
 
 def _one(function: Callable[[Any], dict[str, np.ndarray]], task: Any, path: Path) -> None:
     stream = io.BytesIO()
-    np.savez(stream, **function(task))
+    np.savez(stream, allow_pickle=False, **function(task))
     write_bytes(path, stream.getvalue())
 
 
@@ -137,7 +137,8 @@ def _progress(description: str, total: float, done: float) -> Iterator[Callable[
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(description, total=total, completed=done)
+        task = progress.add_task(description, total=total)
+        progress.advance(task, done)
         yield lambda weight: progress.advance(task, weight)
 
 

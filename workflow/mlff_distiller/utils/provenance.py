@@ -180,7 +180,7 @@ def threads() -> dict[str, Any]:
     settings: dict[str, Any] = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     # torch is asked only where the stage has loaded it: loading it here would cost seconds and break the teacher.
     torch = sys.modules.get("torch")
-    settings["torch"] = torch.get_num_threads() if hasattr(torch, "get_num_threads") else None
+    settings["torch"] = torch.get_num_threads() if torch and hasattr(torch, "get_num_threads") else None
     return settings
 
 

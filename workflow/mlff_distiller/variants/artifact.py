@@ -51,7 +51,7 @@ class LoadedVariant:
 
 def dtype_name(spec: dict[str, Any]) -> str:
     """The number format in which a variant multiplies, for its records."""
-    return spec.get("dtype", "float32")
+    return str(spec.get("dtype", "float32"))
 
 
 def record_fields(name: str, spec: dict[str, Any], device: str) -> dict[str, Any]:
