@@ -4,6 +4,13 @@
 
 # Eager PyTorch in fp64 takes hours for 10 ps; long runs use the C++ kernel in fp64, checked against eager on the way.
 REFERENCE_FAMILY = {"short": "eager", "long": "cpp"}
+# Inputs of every rule that runs a variant.
+VARIANT = {
+    "variant": "results/{run}/variants/{variant}/variant.json",
+    "equivalence": "results/{run}/variants/{variant}/equivalence.json",
+    "student": "results/{run}/student/student.safetensors",
+    "torch_cluster": torch_cluster_of,
+}
 
 
 rule run_reference:
@@ -34,10 +41,7 @@ rule run_reference:
 
 rule run_md:
     input:
-        variant="results/{run}/variants/{variant}/variant.json",
-        equivalence="results/{run}/variants/{variant}/equivalence.json",
-        student="results/{run}/student/student.safetensors",
-        torch_cluster=torch_cluster_of,
+        **VARIANT,
         molecule=lambda wildcards: files_of([wildcards.system]),
         reference=reference_of,
     output:
@@ -58,19 +62,17 @@ rule run_md:
         settings=lambda wildcards: as_json(nve_settings(run_length(wildcards.variant))),
         torch_threads=MD["threads"],
         torch_cluster=torch_cluster_option,
+        more=lambda wildcards, input: option("reference", input.reference),
     shell:
         "python -m mlff_distiller simulate --variant {input.variant:q} --equivalence {input.equivalence:q}"
-        " --checkpoint {input.student:q} {params.torch_cluster} --system {params.system:q} --reference {input.reference:q}"
+        " --checkpoint {input.student:q} {params.torch_cluster} --system {params.system:q} {params.more}"
         " --settings {params.settings:q} --threads {params.torch_threads:q}"
         " --trajectory {output.trajectory:q} --output {output.records:q} > {log:q} 2>&1"
 
 
-rule run_liquid:
+use rule run_md as run_liquid with:
     input:
-        variant="results/{run}/variants/{variant}/variant.json",
-        equivalence="results/{run}/variants/{variant}/equivalence.json",
-        student="results/{run}/student/student.safetensors",
-        torch_cluster=torch_cluster_of,
+        **VARIANT,
         box=lambda wildcards: LIQUIDS[wildcards.system].partition("@")[0],
     output:
         records="results/{run}/md/{variant}/liquid/{system}.json",
@@ -79,28 +81,15 @@ rule run_liquid:
         "logs/{run}/run_liquid/{variant}/{system}.log",
     benchmark:
         "logs/{run}/run_liquid/{variant}/{system}.tsv"
-    conda:
-        "../../envs/student.yaml"
-    threads: MD["threads"]
     params:
-        code=variant_code("md.simulate"),
         system=lambda wildcards: LIQUIDS[wildcards.system],
         settings=settings(MD["settings"] | MD["liquid"]["settings"]),
-        torch_threads=MD["threads"],
-        torch_cluster=torch_cluster_option,
-    shell:
-        "python -m mlff_distiller simulate --task liquid --variant {input.variant:q} --equivalence {input.equivalence:q}"
-        " --checkpoint {input.student:q} {params.torch_cluster} --system {params.system:q}"
-        " --settings {params.settings:q} --threads {params.torch_threads:q}"
-        " --trajectory {output.trajectory:q} --output {output.records:q} > {log:q} 2>&1"
+        more="--task liquid",
 
 
 rule check_timestep:
     input:
-        variant="results/{run}/variants/{variant}/variant.json",
-        equivalence="results/{run}/variants/{variant}/equivalence.json",
-        student="results/{run}/student/student.safetensors",
-        torch_cluster=torch_cluster_of,
+        **VARIANT,
         molecule=lambda wildcards: files_of([wildcards.system]),
     output:
         "results/{run}/md/{variant}/timestep/{system}.json",
@@ -110,41 +99,28 @@ rule check_timestep:
         "../../envs/student.yaml"
     threads: MD["threads"]
     params:
+        command="md-timestep",
         code=variant_code("md.timestep"),
         system=lambda wildcards: SYSTEMS[wildcards.system],
         settings=settings(MD["timestep"]["settings"]),
         torch_threads=MD["threads"],
         torch_cluster=torch_cluster_option,
+        more="",
     shell:
-        "python -m mlff_distiller md-timestep --variant {input.variant:q} --equivalence {input.equivalence:q}"
-        " --checkpoint {input.student:q} {params.torch_cluster} --system {params.system:q}"
+        "python -m mlff_distiller {params.command} --variant {input.variant:q} --equivalence {input.equivalence:q}"
+        " --checkpoint {input.student:q} {params.torch_cluster} --system {params.system:q} {params.more}"
         " --settings {params.settings:q} --threads {params.torch_threads:q} --output {output:q} > {log:q} 2>&1"
 
 
-rule check_thermostat:
-    input:
-        variant="results/{run}/variants/{variant}/variant.json",
-        equivalence="results/{run}/variants/{variant}/equivalence.json",
-        student="results/{run}/student/student.safetensors",
-        torch_cluster=torch_cluster_of,
-        molecule=lambda wildcards: files_of([wildcards.system]),
+use rule check_timestep as check_thermostat with:
     output:
         "results/{run}/md/{variant}/nvt/{system}.json",
     log:
         "logs/{run}/check_thermostat/{variant}/{system}.log",
-    conda:
-        "../../envs/student.yaml"
-    threads: MD["threads"]
     params:
+        command="md-thermostat",
         code=variant_code("md.thermostat"),
-        system=lambda wildcards: SYSTEMS[wildcards.system],
         settings=settings(MD["nvt"]["settings"]),
-        torch_threads=MD["threads"],
-        torch_cluster=torch_cluster_option,
-    shell:
-        "python -m mlff_distiller md-thermostat --variant {input.variant:q} --equivalence {input.equivalence:q}"
-        " --checkpoint {input.student:q} {params.torch_cluster} --system {params.system:q}"
-        " --settings {params.settings:q} --threads {params.torch_threads:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule run_teacher_dynamics:
@@ -166,31 +142,20 @@ rule run_teacher_dynamics:
         " --settings {params.settings:q} --output {output:q} > {log:q} 2>&1"
 
 
-rule compare_spectra:
+use rule check_timestep as compare_spectra with:
     input:
-        variant="results/{run}/variants/{variant}/variant.json",
-        equivalence="results/{run}/variants/{variant}/equivalence.json",
-        student="results/{run}/student/student.safetensors",
-        teacher="results/{run}/md/teacher/{system}.npz",
-        torch_cluster=torch_cluster_of,
+        **VARIANT,
         molecule=lambda wildcards: files_of([wildcards.system]),
+        teacher="results/{run}/md/teacher/{system}.npz",
     output:
         "results/{run}/md/{variant}/spectra/{system}.json",
     log:
         "logs/{run}/compare_spectra/{variant}/{system}.log",
-    conda:
-        "../../envs/student.yaml"
-    threads: MD["threads"]
     params:
+        command="md-spectra",
         code=variant_code("md.spectra"),
-        system=lambda wildcards: SYSTEMS[wildcards.system],
         settings=settings(MD["spectra"]["settings"]),
-        torch_threads=MD["threads"],
-        torch_cluster=torch_cluster_option,
-    shell:
-        "python -m mlff_distiller md-spectra --variant {input.variant:q} --equivalence {input.equivalence:q}"
-        " --checkpoint {input.student:q} {params.torch_cluster} --system {params.system:q} --teacher {input.teacher:q}"
-        " --settings {params.settings:q} --threads {params.torch_threads:q} --output {output:q} > {log:q} 2>&1"
+        more=lambda wildcards, input: option("teacher", input.teacher),
 
 
 rule md:
