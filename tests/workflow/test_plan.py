@@ -123,6 +123,8 @@ PAGES = {"render_report", "print_reports", "plot_figure", "all"}
         ("variants/compile.py", "name of the variant in the configuration", "the variant's name", set()),
         ("preflight/torch_cluster.py", "the source archive could not be downloaded", "no source archive", set()),
         ("utils/errors.py", "did you mean", "is it", set()),
+        ("records/kinds/md.py", "Slope of the total energy.", "How fast the total energy rises.", set()),
+        ("records/kinds/md.py", "drift_tier: str", "drift_tier: str | None", {"collect_results", "deploy_winners", *PAGES}),
     ],
 )  # fmt: skip
 def test_editing_what_people_read_reruns_no_measurement(finished, module, old, new, rerun):
