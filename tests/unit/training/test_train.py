@@ -343,7 +343,7 @@ def test_wrong_settings_are_refused(mapping, words):
         TrainingSettings.from_mapping(mapping)
 
 
-def test_a_training_with_other_settings_or_data_starts_anew_and_leaves_the_state_alone(tmp_path):
+def test_a_training_with_other_settings_or_data_starts_from_the_beginning_and_does_not_change_the_state(tmp_path):
     dataset = morse_dataset(20)
     first = Trainer(dataset, settings(), tmp_path)
     first.step()
