@@ -46,8 +46,8 @@ rule measure_scaling:
         student="results/{run}/student/student.safetensors",
         torch_cluster=torch_cluster_of,
         molecules=files_of(SYSTEMS),
-        molecule=SCALING_FILES["molecule"].partition("@")[0],
-        liquid=SCALING_FILES["liquid"].partition("@")[0],
+        molecule=split_frame(SCALING_FILES["molecule"])[0],
+        liquid=split_frame(SCALING_FILES["liquid"])[0],
     output:
         "results/{run}/benchmark/{variant}/scaling.json",
     log:

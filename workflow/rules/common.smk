@@ -15,6 +15,7 @@ from mlff_distiller.preflight.config import (
 )
 from mlff_distiller.preflight.config_checks import check_config
 from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.files import split_frame
 from mlff_distiller.records.schema import RESULTS, results_file
 from mlff_distiller.records.vocabulary import BASELINE, WORK
 from mlff_distiller.sources import code_of
@@ -104,7 +105,7 @@ def torch_cluster_option(wildcards, input):
 
 def files_of(systems):
     """The files of systems, without the optional ``@index`` of a frame."""
-    return [SYSTEMS[name].partition("@")[0] for name in systems]
+    return [split_frame(SYSTEMS[name])[0] for name in systems]
 
 
 def run_length(variant):

@@ -73,7 +73,7 @@ rule run_md:
 use rule run_md as run_liquid with:
     input:
         **VARIANT,
-        box=lambda wildcards: LIQUIDS[wildcards.system].partition("@")[0],
+        box=lambda wildcards: split_frame(LIQUIDS[wildcards.system])[0],
     output:
         records="results/{run}/md/{variant}/liquid/{system}.json",
         trajectory="results/{run}/md/{variant}/liquid/{system}.extxyz",

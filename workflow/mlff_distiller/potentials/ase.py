@@ -1,35 +1,71 @@
 """Any potential as an ASE calculator."""
 
 import math
+import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.systems.batch import Batch
-from mlff_distiller.utils.errors import UserError
+from mlff_distiller.systems.boxes import Box, box_of
+from mlff_distiller.systems.distances import DistanceCheck
+from mlff_distiller.systems.limits import Limits
+from mlff_distiller.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 
+@dataclass(slots=True)
+class _Last:
+    """What the last call worked out of elements, cell and periodicity."""
+
+    atoms: "Atoms"
+    batch: Batch
+    box: Box | None
+    distances: DistanceCheck
+
+
 class PotentialCalculator(Calculator):
-    """Energy (eV), free energy, forces (eV/A) and, for fully periodic systems, stress (eV/A^3, Voigt) of a potential.
+    """Energy (eV), free energy, forces (eV/A) and stress (eV/A^3, Voigt) of a potential; no energies per atom.
+
+    ASE keeps the results and asks again whenever positions, elements, cell or periodicity have changed.
+
+    Stress is dE/dstrain over the volume of the cell. Systems that are periodic along one or two axes have one when their
+    cell has three lattice vectors: it is that of the cell with its vacuum, as in ASE. Molecules have none.
 
     Args:
         potential: any :class:`~mlff_distiller.potentials.base.Potential`.
+        limits: what it may be asked about; by default what the potential itself says, else any element to 100, neutral
+            closed shells, and no atoms on top of each other.
 
-    ASE keeps the results and asks again whenever positions, elements, cell or periodicity have changed.
+    Threads may share one: its calls take turns. Copies and pickles have their own atoms and results.
+
+    Raises:
+        UserError: from every method that computes, for atoms beyond the limits, positions or cells without sense, and
+            energies that are not finite.
     """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 (ASE's convention)
 
-    def __init__(self, potential: Potential, **kwargs):
+    def __init__(self, potential: Potential, limits: Limits | None = None, **kwargs):
         super().__init__(**kwargs)
         self.potential = potential
-        self._last: tuple[Atoms, Batch] | None = None
+        self.limits = limits or getattr(potential, "limits", None) or Limits()
+        self._last: _Last | None = None
+        self._turn = threading.RLock()
+
+    def __getstate__(self):
+        # What calls write in place must not be shared by copies, and a lock cannot be.
+        own = {"atoms": self.atoms and self.atoms.copy(), "results": dict(self.results), "_last": None, "_turn": None}
+        return self.__dict__ | own
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._turn = threading.RLock()
 
     def check_state(self, atoms: "Atoms", tol: float = 0.0) -> list[str]:
         """What has changed since the last results, of what energies and forces depend on.
@@ -44,39 +80,81 @@ class PotentialCalculator(Calculator):
             "cell": (self.atoms.cell.array, atoms.cell.array),
             "pbc": (self.atoms.pbc, atoms.pbc),
         }
-        return [name for name, (known, now) in pairs.items() if known.tobytes() != now.tobytes()]
+        changes = [name for name, (known, now) in pairs.items() if known.tobytes() != now.tobytes()]
+        if self.limits.charge_or_spin(atoms):
+            # They change no result, but no result belongs to them.
+            changes += ["initial_charges", "initial_magmoms"]
+        return changes
+
+    def get_property(self, name: str, atoms: "Atoms | None" = None, allow_calculation: bool = True):
+        """As ASE has it; the result is that of ``atoms`` also when several threads ask."""
+        with self._turn:
+            return super().get_property(name, atoms, allow_calculation)
+
+    def calculate_properties(self, atoms: "Atoms", properties):
+        """As ASE has it; the results are those of ``atoms`` also when several threads ask."""
+        with self._turn:
+            return super().calculate_properties(atoms, properties)
 
     def calculate(self, atoms: "Atoms | None" = None, properties=("energy",), system_changes=all_changes) -> None:
         """Fill ``self.results``; stress only when asked for, since it costs more."""
+        with self._turn:
+            self._calculate(self.atoms if atoms is None else atoms, properties, system_changes)
+
+    def _calculate(self, atoms: "Atoms | None", properties, system_changes) -> None:
+        for name in properties:
+            if name not in self.implemented_properties:
+                raise PropertyNotImplementedError(f"no property {name!r}{nearest(name, self.implemented_properties)}")
+        if atoms is None or len(atoms) == 0:
+            raise UserError("no atoms: there is nothing to compute")
+        if "stress" in properties:
+            _refuse_stress(atoms)
         # Taken away until this call has made its own: an error in between must leave nothing that is out of date.
         last, self._last = self._last, None
         self.results = {}
-        atoms = self.atoms if atoms is None else atoms
-        moved = last is not None and set(system_changes) <= {"positions"}
-        if moved:
+        if last is not None and set(system_changes) <= {"positions"}:
             # Copying all of the atoms anew, as ASE does, would take as long as a small molecule's forces on a GPU.
-            self.atoms, batch = last
-            self.atoms.positions[:] = atoms.positions
+            last.atoms.positions[:] = atoms.positions
+            last.batch = last.batch.moved(last.atoms.positions, last.box)
         else:
-            self.atoms = atoms.copy()
-        if len(self.atoms) == 0:
-            raise UserError("no atoms: there is nothing to compute")
-        # One sum tells; and before the batch is made, whose centering would spread one bad atom to all.
-        if not math.isfinite(self.atoms.positions.sum()):
-            lost = int(np.flatnonzero(~np.isfinite(self.atoms.positions).all(axis=1))[0])
-            where = self.atoms.positions[lost].tolist()
-            raise UserError(f"atom {lost} is at {where}: not a finite position; has the simulation blown up?")
-        if moved:
-            batch = batch.moved(self.atoms)
-        else:
-            batch = Batch.from_atoms([self.atoms], self.potential.device, self.potential.dtype)
-        self._last = self.atoms, batch
+            self.limits.check_numbers(atoms.numbers)
+            own = atoms.copy()
+            batch = Batch.from_atoms([own], self.potential.device, self.potential.dtype, self.limits.allow)
+            last = _Last(own, batch, box_of(own), DistanceCheck(own))
+        self.atoms = last.atoms
+        if "distances" not in self.limits.allow:
+            last.distances(last.atoms.positions)
         if "stress" in properties:
-            if not self.atoms.pbc.all():
-                raise UserError("stress needs a system that is periodic in all three directions")
-            energies, forces, stress = self.potential.with_stress(*batch)
-            self.results["stress"] = full_3x3_to_voigt_6_stress(stress[0].cpu().double().numpy())
+            try:
+                energies, forces, stress = self.potential.with_stress(*last.batch)
+            except NotImplementedError as error:
+                raise PropertyNotImplementedError(str(error)) from None
+            stress = full_3x3_to_voigt_6_stress(stress[0].cpu().double().numpy())
         else:
-            energies, forces = self.potential.on_host(*batch)
-        self.results["energy"] = self.results["free_energy"] = float(energies)
-        self.results["forces"] = forces.cpu().double().numpy()
+            energies, forces = self.potential.on_host(*last.batch)
+            stress = None
+        energy, forces = float(energies), forces.cpu().double().numpy()
+        # One sum tells of all forces.
+        if not (math.isfinite(energy) and math.isfinite(forces.sum())):
+            raise UserError(f"the energy ({energy} eV) or a force is not finite: {_nearest_pair(last)}")
+        self._last = last
+        self.results = {"energy": energy, "free_energy": energy, "forces": forces}
+        if stress is not None:
+            self.results["stress"] = stress
+
+
+def _refuse_stress(atoms: "Atoms") -> None:
+    if not atoms.pbc.any():
+        raise PropertyNotImplementedError("a molecule has no stress: the system is not periodic along any axis")
+    if not atoms.pbc.all() and atoms.cell.rank < 3:
+        raise PropertyNotImplementedError(
+            "stress needs a volume, and a lattice vector is missing along an axis that is not periodic; "
+            "atoms.center(vacuum=..., axis=...) gives one"
+        )
+
+
+def _nearest_pair(last: _Last) -> str:
+    found = last.distances.closest(last.atoms.positions)
+    if found is None:
+        return "no two atoms are close to each other; has the simulation blown up?"
+    return f"{last.distances.pair(*found[:2])} are {found[2]:.3f} A apart"

@@ -25,6 +25,7 @@ from mlff_distiller.preflight.machine_settings import Device, TorchSettings
 from mlff_distiller.preflight.torch_cluster_settings import TorchClusterSettings
 from mlff_distiller.training.settings import TrainingSettings
 from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.files import split_frame
 from mlff_distiller.utils.settings import Seed, Settings, UniqueItems, unit
 
 Count = Annotated[int, Field(ge=1)]
@@ -290,10 +291,12 @@ def drop_null_variants(config: dict[str, Any]) -> None:
 
 
 def system_path(name: str, folder: str) -> str:
-    """Where a system named in the configuration lies: ``water`` in ``folder``, anything with a suffix at its own path."""
-    return name if Path(name.partition("@")[0]).suffix else f"{folder}/{name}.extxyz"
+    """Where a system named in the configuration lies: ``water`` in ``folder``, a file or a path at its own place."""
+    file, named = Path(split_frame(name)[0]), Path(folder) / f"{name}.extxyz"
+    is_path = "/" in name or file.suffix or (file.is_file() and not named.is_file())
+    return name if is_path else f"{folder}/{name}.extxyz"
 
 
 def system_name(name: str) -> str:
     """The name under which the results of a system are filed: that of its file."""
-    return Path(name.partition("@")[0]).stem
+    return Path(split_frame(name)[0]).stem

@@ -14,6 +14,7 @@ from mlff_distiller.md.settings import NveSettings
 from mlff_distiller.preflight import config
 from mlff_distiller.records.vocabulary import BASELINE
 from mlff_distiller.utils.errors import UserError, nearest
+from mlff_distiller.utils.files import split_frame
 from mlff_distiller.utils.settings import complaints
 from mlff_distiller.variants.registry import FAMILIES, IN_DOUBLE, check_spec, has_double_form
 
@@ -152,4 +153,4 @@ def _names_in(folder: str) -> list[str]:
 
 def _is_file(system: str) -> bool:
     # Without the index that may choose a frame.
-    return os.path.isfile(system.partition("@")[0])
+    return os.path.isfile(split_frame(system)[0])

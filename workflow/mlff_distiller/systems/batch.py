@@ -1,12 +1,14 @@
 """Systems as the tensors that a :class:`~mlff_distiller.potentials.base.Potential` takes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mlff_distiller.systems.boxes import Box, box_of, near_origin
+from mlff_distiller.systems.limits import Limits
 from mlff_distiller.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,42 +29,75 @@ class Batch(NamedTuple):
 
     @classmethod
     def from_atoms(
-        cls, systems: "Sequence[Atoms]", device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+        cls,
+        systems: "Sequence[Atoms]",
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        allow: Iterable[str] = (),
     ) -> "Batch":
         """One batch of ``systems``; cells appear when at least one system is periodic, or the last is empty.
 
-        Molecules are moved so that their atoms average to the origin, in float64, before the cast: energies and
-        forces do not change by it, and float32 keeps its digits for the distances.
+        Atoms are moved into the cell along periodic axes, and so that they average to the origin along the others, in
+        float64, before the cast: energies, forces and stress do not change by it, and float32 keeps its digits for the
+        distances.
+
+        Args:
+            systems: positions in A.
+            device, dtype: those of the potential.
+            allow: ``charge`` or ``spin``: systems that say so are taken all the same, see
+                :class:`~mlff_distiller.systems.limits.Limits`.
+
+        Raises:
+            UserError: no atoms at all, atomic numbers outside 1..100, a charge or unpaired electrons, positions or cells that are not
+                finite, more than 1e4 A from the center, or a cell without volume. Names the system and the atom.
         """
         systems = list(systems)
-        periodic = [bool(a.pbc.any()) for a in systems]
-        positions = [_positions(a, repeats) for a, repeats in zip(systems, periodic, strict=True) if len(a)]
+        limits = Limits(allow=allow)
+        boxes: list[Box | None] = []
+        positions = []
+        for index, atoms in enumerate(systems):
+            try:
+                limits.check_numbers(atoms.numbers)
+                limits.check_charge_and_spin(atoms)
+                boxes.append(box_of(atoms))
+                if len(atoms):
+                    positions.append(near_origin(atoms.positions, boxes[-1]))
+            except UserError as error:
+                if len(systems) == 1:
+                    raise
+                raise UserError(f"system {index} of the batch: {error}") from None
         # NumPy up to the last step: on one small molecule every tensor operation would show beside the forces.
         batch = np.repeat(np.arange(len(systems), dtype=np.int64), [len(a) for a in systems])
+        cell = pbc = None
         if not positions:
             raise UserError("no atoms: there is nothing to compute")
         # Without a cell the last atom would say how many systems there are.
-        repeated = any(periodic) or len(systems[-1]) == 0
+        if any(boxes) or len(systems[-1]) == 0:
+            nothing = np.zeros((3, 3))
+            cell = torch.tensor(np.stack([box.cell if box else nothing for box in boxes]), dtype=dtype, device=device)
+            pbc = torch.tensor(np.stack([a.pbc for a in systems]), device=device)
         return cls(
             numbers=torch.from_numpy(np.concatenate([a.numbers for a in systems], dtype=np.int64)).to(device),
             positions=torch.from_numpy(np.concatenate(positions)).to(device, dtype),
             batch=torch.from_numpy(batch).to(device),
-            cell=torch.tensor(np.stack([a.cell.array for a in systems]), dtype=dtype, device=device)
-            if repeated
-            else None,
-            pbc=torch.tensor(np.stack([a.pbc for a in systems]), device=device) if repeated else None,
+            cell=cell,
+            pbc=pbc,
         )
 
-    def moved(self, atoms: "Atoms") -> "Batch":
-        """This batch of one system with the positions that ``atoms`` have; all else is the same tensors as before."""
-        positions = torch.from_numpy(_positions(atoms, self.cell is not None))
+    def moved(self, positions: np.ndarray, box: Box | None) -> "Batch":
+        """This batch of one system with other ``positions`` [N, 3] A, moved as :meth:`from_atoms` does.
+
+        All else is the same tensors as before.
+
+        Args:
+            positions: of all atoms.
+            box: of the system, None for a molecule.
+
+        Raises:
+            UserError: a position that is not finite, or an atom more than 1e4 A from the center.
+        """
+        moved = torch.from_numpy(near_origin(positions, box))
         # Cast first: what changes device and type in one step is sent as float64 and cast by a kernel more. The driver has
         # taken pageable memory over when the copy returns, so nobody need wait for it to arrive.
-        positions = positions.to(self.positions.dtype).to(self.positions.device, non_blocking=True)
-        return self._replace(positions=positions)
-
-
-def _positions(atoms: "Atoms", periodic: bool) -> np.ndarray:
-    # Not by mean(), which takes twice as long for a small molecule.
-    positions: np.ndarray = atoms.positions
-    return positions if periodic else positions - positions.sum(axis=0) / len(atoms)
+        moved = moved.to(self.positions.dtype).to(self.positions.device, non_blocking=True)
+        return self._replace(positions=moved)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlff_distiller.systems.limits import Limits
 from mlff_distiller.utils.errors import UserError, nearest
+from mlff_distiller.utils.files import split_frame
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-#: The student's embedding knows these atomic numbers.
-MAX_ATOMIC_NUMBER = 100
 #: Two atoms closer than this (A) are a mistake in the file, not chemistry: the shortest bond, H2, has 0.74 A.
 MIN_DISTANCE = 0.3
 SUFFIXES = (".extxyz", ".xyz")
@@ -41,7 +41,7 @@ def load_system(name: str | Path, directory: str | Path) -> "Atoms":
         directory: where named systems live.
 
     Returns:
-        Checked atoms (see :func:`check_atoms`) without a calculator; ``info["name"]`` is the name, for a path its stem.
+        Checked atoms (see :func:`check_atoms`) without a calculator; ``info["name"]`` is the stem of the file.
 
     Raises:
         UserError: unknown name (with the nearest known one), unreadable file, or atoms that make no sense.
@@ -51,7 +51,7 @@ def load_system(name: str | Path, directory: str | Path) -> "Atoms":
         path = Path(directory) / f"{name}{suffix}"
         if path.is_file():
             return read_system(path)
-    if "/" in name or Path(name.partition("@")[0]).suffix:
+    if "/" in name or Path(name.partition("@")[0]).suffix or Path(split_frame(name)[0]).is_file():
         return read_system(name)
     raise UserError(
         f"unknown molecule {name!r} in {directory}{nearest(name, available_systems(directory))} "
@@ -67,36 +67,40 @@ def read_system(path: str | Path) -> "Atoms":
     """
     from ase.io import read
 
-    file, at, index = str(path).rpartition("@")
-    if not at or not _is_index(index):
-        file, index = str(path), ":"
+    file, frame = split_frame(path)
     if not Path(file).is_file():
         raise UserError(f"{file}: no such file")
     try:
-        frames = read(file, index=index)
+        frames = read(file, index=":")
     except Exception as error:
-        raise UserError(f"{path}: ASE cannot read it ({type(error).__name__}: {error})") from error
-    frames = frames if isinstance(frames, list) else [frames]
+        raise UserError(f"{file}: ASE cannot read it ({type(error).__name__}: {error})") from error
     if not frames:
         raise UserError(f"{file}: no atoms in it")
-    if len(frames) > 1:
-        raise UserError(f"{file}: {len(frames)} frames; choose one, e.g. {file}@0 or {file}@-1")
-    atoms = frames[0]
+    if frame is None:
+        if len(frames) > 1:
+            raise UserError(f"{file}: {len(frames)} frames; choose one, e.g. {file}@0 or {file}@-1")
+        frame = 0
+    if not -len(frames) <= frame < len(frames):
+        count = "1 frame" if len(frames) == 1 else f"{len(frames)} frames"
+        raise UserError(f"{path}: {file} has {count}: choose {-len(frames)} to {len(frames) - 1}")
+    atoms = frames[frame]
     atoms.calc = None
-    atoms.info.setdefault("name", Path(file).stem)
+    # Results are filed under the name of the file, whatever is called so inside of it.
+    atoms.info["name"] = Path(file).stem
     return check_atoms(atoms, where=str(path))
 
 
-def check_atoms(atoms: "Atoms", where: str = "atoms") -> "Atoms":
+def check_atoms(atoms: "Atoms", where: str = "atoms", allow: Iterable[str] = ()) -> "Atoms":
     """``atoms`` itself when a force field can be asked about it.
 
     Args:
         atoms: positions [N, 3] in A.
         where: names the source in the message.
+        allow: ``charge`` or ``spin``, see :class:`~mlff_distiller.systems.limits.Limits`.
 
     Raises:
-        UserError: no atoms, positions or cell not finite, an atomic number outside 1..100, a periodic direction without
-            a cell vector, or two atoms (or an atom and a periodic image) closer than 0.3 A.
+        UserError: no atoms, positions or cell not finite, an atomic number outside 1..100, a charge or unpaired electrons,
+            a periodic direction without a cell vector, or two atoms (or an atom and a periodic image) closer than 0.3 A.
     """
     from ase.neighborlist import neighbor_list
 
@@ -107,12 +111,12 @@ def check_atoms(atoms: "Atoms", where: str = "atoms") -> "Atoms":
         raise UserError(f"{where}: atom {bad[0]} has the position {atoms.positions[bad[0]].tolist()}; expected numbers")
     if not np.isfinite(atoms.cell.array).all():
         raise UserError(f"{where}: the cell is not finite: {atoms.cell.array.tolist()}")
-    bad = np.flatnonzero((atoms.numbers < 1) | (atoms.numbers > MAX_ATOMIC_NUMBER))
-    if len(bad):
-        raise UserError(
-            f"{where}: atom {bad[0]} has the atomic number {atoms.numbers[bad[0]]}; known elements are 1 (H) to "
-            f"{MAX_ATOMIC_NUMBER} (Fm)"
-        )
+    limits = Limits(allow=allow)
+    try:
+        limits.check_numbers(atoms.numbers)
+        limits.check_charge_and_spin(atoms)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     flat = np.linalg.norm(atoms.cell.array, axis=1) < 1.0
     if (flat & atoms.pbc).any() or (atoms.pbc.all() and abs(np.linalg.det(atoms.cell.array)) < 1.0):
         raise UserError(f"{where}: periodic, but its cell spans no volume: {atoms.cell.array.tolist()} A")
@@ -138,10 +142,6 @@ def _n_atoms(path: Path) -> int:
     with path.open(encoding="utf-8") as stream:
         first = stream.readline().strip()
     return int(first) if first.isdigit() else 0
-
-
-def _is_index(text: str) -> bool:
-    return text.removeprefix("-").isdigit()
 
 
 def read_systems(paths: Iterable[str | Path]) -> "dict[str, Atoms]":

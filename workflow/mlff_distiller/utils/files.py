@@ -1,6 +1,7 @@
 """Reading settings and writing results: always whole files, never half of one."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -8,12 +9,15 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mlff_distiller.utils.errors import UserError
 
 #: Beside and around this package; outside a checkout (the package installed by itself) there is nothing of use there.
 CHECKOUT = Path(__file__).resolve().parents[3]
+
+#: How a file system says that it has no locks.
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
@@ -59,6 +63,14 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path}: not valid JSON ({error}); delete it and run the workflow again") from None
 
 
+def split_frame(path: str | Path) -> tuple[str, int | None]:
+    """The file, and the frame in it, that ``file`` or ``file@index`` names; a file that is there may have any name."""
+    file, at, index = str(path).rpartition("@")
+    if not at or not index.removeprefix("-").isdecimal() or Path(path).is_file():
+        return str(path), None
+    return file, int(index)
+
+
 def sha256_of(path: str | Path) -> str:
     """Hash of a file, or of the names and contents of all files below a folder."""
     path = Path(path)
@@ -93,21 +105,47 @@ def load_settings(text_or_path: str | Path) -> dict[str, Any]:
 def exclusive(folder: Path, waiting: str = "") -> Iterator[None]:
     """Only one process at a time works on ``folder``; the lock goes with its process, however that ends.
 
-    ``waiting`` is printed when another process holds it.
+    Some network file systems have no locks; there, files that are written whole must do.
+
+    Args:
+        folder: made when it is not there.
+        waiting: printed when another process holds the lock.
+
+    Raises:
+        OSError: the folder cannot be made or written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w", encoding="utf-8") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waiting:
-                print(waiting, flush=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            _lock(handle, waiting)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
         yield
 
 
+def _lock(handle: IO[str], waiting: str) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if waiting:
+            print(waiting, flush=True)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+
+
 def user_cache() -> Path:
-    """The user's cache: ``$MLFF_DISTILLER_CACHE``, else ``$XDG_CACHE_HOME/mlff-distiller``, else ``~/.cache/mlff-distiller``."""
+    """The user's cache: ``$MLFF_DISTILLER_CACHE``, else ``$XDG_CACHE_HOME/mlff-distiller``, else ``~/.cache/mlff-distiller``.
+
+    A user without a home (a container's, say) has one among the temporary files.
+    """
     if explicit := os.environ.get("MLFF_DISTILLER_CACHE"):
         return Path(explicit)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlff-distiller"
+    if cache := os.environ.get("XDG_CACHE_HOME"):
+        return Path(cache) / "mlff-distiller"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = None
+    if home is None or not home.is_dir():
+        return Path(tempfile.gettempdir()) / f"mlff-distiller-{os.getuid()}"
+    return home / ".cache" / "mlff-distiller"

@@ -1,0 +1,103 @@
+"""Lattice vectors and positions as float32 and neighbor searches can take them: checked, wrapped, centered."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlff_distiller.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+#: Atoms further than this from the center of their system, or longer lattice vectors, leave float32 fewer digits than
+#: 1e-3 A, and some neighbor searches no number for their cells, A.
+MAX_EXTENT = 1e4
+#: Periodic cells thinner than this hold no matter, and have more images within the cutoff than memory, A.
+MIN_THICKNESS = 0.5
+
+
+class Box:
+    """The cell of a system that repeats along at least one axis.
+
+    Args:
+        cell: [3, 3] A, lattice vectors in rows; those of axes that are not periodic may be zero.
+        pbc: [3] bool.
+
+    Attributes:
+        cell: [3, 3] A, as given where it spans a volume, else with unit vectors along axes that are not periodic.
+
+    Raises:
+        UserError: lattice vectors that are not finite, too long, or along periodic axes missing, parallel or in one plane.
+    """
+
+    def __init__(self, cell: np.ndarray, pbc: np.ndarray):
+        self.pbc = pbc
+        if not np.isfinite(cell).all():
+            raise UserError(f"the cell is not finite: {cell.tolist()}; has the simulation blown up?")
+        # Along axes that are not periodic, unit vectors perpendicular to the others.
+        self._vectors = np.array(cell, dtype=np.float64)
+        if not pbc.all():
+            self._vectors[~pbc] = np.linalg.svd(cell * pbc[:, None])[2][int(pbc.sum()) :]
+        names = ", ".join("abc"[axis] for axis in np.flatnonzero(pbc))
+        if (np.linalg.norm(self._vectors, axis=1) > MAX_EXTENT).any():
+            raise UserError(f"periodic along {names} with lattice vectors beyond {MAX_EXTENT:g} A: {cell.tolist()}")
+        try:
+            self._inverse = np.linalg.inv(self._vectors)
+            thickness = float((1 / np.linalg.norm(self._inverse, axis=0))[pbc].min())
+        except np.linalg.LinAlgError:
+            thickness = 0.0
+        if not thickness >= MIN_THICKNESS:
+            raise UserError(
+                f"periodic along {names}, but the cell {cell.tolist()} A spans no volume, or is thinner than "
+                f"{MIN_THICKNESS} A; set the lattice vectors, or pbc=False"
+            )
+        flat = abs(np.linalg.det(cell)) < 1e-4 * np.prod(np.linalg.norm(cell, axis=1))
+        self.cell = self._vectors if flat or not cell.any(axis=1).all() else cell
+
+    def wrapped(self, positions: np.ndarray) -> np.ndarray:
+        """``positions`` [N, 3] A moved into the cell along periodic axes, and to an average of 0 along the others."""
+        whole = np.floor(positions @ self._inverse)
+        if self.pbc.all():
+            return positions - whole @ self._vectors
+        moved = positions - (whole * self.pbc) @ self._vectors
+        return moved - (_average(moved) @ self._inverse * ~self.pbc) @ self._vectors
+
+
+def box_of(atoms: "Atoms") -> Box | None:
+    """The box of ``atoms``, None for a molecule; raises as :class:`Box` does."""
+    return Box(atoms.cell.array, atoms.pbc) if atoms.pbc.any() else None
+
+
+def near_origin(positions: np.ndarray, box: Box | None) -> np.ndarray:
+    """Positions [N, 3] A, moved so that energy and forces stay the same and float32 keeps its digits for distances.
+
+    Into the box along periodic axes; so that atoms average to the origin along the others. In float64.
+
+    Raises:
+        UserError: a position that is not finite, or an atom more than 1e4 A from the center; names the atom.
+    """
+    moved = positions - _average(positions) if box is None else box.wrapped(positions)
+    # The sum of squares costs a fraction of a maximum, and tells of most systems that all is well.
+    if not np.vdot(moved, moved) < MAX_EXTENT**2:
+        _check_extent(positions, moved)
+    return moved
+
+
+def _average(positions: np.ndarray) -> np.ndarray:
+    # Not by mean(), which takes twice as long for a small molecule.
+    return positions.sum(axis=0) / len(positions)
+
+
+def _check_extent(positions: np.ndarray, moved: np.ndarray) -> None:
+    lost = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+    if len(lost):
+        raise UserError(
+            f"atom {lost[0]} is at {positions[lost[0]].tolist()}: not a finite position; has the simulation blown up?"
+        )
+    far = np.abs(moved).max(axis=1)
+    atom = int(np.argmax(far))
+    if not far[atom] < MAX_EXTENT:
+        raise UserError(
+            f"atom {atom} is {far[atom]:.3g} A from the center of its system: positions so far apart (limit "
+            f"{MAX_EXTENT:g} A) keep no digits for distances. Put fragments that do not interact into systems of their own"
+        )
