@@ -10,11 +10,13 @@
     README.md, example.py for people
 """
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,18 @@ ARTIFACT = "artifact"
 TORCH_CLUSTER = "torch_cluster.json"
 #: Geometries per molecule on which a variant that was built again is proven, and how far they are shaken, A.
 PROOF = {"n_frames": 2, "amplitude": 0.05, "seed": 0}
+#: What loading needs of a record, and its type.
+_KEYS = {
+    "bundle_version": int,
+    "variant": str,
+    "options": dict,
+    "device": str,
+    "target": dict,
+    "artifact": str | None,
+    "checkpoint_sha256": str,
+    "files": dict,
+}
+_ANEW = "the bundle is damaged: copy it anew, or ask whoever made it (`snakemake -c4 deploy`)"
 
 
 def write_bundle(
@@ -87,74 +101,131 @@ def read_bundle(folder: str | Path) -> dict[str, Any]:
     One of version 1 brings a warning.
 
     Raises:
-        UserError: no bundle there, one that says why there is none, or one of a newer version.
+        UserError: no bundle there, one that says why there is none, one of a newer version, or one whose record lacks a key
+            or has it of another type.
     """
     path = Path(folder) / METADATA
     if not path.is_file():
         raise UserError(f"{folder}: no bundle (no {METADATA} in it); `snakemake -c4 deploy` makes one")
-    entry = next((entry for entry in schema.read(path) if entry["kind"] == "deploy"), None)
+    try:
+        records = schema.read(path)
+    except UserError as error:
+        # What mends a record of a run does not mend what somebody was handed.
+        raise UserError(f"{str(error).partition('; delete')[0]}; {_ANEW}") from None
+    entry = next((entry for entry in records if isinstance(entry, dict) and entry.get("kind") == "deploy"), None)
     if entry is None:
-        raise UserError(f"{path}: holds no deploy record; make the bundle again: `snakemake -c4 deploy`")
-    if entry["status"] != "ok":
-        raise UserError(f"{folder}: there is no winner to load: {entry['reason']}")
-    if entry["bundle_version"] > VERSION:
-        raise UserError(
-            f"{path}: bundle of version {entry['bundle_version']}; this program reads 1 to {VERSION}: update it"
-        )
-    if entry["bundle_version"] == 1:
+        raise UserError(f"{path}: holds no deploy record; {_ANEW}")
+    if entry.get("status") != "ok":
+        raise UserError(f"{folder}: there is no winner to load: {entry.get('reason')}")
+    version = entry.get("bundle_version")
+    if isinstance(version, int) and version > VERSION:
+        raise UserError(f"{path}: bundle of version {version}; this program reads 1 to {VERSION}: update it")
+    for key, kind in _KEYS.items():
+        if not isinstance(entry.get(key), kind):
+            found = f"is {entry[key]!r}" if key in entry else "is missing"
+            raise UserError(f"{path}: {key} {found}; {_ANEW}")
+    if version == 1:
         warnings.warn(
             f"{folder}: bundle of version 1: all of it can be used, but its README.md and example.py may import from modules"
             " that have moved; write `from mlff_distiller.calculator import Batch, StudentCalculator, liquid_box,"
             " load_bundle`",
             stacklevel=4,
         )
+    files = entry["files"]
+    if not all(isinstance(digest, str) for digest in files.values()) or not {WEIGHTS, texts.MOLECULES} <= set(files):
+        raise UserError(f"{path}: files has no hash for {WEIGHTS}, {texts.MOLECULES} or another file; {_ANEW}")
+    if files[WEIGHTS] != entry["checkpoint_sha256"]:
+        raise UserError(f"{path}: checkpoint_sha256 is not the hash of {WEIGHTS} under files; {_ANEW}")
+    if entry["device"] not in ("cpu", "cuda"):
+        raise UserError(f"{path}: device is {entry['device']!r}, neither 'cpu' nor 'cuda'; {_ANEW}")
+    for name in files:
+        if not _inside(name):
+            raise UserError(f"{folder}: {name} leads out of the bundle; {_ANEW}")
     return entry
 
 
-def load_bundle(path: str | Path, rebuild: bool = True) -> "Potential":
+def load_bundle(path: str | Path, rebuild: bool = True, allow: Iterable[str] = ()) -> "Potential":
     """The potential of a bundle, on the device that it was made for, in float32.
 
-    The bundle itself is never written to: its artifact is loaded from a copy in the user's cache. One that was made for
-    another torch, Python or processor, that has another hash than its metadata says, or that does not load, is never
-    run; the variant is then built again from the weights, proven against the fp64 student on the bundle's molecules,
-    and kept in the cache.
+    The bundle itself is never written to: its artifact, if it has one, is loaded from a copy in the user's cache. One that
+    was made for another torch, Python or processor, that has another hash than its metadata says, or that does not load,
+    is never run; the variant is then built again from the weights, proven against the fp64 student on the bundle's
+    molecules, and kept in the cache.
 
     Args:
         path: the bundle's folder.
         rebuild: False refuses where the artifact cannot be used as it is.
+        allow: what the potential, and a calculator made of it, answers although the student has not learned it; of
+            ``elements``, ``charge``, ``spin`` and ``distances``, see :class:`~mlff_distiller.systems.limits.Limits`.
 
     Raises:
-        UserError: no bundle; a damaged one; a device, compiler or library is missing; or, built again, it is not
-            equivalent to the student. The message says what to do.
+        UserError: no bundle; a damaged one; a device, compiler or library is missing; the cache cannot be written to; or,
+            built again, it is not equivalent to the student. The message says what to do.
     """
+    from mlff_distiller.potentials.limited import LimitedPotential
     from mlff_distiller.student.checkpoint import load_student
-    from mlff_distiller.variants.target import differences, target_of
+    from mlff_distiller.systems.limits import Limits, checked_allow
 
     if not isinstance(rebuild, bool):
         raise UserError(f"rebuild: expected True or False, got {rebuild!r}")
+    allow = checked_allow(allow)
     folder = Path(path)
     entry = read_bundle(folder)
-    spec, device = check_spec(entry["variant"], entry["options"]), entry["device"]
-    family = family_of(spec)
+    try:
+        spec = check_spec(entry["variant"], entry["options"])
+    except UserError as error:
+        raise UserError(f"{folder / METADATA}: {error}; {_ANEW}") from None
     if damaged := _damaged(folder, entry["files"], apart_from=ARTIFACT):
-        raise UserError(
-            f"{folder}: {damaged}; the bundle is damaged, copy it anew or make it again: `snakemake -c4 deploy`"
-        )
-    _check_device(folder, device)
+        raise UserError(f"{folder}: {damaged}; {_ANEW}")
+    _check_device(folder, entry["device"])
     _activate(folder, spec)
-    student = load_student(folder / WEIGHTS, device, neighbors=spec.get("neighbors"))
-    here = target_of(device)
+    student = load_student(folder / WEIGHTS, entry["device"], neighbors=spec.get("neighbors"))
+    potential = _potential(folder, entry, spec, student, rebuild)
+    return LimitedPotential(potential, Limits(student.elements, allow, student.config.max_atomic_number))
+
+
+def _potential(
+    folder: Path, entry: Mapping[str, Any], spec: dict[str, Any], student: "StudentForceField", rebuild: bool
+) -> "Potential":
+    """What the artifact computes; without one, what the family makes of the weights."""
+    from mlff_distiller.variants.target import differences, target_of
+
+    family = family_of(spec)
+    if entry["artifact"] is None:
+        return family.load(student, spec, folder)
+    here = target_of(entry["device"])
     why = "; ".join(differences(entry["target"], here)) or _damaged(folder, entry["files"], within=ARTIFACT)
     if not why:
+        copy = _copied(folder, entry, here)
         try:
-            return family.load(student, spec, _copied(folder, entry, here))
+            return family.load(student, spec, copy)
         except Exception as error:
+            _refuse_noexec(copy)
             why = f"does not load here ({type(error).__name__}: {error})"
     if not rebuild:
         raise UserError(f"{folder}: {entry['variant']} cannot be used as it is: {why}; rebuild=True builds it again")
-    if reason := family.unavailable(spec, device):
+    if reason := family.unavailable(spec, entry["device"]):
         raise UserError(f"{folder}: {entry['variant']}: {why}; it cannot be built again: {reason}. {_plain(folder)}")
     return _rebuilt(folder, entry, family, student, here, why)
+
+
+@contextlib.contextmanager
+def _writing_to_cache(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or place}: the cache cannot be written to ({error.strerror or error}); set "
+            "MLFF_DISTILLER_CACHE to a folder with room where you may write"
+        ) from error
+
+
+def _refuse_noexec(place: Path) -> None:
+    if os.statvfs(place).f_flag & os.ST_NOEXEC:
+        raise UserError(
+            f"{place}: programs cannot be run from here (the file system is mounted noexec); set MLFF_DISTILLER_CACHE to a "
+            "folder on another one"
+        )
 
 
 def _check_device(folder: Path, device: str) -> None:
@@ -189,13 +260,13 @@ def _copied(folder: Path, entry: Mapping[str, Any], here: Mapping[str, str]) -> 
     """A folder of the user's cache with the bundle's artifact in it; compilers add to their caches as they run."""
     files = _below(ARTIFACT, entry["files"])
     place = _place(entry, here, files)
-    with exclusive(place):
+    with _writing_to_cache(place), exclusive(place):
         if _damaged(place, files):
             for name in files:
                 write_bytes(place / name, (folder / name).read_bytes())
             # What is run is what was checked, also when the bundle changes meanwhile.
             if damaged := _damaged(place, files):
-                raise UserError(f"{folder}: {damaged}")
+                raise UserError(f"{folder}: {damaged}; it was changed while it was being read: load it again")
     return place / ARTIFACT
 
 
@@ -216,7 +287,7 @@ def _rebuilt(
     spec = check_spec(entry["variant"], entry["options"])
     place = _place(entry, here, {})
     done = place / "built.json"
-    with exclusive(place):
+    with _writing_to_cache(place), exclusive(place):
         if done.is_file() and not _damaged(place, read_json(done)):
             return family.load(student, spec, place / ARTIFACT)
         warnings.warn(
@@ -231,7 +302,10 @@ def _rebuilt(
             potential = family.load(student, spec, place / ARTIFACT)
             call_everything(potential, examples)
             complaint = not_equivalent(potential, folder, family.precision_of(spec), molecules)
+        except OSError:
+            raise
         except Exception as error:
+            _refuse_noexec(place)
             complaint = f"{type(error).__name__}: {error}"
         if complaint:
             raise UserError(
@@ -280,8 +354,6 @@ def _damaged(folder: Path, files: Mapping[str, str], within: str | None = None, 
         top = name.partition("/")[0]
         if (within and top != within) or top == apart_from:
             continue
-        if not _inside(name):
-            return f"{name} leads out of the bundle"
         if not (folder / name).is_file():
             return f"{name} is missing"
         if sha256_of(folder / name) != digest:

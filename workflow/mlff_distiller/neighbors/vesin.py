@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mlff_distiller.neighbors.native import NativeSearch
+from mlff_distiller.systems.boxes import Box, check_extent
 
 #: Above this many atoms in a system the cell lists of vesin overtake all pairs in PyTorch.
 AUTO_NATIVE_LIMIT = 200
@@ -25,7 +26,11 @@ class VesinSearch(nn.Module):
     def forward(
         self, positions: Tensor, cutoff: float, batch: Tensor, cell: Tensor | None, pbc: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """See :mod:`mlff_distiller.neighbors.search`."""
+        """See :mod:`mlff_distiller.neighbors.search`.
+
+        Raises:
+            UserError: a periodic cell without volume; atoms that are not at finite positions, or too far apart.
+        """
         import numpy as np
         from vesin import NeighborList
 
@@ -38,6 +43,11 @@ class VesinSearch(nn.Module):
         for system, size in enumerate(sizes):
             box = cell[system].detach().to("cpu", torch.float64).numpy() if periodic else np.zeros((3, 3))
             along = pbc[system].cpu().numpy() if periodic else np.zeros(3, dtype=bool)
+            # vesin ends the process where a periodic cell has no volume, or atoms are too far apart for its own cells.
+            if along.any():
+                box = Box(box, along).cell
+            if size and not along.all():
+                check_extent(points[start : start + size])
             i, j, shifts = search.compute(points[start : start + size], box, along, "ijS")
             edges.append((i.astype(np.int64) + start, j.astype(np.int64) + start, shifts))
             start += size

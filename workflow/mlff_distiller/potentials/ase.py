@@ -39,8 +39,8 @@ class PotentialCalculator(Calculator):
 
     Args:
         potential: any :class:`~mlff_distiller.potentials.base.Potential`.
-        limits: what it may be asked about; by default what the potential itself says, else any element to 100, neutral
-            closed shells, and no atoms on top of each other.
+        limits: what it may be asked about; by default what the potential itself says, else any element to 100 and neutral
+            closed shells.
 
     Threads may share one: its calls take turns. Copies and pickles have their own atoms and results.
 
@@ -122,7 +122,7 @@ class PotentialCalculator(Calculator):
             batch = Batch.from_atoms([own], self.potential.device, self.potential.dtype, self.limits.allow)
             last = _Last(own, batch, box_of(own), DistanceCheck(own))
         self.atoms = last.atoms
-        if "distances" not in self.limits.allow:
+        if self.limits.distances:
             last.distances(last.atoms.positions)
         if "stress" in properties:
             try:

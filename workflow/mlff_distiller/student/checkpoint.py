@@ -20,6 +20,9 @@ from mlff_distiller.utils.files import write_bytes
 
 FORMAT = "mlff-distiller-student"
 VERSION = 2
+#: Of the weights in a file, and of a student that is to run.
+PRECISIONS = (torch.float32, torch.float64)
+_MEND = "Copy the file anew from where it came, or make one: `snakemake -c4 distill`"
 
 
 def save_student(path: str | Path, student: StudentForceField, card: dict[str, Any] | None = None) -> Path:
@@ -38,7 +41,7 @@ def save_student(path: str | Path, student: StudentForceField, card: dict[str, A
 def load_student(
     path: str | Path,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
     neighbors: str | None = None,
     use_torch_cluster: bool | None = None,
 ) -> StudentForceField:
@@ -46,39 +49,92 @@ def load_student(
 
     Args:
         path: a checkpoint written by :func:`save_student`, of this version or an older one.
-        device, dtype: where and in which precision to run.
+        device, dtype: where and in which precision to run: torch.float32 or torch.float64, or their names.
         neighbors, use_torch_cluster: override the file's choice of neighbor search.
 
+    Returns:
+        The student; its ``elements`` are those that the card says it learned.
+
     Raises:
-        UserError: the file is missing, damaged, of another program, of a newer version, or holds NaN or wrong shapes.
+        UserError: the file is missing, damaged, of another program or of a newer version; its header lacks the sizes or is
+            no JSON; its tensors hold NaN, are of other shapes, or not float32 or float64; or ``dtype`` is neither.
     """
+    dtype = {"float32": torch.float32, "float64": torch.float64}.get(dtype, dtype)
+    if dtype not in PRECISIONS:
+        raise UserError(f"dtype must be torch.float32 or torch.float64, not {dtype!r}: the student needs their digits")
     header, tensors = _read(path)
+    sizes, elements = _mapping(path, header, "config"), _elements(path, _mapping(path, header, "card", optional=True))
     try:
-        config = StudentConfig.from_mapping(json.loads(header["config"]), "config")
+        config = StudentConfig.from_mapping(sizes, "config")
+        _check_tensors(config, tensors)
+        student = StudentForceField(
+            config, neighbors=neighbors or header.get("neighbors", "native"), use_torch_cluster=use_torch_cluster
+        )
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    student = StudentForceField(
-        config, neighbors=neighbors or header.get("neighbors", "native"), use_torch_cluster=use_torch_cluster
-    )
-    try:
-        student.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise UserError(f"{path}: the weights do not fit the sizes in the header: {error}") from None
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise UserError(f"{path}: {name} holds NaN or infinity; the training diverged or the file is damaged")
+    student.load_state_dict(tensors)
+    student.elements = elements
     return student.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
     """The card of a checkpoint: where it comes from and how good it is."""
-    return json.loads(_read(path)[0].get("card", "{}"))
+    return _mapping(path, _read(path)[0], "card", optional=True)
 
 
-def learned_elements(path: str | Path) -> set[int] | None:
+def learned_elements(path: str | Path) -> frozenset[int] | None:
     """Atomic numbers in the data that a student was trained on, by its card; None when the card does not say."""
-    counts = read_card(path).get("data", {}).get("atoms_by_atomic_number")
-    return {int(number) for number in counts} if counts else None
+    return _elements(path, read_card(path))
+
+
+def _elements(path: str | Path, card: dict[str, Any]) -> frozenset[int] | None:
+    try:
+        counts = card.get("data", {}).get("atoms_by_atomic_number")
+        return frozenset(int(number) for number in counts) if counts else None
+    except (AttributeError, TypeError, ValueError):
+        raise UserError(
+            f"{path}: the card in its header is broken: data.atoms_by_atomic_number is not a mapping of atomic numbers. "
+            f"{_MEND}"
+        ) from None
+
+
+def _mapping(path: str | Path, header: dict[str, str], key: str, optional: bool = False) -> dict[str, Any]:
+    """The JSON mapping under ``key`` of a header."""
+    if key not in header and optional:
+        return {}
+    try:
+        value = json.loads(header[key])
+    except KeyError:
+        raise UserError(f"{path}: its header has no {key!r}. {_MEND}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: {key!r} in its header is no JSON ({error}). {_MEND}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: {key!r} in its header is {value!r}, not a mapping. {_MEND}")
+    return value
+
+
+def _check_tensors(config: StudentConfig, tensors: dict[str, torch.Tensor]) -> None:
+    """Compare with what a student of these sizes holds, before memory is taken for one."""
+    with torch.device("meta"):
+        expected = StudentForceField(config).state_dict()
+    wrong = [f"{name} is missing" for name in expected if name not in tensors]
+    wrong += [f"{name} is unknown" for name in tensors if name not in expected]
+    wrong += [
+        f"{name} is {list(tensors[name].shape)}, not {list(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(f"the weights do not fit the sizes in the header: {', '.join(wrong[:3])}{more}. {_MEND}")
+    for name, tensor in tensors.items():
+        if tensor.dtype not in PRECISIONS:
+            raise UserError(
+                f"{name} is {tensor.dtype}; only float32 and float64 are read. A file made smaller like this has "
+                "lost the digits that forces need: take the original"
+            )
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{name} holds NaN or infinity; the training diverged or the file is damaged")
 
 
 def _read(path: str | Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
@@ -97,7 +153,7 @@ def _read(path: str | Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
         raise UserError(
             f"{path}: a safetensors file of another program (format {header.get('format')!r}, not {FORMAT!r})"
         )
-    if not header.get("version", "").isdigit() or int(header["version"]) > VERSION:
+    if not header.get("version", "").isdecimal() or int(header["version"]) > VERSION:
         raise UserError(
             f"{path}: header version {header.get('version')!r}; this program reads 1 to {VERSION}: update it"
         )

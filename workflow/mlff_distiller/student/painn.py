@@ -123,10 +123,15 @@ class StudentForceField(nn.Module):
         neighbors: ``auto``, ``native``, ``torch_cluster`` or ``vesin`` (see :mod:`mlff_distiller.neighbors.search`).
         use_torch_cluster: older form of ``neighbors``: True is ``torch_cluster`` (``native`` if that is not installed),
             False is ``native``, None leaves ``neighbors`` as it is.
+
+    Attributes:
+        elements: frozenset of the atomic numbers in its training data, by the checkpoint's card; None when that is not known.
     """
 
     # TorchScript must not compile these properties.
     __jit_unused_properties__ = ["device", "dtype"]  # noqa: RUF012
+    # No annotation: TorchScript knows no frozenset.
+    elements = None
 
     def __init__(
         self,

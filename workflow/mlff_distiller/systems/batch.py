@@ -48,8 +48,8 @@ class Batch(NamedTuple):
                 :class:`~mlff_distiller.systems.limits.Limits`.
 
         Raises:
-            UserError: no atoms at all, atomic numbers outside 1..100, a charge or unpaired electrons, positions or cells that are not
-                finite, more than 1e4 A from the center, or a cell without volume. Names the system and the atom.
+            UserError: no atoms at all, atomic numbers outside 1..100, a charge or unpaired electrons, positions or cells
+                that are not finite, more than 1e4 A from the center, or a cell without volume. Names system and atom.
         """
         systems = list(systems)
         limits = Limits(allow=allow)

@@ -79,7 +79,7 @@ def near_origin(positions: np.ndarray, box: Box | None) -> np.ndarray:
     moved = positions - _average(positions) if box is None else box.wrapped(positions)
     # The sum of squares costs a fraction of a maximum, and tells of most systems that all is well.
     if not np.vdot(moved, moved) < MAX_EXTENT**2:
-        _check_extent(positions, moved)
+        check_extent(positions, moved)
     return moved
 
 
@@ -88,15 +88,21 @@ def _average(positions: np.ndarray) -> np.ndarray:
     return positions.sum(axis=0) / len(positions)
 
 
-def _check_extent(positions: np.ndarray, moved: np.ndarray) -> None:
+def check_extent(positions: np.ndarray, centered: np.ndarray | None = None) -> None:
+    """Raise a :class:`UserError` that names the first of ``positions`` [N, 3] A that is not finite, or the furthest.
+
+    Args:
+        positions: of one system.
+        centered: the same around the origin; by default around their average.
+    """
     lost = np.flatnonzero(~np.isfinite(positions).all(axis=1))
     if len(lost):
         raise UserError(
             f"atom {lost[0]} is at {positions[lost[0]].tolist()}: not a finite position; has the simulation blown up?"
         )
-    far = np.abs(moved).max(axis=1)
-    atom = int(np.argmax(far))
-    if not far[atom] < MAX_EXTENT:
+    far = np.abs(positions - _average(positions) if centered is None else centered).max(axis=1, initial=0.0)
+    if not (far < MAX_EXTENT).all():
+        atom = int(np.argmax(far))
         raise UserError(
             f"atom {atom} is {far[atom]:.3g} A from the center of its system: positions so far apart (limit "
             f"{MAX_EXTENT:g} A) keep no digits for distances. Put fragments that do not interact into systems of their own"

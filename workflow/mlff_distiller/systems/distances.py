@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 #: Of the sum of the covalent radii (Cordero et al. 2008). Labels are taken up to 20 eV/A (``data/labeling.py``): pressing
 #: the bonds of 18 small molecules, from H2 to Br2, GFN2-xTB reaches that at 0.70 (C-N) to 0.97 (F-F) of this sum.
-SHORTEST = 0.64
+SHORTEST = 0.68
 #: How far beyond the limit pairs are looked for; the more, the longer a look lasts, A.
 _SKIN = 0.3
 #: Up to so many atoms, all pairs of a molecule are faster than a neighbor list.
@@ -45,7 +45,7 @@ class DistanceCheck:
         """Look at ``positions`` [N, 3] A, if need be.
 
         Raises:
-            UserError: a pair closer than 0.64 of the sum of its covalent radii; names the worst.
+            UserError: a pair closer than 0.68 of the sum of its covalent radii; names the worst.
         """
         # No pair comes closer than by the way of both its atoms, each at most sqrt(3) of its largest coordinate's.
         if self._seen is not None and 2 * math.sqrt(3) * np.abs(positions - self._seen).max() < self._free:

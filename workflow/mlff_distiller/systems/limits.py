@@ -1,7 +1,7 @@
 """What a student may be asked about: elements that it learned, neutral closed shells, atoms that do not overlap."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,18 +49,24 @@ class Limits:
     """What a potential answers, and what its user insists on.
 
     Args:
-        elements: atomic numbers that the student learned; by default all that it has an embedding for.
+        elements: atomic numbers that the student learned. By default they are not known: then all are answered that it
+            has an embedding for, and no distance is too short.
         allow: which refusals its user takes upon himself, of :data:`ALLOWABLE`: ``elements`` that were never learned,
             a ``charge`` or ``spin`` (neither changes anything), ``distances`` shorter than any learned.
         most: the largest atomic number of the student's embedding.
     """
 
     elements: frozenset[int] | None = None
-    allow: frozenset[str] = field(default_factory=frozenset)
+    allow: Iterable[str] = frozenset()
     most: int = MAX_ATOMIC_NUMBER
 
     def __post_init__(self):
         object.__setattr__(self, "allow", checked_allow(self.allow))
+
+    @property
+    def distances(self) -> bool:
+        """Whether distances shorter than any learned are refused."""
+        return self.elements is not None and "distances" not in self.allow
 
     def check_numbers(self, numbers: np.ndarray) -> None:
         """Raise a :class:`UserError` for the first of ``numbers`` [N] that the student does not know."""

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,7 +137,10 @@ def _lock(handle: IO[str], waiting: str) -> None:
 def user_cache() -> Path:
     """The user's cache: ``$MLFF_DISTILLER_CACHE``, else ``$XDG_CACHE_HOME/mlff-distiller``, else ``~/.cache/mlff-distiller``.
 
-    A user without a home (a container's, say) has one among the temporary files.
+    A user without a home (a container's, say) has one among the temporary files, closed to others.
+
+    Raises:
+        UserError: that one is somebody else's.
     """
     if explicit := os.environ.get("MLFF_DISTILLER_CACHE"):
         return Path(explicit)
@@ -146,6 +150,13 @@ def user_cache() -> Path:
         home = Path.home()
     except RuntimeError:
         home = None
-    if home is None or not home.is_dir():
-        return Path(tempfile.gettempdir()) / f"mlff-distiller-{os.getuid()}"
-    return home / ".cache" / "mlff-distiller"
+    if home is not None and home.is_dir():
+        return home / ".cache" / "mlff-distiller"
+    cache = Path(tempfile.gettempdir()) / f"mlff-distiller-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        cache.mkdir(mode=0o700)
+    # Programs are kept there: nobody else may have put them.
+    found = cache.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise UserError(f"{cache}: not a folder of this user alone; set MLFF_DISTILLER_CACHE to one")
+    return cache
