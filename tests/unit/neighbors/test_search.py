@@ -1,5 +1,9 @@
 """Every neighbor backend finds the same pairs; periodic ones are held against ASE."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +11,7 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 
 from mlff_distiller.neighbors.search import available_backends, choose_neighbor_search, radius_graph
+from mlff_distiller.sources import ROOT
 from mlff_distiller.utils.errors import UserError
 
 SKEWED = np.array([[6.0, 0, 0], [1.0, 5.0, 0], [0.5, 0.3, 7.0]])
@@ -88,3 +93,38 @@ def test_unknown_backend_names_the_nearest():
 def test_a_cutoff_that_is_not_positive_is_refused(cutoff):
     with pytest.raises(UserError, match="cutoff must be positive"):
         radius_graph(torch.zeros(2, 3), cutoff)
+
+
+@pytest.mark.parametrize(
+    ("far", "cell", "pbc", "words"),
+    [
+        (1.0, "zeros((3, 3))", (1, 1, 0), "spans no volume"),
+        (1.0, "array([[5., 0, 0], [0, 5, 0], [10, 0, 0]])", (1, 0, 1), "spans no volume"),
+        (5e5, "zeros((3, 3))", (0, 0, 0), "from the center of its system"),
+    ],
+)
+def test_what_ends_the_process_in_vesin_is_refused_before(far, cell, pbc, words):
+    """Both by the search itself and through the calculator, in a process of its own: it would not live to report."""
+    program = f"""
+from numpy import array, zeros
+import torch
+from ase import Atoms
+from mlff_distiller.calculator import StudentCalculator
+from mlff_distiller.neighbors.search import radius_graph
+from mlff_distiller.potentials.autograd import AutogradPotential
+from mlff_distiller.student.painn import StudentForceField
+from mlff_distiller.utils.errors import UserError
+cell, pbc = {cell}, array({pbc}, dtype=bool)
+atoms = Atoms("CO", [[0, 0, 0], [{far}, 0, 0]], cell=cell, pbc=pbc)
+tensors = torch.from_numpy(atoms.positions), 5.0, torch.zeros(2, dtype=torch.int64), torch.from_numpy(cell)[None]
+calculator = StudentCalculator(AutogradPotential(StudentForceField(neighbors="vesin")))
+for ask in (lambda: radius_graph(*tensors, torch.from_numpy(pbc)[None], "vesin"), lambda: calculator.get_forces(atoms)):
+    try:
+        ask()
+    except UserError as error:
+        print(error)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT.parent)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(words) == 2

@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from mlff_distiller.student.checkpoint import load_student, read_card, save_student
+from mlff_distiller.student.checkpoint import learned_elements, load_student, read_card, save_student
 from mlff_distiller.utils.errors import UserError
 
 
@@ -96,3 +96,71 @@ def test_nan_names_the_tensor(saved):
     weights[3, 4] = float("nan")
     with pytest.raises(UserError, match=r"network\.filters\.weight holds NaN"):
         load_student(rewrite(saved, tensors={"network.filters.weight": weights}))
+
+
+def test_the_elements_of_the_card_come_with_the_student(student, tmp_path):
+    card = {"data": {"atoms_by_atomic_number": {"1": 10, "8": 5}}}
+    path = save_student(tmp_path / "s.safetensors", student, card)
+    assert load_student(path).elements == learned_elements(path) == {1, 8}
+    assert load_student(save_student(tmp_path / "t.safetensors", student)).elements is None
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"config": None}, "its header has no 'config'"),
+        ({"config": "{"}, "'config' in its header is no JSON"),
+        ({"config": "[1]"}, "'config' in its header is .*not a mapping"),
+        ({"config": '{"n_feature": 128}'}, "did you mean 'n_features'"),
+        ({"config": '{"cutoff": Infinity}'}, "cutoff must be a positive number"),
+        ({"config": '{"n_features": 1000000}'}, "do not fit the sizes"),
+        ({"card": "{"}, "'card' in its header is no JSON"),
+        ({"card": '{"data": [1]}'}, "the card in its header is broken"),
+        ({"card": '{"data": {"atoms_by_atomic_number": {"H": 1}}}'}, "the card in its header is broken"),
+        ({"neighbors": "vesn"}, "did you mean 'vesin'"),
+        ({"version": "²"}, "header version"),
+    ],
+)
+def test_a_broken_header_names_the_file_and_what_is_wrong(saved, header, words):
+    with pytest.raises(UserError, match=rf"student\.safetensors: .*{words}"):
+        load_student(rewrite(saved, header))
+
+
+def test_a_card_may_be_missing(saved):
+    assert load_student(rewrite(saved, {"card": None})).elements is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int8, torch.int64])
+def test_weights_of_fewer_digits_are_refused(saved, dtype):
+    narrow = {name: tensor.to(dtype) for name, tensor in load_file(saved).items()}
+    with pytest.raises(UserError, match=f"is {dtype}; only float32 and float64 are read"):
+        load_student(rewrite(saved, tensors=narrow))
+
+
+def test_a_weight_that_is_missing_or_too_many_is_named(saved):
+    with pytest.raises(UserError, match="do not fit .*extra is unknown"):
+        load_student(rewrite(saved, tensors={"extra": torch.zeros(3)}))
+
+
+def test_whole_numbers_written_as_decimals_are_taken(saved):
+    with safe_open(saved, framework="pt") as stream:
+        config = json.loads(stream.metadata()["config"])
+    assert load_student(rewrite(saved, {"config": json.dumps(config | {"n_features": 128.0})})).config.n_features == 128
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.int32, "float16"])
+def test_a_student_runs_in_float32_or_float64_only(saved, dtype):
+    with pytest.raises(UserError, match="dtype must be"):
+        load_student(saved, dtype=dtype)
+
+
+def test_the_default_dtype_of_torch_changes_nothing(student, saved):
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        loaded = load_student(saved)
+    finally:
+        torch.set_default_dtype(before)
+    assert loaded.dtype == torch.float32
+    for name, tensor in student.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name

@@ -9,9 +9,11 @@ from ase.neighborlist import neighbor_list
 
 from mlff_distiller.data.molecule_list import flat_smiles
 from mlff_distiller.data.molecules import BENCHMARK_MOLECULES, atoms_from_smiles, conformers, molecule_from_smiles
+from mlff_distiller.preflight.config import system_name, system_path
 from mlff_distiller.systems.liquid import liquid_box
 from mlff_distiller.systems.read import available_systems, check_atoms, load_system, read_system
 from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.files import split_frame
 
 FOLDER = "resources/molecules"
 
@@ -58,6 +60,44 @@ def test_a_molecule_of_ones_own_is_named_by_its_path(tmp_path):
     (tmp_path / "broken.xyz").write_text("two\natoms\n")
     with pytest.raises(UserError, match="ASE cannot read it"):
         read_system(tmp_path / "broken.xyz")
+
+
+@pytest.fixture
+def trajectory(tmp_path):
+    """Three frames that call themselves something else, in a folder with an @."""
+    (tmp_path / "run@2").mkdir()
+    frames = [Atoms("CO", [[0, 0, 0], [0, 0, distance]], info={"name": 5}) for distance in (1.1, 1.2, 1.3)]
+    write(tmp_path / "run@2" / "path.extxyz", frames)
+    return tmp_path / "run@2" / "path.extxyz"
+
+
+@pytest.mark.parametrize(("index", "distance"), [(0, 1.1), (2, 1.3), (-1, 1.3), (-3, 1.1)])
+def test_a_frame_is_the_one_that_its_index_says(trajectory, index, distance):
+    atoms = load_system(f"{trajectory}@{index}", FOLDER)
+    assert atoms.get_distance(0, 1) == pytest.approx(distance)
+    assert atoms.info["name"] == "path"
+
+
+@pytest.mark.parametrize("index", [3, -4, 99])
+def test_a_frame_that_is_not_there(trajectory, index):
+    with pytest.raises(UserError, match=rf"@{index}: .*path\.extxyz has 3 frames: choose -3 to 2"):
+        read_system(f"{trajectory}@{index}")
+
+
+def test_a_file_that_is_there_is_a_path_whatever_it_is_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    crystal = bulk("Cu", cubic=True)
+    write(tmp_path / "POSCAR", crystal, format="vasp")
+    write(tmp_path / "relaxed@7", crystal, format="extxyz")
+    assert system_path("POSCAR", FOLDER) == "POSCAR"
+    assert system_path("./folder/CONTCAR", FOLDER) == "./folder/CONTCAR"
+    assert system_path("POSCAR@0", FOLDER) == "POSCAR@0"
+    assert system_path("water", FOLDER) == f"{FOLDER}/water.extxyz"
+    assert system_name("some@1/run@2/path.xyz@-1") == "path"
+    (tmp_path / "none").mkdir()
+    assert load_system("POSCAR", "none").info["name"] == "POSCAR"
+    assert split_frame("relaxed@7") == ("relaxed@7", None)
+    assert split_frame("POSCAR@-1") == ("POSCAR", -1)
 
 
 @pytest.mark.parametrize(

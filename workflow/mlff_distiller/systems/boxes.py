@@ -40,7 +40,7 @@ class Box:
             self._vectors[~pbc] = np.linalg.svd(cell * pbc[:, None])[2][int(pbc.sum()) :]
         names = ", ".join("abc"[axis] for axis in np.flatnonzero(pbc))
         if (np.linalg.norm(self._vectors, axis=1) > MAX_EXTENT).any():
-            raise UserError(f"periodic along {names} with lattice vectors beyond {MAX_EXTENT:g} A: {cell.tolist()}")
+            raise UserError(f"the cell has lattice vectors beyond {MAX_EXTENT:g} A: {cell.tolist()}")
         try:
             self._inverse = np.linalg.inv(self._vectors)
             thickness = float((1 / np.linalg.norm(self._inverse, axis=0))[pbc].min())
@@ -100,7 +100,9 @@ def check_extent(positions: np.ndarray, centered: np.ndarray | None = None) -> N
         raise UserError(
             f"atom {lost[0]} is at {positions[lost[0]].tolist()}: not a finite position; has the simulation blown up?"
         )
-    far = np.abs(positions - _average(positions) if centered is None else centered).max(axis=1, initial=0.0)
+    moved = positions - _average(positions) if centered is None else centered
+    # The sum of positions can overflow where each is finite.
+    far = np.abs(moved if np.isfinite(moved).all() else positions).max(axis=1, initial=0.0)
     if not (far < MAX_EXTENT).all():
         atom = int(np.argmax(far))
         raise UserError(
