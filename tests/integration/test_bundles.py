@@ -1,6 +1,7 @@
 """A bundle is loaded where it is right, built again where it is not, and refused where neither can be."""
 
 import argparse
+import errno
 import json
 import os
 import re
@@ -13,15 +14,15 @@ import numpy as np
 import pytest
 from ase.io import read
 
-from mlff_distiller.calculator import StudentCalculator
+from mlff_distiller.calculator import Batch, StudentCalculator, load
 from mlff_distiller.deploy import deploy, texts
 from mlff_distiller.deploy.bundle import METADATA, VERSION, load_bundle
 from mlff_distiller.records import collect, schema
 from mlff_distiller.records.vocabulary import WORK
 from mlff_distiller.sources import ROOT
-from mlff_distiller.student.checkpoint import save_student
+from mlff_distiller.student.checkpoint import load_student, save_student
 from mlff_distiller.utils.errors import UserError
-from mlff_distiller.utils.files import write_json
+from mlff_distiller.utils.files import sha256_of, write_json
 from mlff_distiller.variants import compile as compile_stage
 from tests.conftest import MOLECULES, make_student
 from tests.unit.records.synthetic_records import benchmark, equivalence, md
@@ -259,3 +260,120 @@ def test_no_winner_is_a_record_that_says_why(deployed, tmp_path):
 def test_no_bundle_there(tmp_path):
     with pytest.raises(UserError, match="snakemake -c4 deploy"):
         load_bundle(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"files": None}, "files is None"),
+        ({"files": {"student.safetensors": "0" * 64}}, r"no hash for student\.safetensors, molecules\.extxyz"),
+        ({"target": "x86"}, "target is 'x86'"),
+        ({"options": []}, r"options is \[\]"),
+        ({"options": {"family": "cppp"}}, "did you mean 'cpp'"),
+        ({"bundle_version": "1"}, "bundle_version is '1'"),
+        ({"device": "tpu"}, "neither 'cpu' nor 'cuda'"),
+        ({"artifact": 3}, "artifact is 3"),
+        ({"checkpoint_sha256": "0" * 64}, "checkpoint_sha256 is not the hash"),
+    ],
+)
+def test_metadata_of_a_wrong_type_says_so_to_whom_it_was_handed(bundles, fields, words):
+    change(bundles / "one_molecule", **fields)
+    with pytest.raises(UserError, match=rf"bundle\.json: .*{words}.*ask whoever made it"):
+        load_bundle(bundles / "one_molecule")
+
+
+@pytest.mark.parametrize(
+    "key", ["bundle_version", "variant", "options", "device", "target", "artifact", "checkpoint_sha256", "files"]
+)
+def test_metadata_without_a_key_names_it(bundles, key):
+    path = bundles / "one_molecule" / METADATA
+    document = json.loads(path.read_text())
+    del document["records"][0][key]
+    path.write_text(json.dumps(document))
+    with pytest.raises(UserError, match=rf"bundle\.json: {key} is missing; .*ask whoever made it"):
+        load_bundle(bundles / "one_molecule")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"records": 3}', '{"schema_version": 1, "records": [7]}'])
+def test_metadata_that_is_no_record_at_all(bundles, text):
+    (bundles / "one_molecule" / METADATA).write_text(text)
+    with pytest.raises(UserError, match=r"bundle\.json: (?!.*delete).*ask whoever made it"):
+        load_bundle(bundles / "one_molecule")
+
+
+def test_what_has_no_artifact_needs_no_cache(bundles, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFF_DISTILLER_CACHE", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("a file where the cache should be")
+    folder = bundles / "large_systems"
+    change(folder, target=entry_of(folder)["target"] | {"torch": "1.0.0"})
+    assert_is_the_student(StudentCalculator.from_bundle(folder, rebuild=False), folder)
+    for work in ("one_molecule", "many_molecules"):
+        with pytest.raises(UserError, match="set MLFF_DISTILLER_CACHE to a folder"):
+            load_bundle(bundles / work)
+
+
+def test_a_full_disk_is_not_a_reason_to_build_again(bundles, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("mlff_distiller.deploy.bundle.write_bytes", full)
+    monkeypatch.setattr("mlff_distiller.deploy.bundle._rebuilt", lambda *_: pytest.fail("built again"))
+    for work in ("one_molecule", "many_molecules"):
+        with pytest.raises(UserError, match=r"No space left on device.*MLFF_DISTILLER_CACHE"):
+            load_bundle(bundles / work)
+
+
+def test_a_cache_from_which_nothing_can_be_run_says_so(bundles, monkeypatch):
+    class NoExec:
+        f_flag = os.ST_NOEXEC
+
+    def refused(path):
+        raise OSError(f"{path}: failed to map segment from shared object: Operation not permitted")
+
+    monkeypatch.setattr(os, "statvfs", lambda _: NoExec)
+    monkeypatch.setattr("ctypes.CDLL", refused)
+    with pytest.raises(UserError, match=r"mounted noexec.*MLFF_DISTILLER_CACHE"):
+        load_bundle(bundles / "one_molecule")
+
+
+@pytest.fixture
+def of_two_elements(bundles):
+    """A bundle whose card says that its student learned hydrogen and oxygen alone."""
+    folder = bundles / "large_systems"
+    student = load_student(folder / "student.safetensors")
+    save_student(folder / "student.safetensors", student, {"data": {"atoms_by_atomic_number": {"1": 2, "8": 1}}})
+    digest = sha256_of(folder / "student.safetensors")
+    change(folder, checkpoint_sha256=digest, files=entry_of(folder)["files"] | {"student.safetensors": digest})
+    return folder
+
+
+def test_an_element_never_learned_is_refused_in_batches_and_through_ase(of_two_elements, molecules):
+    potential = load_bundle(of_two_elements)
+    water, benzene = molecules["water"], molecules["benzene"]
+    good = Batch.from_atoms([water, water])
+    bad = Batch.from_atoms([water, benzene])
+    expected = potential(*good)
+    for ask in (potential, potential.energy, potential.on_host):
+        with pytest.raises(UserError, match=r"atom 3 is C, .*knows H, O\..*counted over the whole batch"):
+            ask(*bad)
+    np.testing.assert_allclose(potential(*good)[1], expected[1])
+    # Written into, the same tensor is another topology.
+    good.numbers[0] = 6
+    with pytest.raises(UserError, match="atom 0 is C"):
+        potential(*good)
+    for calculator in (load(of_two_elements), StudentCalculator(potential)):
+        assert np.isfinite(calculator.get_potential_energy(water))
+        with pytest.raises(UserError, match="atom 0 is C"):
+            calculator.get_potential_energy(benzene)
+    insists = load(of_two_elements, allow=("elements",))
+    assert np.isfinite(insists.get_potential_energy(benzene))
+    assert insists.potential(*bad)[0].isfinite().all()
+
+
+def test_the_factory_takes_a_bundle_by_its_path(bundles):
+    folder = bundles / "large_systems"
+    assert_is_the_student(load(str(folder), device="cpu", rebuild=False), folder)
+    with pytest.raises(UserError, match="made for cpu, not cuda"):
+        load(folder, device="cuda")
+    with pytest.raises(UserError, match="did you mean 'spin'"):
+        load(folder, allow=("spins",))

@@ -138,7 +138,7 @@ def test_weights_of_fewer_digits_are_refused(saved, dtype):
 
 
 def test_a_weight_that_is_missing_or_too_many_is_named(saved):
-    with pytest.raises(UserError, match="do not fit .*extra is unknown"):
+    with pytest.raises(UserError, match=r"do not fit .*extra is unknown"):
         load_student(rewrite(saved, tensors={"extra": torch.zeros(3)}))
 
 

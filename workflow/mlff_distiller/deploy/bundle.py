@@ -121,7 +121,7 @@ def read_bundle(folder: str | Path) -> dict[str, Any]:
     if isinstance(version, int) and version > VERSION:
         raise UserError(f"{path}: bundle of version {version}; this program reads 1 to {VERSION}: update it")
     for key, kind in _KEYS.items():
-        if not isinstance(entry.get(key), kind):
+        if key not in entry or not isinstance(entry[key], kind):
             found = f"is {entry[key]!r}" if key in entry else "is missing"
             raise UserError(f"{path}: {key} {found}; {_ANEW}")
     if version == 1:
