@@ -57,10 +57,10 @@ class Box:
     def wrapped(self, positions: np.ndarray) -> np.ndarray:
         """``positions`` [N, 3] A moved into the cell along periodic axes, and to an average of 0 along the others."""
         whole = np.floor(positions @ self._inverse)
-        if self.pbc.all():
-            return positions - whole @ self._vectors
-        moved = positions - (whole * self.pbc) @ self._vectors
-        return moved - (_average(moved) @ self._inverse * ~self.pbc) @ self._vectors
+        moved: np.ndarray = positions - (whole * self.pbc) @ self._vectors
+        if not self.pbc.all():
+            moved -= (_average(moved) @ self._inverse * ~self.pbc) @ self._vectors
+        return moved
 
 
 def box_of(atoms: "Atoms") -> Box | None:
@@ -85,7 +85,8 @@ def near_origin(positions: np.ndarray, box: Box | None) -> np.ndarray:
 
 def _average(positions: np.ndarray) -> np.ndarray:
     # Not by mean(), which takes twice as long for a small molecule.
-    return positions.sum(axis=0) / len(positions)
+    average: np.ndarray = positions.sum(axis=0) / len(positions)
+    return average
 
 
 def check_extent(positions: np.ndarray, centered: np.ndarray | None = None) -> None:

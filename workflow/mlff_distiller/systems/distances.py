@@ -36,10 +36,10 @@ class DistanceCheck:
         self._radii = SHORTEST * covalent_radii[atoms.numbers]
         self._seen: np.ndarray | None = None
         self._free = 0.0
-        self._first = self._second = None
+        self._pairs: tuple[np.ndarray, np.ndarray] | None = None
         if len(atoms) <= _ALL_PAIRS and not atoms.pbc.any():
-            self._first, self._second = np.triu_indices(len(atoms), 1)
-            self._limits = self._radii[self._first] + self._radii[self._second]
+            first, second = self._pairs = np.triu_indices(len(atoms), 1)
+            self._limits = self._radii[first] + self._radii[second]
 
     def __call__(self, positions: np.ndarray) -> None:
         """Look at ``positions`` [N, 3] A, if need be.
@@ -71,10 +71,10 @@ class DistanceCheck:
         """
         if len(positions) == 0:
             return None
-        if self._first is not None:
+        if self._pairs is not None:
             from scipy.spatial.distance import pdist
 
-            first, second, distance, limits = self._first, self._second, pdist(positions), self._limits
+            (first, second), distance, limits = self._pairs, pdist(positions), self._limits
         else:
             first, second, distance = self._neighbors(positions)
             limits = self._radii[first] + self._radii[second]
@@ -97,5 +97,7 @@ class DistanceCheck:
         box = box_of(self._atoms)
         search = NeighborList(cutoff=2 * float(self._radii.max()) + _SKIN, full_list=False, n_threads=1)
         if box is None:
-            return search.compute(positions, np.zeros((3, 3)), False, "ijd")
-        return search.compute(box.wrapped(positions), box.cell, box.pbc, "ijd")
+            first, second, distance = search.compute(positions, np.zeros((3, 3)), False, "ijd")
+        else:
+            first, second, distance = search.compute(box.wrapped(positions), box.cell, box.pbc, "ijd")
+        return first, second, distance

@@ -60,7 +60,7 @@ class Limits:
     allow: Iterable[str] = frozenset()
     most: int = MAX_ATOMIC_NUMBER
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "allow", checked_allow(self.allow))
 
     @property

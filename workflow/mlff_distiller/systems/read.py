@@ -65,13 +65,13 @@ def read_system(path: str | Path) -> "Atoms":
     Raises:
         UserError: missing or unreadable file, several frames and no index, or atoms that make no sense.
     """
-    from ase.io import read
+    from ase.io import iread
 
     file, frame = split_frame(path)
     if not Path(file).is_file():
         raise UserError(f"{file}: no such file")
     try:
-        frames = read(file, index=":")
+        frames = list(iread(file, index=":"))
     except Exception as error:
         raise UserError(f"{file}: ASE cannot read it ({type(error).__name__}: {error})") from error
     if not frames:

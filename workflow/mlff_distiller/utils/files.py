@@ -144,13 +144,11 @@ def user_cache() -> Path:
     """
     if explicit := os.environ.get("MLFF_DISTILLER_CACHE"):
         return Path(explicit)
-    if cache := os.environ.get("XDG_CACHE_HOME"):
-        return Path(cache) / "mlff-distiller"
-    try:
-        home = Path.home()
-    except RuntimeError:
-        home = None
-    if home is not None and home.is_dir():
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared) / "mlff-distiller"
+    # Without a home, an entry for this user or $HOME, nothing is expanded.
+    home = Path(os.path.expanduser("~"))
+    if home.is_absolute() and home.is_dir():
         return home / ".cache" / "mlff-distiller"
     cache = Path(tempfile.gettempdir()) / f"mlff-distiller-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
