@@ -32,7 +32,7 @@ STAGES = {
     "md-teacher": ("md.teacher_trajectory", "run the teacher's own dynamics, for comparison"),
     "md-spectra": ("md.spectra", "compare bonds, angles and vibrations with the teacher's"),
     "liquid": ("md.liquid", "make a periodic box of a liquid"),
-    "records": ("records.docs", "write the page of all fields of records"),
+    "records-docs": ("records.docs", "write the page of all fields of records"),
     "collect": ("records.collect", "merge all records into one table"),
     "deploy": ("deploy.deploy", "hand over the winner of each kind of work as a bundle"),
     "figure": ("report.figures.draw", "draw one figure"),

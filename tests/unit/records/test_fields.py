@@ -88,15 +88,15 @@ def test_what_a_measuring_stage_writes_is_not_bound_to_the_fields_of_others():
 
 
 def test_the_page_of_fields_is_up_to_date(tmp_path):
-    assert docs.PAGE.read_text() == docs.page(), "run `python -m mlff_distiller records docs`"
-    assert main(["records", "docs", "--output", str(tmp_path / "records.md")]) == 0
+    assert docs.PAGE.read_text() == docs.page(), "run `python -m mlff_distiller records-docs`"
+    assert main(["records-docs", "--output", str(tmp_path / "records.md")]) == 0
     assert (tmp_path / "records.md").read_text() == docs.page()
 
 
 def test_the_page_gives_units_and_meanings():
     page = docs.page()
     assert "| `drift_mev_per_atom_ps` | number or null | meV/atom/ps | Slope of the total energy. |" in page
-    assert "| `samples_ms` | list of number | ms |" in page
+    assert "| `samples_ms` | list of number > 0 | ms |" in page
     assert "| `gates` | mapping to [Gate](#gate) |" in page
     for name in (*Benchmark.__annotations__, *Summary.__annotations__):
         assert f"| `{name}` |" in page

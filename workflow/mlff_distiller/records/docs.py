@@ -1,4 +1,4 @@
-"""Command ``records docs``: writes docs/records.md, the fields of all records as the classes in :mod:`.kinds` have them."""
+"""Command ``records-docs``: writes docs/records.md, the fields of all records as the classes in :mod:`.kinds` have them."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -11,10 +11,11 @@ from mlff_distiller.records.fields import CLASSES
 from mlff_distiller.records.kinds.timing import Summary
 from mlff_distiller.records.schema import RESULTS
 from mlff_distiller.utils.files import CHECKOUT, write_text
+from mlff_distiller.utils.settings import expected
 
 PAGE = CHECKOUT / "docs" / "records.md"
 INTRODUCTION = f"""\
-<!-- Written by `python -m mlff_distiller records docs`, from workflow/mlff_distiller/records/kinds/. -->
+<!-- Written by `python -m mlff_distiller records-docs`, from workflow/mlff_distiller/records/kinds/. -->
 # Fields of records
 
 Every job writes what it measured as records into one JSON file: `schema_version`, `provenance` (machine, versions,
@@ -22,13 +23,11 @@ commit) and `records`, a list of mappings. `collect` merges the files of a run i
 
 A field that does not apply is missing or null, as it says below; any number that was not finite is null.
 """
-TYPES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Arguments of ``records``."""
+    """Arguments of the command."""
     parser.description = "Write the page of all fields of records."
-    parser.add_argument("what", choices=["docs"])
     parser.add_argument("--output", type=Path, default=PAGE, help="default: docs/records.md")
 
 
@@ -103,7 +102,7 @@ def _type(form: dict[str, Any], headings: dict[str, str]) -> str:
     if form.get("type") == "object":
         within = form.get("additionalProperties")
         return f"mapping to {_type(within, headings)}" if isinstance(within, dict) else "mapping"
-    return TYPES[form["type"]]
+    return expected(form, {}).replace("|", "\\|")
 
 
 def _unit(form: Any) -> str:

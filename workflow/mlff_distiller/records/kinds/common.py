@@ -1,37 +1,34 @@
 """What all kinds have in common, and the units."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import ConfigDict, Field, with_config
 
 # Pydantic refuses that of typing before Python 3.12.
 from typing_extensions import TypedDict
 
+from mlff_distiller.utils.settings import unit
 
-def _unit(name: str) -> Any:
-    return Field(json_schema_extra={"unit": name})
-
-
-Ms = Annotated[float, _unit("ms")]
-Seconds = Annotated[float, _unit("s")]
-Femtoseconds = Annotated[float, _unit("fs")]
-PerSecond = Annotated[float, _unit("1/s")]
-Angstrom = Annotated[float, _unit("A")]
-Degrees = Annotated[float, _unit("degrees")]
-Kelvin = Annotated[float, _unit("K")]
-EvPerA = Annotated[float, _unit("eV/A")]
-MevPerA = Annotated[float, _unit("meV/A")]
-MevPerAtom = Annotated[float, _unit("meV/atom")]
-MevPerAtomPs = Annotated[float, _unit("meV/atom/ps")]
-Momentum = Annotated[float, _unit("sqrt(eV u)")]
-Mib = Annotated[float, _unit("MiB")]
-Gflop = Annotated[float, _unit("GFLOP")]
-GflopPerSecond = Annotated[float, _unit("GFLOP/s")]
-Megabytes = Annotated[float, _unit("MB")]
-GigabytesPerSecond = Annotated[float, _unit("GB/s")]
-Microseconds = Annotated[float, _unit("us")]
-PerCm = Annotated[float, _unit("1/cm")]
-Percent = Annotated[float, _unit("%")]
+Ms = Annotated[float, unit("ms")]
+Seconds = Annotated[float, unit("s")]
+Femtoseconds = Annotated[float, unit("fs")]
+PerSecond = Annotated[float, unit("1/s")]
+Angstrom = Annotated[float, unit("A")]
+Degrees = Annotated[float, unit("degrees")]
+Kelvin = Annotated[float, unit("K")]
+EvPerA = Annotated[float, unit("eV/A")]
+MevPerA = Annotated[float, unit("meV/A")]
+MevPerAtom = Annotated[float, unit("meV/atom")]
+MevPerAtomPs = Annotated[float, unit("meV/atom/ps")]
+Momentum = Annotated[float, unit("sqrt(amu eV)")]
+Mib = Annotated[float, unit("MiB")]
+Gflop = Annotated[float, unit("GFLOP")]
+GflopPerSecond = Annotated[float, unit("GFLOP/s")]
+Megabytes = Annotated[float, unit("MB")]
+GigabytesPerSecond = Annotated[float, unit("GB/s")]
+Microseconds = Annotated[float, unit("us")]
+PerCm = Annotated[float, unit("1/cm")]
+Percent = Annotated[float, unit("%")]
 Count = Annotated[int, Field(ge=0)]
 #: Of one call.
 Time = Annotated[Ms, Field(gt=0)]
