@@ -153,6 +153,11 @@ def test_editing_a_family_reruns_its_variants_alone(finished):
 
 def test_editing_the_md_stage_reruns_md_and_the_report(finished):
     finished.change_code("md/simulate.py")
+    assert finished.plan() == {"run_md": VARIANTS * MD_SYSTEMS} | VISITED | REPORT
+
+
+def test_editing_how_nve_is_run_reruns_the_references_too(finished):
+    finished.change_code("md/nve.py")
     assert finished.plan() == {"run_md": VARIANTS * MD_SYSTEMS} | REFERENCES | VISITED | REPORT
 
 
