@@ -15,7 +15,7 @@ from mlff_distiller.sources import ROOT
 CHECKOUT = ROOT.parents[1]
 VERSION = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
 #: Of the workflow, not of who runs a bundle: slow to import, and not among the package's dependencies.
-HEAVY = ("h5py", "jinja2", "matplotlib", "pandas", "pydantic", "rdkit", "rich", "snakemake", "tblite", "yaml")
+HEAVY = ("h5py", "jinja2", "matplotlib", "pandas", "rdkit", "rich", "snakemake", "tblite", "yaml")
 PROGRAM = f"""
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -66,7 +66,7 @@ def test_it_asks_for_versions_as_wide_as_they_were_tried(wheel):
     with zipfile.ZipFile(wheel) as archive:
         metadata = archive.read(f"mlff_distiller-{VERSION}.dist-info/METADATA").decode()
     required = re.findall(r"(?m)^Requires-Dist: ([\w-]+)([^;\n]*)$", metadata)
-    assert {name for name, _ in required} == {"ase", "numpy", "safetensors", "scipy", "torch"}
+    assert {name for name, _ in required} == {"ase", "numpy", "pydantic", "safetensors", "scipy", "torch", "vesin"}
     assert all(re.fullmatch(r"(>=[\d.]+)?", versions) for _, versions in required)
 
 
