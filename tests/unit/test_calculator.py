@@ -177,7 +177,9 @@ def test_without_leave_to_calculate_nothing_old_is_handed_out(calculator, molecu
 
 
 @pytest.mark.parametrize(
-    "copied", [copy.copy, copy.deepcopy, lambda calculator: pickle.loads(pickle.dumps(calculator))], ids=str
+    "copied",
+    [copy.copy, copy.deepcopy, lambda calculator: pickle.loads(pickle.dumps(calculator))],
+    ids=["copy", "deepcopy", "pickle"],
 )
 def test_a_copy_has_atoms_and_results_of_its_own(calculator, molecules, copied):
     first, second = molecules["water"].copy(), molecules["water"].copy()
