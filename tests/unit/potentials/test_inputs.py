@@ -59,7 +59,7 @@ def make(request, student):
             return TritonPotential(student)
         from mlff_distiller.potentials.cuda import CudaPotential
 
-        libraries = request.getfixturevalue("emulated")["rows"].parent
+        libraries = request.getfixturevalue("emulated")["neighbor_matrix"].parent
         # Emulating a launch takes as long as it has threads: the kernels for many atoms have fewer.
         return CudaPotential(student, libraries=libraries, products="float32", single_launch=False)
 
