@@ -133,12 +133,11 @@ class PotentialCalculator(Calculator):
         else:
             energies, forces = self.potential.on_host(*last.batch)
             stress = None
-        energy, forces = float(energies), forces.cpu().double().numpy()
-        # One sum tells of all forces.
-        if not (math.isfinite(energy) and math.isfinite(forces.sum())):
-            raise UserError(f"the energy ({energy} eV) or a force is not finite: {_nearest_pair(last)}")
+        energy = float(energies)
+        if not math.isfinite(energy):
+            raise UserError(f"the energy is {energy} eV, not finite: {_nearest_pair(last)}")
         self._last = last
-        self.results = {"energy": energy, "free_energy": energy, "forces": forces}
+        self.results = {"energy": energy, "free_energy": energy, "forces": forces.cpu().double().numpy()}
         if stress is not None:
             self.results["stress"] = stress
 
