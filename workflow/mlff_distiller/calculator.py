@@ -19,7 +19,6 @@ from mlff_distiller.potentials.ase import PotentialCalculator
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.student.checkpoint import load_student
 from mlff_distiller.systems.batch import Batch
-from mlff_distiller.systems.limits import Limits
 from mlff_distiller.systems.liquid import liquid_box
 from mlff_distiller.utils.errors import UserError
 
@@ -43,9 +42,8 @@ class StudentCalculator(PotentialCalculator):
         **kwargs,
     ) -> "StudentCalculator":
         """The plain (autograd) calculator of a checkpoint; fp32 unless ``dtype`` says float64."""
-        student = load_student(path, device, dtype or torch.float32, use_torch_cluster=use_torch_cluster)
-        limits = Limits(student.elements, allow, student.config.max_atomic_number)
-        return cls(AutogradPotential(student), limits, **kwargs)
+        student = load_student(path, device, dtype or torch.float32, use_torch_cluster=use_torch_cluster, allow=allow)
+        return cls(AutogradPotential(student), **kwargs)
 
     @classmethod
     def from_bundle(

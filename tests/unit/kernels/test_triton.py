@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def interpret(dtype: str, *sizes: str) -> dict:
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "workflow"), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'workflow'}:{ROOT}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, str(Path(__file__).parent / "triton_interpreter.py"), dtype, *sizes],
         capture_output=True,

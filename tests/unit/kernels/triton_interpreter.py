@@ -92,9 +92,9 @@ def products() -> dict:
 def small_cell_error(potential, exact, name: str, dtype) -> float:
     """The largest error of forces, as a part of the largest pull, on rows of neighbors with images of one atom in them."""
     import torch
-    from small_cells import counted_edges, right_answer, small_cell
 
     from mlff_distiller.kernels.triton.program import Program
+    from tests.unit.potentials.small_cells import counted_edges, right_answer, small_cell
 
     numbers, positions, _, cell, pbc = arguments = small_cell(name)
     receivers, senders, translations = counted_edges(positions, cell[0], pbc[0].tolist(), exact.cutoff)

@@ -101,8 +101,8 @@ def test_nan_names_the_tensor(saved):
 def test_the_elements_of_the_card_come_with_the_student(student, tmp_path):
     card = {"data": {"atoms_by_atomic_number": {"1": 10, "8": 5}}}
     path = save_student(tmp_path / "s.safetensors", student, card)
-    assert load_student(path).elements == learned_elements(path) == {1, 8}
-    assert load_student(save_student(tmp_path / "t.safetensors", student)).elements is None
+    assert load_student(path).limits.elements == learned_elements(path) == {1, 8}
+    assert load_student(save_student(tmp_path / "t.safetensors", student)).limits.elements is None
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_broken_header_names_the_file_and_what_is_wrong(saved, header, words):
 
 
 def test_a_card_may_be_missing(saved):
-    assert load_student(rewrite(saved, {"card": None})).elements is None
+    assert load_student(rewrite(saved, {"card": None})).limits.elements is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int8, torch.int64])

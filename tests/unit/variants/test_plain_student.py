@@ -13,7 +13,8 @@ def test_the_reference_is_fp64_and_the_baseline_fp32(tmp_path, molecules):
     reference, baseline = fp64_reference(checkpoint), fp32_baseline(checkpoint, "cpu")
     assert (reference.dtype, reference.device.type, baseline.dtype) == (torch.float64, "cpu", torch.float32)
     for neighbors in ("native", "auto"):
-        energy, forces = fp64_reference(checkpoint, neighbors)(*Batch.from_atoms([molecules["benzene"]], "cpu"))
-        exact = reference(*Batch.from_atoms([molecules["benzene"]], "cpu", torch.float64))
-        assert torch.allclose(energy, exact[0], rtol=0, atol=1e-5)
-        assert torch.allclose(forces.double(), exact[1], rtol=0, atol=1e-4)
+        same = Batch.from_atoms([molecules["benzene"]], "cpu", torch.float64)
+        energy, forces = fp64_reference(checkpoint, neighbors)(*same)
+        exact = reference(*same)
+        assert torch.allclose(energy, exact[0], rtol=0, atol=1e-12)
+        assert torch.allclose(forces, exact[1], rtol=0, atol=1e-12)

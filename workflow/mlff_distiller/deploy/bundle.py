@@ -162,13 +162,10 @@ def load_bundle(path: str | Path, rebuild: bool = True, allow: Iterable[str] = (
         UserError: no bundle; a damaged one; a device, compiler or library is missing; the cache cannot be written to; or,
             built again, it is not equivalent to the student. The message says what to do.
     """
-    from mlff_distiller.potentials.limited import LimitedPotential
     from mlff_distiller.student.checkpoint import load_student
-    from mlff_distiller.systems.limits import Limits, checked_allow
 
     if not isinstance(rebuild, bool):
         raise UserError(f"rebuild: expected True or False, got {rebuild!r}")
-    allow = checked_allow(allow)
     folder = Path(path)
     entry = read_bundle(folder)
     try:
@@ -179,9 +176,8 @@ def load_bundle(path: str | Path, rebuild: bool = True, allow: Iterable[str] = (
         raise UserError(f"{folder}: {damaged}; {_ANEW}")
     _check_device(folder, entry["device"])
     _activate(folder, spec)
-    student = load_student(folder / WEIGHTS, entry["device"], neighbors=spec.get("neighbors"))
-    potential = _potential(folder, entry, spec, student, rebuild)
-    return LimitedPotential(potential, Limits(student.elements, allow, student.config.max_atomic_number))
+    student = load_student(folder / WEIGHTS, entry["device"], neighbors=spec.get("neighbors"), allow=allow)
+    return _potential(folder, entry, spec, student, rebuild)
 
 
 def _potential(

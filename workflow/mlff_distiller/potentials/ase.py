@@ -12,7 +12,6 @@ from mlff_distiller.potentials.base import Potential
 from mlff_distiller.systems.batch import Batch
 from mlff_distiller.systems.boxes import Box, box_of
 from mlff_distiller.systems.distances import DistanceCheck
-from mlff_distiller.systems.limits import Limits
 from mlff_distiller.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -38,9 +37,7 @@ class PotentialCalculator(Calculator):
     cell has three lattice vectors: it is that of the cell with its vacuum, as in ASE. Molecules have none.
 
     Args:
-        potential: any :class:`~mlff_distiller.potentials.base.Potential`.
-        limits: what it may be asked about; by default what the potential itself says, else any element to 100 and neutral
-            closed shells.
+        potential: any :class:`~mlff_distiller.potentials.base.Potential`; its ``limits`` say what it may be asked about.
 
     Threads may share one: its calls take turns. Copies and pickles have their own atoms and results.
 
@@ -51,10 +48,10 @@ class PotentialCalculator(Calculator):
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 (ASE's convention)
 
-    def __init__(self, potential: Potential, limits: Limits | None = None, **kwargs):
+    def __init__(self, potential: Potential, **kwargs):
         super().__init__(**kwargs)
         self.potential = potential
-        self.limits = limits or getattr(potential, "limits", None) or Limits()
+        self.limits = potential.limits
         self._last: _Last | None = None
         self._turn = threading.RLock()
 

@@ -20,7 +20,7 @@ class AutogradPotential(Potential):
     def __init__(self, student: StudentForceField, module: nn.Module | None = None):
         self.student = student
         self.module = student if module is None else module
-        self.cutoff = student.cutoff
+        self.cutoff, self.limits = student.cutoff, student.limits
         self.device = student.device
         self.dtype = student.dtype
         self.inputs = InputCheck(student)

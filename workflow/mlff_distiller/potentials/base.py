@@ -6,6 +6,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from mlff_distiller.systems.limits import Limits
+
 
 class Potential(ABC):
     """Energies and forces of a batch of systems.
@@ -36,6 +38,8 @@ class Potential(ABC):
     cutoff: float
     device: torch.device
     dtype: torch.dtype
+    #: What it may be asked about: what its student learned.
+    limits: Limits = Limits()
 
     @abstractmethod
     def energy(

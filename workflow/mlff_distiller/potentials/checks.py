@@ -76,12 +76,12 @@ class InputCheck:
     Any number of threads may use one at once.
 
     Args:
-        student: fixes cutoff, device, dtype and elements.
+        student: fixes cutoff, device, dtype and the elements that are answered.
     """
 
     def __init__(self, student: StudentForceField):
         self.cutoff, self.device, self.dtype = student.cutoff, student.device, student.dtype
-        self.most_number = int(student.config.max_atomic_number)
+        self.limits = student.limits
         self.forget()
 
     def forget(self) -> None:
@@ -144,13 +144,9 @@ class InputCheck:
             self._expect("numbers", numbers, torch.int64, (n_atoms,))
             # One transfer for both.
             on_host, system = torch.stack([numbers, batch]).cpu()
-            wrong = (on_host < 1) | (on_host > self.most_number)
-            if bool(wrong.any()):
-                atom = int(wrong.nonzero()[0])
-                raise UserError(
-                    f"atom {atom} has an atomic number that the student does not know: {int(on_host[atom])} is not within "
-                    f"1 to {self.most_number}{within(atom, system)}"
-                )
+            if unknown := self.limits.unknown_element(on_host.numpy()):
+                atom, what = unknown
+                raise UserError(f"atom {atom}{within(atom, system)} {what}")
         # Without a cell the last atom says how many systems there are: no single number may ask for all memory.
         most = 1000 + 10 * n_atoms if n_systems is None else n_systems
         wrong = (system.diff(prepend=system.new_zeros([1])) < 0) | (system >= most)

@@ -70,7 +70,7 @@ class CppPotential(Potential):
             raise UserError(f"cpp kernel: threads must be at least 1, not {threads}")
         self.student = student
         self.threads = threads
-        self.cutoff = student.cutoff
+        self.cutoff, self.limits = student.cutoff, student.limits
         self.device = student.device
         self.dtype = student.dtype
         self.library = library

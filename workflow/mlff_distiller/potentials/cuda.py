@@ -77,7 +77,8 @@ class CudaPotential(Potential):
         products: str = "fp16x3",
         single_launch: bool = True,
     ):
-        self.cutoff, self.device, self.dtype = student.cutoff, student.device, student.dtype
+        self.cutoff, self.limits = student.cutoff, student.limits
+        self.device, self.dtype = student.device, student.dtype
         if self.dtype != torch.float32:
             raise UserError(f"the CUDA kernels compute in float32, not {self.dtype}; use student.to(torch.float32)")
 

@@ -28,7 +28,7 @@ class EdgewisePotential(Potential):
     def __init__(self, student: StudentForceField, edge_gradient: EdgeGradient):
         self.student = student
         self.edge_gradient = edge_gradient
-        self.cutoff = student.cutoff
+        self.cutoff, self.limits = student.cutoff, student.limits
         self.device = student.device
         self.dtype = student.dtype
         self.inputs = InputCheck(student)

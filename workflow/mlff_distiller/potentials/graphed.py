@@ -141,7 +141,8 @@ class GraphedPotential(Potential):
         self.student, self.edge_gradient = student, edge_gradient
         self.plain = EdgewisePotential(student, edge_gradient)
         self.references = student.reference_energies
-        self.cutoff, self.device, self.dtype = student.cutoff, student.device, student.dtype
+        self.cutoff, self.limits = student.cutoff, student.limits
+        self.device, self.dtype = student.device, student.dtype
         self.inputs = InputCheck(student)
         self.graphs: Recent = Recent()
 

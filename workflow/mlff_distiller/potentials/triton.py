@@ -40,7 +40,8 @@ class TritonPotential(Potential):
         with undisturbed(student.device):
             self.packed = pack(student)
         self.precision, self.graph, self.tiles = precision, graph, tiles
-        self.cutoff, self.device, self.dtype = student.cutoff, student.device, student.dtype
+        self.cutoff, self.limits = student.cutoff, student.limits
+        self.device, self.dtype = student.device, student.dtype
         self.inputs = InputCheck(student)
         self.evaluations: Recent = Recent()
         self.capacity = FIRST_CAPACITY

@@ -6,6 +6,7 @@ Version 1 had no ``neighbors``: such files load with the native search.
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.torch import save as to_safetensors
 
 from mlff_distiller.student.config import StudentConfig
 from mlff_distiller.student.painn import StudentForceField
+from mlff_distiller.systems.limits import Limits
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import write_bytes
 
@@ -44,6 +46,7 @@ def load_student(
     dtype: torch.dtype | str = torch.float32,
     neighbors: str | None = None,
     use_torch_cluster: bool | None = None,
+    allow: Iterable[str] = (),
 ) -> StudentForceField:
     """The student in ``path``, in evaluation mode, its parameters frozen.
 
@@ -51,9 +54,10 @@ def load_student(
         path: a checkpoint written by :func:`save_student`, of this version or an older one.
         device, dtype: where and in which precision to run: torch.float32 or torch.float64, or their names.
         neighbors, use_torch_cluster: override the file's choice of neighbor search.
+        allow: what it is to answer although it never learned it, see :class:`~mlff_distiller.systems.limits.Limits`.
 
     Returns:
-        The student; its ``elements`` are those that the card says it learned.
+        The student; its ``limits`` hold the elements that the card says it learned.
 
     Raises:
         UserError: the file is missing, damaged, of another program or of a newer version; its header lacks the sizes or is
@@ -73,7 +77,7 @@ def load_student(
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     student.load_state_dict(tensors)
-    student.elements = elements
+    student.limits = Limits(elements, allow, config.max_atomic_number)
     return student.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
 

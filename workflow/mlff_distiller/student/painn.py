@@ -18,6 +18,7 @@ from torch.nn.functional import silu
 from mlff_distiller.neighbors.search import choose_neighbor_search, edge_vectors
 from mlff_distiller.student.config import StudentConfig
 from mlff_distiller.student.radial import GaussianBasis, cosine_cutoff
+from mlff_distiller.systems.limits import Limits
 from mlff_distiller.utils.errors import UserError
 
 #: Added to |V v|^2 before the square root, whose slope at 0 is infinite. SchNetPack's 1e-8 leaves a kink 1e-4 wide, which
@@ -125,13 +126,11 @@ class StudentForceField(nn.Module):
             False is ``native``, None leaves ``neighbors`` as it is.
 
     Attributes:
-        elements: frozenset of the atomic numbers in its training data, by the checkpoint's card; None when that is not known.
+        limits: what it may be asked about; the elements that it learned, where its checkpoint's card says so.
     """
 
     # TorchScript must not compile these properties.
     __jit_unused_properties__ = ["device", "dtype"]  # noqa: RUF012
-    # No annotation: TorchScript knows no frozenset.
-    elements = None
 
     def __init__(
         self,
@@ -150,6 +149,7 @@ class StudentForceField(nn.Module):
         self.network = PaiNN(self.config)
         self.neighbor_search = choose_neighbor_search(neighbors)
         self.cutoff = float(self.config.cutoff)
+        self.limits = Limits(most=self.config.max_atomic_number)
         if reference_energies is None:
             reference_energies = torch.zeros(self.config.max_atomic_number + 1, dtype=torch.float64)
         self.register_buffer("reference_energies", reference_energies.to(torch.float64))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlff_distiller.utils.errors import UserError, nearest
+from mlff_distiller.utils.errors import UserError, Words, nearest
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -70,24 +70,28 @@ class Limits:
 
     def check_numbers(self, numbers: np.ndarray) -> None:
         """Raise a :class:`UserError` for the first of ``numbers`` [N] that the student does not know."""
+        if unknown := self.unknown_element(numbers):
+            raise UserError(f"atom {unknown[0]} {unknown[1]}")
+
+    def unknown_element(self, numbers: np.ndarray) -> tuple[int, Words] | None:
+        """The first of ``numbers`` [N] that the student does not know, and what is wrong with that atom; None for none."""
         embedded = (numbers >= 1) & (numbers <= self.most)
         if not embedded.all():
             atom = int(np.argmin(embedded))
-            raise UserError(
-                f"atom {atom} has the atomic number {numbers[atom]}; known elements are 1 (H) to {_element(self.most)}"
-            )
+            return atom, f"has the atomic number {numbers[atom]}; known elements are 1 (H) to {_element(self.most)}"
         if self.elements is None or "elements" in self.allow:
-            return
+            return None
         learned = np.isin(numbers, list(self.elements))
-        if not learned.all():
-            from ase.data import chemical_symbols
+        if learned.all():
+            return None
+        from ase.data import chemical_symbols
 
-            atom = int(np.argmin(learned))
-            known = ", ".join(chemical_symbols[number] for number in sorted(self.elements))
-            raise UserError(
-                f"atom {atom} is {chemical_symbols[numbers[atom]]}, which the student never learned: it knows {known}. "
-                "Train one on data with that element, or insist on meaningless numbers with allow=('elements',)"
-            )
+        atom = int(np.argmin(learned))
+        known = ", ".join(chemical_symbols[number] for number in sorted(self.elements))
+        return atom, (
+            f"is {chemical_symbols[numbers[atom]]}, which the student never learned: it knows {known}. Train one on data "
+            "with that element, or insist on meaningless numbers with allow=('elements',)"
+        )
 
     def check_charge_and_spin(self, atoms: "Atoms") -> None:
         """Raise a :class:`UserError` where ``atoms`` say that they are charged or have unpaired electrons."""
