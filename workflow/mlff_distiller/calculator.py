@@ -1,7 +1,7 @@
 """The public door: the student as an ASE calculator, and what else programs outside this project use.
 
 Whatever moves inside the package, these names stay here: ``StudentCalculator``, ``load``, ``Batch``, ``load_bundle``,
-``liquid_box``.
+``liquid_box``, ``UserError``.
 
 The student refuses what it cannot answer, with the reason: elements that it never learned, a charge or unpaired electrons
 (in ``atoms.info``, initial charges or magnetic moments), atoms closer together than any that it learned. Where a program
@@ -22,7 +22,7 @@ from mlff_distiller.systems.batch import Batch
 from mlff_distiller.systems.liquid import liquid_box
 from mlff_distiller.utils.errors import UserError
 
-__all__ = ["Batch", "StudentCalculator", "liquid_box", "load", "load_bundle"]
+__all__ = ["Batch", "StudentCalculator", "UserError", "liquid_box", "load", "load_bundle"]
 
 
 class StudentCalculator(PotentialCalculator):

@@ -35,7 +35,7 @@ def code_of(*modules: str) -> list[str]:
 
 
 def sources_of(*modules: str) -> list[str]:
-    """Files behind ``modules`` (``"benchmark"``, ``"variants.eager"``) and all they import from this package, sorted.
+    """Files behind ``modules`` (such as ``"variants.families.eager"``) and all they import from this package, sorted.
 
     Paths are relative to the checkout (``workflow/mlff_distiller/...``). Imports inside functions count too, and so do the
     C++ and CUDA files that lie beside a module.
@@ -89,8 +89,8 @@ def _python_meaning(text: str) -> str:
     """The program without line breaks, comments, docstrings and the wording of what people read."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
-        if _is_for_people(node):
-            for part in ast.walk(node):
+        for words in _words_in(node):
+            for part in ast.walk(words):
                 if isinstance(part, ast.Constant) and isinstance(part.value, str):
                     part.value = ""
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
@@ -105,12 +105,15 @@ def _python_meaning(text: str) -> str:
     return ast.unparse(tree)
 
 
-def _is_for_people(node: ast.AST) -> bool:
+def _words_in(node: ast.AST) -> list[ast.AST]:
+    """The parts of ``node`` whose text only people read."""
+    if isinstance(node, ast.Raise):
+        return [node]
     if isinstance(node, ast.Call):
-        return getattr(node.func, "attr", getattr(node.func, "id", "")) in _SAYING
-    if isinstance(node, ast.FunctionDef) and node.returns is not None:
-        return "Words" in ast.unparse(node.returns)
-    return isinstance(node, ast.Raise)
+        return [node] if getattr(node.func, "attr", getattr(node.func, "id", "")) in _SAYING else []
+    if isinstance(node, ast.FunctionDef) and node.returns is not None and "Words" in ast.unparse(node.returns):
+        return [part for part in ast.walk(node) if isinstance(part, ast.Return)]
+    return []
 
 
 def _is_docstring(line: ast.stmt) -> bool:

@@ -187,7 +187,7 @@ def test_looks_once_at_what_stays_the_same(student, monkeypatch):
         uncounted = Batch(*(tensor.clone() for tensor in batch))
         check(*uncounted)
         uncounted.numbers[0] = 0
-        with pytest.raises(UserError, match="atom 0 .*has the atomic number 0"):
+        with pytest.raises(UserError, match=r"atom 0 .*has the atomic number 0"):
             check(*uncounted)
 
 

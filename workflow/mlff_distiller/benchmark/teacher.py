@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlff_distiller.data.teacher import LabelError, label, make_calculator, teacher_name
+from mlff_distiller.data.teacher_settings import TeacherInput
 from mlff_distiller.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if min(args.runs, args.threads) < 1 or args.warmup < 0:
         raise UserError("--runs and --threads must be at least 1, --warmup at least 0")
     _with_threads(args.threads)
-    teacher = (load_settings(args.settings) if args.settings else {}).get("teacher")
+    teacher = TeacherInput.from_mapping(load_settings(args.settings or "{}")).teacher.to_mapping()
     systems = read_systems(args.systems)
     make_calculator(teacher)
     made = []

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlff_distiller.data.teacher_settings import TeacherInput
 from mlff_distiller.utils.errors import UserError, nearest
 from mlff_distiller.utils.files import write_text
 
@@ -174,12 +175,12 @@ def run(args: argparse.Namespace) -> int:
     """Make the geometries; 0 when all are written."""
     from mlff_distiller.utils.files import load_settings
 
-    settings = load_settings(args.settings) if args.settings else {}
+    teacher = TeacherInput.from_mapping(load_settings(args.settings or "{}")).teacher.to_mapping()
     known = {molecule.name: molecule for molecule in BENCHMARK_MOLECULES}
     for name in args.only or known:
         if name not in known:
             raise UserError(f"--only {name}: not a benchmark molecule{nearest(name, known)}")
-        atoms = make_benchmark_molecule(known[name], settings.get("teacher"), args.fmax, args.seed, args.conformers)
+        atoms = make_benchmark_molecule(known[name], teacher, args.fmax, args.seed, args.conformers)
         path = write_extxyz(args.output / f"{name}.extxyz", atoms)
         print(f"{path}: {len(atoms)} atoms, {atoms.info['teacher_energy_ev']:.4f} eV", flush=True)
     return 0

@@ -22,3 +22,9 @@ class TeacherSettings(Settings):
         "like; null with labels of your own whose maker cannot be asked again",
     )
     arguments: dict[str, JsonValue] = Field({}, description="keyword arguments of the factory")
+
+
+class TeacherInput(Settings):
+    """What commands that ask the teacher are given."""
+
+    teacher: TeacherSettings = TeacherSettings()

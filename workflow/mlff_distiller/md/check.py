@@ -13,7 +13,7 @@ from mlff_distiller.utils.files import load_settings
 from mlff_distiller.utils.settings import Settings
 from mlff_distiller.variants import artifact
 from mlff_distiller.variants.artifact import VariantFiles
-from mlff_distiller.variants.gate import refusal
+from mlff_distiller.variants.gate import refusal_of_md
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -43,8 +43,8 @@ def run_check(args: argparse.Namespace, task: str, kind: type[S], measure: Measu
         | {"task": task, "system": atoms.info["name"], "n_atoms": len(atoms), "threads": args.threads}
         | fields
     )
-    if refused := refusal(args.equivalence):
-        entry |= refused | {"passed": False}
+    if refused := refusal_of_md(made, args.equivalence):
+        entry |= refused
     else:
         try:
             entry |= measure(VariantFiles.from_arguments(args), atoms, settings)

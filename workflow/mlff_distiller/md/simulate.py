@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlff_distiller.md import check
 from mlff_distiller.md.measures import Slope
 from mlff_distiller.md.nve import SimulationFailed, judge, run_nve
 from mlff_distiller.md.settings import NveSettings
@@ -14,7 +15,7 @@ from mlff_distiller.utils import gpus
 from mlff_distiller.utils.files import load_settings, write_text
 from mlff_distiller.variants import artifact
 from mlff_distiller.variants.artifact import VariantFiles
-from mlff_distiller.variants.gate import refusal
+from mlff_distiller.variants.gate import refusal_of_md
 from mlff_distiller.variants.plain_student import fp64_reference
 
 if TYPE_CHECKING:
@@ -26,14 +27,10 @@ TASKS = ("nve", "liquid")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of the stage."""
-    artifact.add_arguments(parser)
-    parser.add_argument("--equivalence", type=Path, required=True, help="records of the variant's equivalence check")
-    parser.add_argument("--system", required=True, help="file of the molecule")
-    parser.add_argument("--settings", default="{}", help="timestep_fs, steps, gates, ... (JSON text or a file)")
+    check.add_arguments(parser)
     parser.add_argument("--task", choices=TASKS, default="nve", help="under which the record is filed (default: nve)")
     parser.add_argument("--reference", type=Path, help="record of the fp64 run of this system (stage md-reference)")
     parser.add_argument("--trajectory", type=Path, required=True, help="extxyz to write")
-    parser.add_argument("--output", type=Path, required=True, help="records to write (JSON)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,11 +48,8 @@ def run(args: argparse.Namespace) -> int:
     }
     entry |= {"timestep_fs": settings.timestep_fs, "n_steps": settings.steps}
     trajectory = ""
-    if made.get("another_network"):
-        reason = "another network than the student, with random weights: its MD says nothing"
-        entry |= {"status": "unavailable", "reason": reason, "passed": False}
-    elif refused := refusal(args.equivalence):
-        entry |= refused | {"passed": False}
+    if refused := refusal_of_md(made, args.equivalence):
+        entry |= refused
     else:
         try:
             reference = read_reference(args.reference) if args.reference else None

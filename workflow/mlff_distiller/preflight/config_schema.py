@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from mlff_distiller.preflight.config import Config
-from mlff_distiller.utils.files import CHECKOUT, write_text
+from mlff_distiller.utils.files import CHECKOUT, checkout, write_text
 from mlff_distiller.utils.settings import any_of_its_keys, expected, resolved
 from mlff_distiller.variants.registry import FAMILIES
 
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write both files."""
+    checkout("config-schema")
     write_text(SCHEMA, schema_text())
     write_text(README, readme_text())
     print(f"{SCHEMA}\n{README}")

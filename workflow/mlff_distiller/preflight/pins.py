@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mlff_distiller.utils.errors import UserError
-from mlff_distiller.utils.files import CHECKOUT, write_text
+from mlff_distiller.utils.files import CHECKOUT, checkout, write_text
 
 REPOSITORY = CHECKOUT
 #: Groups with a conda environment of their own: one per kind of job, and one to run Snakemake from.
@@ -232,6 +232,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out ``pins check`` or ``pins lock``."""
+    checkout("pins")
     if args.action == "lock":
         resolve(upgrade=args.upgrade)
     if problems := find_drift():

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from mlff_distiller.records.fields import CLASSES
 from mlff_distiller.records.kinds.timing import Summary
 from mlff_distiller.records.schema import RESULTS
-from mlff_distiller.utils.files import CHECKOUT, write_text
+from mlff_distiller.utils.files import CHECKOUT, checkout, write_text
 from mlff_distiller.utils.settings import expected
 
 PAGE = CHECKOUT / "docs" / "records.md"
@@ -28,12 +28,13 @@ A field that does not apply is missing or null, as it says below; any number tha
 def add_arguments(parser: ArgumentParser) -> None:
     """Arguments of the command."""
     parser.description = "Write the page of all fields of records."
-    parser.add_argument("--output", type=Path, default=PAGE, help="default: docs/records.md")
+    parser.add_argument("--output", type=Path, help="default: docs/records.md")
 
 
 def run(arguments: Namespace) -> int:
     """Write the page."""
-    print(write_text(arguments.output, page()))
+    output = arguments.output or checkout("records-docs without --output") / "docs" / "records.md"
+    print(write_text(output, page()))
     return 0
 
 

@@ -11,7 +11,8 @@ from mlff_distiller.utils import provenance
 GENERAL_LIMITS = (
     "Interactions end where message passing ends: no electrostatics or dispersion at long range.",
     "No charge or spin input: neutral closed-shell systems only, unless the training data say otherwise.",
-    "Not to be trusted for elements, bonds or energies far from its training data; it gives no warning there.",
+    "Not to be trusted far from its training data. It refuses elements that it never learned and atoms closer together than "
+    "any that it learned; of other bonds and energies that are new to it, it gives no warning.",
     "It can be no better than its teacher.",
 )
 

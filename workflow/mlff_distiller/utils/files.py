@@ -21,6 +21,17 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
+def checkout(what: str) -> Path:
+    """:data:`CHECKOUT`, for a command ``what`` that writes to it.
+
+    Raises:
+        UserError: this is the installed package.
+    """
+    if not (CHECKOUT / "pyproject.toml").is_file():
+        raise UserError(f"{what} is for a checkout of the repository, and this is the installed package")
+    return CHECKOUT
+
+
 def write_bytes(path: str | Path, data: bytes) -> Path:
     """Write ``data`` to ``path`` atomically: a temporary file beside it, flushed to disk, then renamed over it."""
     path = Path(path)

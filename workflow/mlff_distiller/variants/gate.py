@@ -1,11 +1,27 @@
 """Only a variant that passed its equivalence check is timed and simulated."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mlff_distiller.records import schema
 
 
-def refusal(equivalence: Path, system: str | None = None) -> dict[str, str] | None:
+def refusal_of_md(made: Mapping[str, Any], equivalence: Path) -> dict[str, Any] | None:
+    """Why MD of a variant may not be judged, as fields of its record; None when it may.
+
+    Args:
+        made: the variant's compile record.
+        equivalence: the records of its check.
+    """
+    refused = refusal(equivalence)
+    if made.get("another_network"):
+        reason = "another network than the student, with random weights: its MD says nothing"
+        refused = {"status": "unavailable", "reason": reason}
+    return None if refused is None else refused | {"passed": False}
+
+
+def refusal(equivalence: Path, system: str | None = None) -> dict[str, Any] | None:
     """Why a variant may not be used, as ``status`` and ``reason`` of a record; None when it may.
 
     Args:
