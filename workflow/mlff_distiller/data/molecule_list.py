@@ -210,7 +210,7 @@ def grow(molecules: Sequence[Molecule], n: int, seed: int, max_atoms: int, min_a
     surplus = 0
     for family, stream in (
         ("peptide", _peptides(rng, max_atoms)),
-        ("recombined", _recombined(molecules, rng, max_atoms, min_atoms)),
+        ("recombined", _recombined(molecules, rng, min_atoms)),
         ("substituted", _substituted(molecules, rng, max_atoms, min_atoms)),
     ):
         quota = wanted[family] + surplus
@@ -302,9 +302,7 @@ def _peptides(rng: random.Random, max_atoms: int) -> Iterable[tuple[str, str]]:
             yield f"{cap}({'-'.join(chain)})", head + "".join(RESIDUES[residue] for residue in chain) + tail
 
 
-def _recombined(
-    molecules: Sequence[Molecule], rng: random.Random, max_atoms: int, min_atoms: int
-) -> Iterable[tuple[str, str]]:
+def _recombined(molecules: Sequence[Molecule], rng: random.Random, min_atoms: int) -> Iterable[tuple[str, str]]:
     """Two or three BRICS fragments of the list, joined where the rules allow a bond; stereochemistry is dropped."""
     from rdkit import Chem
     from rdkit.Chem import BRICS
