@@ -54,6 +54,13 @@ def in_boxes(dataset: Dataset, length: float) -> Dataset:
     return replace(dataset, cells=cells, pbc=np.ones((len(dataset), 3), dtype=bool))
 
 
+def labeled(atoms: Atoms, energy: float, forces: np.ndarray) -> Atoms:
+    """A copy of ``atoms`` with these labels and nothing else."""
+    frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    frame.calc = SinglePointCalculator(frame, energy=energy, forces=forces)
+    return frame
+
+
 def emt_frames(n=12, energy_factor=1.0, force_factor=1.0, offset=None, names=("H2O", "CH4", "CH3OH")):
     """Successive small displacements of molecules, labeled by EMT; ``offset`` adds energies per element."""
     rng, frames = np.random.default_rng(0), []
@@ -63,8 +70,5 @@ def emt_frames(n=12, energy_factor=1.0, force_factor=1.0, offset=None, names=("H
             atoms.positions += rng.normal(0, 0.02, atoms.positions.shape)
             atoms.calc = EMT()
             energy = atoms.get_potential_energy() + sum((offset or {}).get(z, 0.0) for z in atoms.numbers.tolist())
-            forces = atoms.get_forces()
-            frame = Atoms(atoms.numbers, atoms.positions)
-            frame.calc = SinglePointCalculator(frame, energy=energy * energy_factor, forces=forces * force_factor)
-            frames.append(frame)
+            frames.append(labeled(atoms, energy * energy_factor, atoms.get_forces() * force_factor))
     return frames

@@ -274,3 +274,99 @@ def test_summary_counts_what_is_there():
     assert card["atoms_by_atomic_number"] == {"1": 18, "6": 3, "8": 3}
     assert card["by_method"] == {"random": 6}
     assert json.loads(json.dumps(card)) == card
+
+
+def rewritten(path, source, change):
+    """A copy of an HDF5 file, without its checksum, changed by ``change(file)``."""
+    path.write_bytes(source.read_bytes())
+    with h5py.File(path, "a") as file:
+        del file.attrs["content_sha256"]
+        change(file)
+    return path
+
+
+def put(name, value):
+    def change(file):
+        del file[name]
+        if value is not None:
+            file[name] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            put("offsets", [0, 3, 6, 9, 14, 19, 10**15]),
+            r"numbers has the shape \(24,\), by its offsets it is \(1000000",
+        ),
+        (put("offsets", [0, 6, 3, 9, 14, 19, 24]), "offsets do not begin with 0 and ascend"),
+        (put("offsets", [3, 6, 9, 14, 19, 24]), "offsets do not begin with 0 and ascend"),
+        (put("offsets", np.zeros(0, dtype=np.int64)), "offsets do not begin with 0 and ascend"),
+        (put("offsets", None), "no offsets in it"),
+        (put("offsets", 7), "offsets do not begin with 0"),
+        (put("forces", np.zeros((23, 3), np.float32)), "forces has the shape"),
+        (put("energies", np.zeros(5)), "energies has the shape"),
+        (put("energies", np.array([0, 1, 2, np.nan, 3, 4])), "energies holds numbers that are not finite"),
+        (put("energies", ["a"] * 6), "energies is of type object, expected float64"),
+        (put("forces", None), "energies and forces belong together"),
+        (put("positions", np.full((24, 3), np.inf, np.float32)), "positions holds numbers that are not finite"),
+        (put("numbers", np.full(24, 0, np.uint8)), "an atomic number is 0"),
+        (put("numbers", np.full(24, 300)), "numbers holds numbers beyond uint8"),
+        (put("split", np.full(6, 9, np.uint8)), "split 9 has no name: there are 6"),
+        (put("method", np.full(6, 200, np.uint8)), "method 200 has no name"),
+        (put("molecule", np.full(6, -1, np.int32)), "molecule -1 has no name"),
+        (put("molecules", ["O"]), "molecule 1 has no name: there are 1"),
+        (lambda file: file.attrs.__setitem__("splits", ["trian"] * 6), "unknown split 'trian'; did you mean 'train'"),
+        (lambda file: file.attrs.__delitem__("version"), "not a readable dataset"),
+        (lambda file: file.create_group("cells"), "not a readable dataset"),
+        (lambda file: file.__setitem__("cells", np.zeros((6, 3, 3))), "cells and pbc belong together"),
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_refused(tmp_path, change, message):
+    write_dataset(tmp_path / "good.h5", small_dataset())
+    path = rewritten(tmp_path / "bad.h5", tmp_path / "good.h5", change)
+    with pytest.raises(UserError, match=message) as caught:
+        read_dataset(path)
+    assert "delete" not in str(caught.value)
+
+
+def test_a_shape_beyond_the_file_is_refused_before_it_takes_memory(tmp_path):
+    write_dataset(tmp_path / "good.h5", small_dataset())
+
+    def huge(file):
+        del file["positions"]
+        file.create_dataset("positions", (10**12, 3), chunks=(1000, 3), dtype=np.float32)
+
+    with pytest.raises(UserError, match="positions is larger than the file can hold"):
+        read_dataset(rewritten(tmp_path / "bad.h5", tmp_path / "good.h5", huge))
+
+
+def test_a_file_without_checksum_is_read_and_a_changed_number_shows_in_one_that_has_it(tmp_path):
+    write_dataset(tmp_path / "good.h5", small_dataset())
+    plain = rewritten(tmp_path / "plain.h5", tmp_path / "good.h5", lambda file: None)
+    assert content_hash(read_dataset(plain)) == content_hash(small_dataset())
+    with h5py.File(tmp_path / "good.h5", "a") as file:
+        file["forces"][3, 1] += 0.01
+    with pytest.raises(UserError, match="its arrays are not those that were written"):
+        read_dataset(tmp_path / "good.h5")
+
+
+def test_three_hundred_damaged_files_are_refused_or_read_right(tmp_path):
+    write_dataset(tmp_path / "good.h5", small_dataset())
+    good, whole = (tmp_path / "good.h5").read_bytes(), content_hash(small_dataset())
+    random, refused = np.random.default_rng(0), 0
+    for trial in range(300):
+        data = bytearray(good)
+        for _ in range(random.integers(1, 6)):
+            at = int(random.integers(len(data)))
+            data[at : at + int(random.integers(1, 5))] = random.bytes(int(random.integers(1, 5)))
+        if trial % 10 == 0:
+            data = data[: random.integers(len(data))]
+        (tmp_path / "bad.h5").write_bytes(bytes(data))
+        try:
+            assert content_hash(read_dataset(tmp_path / "bad.h5")) == whole
+        except UserError:
+            refused += 1
+    assert 50 < refused < 300

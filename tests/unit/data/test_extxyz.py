@@ -7,9 +7,10 @@ from ase.io import write
 
 from mlff_distiller import cli
 from mlff_distiller.data.dataset import write_dataset
-from mlff_distiller.data.extxyz import doubtful_units, read_extxyz
+from mlff_distiller.data.extxyz import read_extxyz
 from mlff_distiller.data.own_data_settings import OwnDataFractions, OwnDataSettings
 from mlff_distiller.data.read import read_dataset
+from mlff_distiller.data.units import check_units
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import read_json
 from tests.unit.data.labeled_sets import emt_frames
@@ -66,6 +67,110 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path):
         read_extxyz(tmp_path / "own.extxyz")
 
 
+def own_file(folder, energy="energy=-14.2", columns="forces:R:3", row=" 0.1 0.2 -0.1", info=""):
+    """Three frames of water, the oxygen 0.02 A farther away in each."""
+    text = ""
+    for i in range(3):
+        rows = [f"O 0 0 {0.12 + 0.02 * i}{row}", f"H 0 0.76 -0.48{row}", f"H 0 -0.76 -0.48{row}"]
+        head = f"Properties=species:S:1:pos:R:3:{columns} {energy.replace('{i}', str(i))} {info}"
+        text += "\n".join(["3", head, *rows]) + "\n"
+    (folder / "own.extxyz").write_text(text)
+    return folder / "own.extxyz"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"energy": "energy=T"}, "frame 0: 'energy' is T, no number"),
+        ({"energy": 'energy="-14.2 eV"'}, "frame 0: 'energy' is '-14.2 eV', no number"),
+        ({"energy": 'energy="-4 -5 -5.2"'}, "frame 0: 'energy' holds 3 values: energies per atom"),
+        ({"energy": 'energy="-4 -5"'}, "frame 0: 'energy' holds 2 values; expected one number"),
+        ({"energy": "energy=nan"}, "frame 0 holds numbers that are not finite"),
+        ({"energy": "energy=inf"}, "frame 0 holds numbers that are not finite"),
+        ({"energy": "energy"}, "frame 0: 'energy' is T, no number"),
+        ({"energy": "energy=none"}, "frame 0: 'energy' is 'none', no number"),
+        ({"columns": "forces:R:2", "row": " 0.1 0.2"}, r"frame 0 has forces of shape \(3, 2\) for 3 atoms"),
+        ({"columns": "forces:R:1", "row": " 0.1"}, r"frame 0 has forces of shape \(3,\) for 3 atoms"),
+        ({"columns": "forces:S:3", "row": " a b c"}, "ASE cannot read it, after 0 frames"),
+        ({"columns": "DFT:S:3", "row": " a b c", "forces_key": "DFT"}, "frame 0: the forces 'DFT' are no real numbers"),
+        ({"columns": "DFT:L:3", "row": " T F T", "forces_key": "DFT"}, "frame 0: the forces 'DFT' are no real numbers"),
+        ({"row": " 0.1 nan 0.2"}, "frame 0 holds numbers that are not finite"),
+        ({"info": "charge=1"}, "frame 0 has charge=1: not a neutral molecule"),
+        ({"info": "spin=2"}, "frame 0 has spin=2"),
+        ({"info": "spin_multiplicity=3"}, "frame 0 has spin_multiplicity=3"),
+        ({"info": "magmom=1.0"}, "frame 0 has magmom=1.0"),
+        ({"columns": "initial_charges:R:1:forces:R:3", "row": " 0.4 0.1 0.2 -0.1"}, "frame 0 has initial_charges"),
+        ({"info": 'pbc="T T T"'}, "frame 0: periodic, but its cell spans no volume"),
+        ({"row": " 0 0 0"}, "frame 0 has no force on any atom .nor have 2 others of 3 frames"),
+        ({}, "frames 0 and 1 .H2O. have different geometries and the same energy, -14.2 eV"),
+    ],
+)
+def test_labels_that_are_none_are_refused_with_the_frame(tmp_path, given, message):
+    given = dict(given)
+    settings = OwnDataSettings(check_units=False, forces_key=given.pop("forces_key", "forces"))
+    path = own_file(tmp_path, **given)
+    with pytest.raises(UserError, match=message) as caught:
+        read_extxyz(path, settings)
+    assert str(path) in str(caught.value)
+    assert "delete" not in str(caught.value)
+
+
+def test_neutral_singlets_may_say_so_and_others_are_taken_when_asked(tmp_path):
+    energies = "energy=-14.2{i}"
+    path = own_file(tmp_path, energy=energies, info="charge=0 spin=1 spin_multiplicity=1 magmom=0.0")
+    by_frame = OwnDataSettings(check_units=False, split_by="frame")
+    assert len(read_extxyz(path, by_frame)) == 3
+    path = own_file(tmp_path, energy=energies, info="charge=-1 spin=2")
+    assert len(read_extxyz(path, by_frame.model_copy(update={"any_charge_and_spin": True}))) == 3
+
+
+def test_one_frame_without_forces_among_others_is_named(tmp_path):
+    frames = emt_frames(12)
+    frames[4].calc.results["forces"][:] = 0.0
+    write(tmp_path / "own.extxyz", frames)
+    with pytest.raises(UserError, match="frame 4 has no force on any atom, and no symmetry"):
+        read_extxyz(tmp_path / "own.extxyz")
+
+
+def test_one_energy_for_all_molecules_is_refused(tmp_path):
+    frames = emt_frames(1)
+    for frame in frames:
+        frame.calc.results["energy"] = 0.0
+    write(tmp_path / "own.extxyz", frames)
+    with pytest.raises(UserError, match=r"every frame has the energy 0\.0 eV, whatever its atoms"):
+        read_extxyz(tmp_path / "own.extxyz")
+
+
+def test_atoms_on_top_of_each_other_are_named_with_their_frame(tmp_path):
+    frames = emt_frames(12)
+    frames[7].positions[1] = frames[7].positions[0] + 0.05
+    write(tmp_path / "own.extxyz", frames)
+    with pytest.raises(UserError, match=r"frame 7: atoms 0 .* and 1 .* apart"):
+        read_extxyz(tmp_path / "own.extxyz")
+
+
+@pytest.mark.parametrize("name", ["own.traj", "own.json", "own.db", "own.xyz", "odd name@2.extxyz"])
+def test_any_format_of_ase_is_read(tmp_path, name):
+    frames = emt_frames(4, names=TEN)
+    write(tmp_path / "plain.extxyz", frames)
+    write(tmp_path / name, frames, **({} if "@" not in name else {"format": "extxyz"}))
+    found, plain = read_dataset(tmp_path / name), read_extxyz(tmp_path / "plain.extxyz")
+    assert np.allclose(found.forces, plain.forces, atol=1e-6)
+    assert np.allclose(found.energies, plain.energies)
+
+
+def test_what_is_no_dataset_is_not_to_be_deleted(tmp_path):
+    write(tmp_path / "POSCAR", Atoms("Cu", cell=[3, 3, 3], pbc=True))
+    with pytest.raises(UserError, match="frame 0 has no energy 'energy'"):
+        read_dataset(tmp_path / "POSCAR")
+    (tmp_path / "labels.traj").write_bytes(b"\x00" * 100)
+    (tmp_path / "labels.h5").write_bytes(b"\x00" * 100)
+    for name in ("labels.traj", "labels.h5"):
+        with pytest.raises(UserError) as caught:
+            read_dataset(tmp_path / name)
+        assert "delete" not in str(caught.value)
+
+
 ALL_ELECTRON = {1: -0.5 * HARTREE, 6: -37.85 * HARTREE, 8: -75.07 * HARTREE}
 
 
@@ -94,7 +199,7 @@ def test_other_units_are_recognized(tmp_path, energy_factor, force_factor, offse
 @pytest.mark.parametrize("offset", [None, ALL_ELECTRON, {1: -13.6 * 0.8, 6: -48.8, 8: -110.0}])
 def test_right_units_raise_no_doubt(tmp_path, offset):
     write(tmp_path / "own.extxyz", emt_frames(12, offset=offset))
-    assert doubtful_units(read_extxyz(tmp_path / "own.extxyz", OwnDataSettings(check_units=False))) == []
+    assert check_units(read_extxyz(tmp_path / "own.extxyz", OwnDataSettings(check_units=False))).doubts == ()
 
 
 def test_one_molecule_in_hartree_is_recognized_too(tmp_path):
@@ -175,6 +280,53 @@ def test_labels_for_a_student_that_is_there_are_all_held_out(tmp_path):
     write(tmp_path / "own.extxyz", emt_frames(3, names=("H2O",)))
     assert import_data(tmp_path, "--held-out") == 0
     assert set(read_json(tmp_path / "labels.json")["by_split"]) == {"test"}
+
+
+def test_the_card_and_the_screen_say_what_could_not_be_checked(tmp_path, capsys):
+    write(tmp_path / "own.extxyz", [frame for name in TEN for frame in emt_frames(2, names=(name,))[::2]])
+    assert import_data(tmp_path) == 0
+    (note,) = read_json(tmp_path / "labels.json")["notes"]
+    assert "units could not be checked" in note
+    assert note in capsys.readouterr().out
+
+
+def test_copies_across_splits_and_isomers_are_said(tmp_path, capsys):
+    frames = emt_frames(10, names=("CH3CH2OH", "CH3OCH3"))
+    for frame, split in zip(frames, ["train", "train", "val", "test"] * 5, strict=True):
+        frame.info["split"] = split
+    copy = frames[0].copy()
+    copy.positions += 5.0
+    copy.calc, copy.info["split"] = frames[0].calc, "test"
+    write(tmp_path / "own.extxyz", [*frames, copy])
+    assert import_data(tmp_path) == 0
+    repeated, shared, isomers = read_json(tmp_path / "labels.json")["notes"]
+    assert repeated == "1 of 21 frames repeat the geometry of another"
+    assert shared.startswith("1 geometries are in train and in test")
+    assert isomers.startswith("C2H6O: molecules with 2 patterns of bonds share this formula")
+    assert shared in capsys.readouterr().out
+
+
+def test_frames_with_names_of_their_own_are_said(tmp_path):
+    frames = emt_frames(20, names=("CH3OH",))
+    for i, frame in enumerate(frames):
+        frame.info["name"] = f"frame{i}"
+    write(tmp_path / "own.extxyz", frames)
+    assert import_data(tmp_path) == 0
+    assert read_json(tmp_path / "labels.json")["notes"][0].startswith("each of 20 frames has a name of its own")
+
+
+def test_labels_without_notes_have_none(tmp_path):
+    write(tmp_path / "own.extxyz", emt_frames(10, names=TEN))
+    assert import_data(tmp_path) == 0
+    assert read_json(tmp_path / "labels.json")["notes"] == []
+
+
+def test_a_wrong_unit_in_hdf5_is_refused_too(tmp_path, capsys):
+    write(tmp_path / "own.extxyz", emt_frames(12, 1 / HARTREE))
+    write_dataset(tmp_path / "own.h5", read_extxyz(tmp_path / "own.extxyz", OwnDataSettings(check_units=False)))
+    words = ["import-data", "--dataset", str(tmp_path / "own.h5"), "--output", str(tmp_path / "labels.h5")]
+    assert cli.main([*words, "--card", str(tmp_path / "labels.json")]) == 2
+    assert "energies in Hartree, forces in eV/A" in capsys.readouterr().err
 
 
 def test_a_wrong_unit_ends_the_command_with_one_sentence(tmp_path, capsys):

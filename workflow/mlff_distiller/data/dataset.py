@@ -13,7 +13,7 @@ Layout (n configurations, A atoms in all, configuration i owns atoms offsets[i] 
     /cells        [n, 3, 3]  float64  A, rows are vectors           (periodic files only)
     /pbc          [n, 3]     bool                                   (periodic files only)
     /molecules    [m]        string   SMILES ("A.B" for a cluster), or the name given in an extxyz file
-    attributes: format, version, splits, methods, units, and "teacher" where labeled
+    attributes: format, version, splits, methods, units, "teacher" where labeled, and content_sha256, by which damage shows
 
 Reading 200,000 configurations takes about a second, and needs neither torch nor ASE.
 """
@@ -27,10 +27,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlff_distiller.utils.errors import UserError, nearest
+from mlff_distiller.utils.errors import UserError, first_line, nearest
 from mlff_distiller.utils.files import write_bytes
 
 if TYPE_CHECKING:
+    import h5py
     from ase import Atoms
 
 FORMAT = "mlff-distiller dataset"
@@ -141,9 +142,10 @@ def write_dataset(path: str | Path, dataset: Dataset) -> Path:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         file.attrs["splits"], file.attrs["methods"] = list(dataset.splits), list(dataset.methods)
         file.attrs["units"] = "positions A, energies eV (total), forces eV/A"
+        file.attrs["content_sha256"] = content_hash(dataset)
         if dataset.teacher:
             file.attrs["teacher"] = dataset.teacher
-        for name in _ARRAYS:
+        for name in _FORMS:
             value = getattr(dataset, name)
             if value is not None:
                 file.create_dataset(name, data=value, chunks=value.shape[0] > 0 or None, compression=1, shuffle=True)
@@ -155,11 +157,12 @@ def read_configurations(path: str | Path) -> Dataset:
     """The dataset in ``path`` (HDF5 in this module's layout), labeled or not.
 
     Raises:
-        UserError: missing, damaged or foreign file, or one of a later version.
+        UserError: missing, damaged or foreign file, one of a later version, or arrays that do not fit together.
     """
     import h5py
 
-    if not Path(path).is_file():
+    path = Path(path)
+    if not path.is_file():
         raise UserError(f"{path}: no such dataset")
     try:
         with h5py.File(path, "r") as file:
@@ -167,15 +170,78 @@ def read_configurations(path: str | Path) -> Dataset:
                 raise UserError(f"{path}: HDF5, but not a dataset of this project (attribute format = {FORMAT!r})")
             if file.attrs["version"] != VERSION:
                 raise UserError(f"{path}: layout version {file.attrs['version']}, this program reads {VERSION}")
-            return Dataset(
-                **{name: file[name][()] if name in file else None for name in _ARRAYS},
-                molecules=tuple(text.decode() for text in file["molecules"][()]),
-                splits=tuple(file.attrs["splits"]),
-                methods=tuple(file.attrs["methods"]),
+            size = path.stat().st_size
+            dataset = Dataset(
+                **{name: _array(file, name, size) if name in file else None for name in _FORMS},
+                molecules=tuple(text.decode() for text in _array(file, "molecules", size)),
+                splits=tuple(map(str, file.attrs["splits"])),
+                methods=tuple(map(str, file.attrs["methods"])),
                 teacher=str(file.attrs.get("teacher", "")),
             )
-    except (OSError, KeyError) as error:
-        raise UserError(f"{path}: not a readable dataset ({error}); delete it and run the workflow again") from None
+            written = file.attrs.get("content_sha256")
+    except UserError:
+        raise
+    except Exception as error:
+        # What HDF5 meets in a damaged file has many names.
+        raise _damaged(path, first_line(error)) from None
+    if objection := _objection(dataset):
+        raise _damaged(path, objection)
+    if written is not None and written != content_hash(dataset):
+        raise _damaged(path, "its arrays are not those that were written")
+    return dataset
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(f"{path}: not a readable dataset ({why}); copy it anew, or have it made again by what made it")
+
+
+def _array(file: "h5py.File", name: str, file_size: int) -> np.ndarray:
+    """One array of the file, of the documented type."""
+    node = file[name]
+    # A thousandfold is more than deflate can do: a damaged shape, for which there may not be memory.
+    if node.size * node.dtype.itemsize > 1100 * file_size:
+        raise ValueError(f"{name} is larger than the file can hold: {node.shape}")
+    value = node[()]
+    if name not in _FORMS:
+        return value
+    dtype, _ = _FORMS[name]
+    kinds = {"u": "ui", "i": "ui", "f": "f", "b": "b"}[np.dtype(dtype).kind]
+    if value.dtype.kind not in kinds:
+        raise ValueError(f"{name} is of type {value.dtype}, expected {dtype}")
+    cast = value.astype(dtype, copy=False)
+    if kinds == "ui" and not np.array_equal(cast, value):
+        raise ValueError(f"{name} holds numbers beyond {dtype}")
+    return cast
+
+
+def _objection(dataset: Dataset) -> str:
+    """Why the arrays are no dataset; empty when they are one."""
+    for name in ("numbers", "positions", "offsets", "molecule", "split", "method"):
+        if getattr(dataset, name) is None:
+            return f"no {name} in it"
+    offsets = dataset.offsets
+    if offsets.ndim != 1 or len(offsets) < 1 or offsets[0] != 0 or (np.diff(offsets) < 1).any():
+        return "offsets do not begin with 0 and ascend"
+    sizes = {"n": len(dataset), "A": int(offsets[-1])}
+    for name, (_, form) in _FORMS.items():
+        value, shape = getattr(dataset, name), tuple(sizes.get(k, k) for k in form)
+        if name != "offsets" and value is not None and value.shape != shape:
+            return f"{name} has the shape {value.shape}, by its offsets it is {shape}"
+        if value is not None and value.dtype.kind == "f" and not np.isfinite(value).all():
+            return f"{name} holds numbers that are not finite"
+    if (dataset.numbers < 1).any():
+        return "an atomic number is 0"
+    for name, names in (("molecule", dataset.molecules), ("split", dataset.splits), ("method", dataset.methods)):
+        rows = getattr(dataset, name)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(names):
+            return f"{name} {rows.max()} has no name: there are {len(names)}"
+    if unknown := set(dataset.splits) - set(SPLITS):
+        return f"unknown split {min(unknown)!r}{nearest(min(unknown), SPLITS)}"
+    if (dataset.cells is None) != (dataset.pbc is None):
+        return "cells and pbc belong together"
+    if (dataset.energies is None) != (dataset.forces is None):
+        return "energies and forces belong together"
+    return ""
 
 
 def element_energies(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -192,7 +258,7 @@ def element_energies(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 def content_hash(dataset: Dataset) -> str:
     """SHA-256 of the arrays and names, whatever the compression or version of the file that holds them."""
     digest = hashlib.sha256()
-    for name in _ARRAYS:
+    for name in _FORMS:
         value = getattr(dataset, name)
         if value is not None:
             digest.update(f"{name}{value.dtype.str}{value.shape}".encode())
@@ -243,4 +309,16 @@ def summary(dataset: Dataset) -> dict[str, Any]:
     return result
 
 
-_ARRAYS = ("numbers", "positions", "offsets", "molecule", "split", "method", "energies", "forces", "cells", "pbc")
+#: Types and shapes as in the module's text: n configurations, A atoms.
+_FORMS: dict[str, tuple[str, tuple[str | int, ...]]] = {
+    "numbers": ("uint8", ("A",)),
+    "positions": ("float32", ("A", 3)),
+    "offsets": ("int64", ("n + 1",)),
+    "molecule": ("int32", ("n",)),
+    "split": ("uint8", ("n",)),
+    "method": ("uint8", ("n",)),
+    "energies": ("float64", ("n",)),
+    "forces": ("float32", ("A", 3)),
+    "cells": ("float64", ("n", 3, 3)),
+    "pbc": ("bool", ("n", 3)),
+}

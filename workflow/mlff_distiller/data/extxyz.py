@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlff_distiller.data.dataset import SPLITS, Dataset, from_lists
+from mlff_distiller.data.frames import read_every_frame
+from mlff_distiller.data.labels import check_neutral_singlet, check_there_are_labels, labels_of
 from mlff_distiller.data.own_data_settings import OwnDataSettings
+from mlff_distiller.data.units import check_units, doubtful_lengths, refuse_units
+from mlff_distiller.systems.read import check_atoms
 from mlff_distiller.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -34,13 +38,17 @@ def read_extxyz(path: str | Path, settings: OwnDataSettings = OwnDataSettings())
         settings: keys and split. A frame's own ``split`` in its info line comes before all of them.
 
     Raises:
-        UserError: unreadable, a frame without energy or forces, values not finite, suspicious units, or a split that
+        UserError: unreadable or cut short; a frame without energy or forces, with values that are not finite or are
+            placeholders, with atoms that make no sense, of an ion or open shell; suspicious units; or a split that
             cannot be made.
     """
-    frames = _read_frames(path)
+    frames = read_every_frame(path)
     energies, forces = [], []
     for i, frame in enumerate(frames):
-        energy, force = _labels(path, i, frame, settings)
+        where = f"{path}: frame {i}"
+        energy, force = labels_of(where, frame, settings.energy_key, settings.forces_key)
+        if not settings.any_charge_and_spin:
+            check_neutral_singlet(where, frame)
         energies.append(energy)
         forces.append(force)
     molecules = [next((str(f.info[k]) for k in NAME_KEYS if k in f.info), f.get_chemical_formula()) for f in frames]
@@ -52,58 +60,21 @@ def read_extxyz(path: str | Path, settings: OwnDataSettings = OwnDataSettings())
         ["train"] * len(frames),
         ["given"] * len(frames),
         energies=np.array(energies),
-        forces=np.concatenate(forces),
+        forces=np.concatenate(forces).astype(np.float32),
         cells=np.array([frame.cell.array for frame in frames]) if periodic else None,
         pbc=np.array([frame.pbc for frame in frames]) if periodic else None,
         teacher=f"labels of {Path(path).name}",
     )
-    if settings.check_units and (doubts := doubtful_units(dataset)):
-        raise UserError(
-            f"{path}: " + "; ".join(doubts) + ". Energies must be total energies in eV, forces in eV/A "
-            "(1 Hartree = 27.2114 eV, 1 kcal/mol = 0.0433641 eV, 1 Hartree/Bohr = 51.4221 eV/A); where they are, "
-            "own_data.check_units: false silences this"
-        )
+    # Lengths in another unit first: in nm all atoms are on top of each other.
+    if settings.check_units and (doubt := doubtful_lengths(dataset)):
+        refuse_units(path, [doubt])
+    for i, frame in enumerate(frames):
+        check_atoms(frame, f"{path}: frame {i}")
+    check_there_are_labels(path, frames, energies, forces, settings.check_units)
+    if settings.check_units and (doubts := check_units(dataset).doubts):
+        refuse_units(path, doubts)
     splits = _splits(path, frames, molecules, settings)
     return replace(dataset, split=np.array([SPLITS.index(name) for name in splits], dtype=np.uint8))
-
-
-def _read_frames(path: str | Path) -> list["Atoms"]:
-    from ase.io import iread
-
-    frames: list[Atoms] = []
-    try:
-        for frame in iread(str(path), index=":"):
-            frames.append(frame)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except Exception as error:
-        raise UserError(
-            f"{path}: ASE cannot read it, after {len(frames)} frames ({type(error).__name__}: {error})"
-        ) from error
-    if not frames:
-        raise UserError(f"{path}: no frames in it")
-    return frames
-
-
-def _labels(path: str | Path, i: int, frame: "Atoms", settings: OwnDataSettings) -> tuple[float, np.ndarray]:
-    """Energy (eV) and forces ([N, 3] eV/A) of frame ``i``, both there and finite."""
-    results = frame.calc.results if frame.calc is not None else {}
-    found = {}
-    for what, known in (("energy", frame.info), ("forces", frame.arrays)):
-        key = getattr(settings, f"{what}_key")
-        found[what] = results.get(key, known.get(key))
-        if found[what] is None:
-            present = ", ".join(sorted({*known, *results})) or "nothing"
-            raise UserError(
-                f"{path}: frame {i} has no {what} {key!r}; it has {present}. Every frame needs a total energy in eV "
-                f"and forces in eV/A; name another key with own_data.{what}_key"
-            )
-    energy, forces = float(found["energy"]), np.asarray(found["forces"], dtype=np.float64)
-    if forces.shape != (len(frame), 3):
-        raise UserError(f"{path}: frame {i} has forces of shape {forces.shape} for {len(frame)} atoms")
-    if not np.isfinite(energy) or not np.isfinite(forces).all() or not np.isfinite(frame.positions).all():
-        raise UserError(f"{path}: frame {i} holds numbers that are not finite; drop it")
-    return energy, forces.astype(np.float32)
 
 
 def _splits(
@@ -151,77 +122,3 @@ def _split_of(groups: Sequence[str], settings: OwnDataSettings, path: str | Path
             others = [g for g in groups if list(split.values()).count(split[g]) > 1]
             split[min(others, key=lambda g: draws[g])] = name
     return split
-
-
-#: All-electron energies of free atoms in Hartree (near exact; density functionals agree to a few per mille).
-_ATOMS_HARTREE = {
-    1: -0.5,
-    6: -37.845,
-    7: -54.589,
-    8: -75.067,
-    9: -99.734,
-    15: -341.26,
-    16: -398.11,
-    17: -460.15,
-    35: -2574.1,
-}
-#: What dE / (-F dx) is when energies or forces carry another unit.
-_RATIOS = {
-    "energies in Hartree, forces in eV/A": 1 / 27.2114,
-    "energies in kcal/mol, forces in eV/A": 23.0605,
-    "energies in kJ/mol, forces in eV/A": 96.4853,
-    "energies in eV, forces in Hartree/A": 27.2114,
-    "energies in eV, forces in Hartree/Bohr": 51.4221,
-    "energies in Hartree, forces in Hartree/Bohr": 1.889726,
-    "energies in eV, forces in kcal/mol/A": 1 / 23.0605,
-    "energies in eV, forces with the sign of the gradient": -1.0,
-}
-
-
-def doubtful_units(dataset: Dataset) -> list[str]:
-    """What makes the labels look as if they were not in eV and eV/A; empty when nothing does.
-
-    Three signs: energies that match the sum of all-electron atoms in Hartree, kcal/mol or kJ/mol; changes of energy
-    between similar frames that are not minus force times displacement; forces far beyond any thermal geometry's.
-    """
-    doubts = []
-    ratio = _energy_force_ratio(dataset)
-    if ratio is not None and not 0.8 < ratio < 1.25:
-        alike = [f for f in _RATIOS if _RATIOS[f] * ratio > 0]
-        closest = min(alike, key=lambda f: abs(np.log(_RATIOS[f] / ratio)))
-        hint = f", as with {closest}" if abs(np.log(_RATIOS[closest] / ratio)) < 0.2 else ""
-        doubts.append(f"energy changes are {ratio:.3g} times what the forces say{hint}")
-    known = np.isin(dataset.numbers, list(_ATOMS_HARTREE))
-    whole = np.logical_and.reduceat(known, dataset.offsets[:-1])
-    expected = np.add.reduceat([_ATOMS_HARTREE.get(z, 0.0) for z in dataset.numbers.tolist()], dataset.offsets[:-1])
-    ratios = dataset.energies[whole] / expected[whole]
-    for unit, factor in (("Hartree", 1.0), ("kcal/mol", 627.509), ("kJ/mol", 2625.5)):
-        # Within 3 %: bonding changes an all-electron energy by less, and valence-only energies in eV are far off.
-        if len(ratios) and np.all(np.abs(ratios / factor - 1) < 0.03):
-            doubts.append(f"energies look like all-electron energies in {unit}")
-    rms = float(np.sqrt(np.mean(dataset.forces.astype(np.float64) ** 2)))
-    if rms > 15.0:
-        doubts.append(f"the forces' RMS is {rms:.3g}, far above thermal geometries (1 to 3 eV/A): kcal/mol/A?")
-    return doubts
-
-
-def _energy_force_ratio(dataset: Dataset) -> float | None:
-    """Slope of dE against -F dx between successive similar frames; None when too few tell."""
-    expected, found = [], []
-    for i in range(len(dataset) - 1):
-        a, b, c = dataset.offsets[i : i + 3]
-        if b - a != c - b or (dataset.numbers[a:b] != dataset.numbers[b:c]).any():
-            continue
-        step = dataset.positions[b:c].astype(np.float64) - dataset.positions[a:b]
-        if not 1e-4 < np.abs(step).max() < 0.3:
-            continue
-        expected.append(-(0.5 * (dataset.forces[a:b] + dataset.forces[b:c]) * step).sum())
-        found.append(dataset.energies[i + 1] - dataset.energies[i])
-        if len(found) == 2000:
-            break
-    if len(found) < 8 or not np.any(expected) or not np.any(found):
-        return None
-    expected, found = np.array(expected), np.array(found)
-    if abs(np.dot(expected, found)) < 0.8 * np.linalg.norm(expected) * np.linalg.norm(found):
-        return None
-    return float(np.dot(expected, found) / np.dot(expected, expected))

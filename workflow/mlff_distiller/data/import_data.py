@@ -6,6 +6,8 @@ from pathlib import Path
 from mlff_distiller.data.dataset import summary, write_dataset
 from mlff_distiller.data.own_data_settings import OwnDataFractions, OwnDataSettings
 from mlff_distiller.data.read import read_dataset
+from mlff_distiller.data.split_notes import notes_on_split
+from mlff_distiller.data.units import check_units, refuse_units
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,10 +30,18 @@ def run(args: argparse.Namespace) -> int:
     if args.held_out:
         settings = settings.model_copy(update={"fractions": OwnDataFractions(val=0.0, test=1.0)})
     dataset = read_dataset(args.dataset, settings)
+    units = check_units(dataset)
+    if units.doubts and settings.check_units:
+        refuse_units(args.dataset, units.doubts)
     path = write_dataset(args.output, dataset)
     card = summary(dataset) | {"source": args.dataset.name, "own_data": settings.to_mapping()}
     card["file_sha256"] = sha256_of(path)
+    card["notes"] = notes_on_split(dataset)
+    if units.unknown:
+        card["notes"].append(f"units could not be checked by {', nor by '.join(units.unknown)}; are they eV and eV/A?")
     write_json(args.card, card | {"provenance": provenance.collect()})
     counts = ", ".join(f"{name} {split['configurations']}" for name, split in card["by_split"].items())
     print(f"{path}: {len(dataset)} configurations of {len(dataset.molecules)} molecules ({counts})")
+    for note in card["notes"]:
+        print(f"note: {note}")
     return 0

@@ -30,6 +30,9 @@ class OwnDataSettings(Settings):
     fractions: OwnDataFractions = OwnDataFractions()
     seed: Seed = Field(0, description="of the split")
     check_units: bool = Field(True, description="refuse labels that look like other units than eV and eV/A")
+    any_charge_and_spin: bool = Field(
+        False, description="take ions and open shells, too, which the student cannot tell from neutral closed shells"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "OwnDataSettings":

@@ -6,19 +6,24 @@ from mlff_distiller.data.dataset import Dataset, read_configurations
 from mlff_distiller.data.own_data_settings import OwnDataSettings
 from mlff_distiller.utils.errors import UserError
 
+#: The first bytes of every HDF5 file.
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
 
 def read_dataset(path: str | Path, own: OwnDataSettings = OwnDataSettings()) -> Dataset:  # noqa: B008 (frozen)
-    """Labeled configurations: this project's HDF5, or a user's own (ext)xyz with energies and forces.
+    """Labeled configurations: this project's HDF5, or a user's own in any format of ASE, with energies and forces.
 
     Args:
-        path: ``.xyz`` or ``.extxyz`` is read by :func:`mlff_distiller.data.extxyz.read_extxyz`; all else is HDF5 (see the
-            module's text).
+        path: a file that begins as HDF5 does, or is called so (``.h5``, ``.hdf5``), is read by
+            :func:`mlff_distiller.data.dataset.read_configurations`, all else by
+            :func:`mlff_distiller.data.extxyz.read_extxyz`.
         own: how a user's own are read.
 
     Raises:
         UserError: unreadable, without labels, or with labels in what look like other units.
     """
-    if Path(path).suffix.lower() in (".xyz", ".extxyz"):
+    path = Path(path)
+    if path.suffix.lower() not in (".h5", ".hdf5") and not _begins_as_hdf5(path):
         from mlff_distiller.data.extxyz import read_extxyz
 
         return read_extxyz(path, own)
@@ -26,3 +31,10 @@ def read_dataset(path: str | Path, own: OwnDataSettings = OwnDataSettings()) -> 
     if dataset.energies is None or dataset.forces is None:
         raise UserError(f"{path}: configurations without labels; make them with: python -m mlff_distiller label")
     return dataset
+
+
+def _begins_as_hdf5(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
