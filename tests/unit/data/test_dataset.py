@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import h5py
@@ -192,6 +193,76 @@ def test_a_dead_worker_is_reported_and_loses_no_finished_part(tmp_path):
     with pytest.raises(UserError, match="a worker process died"):
         run_in_parts(_worker_dies, [0, 2, 1], tmp_path, "key", 1, "trying")
     assert int(read_part(tmp_path / "000001.npz")["task"]) == 2
+
+
+def test_what_a_dead_worker_was_at_is_named(tmp_path):
+    with pytest.raises(
+        UserError, match=r"a worker process died \(out of memory\?\) at number 2; what is done stays in"
+    ):
+        run_in_parts(
+            _worker_dies,
+            [0, 2, 1],
+            tmp_path,
+            "key",
+            1,
+            "trying",
+            name_of="number {}".format,
+        )
+
+
+def test_a_damaged_part_is_named(tmp_path):
+    run_in_parts(_worker_dies, [0, 2], tmp_path, "key", 1, "trying")
+    (tmp_path / "000001.npz").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"000001\.npz: not a readable part"):
+        run_in_parts(_worker_dies, [0, 2], tmp_path, "key", 1, "trying")
+
+
+def _slow(task):
+    time.sleep(0.3)
+    return {"task": np.array(task)}
+
+
+def test_two_at_once_in_one_folder_take_turns(tmp_path, capsys):
+    """The second waits, and then finds the first one's parts."""
+    found = []
+    first = threading.Thread(target=lambda: found.append(run_in_parts(_slow, [1, 2, 3], tmp_path, "key", 1, "trying")))
+    first.start()
+    while not list(tmp_path.glob("*.npz")):
+        time.sleep(0.05)
+    found.append(run_in_parts(_worker_dies, [1, 2, 3], tmp_path, "key", 1, "trying"))
+    first.join()
+    assert [[int(part["task"]) for part in parts] for parts in found] == [[1, 2, 3]] * 2
+    assert "another process is at work" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("raise SystemExit('no convergence')", "SystemExit"),
+        ("raise RuntimeError('no convergence')", "RuntimeError"),
+        ("self.results['energy'] = float('nan')", "energy or forces not finite"),
+        ("self.results['forces'] = self.results['forces'][:2]", "forces of shape"),
+        ("self.results['forces'] = None", "forces of shape"),
+        ("self.results['energy'] = None", "TypeError"),
+        ("self.results['energy'] = 'low'", "ValueError"),
+    ],
+)
+def test_a_frame_at_which_the_teacher_fails_is_left_out_and_counted(tmp_path, monkeypatch, body, reason):
+    (tmp_path / "odd_teacher.py").write_text(
+        "from ase.calculators.emt import EMT\n"
+        "class Odd(EMT):\n"
+        "    def calculate(self, *given):\n"
+        "        super().calculate(*given)\n"
+        f"        if len(self.atoms) == 5: {body}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    plain = small_dataset(labeled=False)
+    labeled, card = label_dataset(plain, {"calculator": "odd_teacher:Odd"}, tmp_path / "parts", cores=1)
+    assert len(labeled) == 3
+    assert [(entry["index"], entry["molecule"]) for entry in card["examples"]] == [(3, "C"), (4, "C"), (5, "C")]
+    ((counted, n),) = card["left_out"].items()
+    assert counted.startswith(reason)
+    assert n == 3
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_goes_on(tmp_path):

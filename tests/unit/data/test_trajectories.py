@@ -47,6 +47,19 @@ def test_a_missing_trajectory_is_named(tmp_path):
         read_frames([tmp_path / "gone.extxyz"], 3)
 
 
+def test_frames_after_a_blank_line_are_not_lost(trajectories):
+    text = trajectories[0].read_text()
+    trajectories[0].write_text(text + "\n" + text)
+    with pytest.raises(UserError, match="line 56 is blank, and more follows on line 57"):
+        read_frames(trajectories, 3)
+
+
+@pytest.mark.parametrize("n", [0, -2])
+def test_no_frames_at_all_are_not_asked_for(trajectories, n):
+    with pytest.raises(UserError, match=f"--frames {n}: one or more"):
+        read_frames(trajectories, n)
+
+
 def label(output, *trajectories):
     command = ["label", "--trajectories", *map(str, trajectories), "--frames", "4", "--output", str(output)]
     return cli.main(

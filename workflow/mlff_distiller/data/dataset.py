@@ -12,7 +12,7 @@ Layout (n configurations, A atoms in all, configuration i owns atoms offsets[i] 
     /forces       [A, 3]     float32  eV/A                          (labeled files only)
     /cells        [n, 3, 3]  float64  A, rows are vectors           (periodic files only)
     /pbc          [n, 3]     bool                                   (periodic files only)
-    /molecules    [m]        string   SMILES ("A.B" for a cluster), or the name given in an extxyz file
+    /molecules    [m]        UTF-8    SMILES ("A.B" for a cluster), or the name given in an extxyz file
     attributes: format, version, splits, methods, units, "teacher" where labeled, and content_sha256, by which damage shows
 
 Reading 200,000 configurations takes about a second, and needs neither torch nor ASE.
@@ -20,7 +20,7 @@ Reading 200,000 configurations takes about a second, and needs neither torch nor
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,19 +138,33 @@ def write_dataset(path: str | Path, dataset: Dataset) -> Path:
     import h5py
 
     stream = io.BytesIO()
-    with h5py.File(stream, "w") as file:
-        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
-        file.attrs["splits"], file.attrs["methods"] = list(dataset.splits), list(dataset.methods)
+    # HDF5 1.10's form, and text of fixed length: all that is read again then has a checksum. Without one the library may
+    # crash, or wait for ever, on a damaged file.
+    with h5py.File(stream, "w", libver=("v110", "v110")) as file:
+        file.attrs["format"], file.attrs["version"] = np.bytes_(FORMAT), VERSION
+        file.attrs["splits"], file.attrs["methods"] = _fixed(dataset.splits), _fixed(dataset.methods)
         file.attrs["units"] = "positions A, energies eV (total), forces eV/A"
-        file.attrs["content_sha256"] = content_hash(dataset)
+        file.attrs["content_sha256"] = np.bytes_(content_hash(dataset))
         if dataset.teacher:
-            file.attrs["teacher"] = dataset.teacher
+            file.attrs["teacher"] = np.bytes_(dataset.teacher.encode())
         for name in _FORMS:
             value = getattr(dataset, name)
             if value is not None:
-                file.create_dataset(name, data=value, chunks=value.shape[0] > 0 or None, compression=1, shuffle=True)
-        file.create_dataset("molecules", data=list(dataset.molecules), dtype=h5py.string_dtype())
+                _create(file, name, value)
+        _create(file, "molecules", _fixed(dataset.molecules))
     return write_bytes(path, stream.getvalue())
+
+
+def _create(file: "h5py.File", name: str, value: np.ndarray) -> None:
+    file.create_dataset(name, data=value, chunks=value.shape[0] > 0 or None, compression=1, shuffle=True)
+
+
+def _fixed(names: Sequence[str]) -> np.ndarray:
+    return np.array([name.encode() for name in names], dtype=np.bytes_ if names else "S1")
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def read_configurations(path: str | Path) -> Dataset:
@@ -166,19 +180,19 @@ def read_configurations(path: str | Path) -> Dataset:
         raise UserError(f"{path}: no such dataset")
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
+            if _text(file.attrs.get("format", "")) != FORMAT:
                 raise UserError(f"{path}: HDF5, but not a dataset of this project (attribute format = {FORMAT!r})")
             if file.attrs["version"] != VERSION:
                 raise UserError(f"{path}: layout version {file.attrs['version']}, this program reads {VERSION}")
             size = path.stat().st_size
             dataset = Dataset(
                 **{name: _array(file, name, size) if name in file else None for name in _FORMS},
-                molecules=tuple(text.decode() for text in _array(file, "molecules", size)),
-                splits=tuple(map(str, file.attrs["splits"])),
-                methods=tuple(map(str, file.attrs["methods"])),
-                teacher=str(file.attrs.get("teacher", "")),
+                molecules=_names(_array(file, "molecules", size)),
+                splits=_names(file.attrs["splits"]),
+                methods=_names(file.attrs["methods"]),
+                teacher=_text(file.attrs.get("teacher", "")),
             )
-            written = file.attrs.get("content_sha256")
+            written = _text(file.attrs.get("content_sha256", ""))
     except UserError:
         raise
     except Exception as error:
@@ -186,7 +200,7 @@ def read_configurations(path: str | Path) -> Dataset:
         raise _damaged(path, first_line(error)) from None
     if objection := _objection(dataset):
         raise _damaged(path, objection)
-    if written is not None and written != content_hash(dataset):
+    if written and written != content_hash(dataset):
         raise _damaged(path, "its arrays are not those that were written")
     return dataset
 
@@ -212,6 +226,12 @@ def _array(file: "h5py.File", name: str, file_size: int) -> np.ndarray:
     if kinds == "ui" and not np.array_equal(cast, value):
         raise ValueError(f"{name} holds numbers beyond {dtype}")
     return cast
+
+
+def _names(found: Iterable[str | bytes]) -> tuple[str, ...]:
+    names = tuple(map(_text, found))
+    "".join(names).encode()  # an error for bytes that are no text
+    return names
 
 
 def _objection(dataset: Dataset) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from mlff_distiller.data.dataset import SPLITS, Dataset, from_lists
 from mlff_distiller.data.frames import read_every_frame
-from mlff_distiller.data.labels import check_neutral_singlet, check_there_are_labels, labels_of
+from mlff_distiller.data.labels import check_moment, check_there_are_labels, labels_of
 from mlff_distiller.data.own_data_settings import OwnDataSettings
 from mlff_distiller.data.units import check_units, doubtful_lengths, refuse_units
 from mlff_distiller.systems.read import check_atoms
@@ -47,8 +47,8 @@ def read_extxyz(path: str | Path, settings: OwnDataSettings = OwnDataSettings())
     for i, frame in enumerate(frames):
         where = f"{path}: frame {i}"
         energy, force = labels_of(where, frame, settings.energy_key, settings.forces_key)
-        if not settings.any_charge_and_spin:
-            check_neutral_singlet(where, frame)
+        if "spin" not in settings.allow:
+            check_moment(where, frame)
         energies.append(energy)
         forces.append(force)
     molecules = [next((str(f.info[k]) for k in NAME_KEYS if k in f.info), f.get_chemical_formula()) for f in frames]
@@ -69,7 +69,7 @@ def read_extxyz(path: str | Path, settings: OwnDataSettings = OwnDataSettings())
     if settings.check_units and (doubt := doubtful_lengths(dataset)):
         refuse_units(path, [doubt])
     for i, frame in enumerate(frames):
-        check_atoms(frame, f"{path}: frame {i}")
+        check_atoms(frame, f"{path}: frame {i}", settings.allow)
     check_there_are_labels(path, frames, energies, forces, settings.check_units)
     if settings.check_units and (doubts := check_units(dataset).doubts):
         refuse_units(path, doubts)

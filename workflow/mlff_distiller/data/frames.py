@@ -24,7 +24,7 @@ def read_every_frame(path: str | Path) -> "list[Atoms]":
     if path.is_dir():
         raise UserError(f"{path}: a folder; name the file in it")
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: ASE cannot read it: no such file")
     if path.stat().st_size == 0:
         raise UserError(f"{path}: no frames in it, the file is empty")
     frames: list[Atoms] = []

@@ -69,7 +69,13 @@ def label_dataset(
     bounds = _bounds(dataset)
     tasks = [_task(dataset, a, b, spec) for a, b in itertools.pairwise(bounds)]
     weights = [float((task.counts**2).sum()) for task in tasks]
-    results = run_in_parts(_label_task, tasks, parts, key, cores, "labeling", weights)
+
+    def name_of(index: int) -> str:
+        here = range(bounds[index], bounds[index + 1])
+        molecules = dict.fromkeys(dataset.molecules[dataset.molecule[i]] for i in here)
+        return f"configurations {here[0]} to {here[-1]} ({', '.join(list(molecules)[:3])})"
+
+    results = run_in_parts(_label_task, tasks, parts, key, cores, "labeling", weights, name_of)
     energies = np.concatenate([np.zeros(0), *(result["energies"] for result in results)])
     forces = np.concatenate([np.zeros((0, 3), np.float32), *(result["forces"] for result in results)])
     reasons = np.concatenate([np.zeros(0, str), *(result["reasons"] for result in results)]).astype(object)

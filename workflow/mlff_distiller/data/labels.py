@@ -11,18 +11,6 @@ from mlff_distiller.utils.errors import UserError
 if TYPE_CHECKING:
     from ase import Atoms
 
-#: Keys of an info line that give the total charge, and values of those that give the spin where all electrons are paired.
-CHARGE_KEYS = ("charge", "total_charge", "net_charge")
-SPIN_KEYS = {
-    "spin": (0, 1),  # 2S, or the multiplicity: both are in use
-    "uhf": (0,),
-    "nelec_spin": (0,),
-    "multiplicity": (1,),
-    "spin_multiplicity": (1,),
-    "mult": (1,),
-    "magmom": (0,),
-    "total_magmom": (0,),
-}
 #: Forces below this (eV/A) are none: what programs write where they computed nothing, or what symmetry forbids.
 NO_FORCE = 1e-8
 
@@ -86,34 +74,18 @@ def _forces(where: str, key: str, value: Any, n_atoms: int) -> np.ndarray:
     return forces.astype(np.float64)
 
 
-def check_neutral_singlet(where: str, frame: "Atoms") -> None:
-    """Refuse a frame that says it is an ion or has unpaired electrons: the student sees elements and positions only.
+def check_moment(where: str, frame: "Atoms") -> None:
+    """Refuse a frame whose calculation ended with a magnetic moment: unpaired electrons, which the student cannot see.
 
     Raises:
         UserError: such a frame.
     """
-    results = frame.calc.results if frame.calc is not None else {}
-    said = {**frame.info, **results}
-    for key in (*CHARGE_KEYS, *SPIN_KEYS):
-        value = said.get(key)
-        allowed = SPIN_KEYS.get(key, (0,))
-        if not isinstance(value, Real) or isinstance(value, bool) or any(abs(value - a) < 0.05 for a in allowed):
-            continue
-        _refuse(where, f"{key}={value}")
-    for key, total in (
-        ("initial_charges", frame.get_initial_charges().sum()),
-        ("initial_magmoms", np.sum(frame.get_initial_magnetic_moments(), axis=0)),
-    ):
-        if np.abs(total).max() > 0.05:
-            _refuse(where, f"{key} that add up to {total}")
-
-
-def _refuse(where: str, what: str) -> None:
-    raise UserError(
-        f"{where} has {what}: not a neutral molecule with paired electrons, and the student, which sees elements and "
-        "positions only, cannot tell it from one. Leave such frames out; own_data.any_charge_and_spin: true takes them "
-        "all the same (where all frames are alike in it)"
-    )
+    moment = frame.calc.results.get("magmom") if frame.calc is not None else None
+    if isinstance(moment, Real) and not abs(moment) < 0.05:
+        raise UserError(
+            f"{where}: magmom is {moment}, but the student knows neutral molecules without unpaired electrons only. Leave "
+            "such frames out, or have the spin ignored with own_data.allow: [spin]"
+        )
 
 
 def check_there_are_labels(

@@ -166,12 +166,18 @@ def read_molecule_list(path: str | Path) -> list[Molecule]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such molecule list")
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        lacking = {"name", "smiles", "class"} - set(reader.fieldnames or ())
-        if lacking:
-            raise UserError(f"{path}: no column {', '.join(sorted(lacking))}; the columns are name,smiles,class")
-        rows = list(reader)
+    try:
+        # A byte order mark, as spreadsheets write it, is no part of the first column's name.
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            lacking = {"name", "smiles", "class"} - set(reader.fieldnames or ())
+            if lacking:
+                raise UserError(
+                    f"{path}: no column {', '.join(sorted(lacking))}; the columns are name,smiles,class, with commas"
+                )
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a CSV file in UTF-8 ({error}); save it as one") from None
     molecules, wrong, seen = [], [], {}
     for line, row in enumerate(rows, start=2):
         name, smiles = (row["name"] or "").strip(), (row["smiles"] or "").strip()

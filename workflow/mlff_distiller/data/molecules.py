@@ -55,7 +55,7 @@ def molecule_from_smiles(smiles: str) -> "Mol":
     from rdkit import Chem, RDLogger
 
     RDLogger.DisableLog("rdApp.*")
-    molecule = Chem.MolFromSmiles(smiles)
+    molecule = Chem.MolFromSmiles(smiles) if isinstance(smiles, str) and smiles.strip() else None
     if molecule is None:
         raise UserError(f"SMILES {smiles!r}: RDKit cannot read it; check brackets, ring numbers and valences")
     return Chem.AddHs(molecule)

@@ -1,6 +1,6 @@
 """How a user's own labels are read and split."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -30,8 +30,8 @@ class OwnDataSettings(Settings):
     fractions: OwnDataFractions = OwnDataFractions()
     seed: Seed = Field(0, description="of the split")
     check_units: bool = Field(True, description="refuse labels that look like other units than eV and eV/A")
-    any_charge_and_spin: bool = Field(
-        False, description="take ions and open shells, too, which the student cannot tell from neutral closed shells"
+    allow: list[Literal["charge", "spin"]] = Field(
+        [], description="frames that say they have a `charge` or a `spin` are taken, too: the student ignores it"
     )
 
     @model_validator(mode="after")

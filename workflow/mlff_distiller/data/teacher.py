@@ -52,6 +52,10 @@ def make_calculator(teacher: Mapping[str, Any] | None = None) -> "Calculator":
             f"teacher.calculator: cannot import {module_name!r} ({error}); install the package that has it into this "
             "environment, or name another calculator"
         ) from error
+    except (Exception, SystemExit) as error:
+        raise UserError(
+            f"teacher.calculator: importing {module_name!r} failed: {type(error).__name__}: {error}"
+        ) from error
     factory = getattr(module, factory_name, None)
     if not callable(factory):
         raise UserError(
@@ -59,7 +63,7 @@ def make_calculator(teacher: Mapping[str, Any] | None = None) -> "Calculator":
         )
     try:
         calculator = factory(**arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
             f"teacher.calculator: {spec}(**{dict(arguments)}) failed: {type(error).__name__}: {error}"
         ) from error
@@ -91,12 +95,13 @@ def label(atoms: "Atoms", calculator: "Calculator") -> tuple[float, np.ndarray]:
     try:
         energy = float(calculator.get_property("energy", atoms))
         forces = np.asarray(calculator.get_property("forces", atoms), dtype=np.float64)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # Some programs end the process where they find no solution.
         raise LabelError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
-    if not np.isfinite(energy) or not np.isfinite(forces).all():
-        raise LabelError("energy or forces not finite")
     if forces.shape != (len(atoms), 3):
         raise LabelError(f"forces of shape {forces.shape} for {len(atoms)} atoms")
+    if not np.isfinite(energy) or not np.isfinite(forces).all():
+        raise LabelError("energy or forces not finite")
     return energy, forces.copy()
 
 

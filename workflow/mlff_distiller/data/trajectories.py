@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mlff_distiller.data.dataset import Dataset, from_lists
+from mlff_distiller.data.frames import read_every_frame
 from mlff_distiller.utils.errors import UserError
 
 
@@ -24,18 +25,15 @@ def read_frames(paths: Sequence[str | Path], n_frames: int) -> Dataset:
         of its file.
 
     Raises:
-        UserError: a file that is missing or that ASE cannot read.
+        UserError: a file that is missing, cut short or unreadable for ASE; fewer than one frame asked for.
     """
-    from ase.io import read
-
+    if n_frames < 1:
+        raise UserError(f"--frames {n_frames}: one or more")
     frames, names = [], []
     for path in map(Path, paths):
         if path.is_file() and path.stat().st_size == 0:
             continue
-        try:
-            found = read(path, index=":")
-        except Exception as error:
-            raise UserError(f"{path}: ASE cannot read it ({type(error).__name__}: {error})") from error
+        found = read_every_frame(path)
         chosen = np.unique(np.linspace(len(found) - 1, 0, min(n_frames, len(found))).round().astype(int))
         frames += [found[i] for i in chosen]
         names += [str(found[i].info.get("name", path.stem)) for i in chosen]

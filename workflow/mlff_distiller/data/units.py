@@ -94,10 +94,11 @@ def check_units(dataset: Dataset) -> UnitCheck:
         )
     elif not _SOFTEST < stiffness < _STIFFEST:
         typical = 35.0 if 1 in dataset.numbers else 60.0
-        unit = min(_EV, key=lambda name: abs(np.log(stiffness / typical / _EV[name])))
+        far = {name: abs(np.log(stiffness / typical / unit)) for name, unit in _EV.items()}
+        units = [name for name in _EV if far[name] <= max(np.log(2.5), min(far.values()))]
         doubts.append(
-            f"force constants of bonds are {stiffness:.3g}, in eV/A^2 they would be 15 to 140: energies in {unit}, forces "
-            f"in {unit}/A?"
+            f"force constants of bonds are {stiffness:.3g}, in eV/A^2 they would be 15 to 140: labels in "
+            f"{' or '.join(units)} (and per A)?"
         )
     if ratio is None or stiffness is None or doubts:
         doubts += _sums_of_atoms(dataset)

@@ -57,8 +57,9 @@ class Student(Settings):
 
     checkpoint: str | None = Field(description="a `.safetensors` file; null distills a student as below")
     dataset: str | None = Field(
-        description="labels of your own: a trajectory of any format that ASE reads (extxyz), total energies in eV, forces "
-        "in eV/A; then nothing is sampled. With a checkpoint they only measure it"
+        description="labels of your own: a trajectory of any format that ASE reads (extxyz, traj, db), or HDF5 as the "
+        "workflow writes it; positions in A, total energies in eV, forces in eV/A; then nothing is sampled. With a "
+        "checkpoint they only measure it"
     )
     own_data: OwnDataSettings = Field(description="how labels of your own are read and split")
     sampling: SamplingSettings = Field(description="sizes of the dataset")

@@ -85,13 +85,14 @@ def collect(files: Sequence[Path], student: str | None = None) -> dict[str, Any]
     left_out: list[dict[str, str]] = []
     for path, name in zip(files, _short_names(files), strict=True):
         try:
-            found = schema.read(path)
-            # A student may have been trained elsewhere, long before: that says nothing about this run's measurements.
-            if any(entry.get("task") != "training" for entry in found):
-                origins.append(read_json(path).get("provenance") or {})
+            document = schema.read_document(path)
         except UserError as error:
             left_out.append({"file": name, "reason": str(error).removeprefix(f"{path}: ").replace(str(path), name)})
             continue
+        found = document["records"]
+        # A student may have been trained elsewhere, long before: that says nothing about this run's measurements.
+        if any(isinstance(entry, dict) and entry.get("task") != "training" for entry in found):
+            origins.append(document.get("provenance") or {})
         problems: dict[str, list[int]] = {}
         for position, entry in enumerate(found):
             if problem := problem_of(entry) or _other_student(entry, student):
@@ -122,9 +123,18 @@ def read(path: str | Path) -> dict[str, Any]:
         UserError: missing, damaged or not a merged document.
     """
     document = read_json(path)
-    if not isinstance(document, dict) or not {"provenance", "records"} <= document.keys():
+    if (
+        not isinstance(document, dict)
+        or not isinstance(document.get("provenance", 0), dict | None)
+        or not isinstance(document.get("records"), list)
+    ):
         raise UserError(f"{path}: not a table of results; make it again with `python -m mlff_distiller collect`")
-    return document
+    for position, entry in enumerate(document["records"]):
+        if wrong := problem_of(entry):
+            raise UserError(
+                f"{path}: record {position}: {wrong}; make the table again with `python -m mlff_distiller collect`"
+            )
+    return document | {"records": [schema.COMMON_FIELDS | entry for entry in document["records"]]}
 
 
 def merge(entries: Iterable[Record]) -> list[Record]:
@@ -145,7 +155,7 @@ def merge(entries: Iterable[Record]) -> list[Record]:
     _add_break_even(benchmarks, others)
     rank = {kind: position for position, kind in enumerate(schema.KINDS)}
     return sorted(
-        [_without_inexact(entry) for entry in others + benchmarks],
+        [schema.finite(entry) for entry in others + benchmarks],
         key=lambda entry: (
             rank[entry["kind"]],
             entry["variant"] not in (BASELINE, None),
@@ -345,10 +355,3 @@ def _machines(origins: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
     return list({json.dumps(value, sort_keys=True): value for value in values if value}.values())
-
-
-def _without_inexact(entry: Record) -> Record:
-    """No NaN and no infinity: JSON has none, and null says the same."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in entry.items()
-    }

@@ -10,7 +10,7 @@ from mlff_distiller.records.kinds.machine import Inputs, Preflight, TorchCluster
 from mlff_distiller.records.kinds.md import Nve, Reference, Spectra, Thermostat, Timestep
 from mlff_distiller.records.kinds.timing import Benchmark, Calculator, MdSteps, Periodic, Profile, Throughput
 from mlff_distiller.records.kinds.variant import Compile, Deploy, Equivalence
-from mlff_distiller.records.schema import KINDS, STATUSES
+from mlff_distiller.records.schema import no_record
 from mlff_distiller.utils.errors import nearest
 
 #: Kind -> task -> class; None stands for all tasks that have no class of their own.
@@ -68,12 +68,8 @@ def problem(entry: Any) -> str | None:
 
     Fields that are not known are let through, and so is null: a number that is not finite is written as that.
     """
-    if not isinstance(entry, dict):
-        return "not a mapping"
-    if entry.get("kind") not in KINDS:
-        return f"unknown kind {entry.get('kind')!r}"
-    if entry.get("status") not in STATUSES:
-        return f"unknown status {entry.get('status')!r}"
+    if wrong := no_record(entry):
+        return wrong
     if entry["kind"] in OF_VARIANTS and not entry.get("variant"):
         return f"a {entry['kind']} record without a variant"
     task = entry.get("task")
@@ -87,7 +83,20 @@ def problem(entry: Any) -> str | None:
         return f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}"
     except ValueError as error:
         return str(error)
-    return None
+    return next(
+        (f"{name}: a number or text that cannot be worked with" for name, v in entry.items() if _beyond(v)), None
+    )
+
+
+def _beyond(value: Any) -> bool:
+    """Whether a number is in it that overflows in the next step, or text that is no Unicode: damage, never measured."""
+    if isinstance(value, dict):
+        return any(map(_beyond, (*value, *value.values())))
+    if isinstance(value, list):
+        return any(map(_beyond, value))
+    if isinstance(value, str):
+        return any("\ud800" <= letter <= "\udfff" for letter in value) if not value.isascii() else False
+    return isinstance(value, int | float) and abs(value) > 1e100
 
 
 @functools.cache

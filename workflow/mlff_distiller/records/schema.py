@@ -60,13 +60,27 @@ def write(path: str | Path, records: Iterable[dict[str, Any]]) -> Path:
         {
             "schema_version": SCHEMA_VERSION,
             "provenance": provenance.collect(),
-            "records": [_finite(r) for r in records],
+            "records": [finite(r) for r in records],
         },
     )
 
 
 def read(path: str | Path) -> list[Record]:
-    """The records in ``path``.
+    """The records in ``path``, with all common fields.
+
+    Raises:
+        UserError: the file is missing, damaged, of another form or of an unknown version, or one of its records is.
+    """
+    found: list[Record] = []
+    for position, entry in enumerate(read_document(path)["records"]):
+        if wrong := no_record(entry):
+            raise UserError(f"{path}: record {position}: {wrong}; delete the file and run the workflow again")
+        found.append(COMMON_FIELDS | entry)
+    return found
+
+
+def read_document(path: str | Path) -> dict[str, Any]:
+    """The document in ``path``: provenance, and a list of what may be records.
 
     Raises:
         UserError: the file is missing, damaged, of another form or of an unknown version.
@@ -79,24 +93,43 @@ def read(path: str | Path) -> list[Record]:
             f"{path}: records of form {document.get('schema_version')!r}, this version reads form {SCHEMA_VERSION}; "
             "delete the file and run the workflow again"
         )
-    found: list[Record] = document["records"]
+    found: dict[str, Any] = document
     return found
+
+
+def no_record(entry: Any) -> str | None:
+    """Why ``entry`` is no record of a known kind and status, in words; None when it is one."""
+    if not isinstance(entry, dict):
+        return "not a mapping"
+    if entry.get("kind") not in KINDS:
+        return f"unknown kind {entry.get('kind')!r}"
+    if entry.get("status") not in STATUSES:
+        return f"unknown status {entry.get('status')!r}"
+    if entry["status"] != "ok" and not entry.get("reason"):
+        return f"{entry['status']}, and no reason why"
+    return None
 
 
 def _has_origin(document: dict[str, Any]) -> bool:
     """Whether the provenance, where there is one, has the form in which :mod:`provenance` writes it."""
     origin = document.get("provenance") or {}
-    parts = ("machine", "packages", "git")
-    return isinstance(origin, dict) and all(isinstance(origin.get(part) or {}, dict) for part in parts)
+    if not isinstance(origin, dict):
+        return False
+    machine, packages, git = (origin.get(part) or {} for part in ("machine", "packages", "git"))
+    if not all(isinstance(part, dict) for part in (machine, packages, git)):
+        return False
+    texts = [*packages.values(), git.get("commit"), origin.get("time_utc")]
+    return all(isinstance(text, str | None) for text in texts) and isinstance(machine.get("cores") or 0, int)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """``value`` without NaN and infinity: JSON has none, and null says the same."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
+        return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
+        return [finite(entry) for entry in value]
     return value
 
 

@@ -4,8 +4,8 @@ import contextlib
 import io
 import multiprocessing
 import os
-import shutil
 import signal
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from mlff_distiller.utils.errors import UserError
-from mlff_distiller.utils.files import write_bytes, write_text
+from mlff_distiller.utils.errors import UserError, first_line
+from mlff_distiller.utils.files import exclusive, write_bytes, write_text
 
 #: One thread per worker: the work is already parallel, and small matrices gain nothing from more.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -29,6 +29,7 @@ def run_in_parts(
     cores: int,
     description: str,
     weights: Sequence[float] | None = None,
+    name_of: Callable[[int], str] = "part {}".format,
 ) -> list[dict[str, np.ndarray]]:
     """``[function(task) for task in tasks]``, in parallel processes, each result kept in ``directory``.
 
@@ -40,15 +41,30 @@ def run_in_parts(
         cores: how many processes.
         description: of the progress bar.
         weights: of the tasks, for the progress bar; 1 each when None.
+        name_of: what a person calls the task of an index, for the message about a worker that died.
 
     Raises:
         UserError: interrupted, or a worker died; the parts done so far stay.
     """
     directory = Path(directory)
+    with exclusive(directory, f"{description}: another process is at work in {directory}; waiting for it"):
+        return _run(function, tasks, directory, key, cores, description, weights, name_of)
+
+
+def _run(
+    function: Callable[[Any], dict[str, np.ndarray]],
+    tasks: Sequence[Any],
+    directory: Path,
+    key: str,
+    cores: int,
+    description: str,
+    weights: Sequence[float] | None,
+    name_of: Callable[[int], str],
+) -> list[dict[str, np.ndarray]]:
     written = directory / "key"
     if not written.is_file() or written.read_text(encoding="utf-8") != key:
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
+        for path in directory.glob("*.npz"):
+            path.unlink()
         write_text(written, key)
     paths = [directory / f"{index:06d}.npz" for index in range(len(tasks))]
     weights = [1.0] * len(tasks) if weights is None else list(weights)
@@ -58,14 +74,23 @@ def run_in_parts(
         print(f"{description}: {len(tasks) - len(missing)} of {len(tasks)} parts are done already", flush=True)
     if missing:
         with _progress(description, sum(weights), done) as advance, _environment(ONE_THREAD):
-            _compute(function, tasks, paths, missing, weights, cores, advance)
+            _compute(function, tasks, paths, missing, weights, cores, advance, name_of)
     return [read_part(path) for path in paths]
 
 
 def read_part(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of one part."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+    """The arrays of one part.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path}: not a readable part ({first_line(error)}); delete it and run the same command again"
+        ) from None
 
 
 def _compute(
@@ -76,6 +101,7 @@ def _compute(
     weights: Sequence[float],
     cores: int,
     advance: Callable[[float], None],
+    name_of: Callable[[int], str],
 ) -> None:
     # spawn, not fork: a forked worker would inherit an OpenMP runtime that was started with other settings.
     context = multiprocessing.get_context("spawn")
@@ -98,9 +124,11 @@ def _compute(
                 f"interrupted; what is done stays in {paths[0].parent}: run the same command again to go on"
             ) from None
         except BrokenProcessPool:
+            # Tasks are begun in order: among those that wait or run, a worker is at one of the first.
+            at = sorted(index for index in {*running.values(), index} if not paths[index].is_file())[:workers]
             raise UserError(
-                f"a worker process died (out of memory?); what is done stays in {paths[0].parent}: "
-                "run the same command again to go on, with fewer --cores if memory is short"
+                f"a worker process died (out of memory?) at {' or '.join(map(name_of, at))}; what is done stays in "
+                f"{paths[0].parent}: run the same command again to go on, with fewer --cores if memory is short"
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
