@@ -311,3 +311,8 @@ def test_the_factory_takes_a_checkpoint_by_its_path(molecules):
     assert calculator.get_potential_energy(charged) == pytest.approx(expected, abs=1e-3)
     with pytest.raises(UserError, match="no such checkpoint"):
         load("nowhere.safetensors")
+
+
+def test_a_misspelt_keyword_is_refused(student64):
+    with pytest.raises(UserError, match="unknown key 'alow'"):
+        StudentCalculator(AutogradPotential(student64), alow=("elements",))

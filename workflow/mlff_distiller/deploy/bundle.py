@@ -292,10 +292,10 @@ def _rebuilt(
         shutil.rmtree(place / ARTIFACT, ignore_errors=True)
         (place / ARTIFACT).mkdir(parents=True)
         molecules = read(folder / texts.MOLECULES, index=":")
-        examples = [Batch.from_atoms([atoms], student.device, student.dtype) for atoms in molecules]
         try:
             family.build(student, spec, place / ARTIFACT)
             potential = family.load(student, spec, place / ARTIFACT)
+            examples = [Batch.from_atoms([atoms], potential.device, potential.dtype) for atoms in molecules]
             call_everything(potential, examples)
             complaint = not_equivalent(potential, folder, family.precision_of(spec), molecules)
         except OSError:

@@ -13,6 +13,7 @@ from mlff_distiller.systems.batch import Batch
 from mlff_distiller.systems.boxes import Box, box_of
 from mlff_distiller.systems.distances import DistanceCheck
 from mlff_distiller.utils.errors import UserError, nearest
+from mlff_distiller.utils.settings import refuse_unknown
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -49,6 +50,8 @@ class PotentialCalculator(Calculator):
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 (ASE's convention)
 
     def __init__(self, potential: Potential, **kwargs):
+        # ASE takes any other keyword for a parameter of the calculation, a misspelt one too.
+        refuse_unknown(kwargs, ("atoms", "directory", "label", "restart"), type(self).__name__)
         super().__init__(**kwargs)
         self.potential = potential
         self.limits = potential.limits

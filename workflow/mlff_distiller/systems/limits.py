@@ -104,16 +104,18 @@ class Limits:
         for key in _ASKED.intersection(atoms.info):
             name, value = key.lower(), atoms.info[key]
             if name in _CHARGE_KEYS and "charge" not in self.allow and not _is(value, (0,)):
-                return _ignored(f"info[{key!r}] is {value!r}", "the charge", "charge")
+                return _ignored(f"info[{key!r}] is {value!r}", f"atoms.info[{key!r}]", "charge")
             if name in _SPIN_KEYS and "spin" not in self.allow and not _is(value, _SPIN_KEYS[name]):
-                return _ignored(f"info[{key!r}] is {value!r}", "the spin", "spin")
+                return _ignored(f"info[{key!r}] is {value!r}", f"atoms.info[{key!r}]", "spin")
         if "initial_charges" in atoms.arrays and "charge" not in self.allow:
             total = float(atoms.arrays["initial_charges"].sum())
             if not abs(total) < _CHARGE_ROUNDING:
-                return _ignored(f"the initial charges add up to {total:g}", "set_initial_charges(None)", "charge")
+                return _ignored(
+                    f"the initial charges add up to {total:g}", "them with atoms.set_initial_charges(None)", "charge"
+                )
         if "initial_magmoms" in atoms.arrays and "spin" not in self.allow and atoms.arrays["initial_magmoms"].any():
             return _ignored(
-                "initial magnetic moments are not zero", "them with set_initial_magnetic_moments(None)", "spin"
+                "initial magnetic moments are not zero", "them with atoms.set_initial_magnetic_moments(None)", "spin"
             )
         return ""
 
@@ -134,5 +136,5 @@ def _is(value: Any, right: tuple[int, ...]) -> bool:
 def _ignored(said: str, what: str, name: str) -> str:
     return (
         f"{said}, but the student knows neutral molecules without unpaired electrons only. "
-        f"Take out {what}, or have it ignored with allow=({name!r},)"
+        f"Remove {what}, or have it ignored with allow=({name!r},)"
     )

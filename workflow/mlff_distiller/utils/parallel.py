@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import multiprocessing
 import os
 import signal
@@ -111,7 +112,7 @@ def _compute(
         running: dict[Any, int] = {}
         try:
             while True:
-                while len(running) < 2 * cores and (index := next(queue, None)) is not None:
+                for index in itertools.islice(queue, max(0, 2 * cores - len(running))):
                     running[pool.submit(_one, function, tasks[index], paths[index])] = index
                 if not running:
                     return

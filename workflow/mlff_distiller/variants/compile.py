@@ -107,13 +107,13 @@ def build(files: VariantFiles, spec: dict[str, Any], device: str, systems: "dict
         raise _Unavailable(reason)
     torch.set_num_threads(files.threads)
     student = load_student(files.checkpoint, device, torch.float32, neighbors=spec.get("neighbors"))
-    examples = [Batch.from_atoms([atoms], student.device, student.dtype) for atoms in systems.values()]
 
     folder = files.variant.parent
     start = time.perf_counter()
     main = family.build(student, spec, folder)
     # What loading and the first calls compile is part of the price, whether the family calls it building or not.
     potential = family.load(student, spec, folder)
+    examples = [Batch.from_atoms([atoms], potential.device, potential.dtype) for atoms in systems.values()]
     wait = torch.cuda.synchronize if student.device.type == "cuda" else None
     first_calls = {
         name: timed_calls(functools.partial(potential, *example), FIRST_CALLS, wait)
