@@ -1,4 +1,4 @@
-"""Every family: build, load in another process' stead from what was written, and hold against the fp64 referee."""
+"""Every family: build, load in another process' stead from what was written, and hold against the fp64 reference."""
 
 import pytest
 

@@ -22,7 +22,7 @@ STAGES = {
     "model-card": ("report.model_card", "write what a student is and how good"),
     "time-teacher": ("benchmark.teacher", "time the teacher on the benchmark molecules"),
     "compile": ("variants.compile", "build one variant"),
-    "validate": ("variants.check_equivalence", "check one variant against the fp64 referee"),
+    "validate": ("variants.check_equivalence", "check one variant against the fp64 reference"),
     "benchmark": ("benchmark.single", "time one variant against eager, interleaved"),
     "scaling": ("benchmark.scaling", "time one variant on batches, boxes, through ASE and in MD"),
     "simulate": ("md.simulate", "run NVE with one variant and judge it"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mlff_distiller.md.device import AnyPotential
-from mlff_distiller.md.dynamics import driver, steps_between_looks, thermostat
+from mlff_distiller.md.dynamics import driver, steps_between_samples, thermostat
 from mlff_distiller.md.langevin import kinetic_energies, run_langevin
 from mlff_distiller.md.langevin_settings import LangevinSettings
 from mlff_distiller.md.thermostat import compare_with_gamma
@@ -19,14 +19,14 @@ class OnDevice(AutogradPotential):
         return AnyPotential(self, arguments)
 
 
-def moving(molecules, potential, loop="auto", looks=5):
+def moving(molecules, potential, loop="auto", interval=5):
     from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 
     atoms = molecules["benzene"].copy()
     atoms.positions += 7.0  # the origin must not matter
     MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(1))
     Stationary(atoms)
-    return atoms, driver(atoms, potential, timestep_fs=0.5, steps_between_looks=looks, loop=loop)
+    return atoms, driver(atoms, potential, timestep_fs=0.5, steps_between_samples=interval, loop=loop)
 
 
 def test_both_loops_take_the_same_steps(molecules, student64):
@@ -77,6 +77,6 @@ def test_a_loop_that_is_not_there_is_refused(molecules, student64):
         moving(molecules, AutogradPotential(student64), loop="gpu")
 
 
-def test_as_many_steps_at_once_as_looks_allow():
-    assert steps_between_looks(100, 500, 10) == 10
-    assert steps_between_looks(0, 2000, 16) == 16
+def test_steps_between_samples_is_the_greatest_common_divisor():
+    assert steps_between_samples(100, 500, 10) == 10
+    assert steps_between_samples(0, 2000, 16) == 16

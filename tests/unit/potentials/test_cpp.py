@@ -198,7 +198,7 @@ def test_students_of_other_sizes(sizes, dtype):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_float32_stays_within_the_referees_bound(single, name):
+def test_float32_stays_within_the_bound_of_the_fp64_reference(single, name):
     truth, eager, kernel = single
     batch = molecule(name, dtype=torch.float32)
     energies, forces = truth(*batch._replace(positions=batch.positions.double()))

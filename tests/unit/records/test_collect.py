@@ -74,7 +74,7 @@ def test_a_variant_that_fails_equivalence_loses_its_speedup_everywhere(merged):
     for entry in merged:
         if entry["kind"] == "benchmark" and entry["variant"] == FAILS_EQUIVALENCE:
             assert entry["status"] == "failed"
-            assert "not equivalent to the fp64 referee" in entry["reason"]
+            assert "not equivalent to the fp64 reference" in entry["reason"]
             assert entry["equivalent"] is False
             assert entry["speedup"] is None
             assert entry["speedup_ci95"] is None

@@ -214,6 +214,6 @@ def test_the_sources_numbers_stand_on_the_rows_they_are_about(run):
 
 def test_errors_against_the_teacher_lie_within_what_the_triangle_inequality_allows(run):
     low, high = run.teacher_error("cpp")
-    own, cpp, eager = run.teacher_error("eager")[0], run.referee_error("cpp"), run.referee_error("eager")
+    own, cpp, eager = run.teacher_error("eager")[0], run.reference_error("cpp"), run.reference_error("eager")
     assert (low, high) == (pytest.approx(own - cpp - eager), pytest.approx(own + cpp + eager))
     assert Run([]).teacher_error("cpp") == []

@@ -50,7 +50,7 @@ def test_nan_fails(student, student64, frames):
     assert "force RMSE" in verdict(student, student64, Broken(student), frames, "16bit")
 
 
-def test_shaken_frames_repeat_and_begin_with_the_geometry(molecules):
+def test_rattled_frames_repeat_and_begin_with_the_geometry(molecules):
     atoms = molecules["water"]
     first, second = rattled(atoms, 3, 0.1, seed=4), rattled(atoms, 3, 0.1, seed=4)
     np.testing.assert_array_equal(first[0].positions, atoms.positions)

@@ -126,7 +126,7 @@ class Bench:
                 yield fields | self._point(fields, [self._noisy(members, seed) for seed in range(N_FRAMES)])
 
     def _noisy(self, members: "list[Atoms]", seed: int) -> "list[Atoms]":
-        # The first frame of shaken() is the geometry itself: take the second.
+        # The first frame is the geometry itself: take the second.
         return [rattled(one, 2, 0.03, seed * len(members) + k)[1] for k, one in enumerate(members)]
 
     def _periodic(self) -> Iterator[dict[str, Any]]:
@@ -287,7 +287,7 @@ class Bench:
                         side.potential,
                         timestep_fs=TIMESTEP_FS,
                         # eager is far slower: fewer steps say as much
-                        steps_between_looks=steps if key == "variant" else FEWEST_RUNS,
+                        steps_between_samples=steps if key == "variant" else FEWEST_RUNS,
                     )
                     calls[key] = _Steps(moving, steps if key == "variant" else FEWEST_RUNS)
                     if key == "variant":

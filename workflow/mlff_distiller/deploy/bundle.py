@@ -39,7 +39,7 @@ METADATA = "bundle.json"
 WEIGHTS = "student.safetensors"
 ARTIFACT = "artifact"
 TORCH_CLUSTER = "torch_cluster.json"
-#: Geometries per molecule on which a variant that was built again is proven, and how far they are shaken, A.
+#: Geometries per molecule on which a variant that was built again is proven, and how far they are rattled, A.
 PROOF = {"n_frames": 2, "amplitude": 0.05, "seed": 0}
 #: What loading needs of a record, and its type.
 _KEYS = {
@@ -110,7 +110,7 @@ def read_bundle(folder: str | Path) -> dict[str, Any]:
     try:
         records = schema.read(path)
     except UserError as error:
-        # What mends a record of a run does not mend what somebody was handed.
+        # The advice for a record of a run (delete it and run again) does not mend a bundle.
         raise UserError(f"{str(error).partition('; delete')[0]}; {_ANEW}") from None
     entry = next((entry for entry in records if isinstance(entry, dict) and entry.get("kind") == "deploy"), None)
     if entry is None:

@@ -1,4 +1,4 @@
-"""What moves atoms: ASE's dynamics, or the loop that stays on the device where a potential has one.
+"""ASE's dynamics, or the loop that stays on the device where a potential has one.
 
 All have ``run(n_steps)``, after which ``atoms`` has the new positions, momenta and a calculator with energy and forces,
 and ``nsteps``; what :func:`driver` gives also has ``loop``: where the steps are taken (``ase``, ``device``).
@@ -21,7 +21,7 @@ LOOPS = ("auto", "ase", "device")
 
 
 def driver(
-    atoms: "Atoms", potential: Potential, *, timestep_fs: float, steps_between_looks: int, loop: str = "auto"
+    atoms: "Atoms", potential: Potential, *, timestep_fs: float, steps_between_samples: int, loop: str = "auto"
 ) -> "AseVerlet | DeviceLoop":
     """NVE for ``atoms``, which it moves.
 
@@ -29,7 +29,7 @@ def driver(
         atoms: positions and momenta to start with.
         potential: forces.
         timestep_fs: one step.
-        steps_between_looks: ``run`` is called with multiples of this; so many steps stay on the device.
+        steps_between_samples: ``run`` is called with multiples of this; the device loop takes so many steps per replay.
         loop: ``auto`` takes the device loop where ``potential`` has one (:class:`HasProgram`).
 
     Raises:
@@ -41,7 +41,7 @@ def driver(
     if loop == "device" and not on_device:
         raise UserError(f"md: {type(potential).__name__} has no loop on the device; use loop: auto or ase")
     if on_device and loop != "ase":
-        return DeviceLoop(atoms, potential, steps_between_looks, timestep_fs=timestep_fs)
+        return DeviceLoop(atoms, potential, steps_between_samples, timestep_fs=timestep_fs)
     return AseVerlet(atoms, potential, timestep_fs)
 
 
@@ -54,9 +54,9 @@ def thermostat(atoms: "Atoms", potential: Potential, settings: "LangevinSettings
         settings: as :func:`mlff_distiller.md.langevin.run_langevin` takes them.
     """
     if isinstance(potential, HasProgram):
-        looks = steps_between_looks(settings.equilibration_steps, settings.sample_every)
+        interval = steps_between_samples(settings.equilibration_steps, settings.sample_every)
         how = {name: getattr(settings, name) for name in ("timestep_fs", "temperature_k", "friction_per_fs", "seed")}
-        return DeviceLoop(atoms, potential, looks, **how)
+        return DeviceLoop(atoms, potential, interval, **how)
     from mlff_distiller.md.langevin import ase_langevin
     from mlff_distiller.potentials.ase import PotentialCalculator
 
@@ -93,7 +93,7 @@ class DeviceLoop:
 
     loop = "device"
 
-    def __init__(self, atoms: "Atoms", potential: Potential, steps_between_looks: int, **how: Any):
+    def __init__(self, atoms: "Atoms", potential: Potential, steps_between_samples: int, **how: Any):
         import torch
         from ase import units
 
@@ -111,7 +111,7 @@ class DeviceLoop:
             torch.tensor(atoms.positions - self.origin, device=potential.device),
             inputs.batch,
             torch.tensor(atoms.get_masses()),
-            steps_per_replay=steps_between_looks,
+            steps_per_replay=steps_between_samples,
             cell=inputs.cell,
             pbc=inputs.pbc,
             velocities=torch.tensor(atoms.get_velocities() * units.fs),
@@ -120,7 +120,7 @@ class DeviceLoop:
         self._hand_over(self.dynamics.frame())
 
     def run(self, n_steps: int) -> None:
-        """Go on for ``n_steps``, a multiple of ``steps_between_looks``."""
+        """Go on for ``n_steps``, a multiple of ``steps_between_samples``."""
         for frame in self.dynamics.run(n_steps):
             last = frame
         self.nsteps = self.dynamics.step
@@ -136,6 +136,6 @@ class DeviceLoop:
         self.atoms.calc = SinglePointCalculator(self.atoms, energy=energy, forces=forces, free_energy=energy)
 
 
-def steps_between_looks(*counts: int) -> int:
-    """The most steps that may be taken at once when atoms must be looked at after each of ``counts`` steps."""
+def steps_between_samples(*counts: int) -> int:
+    """Greatest common divisor of the sampling intervals ``counts``, without those that are 0."""
     return math.gcd(*(count for count in counts if count))

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 #: A bond is broken when it is longer than this many times its length at the start.
 BROKEN = 1.5
-#: A reference whose drift has more than so many times the run's own error says nothing about it.
-LEAST_CERTAIN = 3.0
+#: Ignore the fp64 reference when its standard error exceeds this many times the run's.
+MAX_REFERENCE_STDERR_RATIO = 3.0
 
 
 @dataclass
 class NveSamples:
-    """What an NVE run showed, one entry per sample."""
+    """Samples of an NVE run."""
 
     n_bonds: int
     times_fs: list[float] = field(default_factory=list)
@@ -35,11 +35,12 @@ class NveSamples:
     energies: list[float] = field(default_factory=list)
     temperatures_k: list[float] = field(default_factory=list)
     momenta: list[float] = field(default_factory=list)
-    #: Differences of the forces from the referee's [N, 3] eV/A, at some samples; the frames are extxyz text.
+    #: Force errors against the fp64 reference [N, 3] eV/A, at some samples.
     force_errors: list[np.ndarray] = field(default_factory=list)
+    #: The frames at those samples, extxyz text.
     frames: list[str] = field(default_factory=list)
     broken: np.ndarray = field(init=False)
-    #: Seconds that the steps themselves took, and where they were taken: ``ase`` or ``device``.
+    #: Seconds that the steps took, and which loop took them: ``ase`` or ``device``.
     elapsed: float = 0.0
     loop: str = "ase"
 
@@ -53,26 +54,26 @@ class NveSamples:
 
 
 class SimulationFailed(FloatingPointError):
-    """A simulation that cannot go on; ``samples`` is what it showed until then."""
+    """A simulation that cannot go on; ``samples`` are those until then."""
 
     def __init__(self, reason: str, samples: NveSamples):
         super().__init__(reason)
         self.samples = samples
 
 
-def run_nve(atoms: "Atoms", potential: Any, settings: NveSettings, referee: Any = None) -> NveSamples:
+def run_nve(atoms: "Atoms", potential: Any, settings: NveSettings, reference: Any = None) -> NveSamples:
     """Equilibrate, then run NVE by ASE's velocity Verlet, or by the loop on the device where ``potential`` has one.
 
     Args:
         atoms: the start; left as it is.
         potential: a :class:`~mlff_distiller.potentials.base.Potential`.
-        settings: lengths, start, who takes the steps.
-        referee: a potential whose forces are compared with; none, and there are no force errors.
+        settings: lengths, start, loop.
+        reference: the potential with which forces are compared; without one, ``force_errors`` stays empty.
 
     Raises:
         SimulationFailed: the total energy or a position is no longer finite.
     """
-    from mlff_distiller.md.dynamics import driver, steps_between_looks
+    from mlff_distiller.md.dynamics import driver, steps_between_samples
     from mlff_distiller.potentials.ase import PotentialCalculator
 
     start, atoms = atoms, atoms.copy()
@@ -80,10 +81,12 @@ def run_nve(atoms: "Atoms", potential: Any, settings: NveSettings, referee: Any 
     for _ in range(3):
         potential(*_batch(atoms, potential))
     set_thermal_velocities(atoms, settings.temperature_k, settings.seed, settings.at_minimum)
-    looks = steps_between_looks(settings.equilibration_steps, settings.steps, settings.sample_every)
-    dynamics = driver(atoms, potential, timestep_fs=settings.timestep_fs, steps_between_looks=looks, loop=settings.loop)
+    interval = steps_between_samples(settings.equilibration_steps, settings.steps, settings.sample_every)
+    dynamics = driver(
+        atoms, potential, timestep_fs=settings.timestep_fs, steps_between_samples=interval, loop=settings.loop
+    )
     dynamics.run(settings.equilibration_steps)
-    observe = Observer(start, settings, None if referee is None else PotentialCalculator(referee))
+    observe = Observer(start, settings, None if reference is None else PotentialCalculator(reference))
     observe.samples.loop = dynamics.loop
     observe(0, atoms)
     for done in range(0, settings.steps, settings.sample_every):
@@ -99,21 +102,21 @@ def run_nve(atoms: "Atoms", potential: Any, settings: NveSettings, referee: Any 
 
 
 class Observer:
-    """Looks at the atoms of a running simulation, whoever moves them.
+    """Samples a running simulation.
 
     Args:
-        start: whose bonds are to stay whole.
+        start: its bonds are checked in every sample.
         settings: of the run.
-        referee: an ASE calculator whose forces are compared with, or none.
+        reference: the ASE calculator with which forces are compared, or none.
     """
 
-    def __init__(self, start: "Atoms", settings: NveSettings, referee: Any = None):
+    def __init__(self, start: "Atoms", settings: NveSettings, reference: Any = None):
         self.first, self.second, self.lengths = bonds_of(start)
-        self.settings, self.referee = settings, referee
+        self.settings, self.reference = settings, reference
         self.samples = NveSamples(len(self.lengths))
 
     def __call__(self, step: int, atoms: "Atoms") -> None:
-        """Take down ``atoms`` (with calculator and momenta) after ``step`` steps."""
+        """Add a sample of ``atoms`` (with calculator and momenta), taken after ``step`` steps."""
         samples = self.samples
         samples.times_fs.append(step * self.settings.timestep_fs)
         samples.energies.append(1e3 * atoms.get_total_energy() / len(atoms))
@@ -127,8 +130,8 @@ class Observer:
 
             vectors = find_mic(vectors, atoms.cell, atoms.pbc)[0]
         samples.broken |= np.linalg.norm(vectors, axis=1) > BROKEN * self.lengths
-        if self.referee is not None and step % self.settings.force_check_every == 0:
-            samples.force_errors.append(atoms.get_forces() - self.referee.get_forces(atoms))
+        if self.reference is not None and step % self.settings.force_check_every == 0:
+            samples.force_errors.append(atoms.get_forces() - self.reference.get_forces(atoms))
             samples.frames.append(_frame(atoms))
 
 
@@ -149,16 +152,16 @@ def judge(samples: NveSamples, settings: NveSettings, reference: Slope | None = 
         "excursion_mev_per_atom": float(np.abs(relative).max()),
         "bonds_broken": int(samples.broken.sum()),
     }
-    # A slope that cannot be told from zero, given its error, is no evidence of drift in a short run.
+    # A slope within two standard errors of zero is no evidence of drift.
     own = max(0.0, abs(slope.value) - 2 * slope.stderr)
     judged = values | {"drift_mev_per_atom_ps": own}
     beyond = None if reference is None else drift_beyond(slope, reference)
     if reference is not None:
         values["drift_beyond_fp64_mev_per_atom_ps"] = judged["drift_beyond_fp64_mev_per_atom_ps"] = beyond
-        # What fp64 does from the same state is the time step's doing, and the short run's, in which the slow exchange
-        # between vibrations looks like a drift: not the variant's. The tier keeps to the drift itself. A shorter, and so
-        # much less certain, reference would excuse anything.
-        if reference.stderr <= LEAST_CERTAIN * slope.stderr:
+        # A drift that the fp64 run shows too comes from the integrator or the short run (a slow exchange of energy between
+        # vibrations), not from this variant, and is not counted; the tier does count it. A reference much less certain than
+        # the run is ignored.
+        if reference.stderr <= MAX_REFERENCE_STDERR_RATIO * slope.stderr:
             judged["drift_mev_per_atom_ps"] = min(own, beyond)
     gates = {
         name: {

@@ -46,17 +46,17 @@ class Systems(NamedTuple):
     cells: Cells | None  # None where nothing repeats
 
 
-class Kept:
-    """A value, kept as long as the tensors that it was made of are the same and nothing was written into them."""
+class Cached:
+    """A value, cached as long as the tensors that it was made of are the same and unchanged."""
 
     def __init__(self):
         self.entry: tuple = ()
 
     def __call__(self, first: Tensor | None, second: Tensor | None, other: Any, make: Callable[[], Any]) -> Any:
-        """What ``make()`` gave for these arguments, or gives now."""
+        """The cached result of ``make()`` for these arguments, or a new one."""
         entry = self.entry
         state = _written(first), _written(second)
-        # Tensors made in inference mode do not count what is written into them.
+        # Tensors made in inference mode have no version counter.
         if entry and entry[0] is first and entry[1] is second and entry[2:4] == (other, state) and None not in state:
             return entry[4]
         value = make()
@@ -71,7 +71,7 @@ def _written(tensor: Tensor | None) -> int | None:
 
 
 class InputCheck:
-    """Looks at the arguments of a potential (see :class:`~mlff_distiller.potentials.base.Potential`).
+    """Checks the arguments of a potential (see :class:`~mlff_distiller.potentials.base.Potential`).
 
     Any number of threads may use one at once.
 
@@ -86,12 +86,12 @@ class InputCheck:
 
     def forget(self) -> None:
         """Let go of the tensors of the last call."""
-        self.topology, self.cells = Kept(), Kept()
+        self.topology, self.cells = Cached(), Cached()
         self.last: tuple = (None,) * 7
 
     def __getstate__(self):
-        # A copy need not know the last call.
-        return self.__dict__ | {"topology": Kept(), "cells": Kept(), "last": (None,) * 7}
+        # A copy starts with empty caches.
+        return self.__dict__ | {"topology": Cached(), "cells": Cached(), "last": (None,) * 7}
 
     def __call__(
         self, numbers: Tensor | None, positions: Tensor, batch: Tensor, cell: Tensor | None, pbc: Tensor | None
@@ -103,7 +103,7 @@ class InputCheck:
                 number that the student does not know; a cell that is not finite, spans no volume, or is far too small or
                 too large. Names the tensor, atom or system.
         """
-        # Written out, since it stands beside the forces of a molecule in some ten microseconds.
+        # Written out for speed: the forces of a molecule take only tens of microseconds.
         known = self.last
         if (
             known[1] is batch

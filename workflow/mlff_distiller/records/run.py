@@ -165,7 +165,7 @@ class Run:
         shared = [system for system in energy if system in both]
         return geometric_mean([ratio_of(both[system], energy[system]) for system in shared]) if shared else None
 
-    def referee_error(self, variant: str) -> float | None:
+    def reference_error(self, variant: str) -> float | None:
         """Force error against the fp64 student, meV/A: root of the mean square over all systems that were checked."""
         errors = [e["force_rmse_mev_per_a"] for e in self.of("equivalence", variant=variant)
                   if e.get("force_rmse_mev_per_a") is not None]  # fmt: skip
@@ -180,7 +180,7 @@ class Run:
         """
         errors = {e["split"]: e["force_rmse_mev_per_a"] for e in self.accuracy() if e.get("force_rmse_mev_per_a")}
         split = next((name for name in ("test", "larger", "val") if name in errors), next(iter(errors), None))
-        ours, eager = self.referee_error(variant), self.referee_error(BASELINE)
+        ours, eager = self.reference_error(variant), self.reference_error(BASELINE)
         if split is None or ours is None or eager is None:
             return []
         apart = 0.0 if variant == BASELINE else ours + eager

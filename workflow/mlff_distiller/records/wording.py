@@ -33,7 +33,7 @@ def equivalence_reason(entry: Record) -> str:
         f"force error {_number(entry.get('force_rmse_mev_per_a'))} meV/A, "
         f"tolerance {_number(entry.get('tolerance_mev_per_a'))} meV/A"
     )
-    return f"not equivalent to the fp64 referee on {entry['system']}: {found}"
+    return f"not equivalent to the fp64 reference on {entry['system']}: {found}"
 
 
 def _number(value: Any) -> str:

@@ -309,7 +309,7 @@ def _warm_up(run: Run) -> str:
 
 
 def _pareto(run: Run) -> str:
-    errors = {name: run.referee_error(name) for name in run.equivalent}
+    errors = {name: run.reference_error(name) for name in run.equivalent}
     errors = {name: error for name, error in errors.items() if error and run.mean_time(name, "energy_forces")}
     if not errors:
         return ""

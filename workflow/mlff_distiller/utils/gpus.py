@@ -1,4 +1,4 @@
-"""Which GPU a simulation works on, where a machine has several and simulations run beside one another."""
+"""Which GPU a simulation uses, where a machine has several and simulations run at the same time."""
 
 import os
 import zlib
@@ -7,13 +7,13 @@ from mlff_distiller.utils import provenance
 
 
 def take_one(work: str) -> None:
-    """Leave this process one of the machine's GPUs: always the same for the same ``work``, spread over all of them.
+    """Restrict this process to one GPU, chosen by a hash of ``work``. Call it before CUDA is in use.
 
-    Only where all are alike: what was compiled for the first need not run on another kind. And only where nobody has
-    chosen already (``CUDA_VISIBLE_DEVICES``). To be called before CUDA is in use.
+    Does nothing where the GPUs are of different models (what was compiled for one need not run on another), or where
+    ``CUDA_VISIBLE_DEVICES`` is set already.
 
     Args:
-        work: a name, different for simulations that run beside one another.
+        work: a name, different for simulations that run at the same time.
     """
     models = provenance.gpu_names()
     if len(set(models)) != 1 or "CUDA_VISIBLE_DEVICES" in os.environ:

@@ -14,7 +14,7 @@ from mlff_distiller.systems.batch import Batch
 class VariantFamily(ABC):
     """One way of running the student. Instances carry no state; everything that was built lies in ``folder``."""
 
-    #: How far from the fp64 referee a variant may be: a class of :data:`mlff_distiller.variants.equivalence.TOLERANCES`.
+    #: How far from the fp64 reference a variant may be: a class of :data:`mlff_distiller.variants.equivalence.TOLERANCES`.
     precision = "float32"
 
     def unavailable(self, spec: dict[str, Any], device: str) -> str | None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def pareto(run: Run) -> "Figure":
     """Time per evaluation and force error. Left: against the fp64 student; right: against the teacher."""
-    points = {name: (run.mean_time(name, "energy_forces"), run.referee_error(name)) for name in run.variants}
+    points = {name: (run.mean_time(name, "energy_forces"), run.reference_error(name)) for name in run.variants}
     points = {name: point for name, point in points.items() if all(point)}
     if not points:
         return nothing("benchmark and equivalence")
