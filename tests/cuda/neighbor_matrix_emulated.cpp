@@ -12,4 +12,4 @@ int emulate(void (*kernel)(Argument), const Argument& argument, int blocks, int 
 
 #include "neighbor_matrix.cu"
 
-extern "C" const char* rows_error(int) { return "emulated"; }
+extern "C" const char* neighbor_matrix_error(int) { return "emulated"; }

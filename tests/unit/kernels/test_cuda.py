@@ -73,7 +73,7 @@ def longer(structure):
 @needs_compiler
 @pytest.mark.parametrize(
     ("module", "structure"),
-    [(molecule, "Arguments"), *((neighbor_matrix, n) for n in ("Rows", "Update", "Radial", "Totals", "Search"))],
+    [(molecule, "Arguments"), *((neighbor_matrix, n) for n in ("Messages", "Update", "Radial", "Totals", "Search"))],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_library_with_other_structs_is_refused(emulated, monkeypatch, module, structure):
@@ -98,8 +98,10 @@ def test_every_number_of_atoms_takes_a_path_that_has_room(emulated, student, mon
     assert library.shared_bytes(library.atoms_each + 1, 0) > molecule.SHARED_LIMIT
     launched = []
     monkeypatch.setattr(molecule.Library, "launch", lambda library, arguments, clusters, stream: launched.append("one"))
-    monkeypatch.setattr(neighbor_matrix.RowsProgram, "launch", lambda program, forces=True: launched.append("rows"))
-    monkeypatch.setattr(neighbor_matrix.RowsProgram, "most_neighbors", lambda program, waited=False: 0)
+    monkeypatch.setattr(
+        neighbor_matrix.NeighborMatrixProgram, "launch", lambda program, forces=True: launched.append("rows")
+    )
+    monkeypatch.setattr(neighbor_matrix.NeighborMatrixProgram, "most_neighbors", lambda program, waited=False: 0)
     for n_atoms in range(1, 401):
         batch = torch.zeros([n_atoms], dtype=torch.int64)
         potential(torch.ones_like(batch), torch.zeros([n_atoms, 3]), batch)
@@ -138,7 +140,7 @@ def test_row_kernels_emulated(emulated, student, student64, sizes):
     arguments = random_batch(sizes, seed=3)
     energies, forces = AutogradPotential(student64)(arguments[0], arguments[1].double(), arguments[2])
     packed = neighbor_matrix.pack(student, library.depth, products="float32")
-    program = neighbor_matrix.RowsProgram(library, packed, sum(sizes), len(sizes), 16)
+    program = neighbor_matrix.NeighborMatrixProgram(library, packed, sum(sizes), len(sizes), 16)
     fill(program, *arguments)
     program.launch()
     assert_close(program, energies, forces)
@@ -161,7 +163,7 @@ def test_row_kernels_emulated_in_cells(emulated, student, student64, periodic):
     grid = neighbor_matrix.CellGrid.of(cell, pbc, 5.0, 100)
     assert grid.grid.max() > 1
     packed = neighbor_matrix.pack(student, library.depth, products="float32")
-    program = neighbor_matrix.RowsProgram(library, packed, 7, 2, 64, cells=200)
+    program = neighbor_matrix.NeighborMatrixProgram(library, packed, 7, 2, 64, cells=200)
     fill(program, numbers, positions, batch)
     program.system.copy_(batch)
     program.set_grid(grid)
@@ -184,7 +186,7 @@ def test_row_kernels_emulated_in_small_cells(emulated, student, student64, name)
 
 
 @pytest.fixture
-def rows_alone(emulated, student):
+def neighbor_matrix_alone(emulated, student):
     """The potential on the CPU, by the kernels for many atoms."""
     from mlff_distiller.potentials.cuda import CudaPotential
 
@@ -201,26 +203,30 @@ def assert_right(potential, student64, numbers, positions, batch, cell=None, pbc
 
 
 @needs_compiler
-def test_other_atoms_in_the_same_box(rows_alone, student64):
+def test_other_atoms_in_the_same_box(neighbor_matrix_alone, student64):
     """Cells are made for the room that a system has: fewer atoms, and more again, with the very same tensors of the box."""
     cell, pbc = 22.0 * torch.eye(3)[None], torch.ones([1, 3], dtype=torch.bool)
     generator = torch.Generator().manual_seed(0)
     for n_atoms in (30, 4, 1, 30, 12):
         positions = 22.0 * torch.rand(n_atoms, 3, generator=generator)
         numbers = torch.randint(1, 10, [n_atoms], generator=generator)
-        assert_right(rows_alone, student64, numbers, positions, torch.zeros([n_atoms], dtype=torch.int64), cell, pbc)
-        assert rows_alone.grid.cells <= n_atoms
+        assert_right(
+            neighbor_matrix_alone, student64, numbers, positions, torch.zeros([n_atoms], dtype=torch.int64), cell, pbc
+        )
+        assert neighbor_matrix_alone.grid.cells <= n_atoms
     # The same numbers of atoms and systems, dealt out otherwise.
     cells, axes = cell.repeat(2, 1, 1), pbc.repeat(2, 1)
     positions, numbers = 22.0 * torch.rand(12, 3, generator=generator), torch.ones([12], dtype=torch.int64)
     for first in (11, 6, 11):
         batch = (torch.arange(12) >= first).to(torch.int64)
-        assert_right(rows_alone, student64, numbers, positions, batch, cells, axes)
+        assert_right(neighbor_matrix_alone, student64, numbers, positions, batch, cells, axes)
 
 
 @needs_compiler
-def test_more_cells_than_room_are_refused(rows_alone):
-    program = neighbor_matrix.RowsProgram(rows_alone.rows, rows_alone.rows_weights, 8, 1, 16, cells=8)
+def test_more_cells_than_room_are_refused(neighbor_matrix_alone):
+    program = neighbor_matrix.NeighborMatrixProgram(
+        neighbor_matrix_alone.neighbor_matrix, neighbor_matrix_alone.neighbor_matrix_weights, 8, 1, 16, cells=8
+    )
     box, pbc = 17.0 * torch.eye(3)[None], torch.ones([1, 3], dtype=torch.bool)
     with pytest.raises(ValueError, match="27 cells where there is room for 8"):
         program.set_grid(neighbor_matrix.CellGrid.of(box, pbc, 5.0, 100))
@@ -238,14 +244,14 @@ def test_a_grid_is_made_whatever_the_box_is(value, most):
 
 
 @needs_compiler
-def test_free_atoms_in_boxes_beside_an_empty_system(rows_alone, student64, monkeypatch):
+def test_free_atoms_in_boxes_beside_an_empty_system(neighbor_matrix_alone, student64, monkeypatch):
     """Large systems that do not repeat are put into boxes of their own; far apart, too."""
     monkeypatch.setattr("mlff_distiller.potentials.cuda.ALL_PAIRS_LIMIT", 3)
     numbers, positions, batch = random_batch([7, 4], seed=1, spread=3.0)
-    assert_right(rows_alone, student64, numbers, positions, batch)
-    assert_right(rows_alone, student64, numbers, positions + 1e4 * batch[:, None], batch)
-    energies, forces = rows_alone(numbers, positions, batch)
-    behind = rows_alone(numbers, positions, 1 + batch)
+    assert_right(neighbor_matrix_alone, student64, numbers, positions, batch)
+    assert_right(neighbor_matrix_alone, student64, numbers, positions + 1e4 * batch[:, None], batch)
+    energies, forces = neighbor_matrix_alone(numbers, positions, batch)
+    behind = neighbor_matrix_alone(numbers, positions, 1 + batch)
     assert behind[0][0] == 0
     torch.testing.assert_close(behind[0][1:], energies)
     torch.testing.assert_close(behind[1], forces)
@@ -253,27 +259,27 @@ def test_free_atoms_in_boxes_beside_an_empty_system(rows_alone, student64, monke
 
 @needs_compiler
 @pytest.mark.parametrize("periodic", [False, True])
-def test_an_atom_that_is_lost_costs_no_room_for_good(rows_alone, student64, monkeypatch, periodic):
+def test_an_atom_that_is_lost_costs_no_room_for_good(neighbor_matrix_alone, student64, monkeypatch, periodic):
     """It is near to all others; its own system is NaN throughout, the other one right, and nothing grows."""
     for name in ("FIRST_CAPACITY", "ALWAYS_ENOUGH"):
         monkeypatch.setattr(f"mlff_distiller.potentials.cuda.{name}", 16)
-    rows_alone.release()
+    neighbor_matrix_alone.release()
     numbers, positions, batch = random_batch([18, 2], seed=4, spread=6.0)
     boxes = (40.0 * torch.eye(3).repeat(2, 1, 1), torch.ones([2, 3], dtype=torch.bool)) if periodic else (None, None)
-    right = rows_alone(numbers, positions, batch, *boxes)
+    right = neighbor_matrix_alone(numbers, positions, batch, *boxes)
     lost = positions.clone()
     lost[17, 1] = torch.nan
-    energies, forces = rows_alone.on_host(numbers, lost, batch, *boxes)
+    energies, forces = neighbor_matrix_alone.on_host(numbers, lost, batch, *boxes)
     assert energies[0].isnan()
     assert forces[:18].isnan().all()
     torch.testing.assert_close(energies[1], right[0][1])
     torch.testing.assert_close(forces[18:], right[1][18:])
-    assert rows_alone.capacity == 16
+    assert neighbor_matrix_alone.capacity == 16
     # Those that are really there get their room, until it is given back.
-    assert_right(rows_alone, student64, numbers, positions * 0.08, batch, *boxes)
-    assert rows_alone.capacity > 16
-    rows_alone.release()
-    assert rows_alone.capacity == 16
+    assert_right(neighbor_matrix_alone, student64, numbers, positions * 0.08, batch, *boxes)
+    assert neighbor_matrix_alone.capacity > 16
+    neighbor_matrix_alone.release()
+    assert neighbor_matrix_alone.capacity == 16
 
 
 @needs_compiler
@@ -318,7 +324,7 @@ def test_sizes_that_the_kernels_cannot_take():
         definitions(StudentConfig(n_features=64))
     with pytest.raises(UserError, match="at most 23 Gaussians, not 30"):
         definitions(StudentConfig(n_radial=30))
-    with pytest.raises(UserError, match="at least 2 blocks"):
+    with pytest.raises(UserError, match="n_blocks of at least 2"):
         definitions(StudentConfig(n_blocks=1))
 
 

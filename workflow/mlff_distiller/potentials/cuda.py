@@ -22,11 +22,11 @@ from mlff_distiller.utils.errors import UserError
 
 Result = TypeVar("Result")
 
-#: Neighbors that an atom gets room for before any was counted; molecules and liquids have 20 to 60 within 5 A.
+#: Room for the neighbors of an atom before any were counted; molecules and liquids have 20 to 60 within 5 A.
 FIRST_CAPACITY = 64
-#: Rows up to this long hold all other atoms of a molecule: nothing can overflow, and nothing is checked.
+#: Molecules with at most this many other atoms get room for all of them: no overflow is possible, and none is checked.
 ALWAYS_ENOUGH = 64
-#: Above this many atoms in a system that is not periodic, cells in a box around it replace looking at all pairs.
+#: Above this many atoms in a system that is not periodic, cells in a box around it replace the search of all pairs.
 ALL_PAIRS_LIMIT = 4000
 #: With more atoms than this the device is busy for milliseconds, and a graph would only hold its memory.
 GRAPH_LIMIT = 200_000
@@ -89,10 +89,10 @@ class CudaPotential(Potential):
             return libraries / f"{name}.so" if libraries else build(student.config, architecture(self.device), name)
 
         self.student, self.libraries, self.products = student, libraries, products
-        self.rows = neighbor_matrix.Library(library("neighbor_matrix"))
+        self.neighbor_matrix = neighbor_matrix.Library(library("neighbor_matrix"))
         self.molecule = molecule.Library(library("molecule")) if single_launch else None
         with undisturbed(self.device):
-            self.rows_weights = neighbor_matrix.pack(student, self.rows.depth, products)
+            self.neighbor_matrix_weights = neighbor_matrix.pack(student, self.neighbor_matrix.depth, products)
             self.molecule_weights = molecule.pack(student, self.molecule.ranks) if single_launch else None
         self.inputs = InputCheck(student)
         self.evaluations: Recent = Recent()
@@ -122,7 +122,7 @@ class CudaPotential(Potential):
         )
 
     def release(self) -> None:
-        """Let go of all buffers and graphs, and of the room that neighbors once needed."""
+        """Free all buffers and graphs, and reset the room for neighbors."""
         self.evaluations.clear()
         self.inputs.forget()
         self.capacity = FIRST_CAPACITY
@@ -133,7 +133,7 @@ class CudaPotential(Potential):
     def neighbors(
         self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The search of the kernels for many atoms, as edges; not for periodic systems, whose rows hold no shifts."""
+        """The search of the kernels for many atoms, as edges; not for periodic systems, whose neighbor matrix holds no shifts."""
         systems = self.inputs(None, positions, batch, cell, pbc)
         if systems.cells is not None:
             raise NotImplementedError("the periodic neighbor rows of the CUDA kernels hold vectors, not shifts")
@@ -159,7 +159,7 @@ class CudaPotential(Potential):
         taken: Callable[[Any], Result],
         waits: bool = False,
     ) -> Result:
-        """What is ``taken`` of the program that ran for these systems; ``waits``: taking it waits for the device."""
+        """Run the program of these systems; the result of ``taken(program)``. ``waits``: ``taken`` waits for the device."""
         positions = positions.detach()
         systems = self.inputs(numbers, positions, batch, cell, pbc)
         box = self._cells(positions, systems)
@@ -170,7 +170,7 @@ class CudaPotential(Potential):
                 evaluation = self._many(systems.topology, box)
             evaluation.program.positions.copy_(positions)
             (evaluation.both if forces else evaluation.energy)()
-            # Before the check, which waits for the device: nothing is left to start after that.
+            # Before the check, which waits for the device, so that no work is launched after the wait.
             found = taken(evaluation.program)
             most = self._too_many(evaluation.program, systems, waits)
             if not most:
@@ -179,9 +179,9 @@ class CudaPotential(Potential):
                 return taken(evaluation.program)
 
     def _too_many(self, program: Any, systems: Systems, waited: bool = False) -> int:
-        """The largest number of neighbors since this was asked last, if there was no room for so many; otherwise 0.
+        """The largest number of neighbors since the last check, if that exceeds the room; otherwise 0.
 
-        ``waited``: for the device, since the program ran.
+        ``waited``: the caller has waited for the device since the program ran.
         """
         if systems.cells is None and program.capacity >= max(systems.topology.sizes) - 1:
             return 0
@@ -192,14 +192,14 @@ class CudaPotential(Potential):
         return most
 
     def _make_room(self, program: Any, topology: Topology, most: int) -> bool:
-        """More room from now on; or False, and NaN for their systems, where none but atoms that are lost need it.
+        """Make more room. If only atoms at non-finite positions need it, set their systems to NaN and return False.
 
-        To the kernels such an atom is near to every other: room for that would be kept, and paid for, for good.
+        The kernels take such an atom for a neighbor of every other; room for all of those would slow down all later calls.
         """
         lost = systems_with_nan(program.positions, topology)
         if bool(lost.any()):
             sound = [size for size, bad in zip(topology.sizes, lost.tolist(), strict=True) if not bad]
-            if isinstance(program, neighbor_matrix.RowsProgram):
+            if isinstance(program, neighbor_matrix.NeighborMatrixProgram):
                 most = program.most_neighbors_outside(lost)
             elif max(sound, default=0) - 1 <= program.capacity:
                 most = 0
@@ -208,7 +208,7 @@ class CudaPotential(Potential):
                 program.forces.masked_fill_(lost[topology.batch][:, None], torch.nan)
                 return False
         if isinstance(program, molecule.MoleculeProgram):
-            # Its capacity is fixed: molecules as large as this one go through the kernels for many atoms from now on.
+            # Its capacity is fixed: from now on molecules of this size use the kernels for many atoms.
             self.most_in_one_launch = program.n_atoms - 1
         self.capacity = max(self.capacity, rounded(most + most // 8))
         return True
@@ -232,7 +232,7 @@ class CudaPotential(Potential):
         return DeviceProgram(program, overflowed)
 
     def _cells(self, positions: Tensor, systems: Systems) -> neighbor_matrix.CellGrid | None:
-        """The grid of cells, or None where all pairs are looked at; kept while cells and the largest system stay the same."""
+        """The grid of cells, or None where all pairs are searched; cached while cells and the largest system stay the same."""
         topology, cells = systems
         most = max(topology.sizes)
         if cells is None:
@@ -272,8 +272,8 @@ class CudaPotential(Potential):
         key = ("many", n_atoms, n_systems, capacity, cells)
 
         def make() -> Evaluation:
-            arguments = self.rows, self.rows_weights, n_atoms, n_systems, capacity, cells
-            return self._captured(neighbor_matrix.RowsProgram(*arguments), n_atoms)
+            arguments = self.neighbor_matrix, self.neighbor_matrix_weights, n_atoms, n_systems, capacity, cells
+            return self._captured(neighbor_matrix.NeighborMatrixProgram(*arguments), n_atoms)
 
         if n_atoms > GRAPH_LIMIT and key not in self.evaluations:
             self.evaluations.clear()  # two of these may not fit

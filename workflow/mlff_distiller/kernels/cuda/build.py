@@ -33,13 +33,13 @@ def definitions(config: StudentConfig) -> list[str]:
     if config.n_radial > MAX_GAUSSIANS:
         raise UserError(f"the CUDA kernels take at most {MAX_GAUSSIANS} Gaussians, not {config.n_radial}")
     if config.n_blocks < 2:
-        raise UserError("the CUDA kernels need at least 2 blocks")
+        raise UserError(f"the CUDA kernels need n_blocks of at least 2, not {config.n_blocks}")
     sizes = {
         "FEATURES": config.n_features,
         "HIDDEN": padded(config.mlp_width),
         "READOUT": padded(config.readout_width),
         "GAUSSIANS": config.n_radial,
-        "BLOCKS": config.n_blocks,
+        "LAYERS": config.n_blocks,
         "NORM_EPSILON": f"{NORM_EPSILON!r}f",
     }
     return [f"-D{name}={value}" for name, value in sizes.items()]

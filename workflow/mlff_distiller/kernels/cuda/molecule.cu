@@ -6,7 +6,7 @@
 // and only with the blocks that own the same features. Every sum is taken in a fixed order: the same input gives the
 // same bits. NOTES.md has the phases and what each costs.
 //
-// Sizes come from the compiler's command line: FEATURES, HIDDEN, READOUT, GAUSSIANS, BLOCKS.
+// Sizes come from the compiler's command line: FEATURES, HIDDEN, READOUT, GAUSSIANS, LAYERS.
 
 #include "platform.cuh"
 
@@ -25,21 +25,21 @@ constexpr int CAPACITY = 64;     // neighbors of one atom
 static_assert(OWN == 16, "a warp takes two neighbors at once, one feature a lane");
 static_assert(K <= 32, "two Gaussians a lane");
 
-// Slices of the weights of one block of the network in shared memory.
+// Slices of the weights of one layer of the network in shared memory.
 constexpr int MIX = 2 * OWN * F;  // [V own, U own][F]
 constexpr int MLP_IN = 2 * OWN * H;  // [s own, norm own][H]
 constexpr int MLP_OUT = 3 * OWN * H;  // [ss own, vv own, sv own][H]
 constexpr int HEAD_IN = OWN * H;      // [s own][H]; readout: [s own][R]
 constexpr int HEAD_OUT = 3 * OWN * H;  // [phi own][H]; readout: [R]
-constexpr int BLOCK_WEIGHTS = MIX + MLP_IN + MLP_OUT + HEAD_IN + HEAD_OUT;
+constexpr int LAYER_WEIGHTS = MIX + MLP_IN + MLP_OUT + HEAD_IN + HEAD_OUT;
 constexpr int LAST_WEIGHTS = MIX + MLP_IN + MLP_OUT + OWN * R + R;
-constexpr int WEIGHTS = (BLOCKS - 1) * BLOCK_WEIGHTS + LAST_WEIGHTS;
-// Biases of one block: mlp_in [H], mlp_out [3 OWN], head_in [HM], head_out [3 OWN].
+constexpr int WEIGHTS = (LAYERS - 1) * LAYER_WEIGHTS + LAST_WEIGHTS;
+// Biases of one layer: mlp_in [H], mlp_out [3 OWN], head_in [HM], head_out [3 OWN].
 constexpr int BIASES = H + 3 * OWN + HM + 3 * OWN;
-// Filters of one block of the network: [K + 1][3 OWN], the bias last.
+// Filters of one layer of the network: [K + 1][3 OWN], the bias last.
 constexpr int FILTERS = (K + 1) * 3 * OWN;
 
-// What the reverse pass needs of one atom and one block of the network.
+// What the reverse pass needs of one atom and one layer of the network.
 constexpr int STASH_UV = 0;                     // V v [3][OWN], U v [3][OWN]
 constexpr int STASH_MIX = STASH_UV + 6 * OWN;   // a_vv, a_sv [OWN]
 constexpr int STASH_H1 = STASH_MIX + 2 * OWN;   // [H] before the silu
@@ -48,8 +48,8 @@ constexpr int STASH = STASH_H2 + HM;
 
 struct Arguments {
     const float* weights;     // [RANKS][WEIGHTS]
-    const float* biases;      // [RANKS][BLOCKS][BIASES]
-    const float* filters;     // [RANKS][BLOCKS][FILTERS]
+    const float* biases;      // [RANKS][LAYERS][BIASES]
+    const float* filters;     // [RANKS][LAYERS][FILTERS]
     const float* embedding;   // [elements][F]
     const float* first_phi;   // [elements][3 F]
     const float* radial;      // cutoff, exponent, pi / cutoff, centers [K]
@@ -59,9 +59,9 @@ struct Arguments {
     const int* first;         // [N] first atom of the system of each atom
     const int* last;          // [N] one past its last
     const int* starts;        // [B + 1]
-    float* messages;          // [RANKS][BLOCKS - 1][N][6][OWN] phi and v, exchanged between clusters
-    float* gradients;         // [RANKS][BLOCKS][N][4][OWN] dE/ds and dE/dv, likewise
-    float* stash;             // [clusters][RANKS][MAX_ATOMS][BLOCKS][STASH], where shared memory has no room
+    float* messages;          // [RANKS][LAYERS - 1][N][6][OWN] phi and v, exchanged between clusters
+    float* gradients;         // [RANKS][LAYERS][N][4][OWN] dE/ds and dE/dv, likewise
+    float* stash;             // [clusters][RANKS][MAX_ATOMS][LAYERS][STASH], where shared memory has no room
     float* pulls;             // [N][N][4] dE/dr of each pair
     float* atomic;            // [N] eV
     float* forces;            // [N][3]
@@ -79,7 +79,7 @@ struct Arguments {
 struct Layout {
     int x, h1, h2, act, s, v, gs, gv, g_phi, uv, scratch, partial, geometry, cut, pull, index, count, stash, total;
     DEVICE_HOST explicit Layout(int atoms, int stash_shared) {
-        int at = WEIGHTS + BLOCKS * BIASES;
+        int at = WEIGHTS + LAYERS * BIASES;
         auto take = [&](int floats) {
             int here = at;
             at += (floats + 3) / 4 * 4;
@@ -102,7 +102,7 @@ struct Layout {
         pull = take(atoms * CAPACITY * 4);
         index = take(atoms * CAPACITY);
         count = take(MAX_ATOMS);
-        stash = take(stash_shared ? atoms * BLOCKS * STASH : 0);
+        stash = take(stash_shared ? atoms * LAYERS * STASH : 0);
         total = at;
     }
 };
@@ -210,7 +210,7 @@ DEVICE float cluster_sum(float* mine, float start) {
     return sum;
 }
 
-// The filters of one block of the network for one feature: three channels of K weights and a bias.
+// The filters of one layer of the network for one feature: three channels of K weights and a bias.
 struct Filter {
     float w[3][K];
     float bias[3];
@@ -263,19 +263,19 @@ struct Molecule {
         f_global = rank * OWN + f;
     }
 
-    DEVICE const float* weights(int block) const { return base + block * BLOCK_WEIGHTS; }
-    DEVICE const float* biases(int block) const { return base + WEIGHTS + block * BIASES; }
-    DEVICE float* stash(int a, int block) const {
-        if (args.stash_shared) return base + at.stash + (a * BLOCKS + block) * STASH;
-        return args.stash + ((static_cast<long long>(blockIdx.x) * MAX_ATOMS + a) * BLOCKS + block) * STASH;
+    DEVICE const float* weights(int layer) const { return base + layer * LAYER_WEIGHTS; }
+    DEVICE const float* biases(int layer) const { return base + WEIGHTS + layer * BIASES; }
+    DEVICE float* stash(int a, int layer) const {
+        if (args.stash_shared) return base + at.stash + (a * LAYERS + layer) * STASH;
+        return args.stash + ((static_cast<long long>(blockIdx.x) * MAX_ATOMS + a) * LAYERS + layer) * STASH;
     }
-    DEVICE float* messages(int block, int n) const {
-        return args.messages + ((static_cast<long long>(rank) * (BLOCKS - 1) + block - 1) * args.n_atoms + n) * 6 * OWN;
+    DEVICE float* messages(int layer, int n) const {
+        return args.messages + ((static_cast<long long>(rank) * (LAYERS - 1) + layer - 1) * args.n_atoms + n) * 6 * OWN;
     }
-    DEVICE float* gradients(int block, int n) const {
-        return args.gradients + ((static_cast<long long>(rank) * BLOCKS + block) * args.n_atoms + n) * 4 * OWN;
+    DEVICE float* gradients(int layer, int n) const {
+        return args.gradients + ((static_cast<long long>(rank) * LAYERS + layer) * args.n_atoms + n) * 4 * OWN;
     }
-    DEVICE const float* filters(int block) const { return args.filters + (rank * BLOCKS + block) * FILTERS; }
+    DEVICE const float* filters(int layer) const { return args.filters + (rank * LAYERS + layer) * FILTERS; }
     DEVICE float4* geometry(int a) const { return reinterpret_cast<float4*>(base + at.geometry) + a * CAPACITY; }
     DEVICE float2* cut(int a) const { return reinterpret_cast<float2*>(base + at.cut) + a * CAPACITY; }
     DEVICE int* index(int a) const { return reinterpret_cast<int*>(base + at.index) + a * CAPACITY; }
@@ -284,8 +284,8 @@ struct Molecule {
     DEVICE void start_copies() {
         const float* from = args.weights + static_cast<long long>(rank) * WEIGHTS;
         for (int i = 4 * thread; i < WEIGHTS; i += 4 * THREADS) copy_async(base + i, from + i);
-        from = args.biases + static_cast<long long>(rank) * BLOCKS * BIASES;
-        for (int i = 4 * thread; i < BLOCKS * BIASES; i += 4 * THREADS) copy_async(base + WEIGHTS + i, from + i);
+        from = args.biases + static_cast<long long>(rank) * LAYERS * BIASES;
+        for (int i = 4 * thread; i < LAYERS * BIASES; i += 4 * THREADS) copy_async(base + WEIGHTS + i, from + i);
     }
 
     // Neighbors of the cluster's atoms, one warp an atom, in ascending order.
@@ -352,7 +352,7 @@ struct Molecule {
 
     // s and v after the message, in shared memory.
     template <bool FIRST>
-    DEVICE void message_forward(int block, const Filter& filter) {
+    DEVICE void message_forward(int layer, const Filter& filter) {
         constexpr int CHANNELS = FIRST ? 2 : 3;
         const int warps_each = warps_of_atom(), part = warp % warps_each, at_once = WARPS / warps_each;
         for (int a0 = 0, buffer = 0; a0 < atoms; a0 += at_once, buffer ^= 1) {
@@ -372,7 +372,7 @@ struct Molecule {
                         p[0] = __ldg(from);
                         p[1] = __ldg(from + F);
                     } else {
-                        const float* from = messages(block, j) + f;
+                        const float* from = messages(layer, j) + f;
 #pragma unroll
                         for (int c = 0; c < 3; c++) p[c] = __ldcg(from + c * OWN);
 #pragma unroll
@@ -443,10 +443,10 @@ struct Molecule {
 
     // The update, and the head on its result. Leaves s and v, hands phi and v to the other clusters.
     template <bool LAST>
-    DEVICE void node_forward(int block) {
+    DEVICE void node_forward(int layer) {
         constexpr int HEAD = LAST ? R : H;
-        const float* w = weights(block);
-        const float* b = biases(block);
+        const float* w = weights(layer);
+        const float* b = biases(layer);
         float* x = base + at.x;
         float* uv = base + at.uv;
         float* act = base + at.act;
@@ -470,13 +470,13 @@ struct Molecule {
         w += MIX;
         rows_by_columns<2 * OWN, H, 1>(base + at.s, w, base + at.h1, HM, atoms);
         for (int item = thread; item < atoms * 6 * OWN; item += THREADS) {
-            stash(item / (6 * OWN), block)[STASH_UV + item % (6 * OWN)] = uv[item];
+            stash(item / (6 * OWN), layer)[STASH_UV + item % (6 * OWN)] = uv[item];
         }
         cluster_barrier();
         for (int item = thread; item < atoms * H; item += THREADS) {
             const int a = item / H, h = item % H;
             const float value = cluster_sum(base + at.h1 + a * HM + h, b[h]);
-            stash(a, block)[STASH_H1 + h] = value;
+            stash(a, layer)[STASH_H1 + h] = value;
             act[a * HM + h] = value * sigmoid(value);
         }
         __syncthreads();
@@ -500,8 +500,8 @@ struct Molecule {
             const float s = base[at.s + a * 2 * OWN + q] + m[0] + m[2 * OWN] * dot;
             base[at.s + a * 2 * OWN + q] = s;
             base[at.gs + a * OWN + q] = s;  // packed, for the product below
-            stash(a, block)[STASH_MIX + q] = m[OWN];
-            stash(a, block)[STASH_MIX + OWN + q] = m[2 * OWN];
+            stash(a, layer)[STASH_MIX + q] = m[OWN];
+            stash(a, layer)[STASH_MIX + OWN + q] = m[2 * OWN];
         }
         __syncthreads();
         w += MLP_OUT;
@@ -511,8 +511,8 @@ struct Molecule {
         for (int item = thread; item < atoms * HEAD; item += THREADS) {
             const int a = item / HEAD, h = item % HEAD;
             const float value = cluster_sum(base + at.h2 + a * HM + h, b[h]);
-            stash(a, block)[STASH_H2 + h] = value;
-            // After the last block the reverse pass begins with dE/dh; the energy itself is for later.
+            stash(a, layer)[STASH_H2 + h] = value;
+            // After the last layer the reverse pass begins with dE/dh; the energy itself is for later.
             act[a * HM + h] = LAST ? w[OWN * HEAD + h] * silu_slope(value) : value * sigmoid(value);
         }
         __syncthreads();
@@ -520,10 +520,10 @@ struct Molecule {
         b += HM;
         if (!LAST) {
             rows_by_rows<H, 3 * OWN, 4, 4>(act, HM, w, atoms, [&](int o, int r, float value) {
-                messages(block + 1, begin + r)[o] = value + b[o];
+                messages(layer + 1, begin + r)[o] = value + b[o];
             });
             for (int item = thread; item < atoms * 3 * OWN; item += THREADS) {
-                messages(block + 1, begin + item / (3 * OWN))[3 * OWN + item % (3 * OWN)] = base[at.v + item];
+                messages(layer + 1, begin + item / (3 * OWN))[3 * OWN + item % (3 * OWN)] = base[at.v + item];
             }
         }
     }
@@ -531,10 +531,10 @@ struct Molecule {
     // Energies of the cluster's atoms, one warp an atom; all blocks of the cluster would find the same.
     DEVICE void atomic_energies() {
         if (rank != 0) return;
-        const float* w = weights(BLOCKS - 1) + MIX + MLP_IN + MLP_OUT + OWN * R;
-        const float bias = biases(BLOCKS - 1)[H + 3 * OWN + HM];
+        const float* w = weights(LAYERS - 1) + MIX + MLP_IN + MLP_OUT + OWN * R;
+        const float bias = biases(LAYERS - 1)[H + 3 * OWN + HM];
         for (int a = warp; a < atoms; a += WARPS) {
-            const float* hidden = stash(a, BLOCKS - 1) + STASH_H2;
+            const float* hidden = stash(a, LAYERS - 1) + STASH_H2;
             float sum = 0.0f;
             for (int h = lane; h < R; h += 32) sum += hidden[h] * sigmoid(hidden[h]) * w[h];
 #pragma unroll
@@ -545,9 +545,9 @@ struct Molecule {
 
     // The reverse of node_forward: from dE/ds', dE/dv' and dE/dphi to dE/ds and dE/dv, handed to the other clusters.
     template <bool LAST>
-    DEVICE void node_backward(int block) {
+    DEVICE void node_backward(int layer) {
         constexpr int HEAD = LAST ? R : H;
-        const float* w_mix = weights(block);
+        const float* w_mix = weights(layer);
         const float* w_in = w_mix + MIX;
         const float* w_out = w_in + MLP_IN;
         const float* w_head_in = w_out + MLP_OUT;
@@ -562,7 +562,7 @@ struct Molecule {
             for (int item = thread; item < atoms * H; item += THREADS) {
                 const int a = item / H, h = item % H;
                 act[a * HM + h] =
-                    cluster_sum(base + at.h2 + a * HM + h, 0.0f) * silu_slope(stash(a, block)[STASH_H2 + h]);
+                    cluster_sum(base + at.h2 + a * HM + h, 0.0f) * silu_slope(stash(a, layer)[STASH_H2 + h]);
             }
         }
         __syncthreads();
@@ -572,7 +572,7 @@ struct Molecule {
         __syncthreads();
         for (int item = thread; item < atoms * OWN; item += THREADS) {
             const int a = item / OWN, q = item % OWN;
-            const float* vv = stash(a, block) + STASH_UV + q;
+            const float* vv = stash(a, layer) + STASH_UV + q;
             const float* uu = vv + 3 * OWN;
             float dot = 0.0f, along = 0.0f;
 #pragma unroll
@@ -590,7 +590,7 @@ struct Molecule {
         cluster_barrier();
         for (int item = thread; item < atoms * H; item += THREADS) {
             const int a = item / H, h = item % H;
-            act[a * HM + h] = cluster_sum(base + at.h1 + a * HM + h, 0.0f) * silu_slope(stash(a, block)[STASH_H1 + h]);
+            act[a * HM + h] = cluster_sum(base + at.h1 + a * HM + h, 0.0f) * silu_slope(stash(a, layer)[STASH_H1 + h]);
         }
         __syncthreads();
         float* g_uv = base + at.uv;  // [atom][3][dE/d(V v) own, dE/d(U v) own]
@@ -604,10 +604,10 @@ struct Molecule {
         __syncthreads();
         for (int item = thread; item < atoms * OWN; item += THREADS) {
             const int a = item / OWN, q = item % OWN;
-            const float* vv = stash(a, block) + STASH_UV + q;
+            const float* vv = stash(a, layer) + STASH_UV + q;
             const float* uu = vv + 3 * OWN;
-            const float a_vv = stash(a, block)[STASH_MIX + q];
-            const float g_dot = gs[a * OWN + q] * stash(a, block)[STASH_MIX + OWN + q];
+            const float a_vv = stash(a, layer)[STASH_MIX + q];
+            const float g_dot = gs[a * OWN + q] * stash(a, layer)[STASH_MIX + OWN + q];
             const float norm = sqrtf(vv[0] * vv[0] + vv[OWN] * vv[OWN] + vv[2 * OWN] * vv[2 * OWN] + NORM_EPSILON);
             const float g_norm = base[at.s + a * 2 * OWN + OWN + q] / norm;
 #pragma unroll
@@ -618,7 +618,7 @@ struct Molecule {
             }
             const float g = base[at.s + a * 2 * OWN + q];
             gs[a * OWN + q] = g;
-            gradients(block, begin + a)[q] = g;
+            gradients(layer, begin + a)[q] = g;
         }
         __syncthreads();
         rows_by_columns<2 * OWN, F, 3>(g_uv, w_mix, base + at.x, F, atoms);
@@ -627,14 +627,14 @@ struct Molecule {
             const int row = item / OWN, q = item % OWN;
             const float g = cluster_sum(base + at.x + row * F + rank * OWN + q, LAST ? 0.0f : gv[item]);
             gv[item] = g;
-            gradients(block, begin + row / 3)[OWN + row % 3 * OWN + q] = g;
+            gradients(layer, begin + row / 3)[OWN + row % 3 * OWN + q] = g;
         }
     }
 
     // The reverse of message_forward, for the messages that the cluster's atoms send: their receivers are their
     // neighbors, seen from -u. Adds to the pulls; leaves dE/dphi and dE/dv.
     template <bool FIRST>
-    DEVICE void message_backward(int block, const Filter& filter) {
+    DEVICE void message_backward(int layer, const Filter& filter) {
         constexpr int CHANNELS = FIRST ? 2 : 3;
         const int warps_each = warps_of_atom(), part = warp % warps_each, at_once = WARPS / warps_each;
         for (int a0 = 0, buffer = 0; a0 < atoms; a0 += at_once, buffer ^= 1) {
@@ -648,7 +648,7 @@ struct Molecule {
                     p[0] = __ldg(from);
                     p[1] = __ldg(from + F);
                 } else {
-                    const float* from = messages(block, begin + a) + f;
+                    const float* from = messages(layer, begin + a) + f;
 #pragma unroll
                     for (int c = 0; c < 3; c++) p[c] = __ldcg(from + c * OWN);
 #pragma unroll
@@ -661,7 +661,7 @@ struct Molecule {
                     const float4 u = geometry(a)[e];
                     const float2 cuts = cut(a)[e];
                     const float cut_value = there ? cuts.x : 0.0f, cut_slope = there ? cuts.y : 0.0f;
-                    const float* from = gradients(block, i) + f;
+                    const float* from = gradients(layer, i) + f;
                     const float gs = __ldcg(from), gx = __ldcg(from + OWN), gy = __ldcg(from + 2 * OWN);
                     const float gz = __ldcg(from + 3 * OWN);
                     const float* g = gaussians<true>(u.w);
@@ -824,31 +824,31 @@ struct Molecule {
         __syncthreads();
         MARK(3)
 #pragma unroll 1
-        for (int block = 0; block < BLOCKS - 1; block++) {
-            node_forward<false>(block);
-            MARK(4 + 3 * block)
-            filter.load<3>(filters(block + 1), f);
+        for (int layer = 0; layer < LAYERS - 1; layer++) {
+            node_forward<false>(layer);
+            MARK(4 + 3 * layer)
+            filter.load<3>(filters(layer + 1), f);
             wait_for_messages();
-            MARK(5 + 3 * block)
-            message_forward<false>(block + 1, filter);
-            MARK(6 + 3 * block)
+            MARK(5 + 3 * layer)
+            message_forward<false>(layer + 1, filter);
+            MARK(6 + 3 * layer)
         }
-        node_forward<true>(BLOCKS - 1);
+        node_forward<true>(LAYERS - 1);
         MARK(20)
         if (args.with_forces) {
-            node_backward<true>(BLOCKS - 1);
+            node_backward<true>(LAYERS - 1);
             MARK(21)
             wait_for_messages();
             MARK(22)
 #pragma unroll 1
-            for (int block = BLOCKS - 1; block > 0; block--) {
-                message_backward<false>(block, filter);
-                MARK(20 + 3 * block)
-                node_backward<false>(block - 1);
-                MARK(21 + 3 * block)
-                filter.load<3>(filters(block - 1), f);
+            for (int layer = LAYERS - 1; layer > 0; layer--) {
+                message_backward<false>(layer, filter);
+                MARK(20 + 3 * layer)
+                node_backward<false>(layer - 1);
+                MARK(21 + 3 * layer)
+                filter.load<3>(filters(layer - 1), f);
                 wait_for_messages();
-                MARK(22 + 3 * block)
+                MARK(22 + 3 * layer)
             }
             message_backward<true>(0, filter);
             MARK(40)
@@ -874,7 +874,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) molecule(const __grid_c
 
 // What the host packs and chooses: sizes that must agree with it.
 extern "C" void molecule_sizes(int* sizes) {
-    const int values[] = {RANKS, WEIGHTS, BLOCKS * BIASES, BLOCKS * FILTERS, STASH, MAX_ATOMS, CAPACITY};
+    const int values[] = {RANKS, WEIGHTS, LAYERS * BIASES, LAYERS * FILTERS, STASH, MAX_ATOMS, CAPACITY};
     for (int i = 0; i < 7; i++) sizes[i] = values[i];
 }
 

@@ -1,4 +1,4 @@
-// Messages of any number of atoms, and what surrounds the matrix products of a block: for batches and large systems.
+// Messages of any number of atoms, and what surrounds the matrix products of a layer: for batches and large systems.
 //
 // Every atom has a row of ``capacity`` slots for its neighbors (index, unit vector towards it, distance). A pair stands
 // in both rows: sums over receivers and sums over senders are both sums over a row, in a fixed order.
@@ -30,16 +30,16 @@ constexpr int FRAGMENTS = 3 * 32;
 static_assert(QUARTERS * 32 == F, "one warp a quarter of the features");
 static_assert(K + 1 <= DEPTH, "room for the cutoff behind the Gaussians");
 
-struct Rows {
+struct Messages {
     const int* numbers;        // [N]
     const int* neighbors;      // [N][capacity]
     const uint4* coefficients;  // [N][capacity][HALVES / 8]
     const float4* geometry;    // [N][capacity]
     const int* counts;         // [N]
-    const uint2* filters;      // [QUARTERS][3][NARROW][FRAGMENTS] of this block of the network
-    const float* phi;          // [N][3][F]; in the first block [elements][3][F]
+    const uint2* filters;      // [QUARTERS][3][NARROW][FRAGMENTS] of this layer of the network
+    const float* phi;          // [N][3][F]; in the first layer [elements][3][F]
     const float* v_in;         // [N][3][F]
-    float* s;                  // [N][F], the message is added; in the first block set from:
+    float* s;                  // [N][F], the message is added; in the first layer set from:
     const float* embedding;    // [elements][F]
     float* v_out;              // [N][3][F]
     const float* gs;           // [N][F]
@@ -82,13 +82,13 @@ struct Gaussians {
 
 // The Gaussians of this lane's two slots, and with DERIVATIVES those too; zero where there is no such neighbor.
 template <bool DERIVATIVES>
-DEVICE void load_gaussians(const Rows& rows, const long long (&slot)[2], const bool (&there)[2], Gaussians& values,
+DEVICE void load_gaussians(const Messages& work, const long long (&slot)[2], const bool (&there)[2], Gaussians& values,
                            Gaussians& slopes) {
     unsigned value[2][6], slope[2][6];
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         const uint4 none = {0u, 0u, 0u, 0u};
-        const uint4* from = rows.coefficients + slot[h] * (HALVES / 8) + threadIdx.x % 4 * 3;
+        const uint4* from = work.coefficients + slot[h] * (HALVES / 8) + threadIdx.x % 4 * 3;
         const uint4 a = there[h] ? from[0] : none, b = there[h] ? from[1] : none;
         value[h][0] = a.x;
         value[h][1] = a.y;
@@ -112,10 +112,10 @@ DEVICE void load_gaussians(const Rows& rows, const long long (&slot)[2], const b
 
 // The weights of all features in shared memory.
 template <int CHANNELS, int THREADS>
-DEVICE void load_filters(const Rows& rows, uint2* filters) {
+DEVICE void load_filters(const Messages& work, uint2* filters) {
     for (int i = threadIdx.x; i < QUARTERS * CHANNELS * NARROW * FRAGMENTS; i += THREADS) {
         const int quarter = i / (CHANNELS * NARROW * FRAGMENTS), rest = i % (CHANNELS * NARROW * FRAGMENTS);
-        filters[i] = rows.filters[quarter * 3 * NARROW * FRAGMENTS + rest];
+        filters[i] = work.filters[quarter * 3 * NARROW * FRAGMENTS + rest];
     }
     __syncthreads();
 }
@@ -194,16 +194,16 @@ DEVICE void filters_of(const Gaussians& gaussians, const uint2* fragments, int c
 }
 
 template <bool FIRST>
-DEVICE void forward(const Rows& rows) {
+DEVICE void forward(const Messages& work) {
     constexpr int CHANNELS = FIRST ? 2 : 3;
     SHARED_ARRAY(uint2, filters, QUARTERS * CHANNELS * NARROW * FRAGMENTS);
-    load_filters<CHANNELS, FORWARD_ATOMS * F>(rows, filters);
+    load_filters<CHANNELS, FORWARD_ATOMS * F>(work, filters);
     const int quarter = threadIdx.x / 32 % QUARTERS, lane = threadIdx.x % 32, g = lane / 4;
     const int column = quarter * 32 + lane % 4 * 4;  // the first of this lane's features
     const uint2* mine = filters + quarter * CHANNELS * NARROW * FRAGMENTS;
-    for_each_atom<FORWARD_ATOMS>(rows.n_atoms, [&](int i) {
-        const int count = min(rows.counts[i], rows.capacity);
-        const long long row = static_cast<long long>(i) * rows.capacity;
+    for_each_atom<FORWARD_ATOMS>(work.n_atoms, [&](int i) {
+        const int count = min(work.counts[i], work.capacity);
+        const long long row = static_cast<long long>(i) * work.capacity;
         float sum[NARROW * 2 * 4];
 #pragma unroll
         for (int q = 0; q < NARROW * 2 * 4; q++) sum[q] = 0.0f;
@@ -212,15 +212,15 @@ DEVICE void forward(const Rows& rows) {
             const bool there[2] = {e0 + g < count, EIGHTS == 2 && e0 + g + 8 < count};
             const long long slot[2] = {row + e0 + g, row + e0 + g + 8};
             Gaussians gaussians;
-            load_gaussians<false>(rows, slot, there, gaussians, gaussians);
+            load_gaussians<false>(work, slot, there, gaussians, gaussians);
             float4 u[2];
             const float *p[2], *v[2];
 #pragma unroll
             for (int h = 0; h < EIGHTS; h++) {
-                const int j = there[h] ? rows.neighbors[slot[h]] : i;
-                u[h] = there[h] ? rows.geometry[slot[h]] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-                p[h] = rows.phi + static_cast<long long>(FIRST ? rows.numbers[j] : j) * 3 * F + column;
-                v[h] = rows.v_in + static_cast<long long>(j) * 3 * F + column;
+                const int j = there[h] ? work.neighbors[slot[h]] : i;
+                u[h] = there[h] ? work.geometry[slot[h]] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                p[h] = work.phi + static_cast<long long>(FIRST ? work.numbers[j] : j) * 3 * F + column;
+                v[h] = work.v_in + static_cast<long long>(j) * 3 * F + column;
             }
 #pragma unroll
             for (int n = 0; n < NARROW; n += 2) {
@@ -264,38 +264,38 @@ DEVICE void forward(const Rows& rows) {
         });
         sum_over_neighbors<4>(sum);
         const int f = own_feature();
-        float* s = rows.s + static_cast<long long>(i) * F + f;
-        *s = (FIRST ? __ldg(rows.embedding + rows.numbers[i] * F + f) : *s) + sum[0];
+        float* s = work.s + static_cast<long long>(i) * F + f;
+        *s = (FIRST ? __ldg(work.embedding + work.numbers[i] * F + f) : *s) + sum[0];
 #pragma unroll
         for (int axis = 0; axis < 3; axis++) {
             const long long at = (static_cast<long long>(i) * 3 + axis) * F + f;
-            rows.v_out[at] = (FIRST ? 0.0f : rows.v_in[at]) + sum[1 + axis];
+            work.v_out[at] = (FIRST ? 0.0f : work.v_in[at]) + sum[1 + axis];
         }
     });
 }
 
 // The reverse, for the messages that atom j sends: their receivers are its neighbors, seen from -u.
 template <bool FIRST>
-DEVICE void backward(const Rows& rows) {
+DEVICE void backward(const Messages& work) {
     constexpr int CHANNELS = FIRST ? 2 : 3;
     SHARED_ARRAY(uint2, filters, QUARTERS * CHANNELS * NARROW * FRAGMENTS);
     SHARED_ARRAY(float, senders, BACKWARD_ATOMS * 6 * F);
-    load_filters<CHANNELS, BACKWARD_ATOMS * F>(rows, filters);
+    load_filters<CHANNELS, BACKWARD_ATOMS * F>(work, filters);
     const int quarter = threadIdx.x / 32 % QUARTERS, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     const int column = quarter * 32 + t * 4;
     const uint2* mine = filters + quarter * CHANNELS * NARROW * FRAGMENTS;
     float* sender = senders + threadIdx.x / 32 * 6 * 32;  // phi and v of atom j
-    for_each_atom<BACKWARD_ATOMS>(rows.n_atoms, [&](int j) {
-        const int count = min(rows.counts[j], rows.capacity);
-        const long long row = static_cast<long long>(j) * rows.capacity;
-        const long long phi_row = static_cast<long long>(FIRST ? rows.numbers[j] : j) * 3 * F + quarter * 32 + lane;
+    for_each_atom<BACKWARD_ATOMS>(work.n_atoms, [&](int j) {
+        const int count = min(work.counts[j], work.capacity);
+        const long long row = static_cast<long long>(j) * work.capacity;
+        const long long phi_row = static_cast<long long>(FIRST ? work.numbers[j] : j) * 3 * F + quarter * 32 + lane;
         const long long v_row = static_cast<long long>(j) * 3 * F + quarter * 32 + lane;
         __syncwarp();
 #pragma unroll
-        for (int c = 0; c < CHANNELS; c++) sender[c * 32 + lane] = rows.phi[phi_row + c * F];
+        for (int c = 0; c < CHANNELS; c++) sender[c * 32 + lane] = work.phi[phi_row + c * F];
         if (!FIRST) {
 #pragma unroll
-            for (int axis = 0; axis < 3; axis++) sender[(3 + axis) * 32 + lane] = rows.v_in[v_row + axis * F];
+            for (int axis = 0; axis < 3; axis++) sender[(3 + axis) * 32 + lane] = work.v_in[v_row + axis * F];
         }
         __syncwarp();
         float sum[NARROW * 2 * 6];  // dE/dphi [3], dE/dv [3]
@@ -305,15 +305,15 @@ DEVICE void backward(const Rows& rows) {
             const bool there[2] = {e0 + g < count, e0 + g + 8 < count};
             const long long slot[2] = {row + e0 + g, row + e0 + g + 8};
             Gaussians gaussians, derivatives;
-            load_gaussians<true>(rows, slot, there, gaussians, derivatives);
+            load_gaussians<true>(work, slot, there, gaussians, derivatives);
             float4 u[2];
             const float *gs[2], *gv[2];
 #pragma unroll
             for (int h = 0; h < 2; h++) {
-                const int i = there[h] ? rows.neighbors[slot[h]] : j;
-                u[h] = there[h] ? rows.geometry[slot[h]] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-                gs[h] = rows.gs + static_cast<long long>(i) * F + column;
-                gv[h] = rows.gv + static_cast<long long>(i) * 3 * F + column;
+                const int i = there[h] ? work.neighbors[slot[h]] : j;
+                u[h] = there[h] ? work.geometry[slot[h]] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                gs[h] = work.gs + static_cast<long long>(i) * F + column;
+                gv[h] = work.gv + static_cast<long long>(i) * 3 * F + column;
             }
             float pull[8];  // dE/dd and dE/du of the one neighbor, then of the other
 #pragma unroll
@@ -371,10 +371,10 @@ DEVICE void backward(const Rows& rows) {
             halve<4>(pull, 2);
             halve<2>(pull, 1);
             if (t & 2 ? there[1] : there[0]) {
-                const long long slots = static_cast<long long>(rows.n_atoms) * rows.capacity;
-                float* to = rows.pull + (quarter * slots + (t & 2 ? slot[1] : slot[0])) * 4 + (t & 1) * 2;
+                const long long slots = static_cast<long long>(work.n_atoms) * work.capacity;
+                float* to = work.pull + (quarter * slots + (t & 2 ? slot[1] : slot[0])) * 4 + (t & 1) * 2;
                 // One addition an address and pass: the order is fixed all the same, and nothing waits for memory.
-                if (rows.add) {
+                if (work.add) {
                     atomicAdd(to, pull[0]);
                     atomicAdd(to + 1, pull[1]);
                 } else {
@@ -388,27 +388,27 @@ DEVICE void backward(const Rows& rows) {
             const long long at = static_cast<long long>(j) * 3 * F + own_feature();
 #pragma unroll
             for (int c = 0; c < 3; c++) {
-                rows.g_phi[at + c * F] = sum[c];
-                rows.gv_out[at + c * F] = rows.gv[at + c * F] + sum[3 + c];
+                work.g_phi[at + c * F] = sum[c];
+                work.gv_out[at + c * F] = work.gv[at + c * F] + sum[3 + c];
             }
         }
     });
 }
 
-extern "C" __global__ void __launch_bounds__(FORWARD_ATOMS * F, 1) first_forward(const __grid_constant__ Rows rows) {
-    forward<true>(rows);
+extern "C" __global__ void __launch_bounds__(FORWARD_ATOMS * F, 1) first_forward(const __grid_constant__ Messages work) {
+    forward<true>(work);
 }
-extern "C" __global__ void __launch_bounds__(FORWARD_ATOMS * F, 1) next_forward(const __grid_constant__ Rows rows) {
-    forward<false>(rows);
+extern "C" __global__ void __launch_bounds__(FORWARD_ATOMS * F, 1) next_forward(const __grid_constant__ Messages work) {
+    forward<false>(work);
 }
-extern "C" __global__ void __launch_bounds__(BACKWARD_ATOMS * F, 1) first_backward(const __grid_constant__ Rows rows) {
-    backward<true>(rows);
+extern "C" __global__ void __launch_bounds__(BACKWARD_ATOMS * F, 1) first_backward(const __grid_constant__ Messages work) {
+    backward<true>(work);
 }
-extern "C" __global__ void __launch_bounds__(BACKWARD_ATOMS * F, 1) next_backward(const __grid_constant__ Rows rows) {
-    backward<false>(rows);
+extern "C" __global__ void __launch_bounds__(BACKWARD_ATOMS * F, 1) next_backward(const __grid_constant__ Messages work) {
+    backward<false>(work);
 }
 
-// Element-wise work between the matrix products of a block; one thread an atom and feature.
+// Element-wise work between the matrix products of a layer; one thread an atom and feature.
 struct Update {
     float* s;            // [N][F]
     float* v;            // [N][3][F]
@@ -699,7 +699,7 @@ DEVICE int add_near(const Search& work, int i, int start, int end, const float* 
 }
 
 // One warp an atom looks at all atoms of its system.
-extern "C" __global__ void dense_rows(const __grid_constant__ Search work) {
+extern "C" __global__ void fill_neighbor_matrix_dense(const __grid_constant__ Search work) {
     const int i = blockIdx.x * 8 + threadIdx.x / 32;
     if (i >= work.n_atoms) return;
     const int count = add_near<false>(work, i, work.first[i], work.last[i], nullptr, nullptr, true, 0);
@@ -707,7 +707,7 @@ extern "C" __global__ void dense_rows(const __grid_constant__ Search work) {
 }
 
 // One warp an atom looks at the cells around it, and at their periodic images.
-extern "C" __global__ void cell_rows(const __grid_constant__ Search work) {
+extern "C" __global__ void fill_neighbor_matrix_cells(const __grid_constant__ Search work) {
     const int i = blockIdx.x * 8 + threadIdx.x / 32;
     if (i >= work.n_atoms) return;
     const int b = work.system[i];
@@ -770,19 +770,19 @@ static int message_blocks(int n_atoms, int at_once) {
 }
 
 // Each returns 0, or a CUDA error.
-extern "C" int rows_forward(const Rows* rows, int first, void* stream) {
-    const int blocks = message_blocks(rows->n_atoms, FORWARD_ATOMS);
-    if (first) return LAUNCH(first_forward, blocks, FORWARD_ATOMS * F, *rows);
-    return LAUNCH(next_forward, blocks, FORWARD_ATOMS * F, *rows);
+extern "C" int neighbor_matrix_forward(const Messages* work, int first, void* stream) {
+    const int blocks = message_blocks(work->n_atoms, FORWARD_ATOMS);
+    if (first) return LAUNCH(first_forward, blocks, FORWARD_ATOMS * F, *work);
+    return LAUNCH(next_forward, blocks, FORWARD_ATOMS * F, *work);
 }
 
-extern "C" int rows_backward(const Rows* rows, int first, void* stream) {
-    const int blocks = message_blocks(rows->n_atoms, BACKWARD_ATOMS);
-    if (first) return LAUNCH(first_backward, blocks, BACKWARD_ATOMS * F, *rows);
-    return LAUNCH(next_backward, blocks, BACKWARD_ATOMS * F, *rows);
+extern "C" int neighbor_matrix_backward(const Messages* work, int first, void* stream) {
+    const int blocks = message_blocks(work->n_atoms, BACKWARD_ATOMS);
+    if (first) return LAUNCH(first_backward, blocks, BACKWARD_ATOMS * F, *work);
+    return LAUNCH(next_backward, blocks, BACKWARD_ATOMS * F, *work);
 }
 
-extern "C" int rows_update(const Update* work, int step, void* stream) {
+extern "C" int neighbor_matrix_update(const Update* work, int step, void* stream) {
     const long long blocks = (static_cast<long long>(work->n_atoms) * F + 255) / 256;
     switch (step) {
         case 0: return LAUNCH(norms_and_dots, blocks, 256, *work);
@@ -792,15 +792,15 @@ extern "C" int rows_update(const Update* work, int step, void* stream) {
     }
 }
 
-extern "C" int rows_radial(const Radial* work, int, void* stream) {
+extern "C" int neighbor_matrix_radial(const Radial* work, int, void* stream) {
     return LAUNCH(fill_coefficients, (work->n_atoms + 1) / 2, 256, *work);
 }
 
 // Halves of one slot's coefficients, and the rows of a filter.
-extern "C" int rows_coefficients() { return HALVES; }
-extern "C" int rows_depth() { return DEPTH; }
+extern "C" int neighbor_matrix_coefficients() { return HALVES; }
+extern "C" int neighbor_matrix_depth() { return DEPTH; }
 
-extern "C" int rows_totals(const Totals* totals, int step, void* stream) {
+extern "C" int neighbor_matrix_totals(const Totals* totals, int step, void* stream) {
     const long long slots = static_cast<long long>(totals->n_atoms) * totals->capacity;
     switch (step) {
         case 0: return LAUNCH(finish_pulls, (slots + 255) / 256, 256, *totals);
@@ -809,18 +809,18 @@ extern "C" int rows_totals(const Totals* totals, int step, void* stream) {
     }
 }
 
-extern "C" int rows_search(const Search* work, int cells, void* stream) {
-    if (cells) return LAUNCH(cell_rows, (work->n_atoms + 7) / 8, 256, *work);
-    return LAUNCH(dense_rows, (work->n_atoms + 7) / 8, 256, *work);
+extern "C" int neighbor_matrix_search(const Search* work, int cells, void* stream) {
+    if (cells) return LAUNCH(fill_neighbor_matrix_cells, (work->n_atoms + 7) / 8, 256, *work);
+    return LAUNCH(fill_neighbor_matrix_dense, (work->n_atoms + 7) / 8, 256, *work);
 }
 
 // Sizes of the structs, which must be the same in Python.
-extern "C" int rows_sizeof_rows() { return int(sizeof(Rows)); }
-extern "C" int rows_sizeof_update() { return int(sizeof(Update)); }
-extern "C" int rows_sizeof_radial() { return int(sizeof(Radial)); }
-extern "C" int rows_sizeof_totals() { return int(sizeof(Totals)); }
-extern "C" int rows_sizeof_search() { return int(sizeof(Search)); }
+extern "C" int neighbor_matrix_sizeof_messages() { return int(sizeof(Messages)); }
+extern "C" int neighbor_matrix_sizeof_update() { return int(sizeof(Update)); }
+extern "C" int neighbor_matrix_sizeof_radial() { return int(sizeof(Radial)); }
+extern "C" int neighbor_matrix_sizeof_totals() { return int(sizeof(Totals)); }
+extern "C" int neighbor_matrix_sizeof_search() { return int(sizeof(Search)); }
 
 #ifndef CUDA_EMULATION
-extern "C" const char* rows_error(int error) { return cudaGetErrorString(cudaError_t(error)); }
+extern "C" const char* neighbor_matrix_error(int error) { return cudaGetErrorString(cudaError_t(error)); }
 #endif

@@ -1,6 +1,6 @@
 """The kernels of neighbor_matrix.cu from Python: energies and forces of any number of atoms, as launches on fixed buffers.
 
-The element-wise work, the messages and the neighbor search are the kernels'; the matrix products of a block, which take
+The element-wise work, the messages and the neighbor search are the kernels'; the matrix products of a layer, which take
 half of the arithmetic, are Triton's or cuBLAS's. Nothing here waits for the device, so a program can be captured in a CUDA graph.
 """
 
@@ -33,7 +33,7 @@ def _structure(pointers: str, numbers: str) -> type[ctypes.Structure]:
 
 
 #: The structs of neighbor_matrix.cu, field by field.
-Rows = _structure(
+Messages = _structure(
     "numbers neighbors coefficients geometry counts filters phi v_in s embedding v_out gs gv g_phi gv_out pull",
     "n_atoms capacity add",
 )
@@ -64,13 +64,13 @@ class Library:
 
     def __init__(self, path: Path):
         self.handle = ctypes.CDLL(str(path))
-        structures = {"rows": Rows, "update": Update, "radial": Radial, "totals": Totals, "search": Search}
-        sizes = {f"rows_sizeof_{name}": ctypes.sizeof(structure) for name, structure in structures.items()}
+        structures = {"messages": Messages, "update": Update, "radial": Radial, "totals": Totals, "search": Search}
+        sizes = {f"neighbor_matrix_sizeof_{name}": ctypes.sizeof(structure) for name, structure in structures.items()}
         check_sizes(path, self.handle, sizes)
-        self.handle.rows_error.restype = ctypes.c_char_p
+        self.handle.neighbor_matrix_error.restype = ctypes.c_char_p
         for name in ("forward", "backward", "update", "radial", "totals", "search"):
-            getattr(self.handle, f"rows_{name}").argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
-        self.coefficients, self.depth = self.handle.rows_coefficients(), self.handle.rows_depth()
+            getattr(self.handle, f"neighbor_matrix_{name}").argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
+        self.coefficients, self.depth = self.handle.neighbor_matrix_coefficients(), self.handle.neighbor_matrix_depth()
 
     def run(self, name: str, arguments: ctypes.Structure, choice: int, stream: int) -> None:
         """Launch one of ``forward``, ``backward``, ``update``, ``radial``, ``totals``, ``search``.
@@ -78,14 +78,14 @@ class Library:
         Raises:
             RuntimeError: CUDA refuses.
         """
-        error = getattr(self.handle, f"rows_{name}")(ctypes.byref(arguments), choice, stream)
+        error = getattr(self.handle, f"neighbor_matrix_{name}")(ctypes.byref(arguments), choice, stream)
         if error:
-            raise RuntimeError(f"{name} kernel: {self.handle.rows_error(error).decode()}")
+            raise RuntimeError(f"{name} kernel: {self.handle.neighbor_matrix_error(error).decode()}")
 
 
 @dataclass(frozen=True)
-class BlockWeights:
-    """One block; matrices as in torch.nn.Linear, [out, in]. The head is the next block's phi, or the readout."""
+class LayerWeights:
+    """One layer; matrices as in torch.nn.Linear, [out, in]. The head is the next layer's phi, or the readout."""
 
     filters: Tensor  # see filter_fragments
     mix: Matrix  # [2 F, F]
@@ -108,11 +108,11 @@ class PackedStudent:
     first_phi: Tensor  # [elements, 3 F]: phi of the embedding
     radial: Tensor  # cutoff, exponent of the Gaussians, pi / cutoff, their centers
     references: Tensor  # [elements] eV, float64
-    blocks: tuple[BlockWeights, ...]
+    layers: tuple[LayerWeights, ...]
 
 
 def filter_fragments(weight: Tensor, bias: Tensor, depth: int) -> Tensor:
-    """The filters of a block as the lanes of a warp hold them for the tensor cores: [F / 32, 3, 4, 3, 32, 2] int32.
+    """The filters of a layer as the lanes of a warp hold them for the tensor cores: [F / 32, 3, 4, 3, 32, 2] int32.
 
     Every element is a pair of half-precision numbers from two rows of the [depth, 8] matrix of eight columns: (hi, hi)
     of rows 2t, 2t + 1 and 2t + 8, 2t + 9; (lo, lo) of the same; (hi, lo) of rows 2t + 16, 2t + 17. Lane 4 g + t is for
@@ -158,16 +158,16 @@ def pack(student: StudentForceField, depth: int = 24, products: str = "fp16x3") 
         return SplitMatrix.of(tensor) if products == "fp16x3" and tensor.shape[0] >= NARROWEST else copy(tensor)
 
     with torch.no_grad():
-        blocks = []
+        layers = []
         for index, update in enumerate(network.updates):
             part = slice(index * 3 * features, (index + 1) * 3 * features)
             last = index == config.n_blocks - 1
             head_in = network.readout_in if last else network.messages[index + 1].phi_in
             head_out = network.readout_out if last else network.messages[index + 1].phi_out
             filters = filter_fragments(network.filters.weight[part], network.filters.bias[part], depth)
-            layers = update.mlp_in, update.mlp_out, head_in, head_out
-            dense = [part for layer in layers for part in (matrix(layer.weight), copy(layer.bias))]
-            blocks.append(BlockWeights(filters, matrix(update.mix_uv.weight), *dense))
+            linears = update.mlp_in, update.mlp_out, head_in, head_out
+            dense = [part for linear in linears for part in (matrix(linear.weight), copy(linear.bias))]
+            layers.append(LayerWeights(filters, matrix(update.mix_uv.weight), *dense))
         constants = [config.cutoff, network.basis.exponent, torch.pi / config.cutoff]
         constants = torch.tensor(constants, dtype=torch.float64, device="cpu")
         phi = network.messages[0]
@@ -177,7 +177,7 @@ def pack(student: StudentForceField, depth: int = 24, products: str = "fp16x3") 
             first_phi=copy(phi.phi_out(silu(phi.phi_in(network.embedding.weight)))),
             radial=copy(torch.cat([constants.to(network.basis.centers), network.basis.centers])),
             references=student.reference_energies.clone(),
-            blocks=tuple(blocks),
+            layers=tuple(layers),
         )
 
 
@@ -250,7 +250,7 @@ def matmul_precision(tf32: bool):
         torch.backends.cuda.matmul.allow_tf32 = before
 
 
-class RowsProgram:
+class NeighborMatrixProgram:
     """Buffers and launches for ``n_atoms`` atoms in ``n_systems`` systems with ``capacity`` neighbors an atom.
 
     Fill ``positions`` [N, 3], ``numbers`` [N], ``system`` [N], ``starts`` [B + 1], ``first`` and ``last`` [N], call
@@ -274,7 +274,7 @@ class RowsProgram:
         self.n_atoms, self.n_systems, self.capacity = n_atoms, n_systems, capacity
         self.features = features = packed.embedding.shape[1]
         device = packed.embedding.device
-        blocks = packed.blocks
+        layers = packed.layers
 
         def real(*shape: int) -> Tensor:
             return torch.empty(shape, dtype=torch.float32, device=device)
@@ -303,17 +303,17 @@ class RowsProgram:
         self.pull = real(features // LANES, n_atoms, capacity, 4)
         # Forward.
         self.s = real(n_atoms, features)
-        self.v = [real(n_atoms, 3, features) for _ in blocks]
-        self.u_v = [real(n_atoms, 3, 2 * features) for _ in blocks]
-        self.input = [real(n_atoms, 2 * features) for _ in blocks]
-        self.dot = [real(n_atoms, features) for _ in blocks]
-        self.hidden = [real(n_atoms, block.mlp_in.shape[0]) for block in blocks]
-        self.mixing = [real(n_atoms, 3 * features) for _ in blocks]
-        self.head_hidden = [real(n_atoms, block.head_in.shape[0]) for block in blocks]
-        self.head_out = [real(n_atoms, block.head_out.shape[0]) for block in blocks]
+        self.v = [real(n_atoms, 3, features) for _ in layers]
+        self.u_v = [real(n_atoms, 3, 2 * features) for _ in layers]
+        self.input = [real(n_atoms, 2 * features) for _ in layers]
+        self.dot = [real(n_atoms, features) for _ in layers]
+        self.hidden = [real(n_atoms, layer.mlp_in.shape[0]) for layer in layers]
+        self.mixing = [real(n_atoms, 3 * features) for _ in layers]
+        self.head_hidden = [real(n_atoms, layer.head_in.shape[0]) for layer in layers]
+        self.head_out = [real(n_atoms, layer.head_out.shape[0]) for layer in layers]
         # Backward; the hidden layers' buffers serve the activations of the forward pass too.
-        self.narrow = [real(n_atoms, block.mlp_in.shape[0]) for block in blocks]
-        self.head_narrow = [real(n_atoms, block.head_in.shape[0]) for block in blocks]
+        self.narrow = [real(n_atoms, layer.mlp_in.shape[0]) for layer in layers]
+        self.head_narrow = [real(n_atoms, layer.head_in.shape[0]) for layer in layers]
         self.gs = real(n_atoms, features)
         self.gv = [real(n_atoms, 3, features) for _ in range(2)]
         self.g_wide, self.g_input = real(n_atoms, 3 * features), real(n_atoms, 2 * features)
@@ -322,23 +322,23 @@ class RowsProgram:
 
     def _prepare(self) -> None:
         """The arguments of every kernel: the buffers never move."""
-        packed, last = self.packed, len(self.packed.blocks) - 1
-        rows = {"numbers": self.placed_numbers, "neighbors": self.neighbors, "counts": self.counts}
-        rows |= {"geometry": self.geometry}
-        rows |= {"coefficients": self.coefficients, "s": self.s, "embedding": packed.embedding}
-        rows |= {"gs": self.gs, "gv": self.gv[1], "g_phi": self.g_wide, "gv_out": self.gv[0], "pull": self.pull}
-        rows |= {"n_atoms": self.n_atoms, "capacity": self.capacity}
-        self.rows_arguments = [
+        packed, last = self.packed, len(self.packed.layers) - 1
+        messages = {"numbers": self.placed_numbers, "neighbors": self.neighbors, "counts": self.counts}
+        messages |= {"geometry": self.geometry}
+        messages |= {"coefficients": self.coefficients, "s": self.s, "embedding": packed.embedding}
+        messages |= {"gs": self.gs, "gv": self.gv[1], "g_phi": self.g_wide, "gv_out": self.gv[0], "pull": self.pull}
+        messages |= {"n_atoms": self.n_atoms, "capacity": self.capacity}
+        self.message_arguments = [
             _fill(
-                Rows,
-                filters=block.filters,
+                Messages,
+                filters=layer.filters,
                 phi=self.head_out[i - 1] if i else packed.first_phi,
                 v_in=self.v[i - 1] if i else None,
                 v_out=self.v[i],
                 add=int(i != last),
-                **rows,
+                **messages,
             )
-            for i, block in enumerate(packed.blocks)
+            for i, layer in enumerate(packed.layers)
         ]
         # dE/dv' is in gv[0]; vector_gradient's product makes dE/dv in gv[1].
         update = {"s": self.s, "gs": self.gs, "gv": self.gv[0], "g_input": self.g_input, "g_mixing": self.g_wide}
@@ -424,11 +424,11 @@ class RowsProgram:
         with matmul_precision(self.packed.products == "tf32"):
             self.find_neighbors()
             self._run("radial", self.radial_arguments, 0)
-            for block in range(len(self.packed.blocks)):
-                self._block_forward(block)
+            for layer in range(len(self.packed.layers)):
+                self._layer_forward(layer)
             if forces:
-                for block in reversed(range(len(self.packed.blocks))):
-                    self._block_backward(block)
+                for layer in reversed(range(len(self.packed.layers))):
+                    self._layer_backward(layer)
                 self._run("totals", self.totals_arguments, 0)
                 self._run("totals", self.totals_arguments, 1)
             self._run("totals", self.totals_arguments, 2)
@@ -436,7 +436,7 @@ class RowsProgram:
                 self.forces.index_copy_(0, self.order, self.placed_forces)
 
     def find_neighbors(self) -> None:
-        """Fill the rows from the positions."""
+        """Fill the neighbor matrix from the positions."""
         if self.cells:
             self._sort_into_cells()
         self._run("search", self.search_arguments, int(self.cells > 0))
@@ -494,32 +494,32 @@ class RowsProgram:
         if active is not None:
             torch.ops.aten.silu.out(out, out=active)
 
-    def _block_forward(self, i: int) -> None:
-        block, rows = self.packed.blocks[i], 3 * self.n_atoms
-        self._run("forward", self.rows_arguments[i], int(i == 0))
-        self._linear(self.v[i].view(rows, -1), block.mix.T, self.u_v[i].view(rows, -1))
+    def _layer_forward(self, i: int) -> None:
+        layer, rows = self.packed.layers[i], 3 * self.n_atoms
+        self._run("forward", self.message_arguments[i], int(i == 0))
+        self._linear(self.v[i].view(rows, -1), layer.mix.T, self.u_v[i].view(rows, -1))
         self._run("update", self.update_arguments[i], 0)
-        self._linear(self.input[i], block.mlp_in.T, self.hidden[i], bias=block.mlp_in_bias, active=self.narrow[i])
-        self._linear(self.narrow[i], block.mlp_out.T, self.mixing[i], bias=block.mlp_out_bias)
+        self._linear(self.input[i], layer.mlp_in.T, self.hidden[i], bias=layer.mlp_in_bias, active=self.narrow[i])
+        self._linear(self.narrow[i], layer.mlp_out.T, self.mixing[i], bias=layer.mlp_out_bias)
         self._run("update", self.update_arguments[i], 1)
         head, narrow = self.head_hidden[i], self.head_narrow[i]
-        self._linear(self.s, block.head_in.T, head, bias=block.head_in_bias, active=narrow)
-        self._linear(narrow, block.head_out.T, self.head_out[i], bias=block.head_out_bias)
+        self._linear(self.s, layer.head_in.T, head, bias=layer.head_in_bias, active=narrow)
+        self._linear(narrow, layer.head_out.T, self.head_out[i], bias=layer.head_out_bias)
 
-    def _block_backward(self, i: int) -> None:
-        block, rows = self.packed.blocks[i], 3 * self.n_atoms
-        last = i == len(self.packed.blocks) - 1
+    def _layer_backward(self, i: int) -> None:
+        layer, rows = self.packed.layers[i], 3 * self.n_atoms
+        last = i == len(self.packed.layers) - 1
         narrow, head_narrow = self.narrow[i], self.head_narrow[i]
         if last:
             slope = torch.ops.aten.silu_backward.grad_input
-            slope(block.head_out.expand(self.n_atoms, -1), self.head_hidden[i], grad_input=head_narrow)
+            slope(layer.head_out.expand(self.n_atoms, -1), self.head_hidden[i], grad_input=head_narrow)
         else:
-            self._linear(self.g_wide, block.head_out, head_narrow, slope_of=self.head_hidden[i])
-        self._linear(head_narrow, block.head_in, self.gs, base=None if last else self.gs)
+            self._linear(self.g_wide, layer.head_out, head_narrow, slope_of=self.head_hidden[i])
+        self._linear(head_narrow, layer.head_in, self.gs, base=None if last else self.gs)
         self._run("update", self.update_arguments[i], 2)
-        self._linear(self.g_wide, block.mlp_out, narrow, slope_of=self.hidden[i])
-        self._linear(narrow, block.mlp_in, self.g_input)
+        self._linear(self.g_wide, layer.mlp_out, narrow, slope_of=self.hidden[i])
+        self._linear(narrow, layer.mlp_in, self.g_input)
         self._run("update", self.update_arguments[i], 3)
         base = None if last else self.gv[0].view(rows, -1)
-        self._linear(self.g_u_v.view(rows, -1), block.mix, self.gv[1].view(rows, -1), base=base)
-        self._run("backward", self.rows_arguments[i], int(i == 0))
+        self._linear(self.g_u_v.view(rows, -1), layer.mix, self.gv[1].view(rows, -1), base=base)
+        self._run("backward", self.message_arguments[i], int(i == 0))

@@ -1,5 +1,5 @@
-// What the kernels need of the machine, in one place: clusters, barriers, asynchronous copies.
-// tests/unit/cuda_emulation.hpp provides the same names on a CPU.
+// What the kernels use of the hardware: clusters, barriers, asynchronous copies.
+// tests/cuda/emulation.hpp provides the same names on a CPU.
 #pragma once
 
 #ifndef CUDA_EMULATION
