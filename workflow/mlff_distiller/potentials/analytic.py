@@ -17,7 +17,7 @@ from mlff_distiller.student.painn import NORM_EPSILON, StudentForceField
 
 
 class AnalyticWeights(NamedTuple):
-    """The student's weights, one tensor per role and stacked over blocks, with what is constant folded in.
+    """The student's weights, one tensor per role and stacked over blocks, with constants folded in.
 
     F features, H width of the MLPs, R of the readout, B blocks, K Gaussians, Z elements. Matrices are [out, in], as in
     ``torch.nn.Linear``. The first block's message needs no network at run time: it sees embeddings only, so
@@ -149,7 +149,7 @@ def edge_gradient_of_graph(
     filters, slopes = filters_and_slopes(w, distances)
     u = directions[:, :, None]
 
-    # Forward. What the reverse pass needs is kept, one entry per block.
+    # Forward. What the reverse pass needs is saved, one entry per block.
     messages: list[Tensor] = []  # x_j of each edge [E, 3F] ([E, 2F] in the first block)
     sent_vectors: list[Tensor] = []  # v_j of each edge [E, 3, F]
     phi_slopes: list[Tensor] = []  # [N, H]
@@ -246,7 +246,7 @@ def energy_forces_of_graph(
     batch: Tensor,
     n_systems: int,
 ) -> tuple[Tensor, Tensor]:
-    """Energies [B] eV (float64, reference energies included) and forces [N, 3] eV/A, for whoever captures the whole.
+    """Energies [B] eV (float64, reference energies included) and forces [N, 3] eV/A, as one function to capture.
 
     ``batch`` [N] int64 is the system of each atom, ``n_systems`` is B; the rest as in :func:`edge_gradient_of_graph`.
     """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Last:
-    """What the last call worked out of elements, cell and periodicity."""
+    """What the last call computed from elements, cell and periodicity."""
 
     atoms: "Atoms"
     batch: Batch
@@ -38,13 +38,13 @@ class PotentialCalculator(Calculator):
     cell has three lattice vectors: it is that of the cell with its vacuum, as in ASE. Molecules have none.
 
     Args:
-        potential: any :class:`~mlff_distiller.potentials.base.Potential`; its ``limits`` say what it may be asked about.
+        potential: any :class:`~mlff_distiller.potentials.base.Potential`; its ``limits`` say which systems it accepts.
 
     Threads may share one: its calls take turns. Copies and pickles have their own atoms and results.
 
     Raises:
-        UserError: from every method that computes, for atoms beyond the limits, positions or cells without sense, and
-            energies that are not finite.
+        UserError: from every method that computes, for atoms beyond the limits, invalid positions or cells, and energies
+            that are not finite.
     """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 (ASE's convention)
@@ -59,7 +59,7 @@ class PotentialCalculator(Calculator):
         self._turn = threading.RLock()
 
     def __getstate__(self):
-        # What calls write in place must not be shared by copies, and a lock cannot be.
+        # Copies must not share what calls write in place; a lock cannot be copied.
         own = {"atoms": self.atoms and self.atoms.copy(), "results": dict(self.results), "_last": None, "_turn": None}
         return self.__dict__ | own
 
@@ -82,7 +82,7 @@ class PotentialCalculator(Calculator):
         }
         changes = [name for name, (known, now) in pairs.items() if known.tobytes() != now.tobytes()]
         if self.limits.charge_or_spin(atoms):
-            # They change no result, but no result belongs to them.
+            # They change no result, but the results are not valid for such atoms.
             changes += ["initial_charges", "initial_magmoms"]
         return changes
 
@@ -109,11 +109,11 @@ class PotentialCalculator(Calculator):
             raise UserError("no atoms: there is nothing to compute")
         if "stress" in properties:
             _refuse_stress(atoms)
-        # Taken away until this call has made its own: an error in between must leave nothing that is out of date.
+        # Cleared until this call has new ones: an error in between must not leave old results.
         last, self._last = self._last, None
         self.results = {}
         if last is not None and set(system_changes) <= {"positions"}:
-            # Copying all of the atoms anew, as ASE does, would take as long as a small molecule's forces on a GPU.
+            # Copying the atoms, as ASE does, takes as long as a small molecule's forces on a GPU.
             last.atoms.positions[:] = atoms.positions
             last.batch = last.batch.moved(last.atoms.positions, last.box)
         else:

@@ -1,4 +1,4 @@
-"""Forces as the gradient that autograd finds: the baseline, and the truth (in fp64) for everything faster."""
+"""Forces by autograd: the baseline and, in fp64, the reference for all faster variants."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""The contract that every way of computing energies and forces fulfils, so that benchmark, MD and calculator are written once."""
+"""The interface of everything that computes energies and forces, so that benchmark, MD and calculator are written once."""
 
 from abc import ABC, abstractmethod
 from typing import Protocol, runtime_checkable
@@ -21,24 +21,24 @@ class Potential(ABC):
     - ``pbc`` [B, 3] bool, or None.
 
     All are on :attr:`device`, cell and positions in :attr:`dtype`; anything else is refused by
-    :class:`~mlff_distiller.potentials.checks.InputCheck`, whose words are the same for every potential. Without a cell, B is
-    one more than the last entry of ``batch``. What is in numbers, batch, cell and pbc is looked at again when the tensor is
-    another one or PyTorch has written into it. PyTorch does not see what is written through ``.data``, NumPy, DLPack or CuPy:
-    hand over another tensor then.
+    :class:`~mlff_distiller.potentials.checks.InputCheck`, with the same messages for every potential. Without a cell, B is
+    one more than the last entry of ``batch``. The values of numbers, batch, cell and pbc are checked again when the tensor is
+    another one or PyTorch has written into it. PyTorch does not see writes through ``.data``, NumPy, DLPack or CuPy: pass a
+    new tensor then.
 
     Energies are float64 (reference energies of thousands of eV would drown the rest in float32), forces in :attr:`dtype`.
     Neither autocast nor TF32 nor inference mode, switched on around a call, changes them.
-    A position that is NaN is an error that names the atom (C++), or makes energy and forces of its system NaN; it never
-    vanishes. The ASE calculator and the MD loops, which read on the host anyway, turn it into an error with the atom.
+    A position that is NaN is an error that names the atom (C++), or makes energy and forces of its system NaN. The ASE
+    calculator and the MD loops, which read results on the host, raise an error that names the atom.
 
-    Tensors that come back are the caller's to keep: a later call never changes them.
+    Later calls never change the tensors returned.
     """
 
     #: Neighbors further apart than this do not interact, A.
     cutoff: float
     device: torch.device
     dtype: torch.dtype
-    #: What it may be asked about: what its student learned.
+    #: Which systems it accepts: those that its student learned.
     limits: Limits = Limits()
 
     @abstractmethod
@@ -56,11 +56,11 @@ class Potential(ABC):
     def on_host(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Energies [B] eV and forces [N, 3] eV/A on the CPU, by one transfer: each waits for the device."""
+        """Energies [B] eV and forces [N, 3] eV/A on the CPU, by a single transfer, since each waits for the device."""
         energies, forces = self(numbers, positions, batch, cell, pbc)
         if not energies.is_cuda:
             return energies, forces
-        # As bytes: numbers of one kind would have to be made of two first.
+        # As bytes, since the dtypes differ.
         raw = torch.cat([energies.view(torch.uint8), forces.reshape(-1).view(torch.uint8)]).cpu()
         size = energies.nbytes
         return raw[:size].view(energies.dtype), raw[size:].view(forces.dtype).view(forces.shape)
@@ -72,7 +72,7 @@ class Potential(ABC):
         raise NotImplementedError(f"{type(self).__name__} has no stress")
 
     def release(self) -> None:
-        """Let go of buffers and graphs kept for sizes met before; they are made again when needed."""
+        """Free the buffers and graphs cached for earlier sizes; they are made again when needed."""
         return
 
     def neighbors(

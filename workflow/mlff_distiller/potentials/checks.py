@@ -16,7 +16,7 @@ from mlff_distiller.neighbors.native import complete_cell
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError
 
-#: More images of a cell than this within the cutoff would make a call endless, and no matter is that dense.
+#: Cells with more images than this within the cutoff are unphysically small, and a call would never end.
 MOST_IMAGES = 50_000
 #: Longer lattice vectors leave float32 no digits for the atoms, A.
 LONGEST = 1e5
@@ -40,7 +40,7 @@ class Cells:
 
 
 class Systems(NamedTuple):
-    """What the arguments of a call say."""
+    """The checked arguments of a call."""
 
     topology: Topology
     cells: Cells | None  # None where nothing repeats
@@ -85,7 +85,7 @@ class InputCheck:
         self.forget()
 
     def forget(self) -> None:
-        """Let go of the tensors of the last call."""
+        """Drop the tensors of the last call."""
         self.topology, self.cells = Cached(), Cached()
         self.last: tuple = (None,) * 7
 
@@ -96,7 +96,7 @@ class InputCheck:
     def __call__(
         self, numbers: Tensor | None, positions: Tensor, batch: Tensor, cell: Tensor | None, pbc: Tensor | None
     ) -> Systems:
-        """What the arguments say. ``numbers`` is None for a search of neighbors, which needs none.
+        """The checked arguments. ``numbers`` is None for a search of neighbors, which needs none.
 
         Raises:
             UserError: shapes, dtypes or devices that do not fit; no atoms; a batch that does not rise from 0; an atomic
@@ -147,7 +147,7 @@ class InputCheck:
             if unknown := self.limits.unknown_element(on_host.numpy()):
                 atom, what = unknown
                 raise UserError(f"atom {atom}{within(atom, system)} {what}")
-        # Without a cell the last atom says how many systems there are: no single number may ask for all memory.
+        # Without a cell the last entry gives the number of systems: limit it, so that a wrong one does not exhaust memory.
         most = 1000 + 10 * n_atoms if n_systems is None else n_systems
         wrong = (system.diff(prepend=system.new_zeros([1])) < 0) | (system >= most)
         if bool(wrong.any()):
@@ -191,7 +191,7 @@ class InputCheck:
         across = torch.linalg.cross(box.roll(-1, dims=1), box.roll(-2, dims=1))
         heights = torch.linalg.det(box).abs()[:, None] / torch.linalg.vector_norm(across, dim=2)
         images = torch.where(along, 2 * torch.ceil(self.cutoff / heights) + 1, 1.0).prod(dim=1)
-        # Not ">": the heights of a cell without volume may be no numbers.
+        # Not ">": the heights of a cell without volume may be NaN.
         flat = repeats & ~(images <= MOST_IMAGES)
         if bool(flat.any()):
             raise UserError(
@@ -211,7 +211,7 @@ def within(atom: int, system: Tensor) -> str:
 
 @contextmanager
 def undisturbed(device: torch.device):
-    """Without what a caller may have switched on or off around a call: autocast, TF32, inference mode, gradients."""
+    """Undo what a caller may have switched around a call: autocast, TF32, inference mode, gradients."""
     tf32 = device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
     if tf32:
         torch.backends.cuda.matmul.allow_tf32 = False

@@ -16,7 +16,7 @@ from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError
 
 _Where = ctypes.c_int64 * 2
-#: Whether this process was forked: the threads of the one that it comes from, for which OpenMP would wait, are not here.
+#: Whether this process was forked. It has no copies of its parent's OpenMP threads, and OpenMP would wait for them.
 _forked = False
 
 
@@ -55,8 +55,8 @@ class CppPotential(Potential):
 
     Args:
         student: on the CPU, float32 or float64; its weights are copied.
-        threads: at most this many threads per call; torch's own number at the time of the call by default. In a process
-            that was forked (as by ``multiprocessing`` on Linux) one, in any case; processes that are spawned keep theirs.
+        threads: at most this many threads per call; torch's own number at the time of the call by default. A process
+            that was forked (as by ``multiprocessing`` on Linux) uses one; processes that are spawned keep theirs.
         library: a kernel built before for a student of these sizes; built (or taken from the cache) by default.
 
     Raises:
@@ -151,7 +151,7 @@ class CppPotential(Potential):
     def _inputs(
         self, numbers: Tensor | None, positions: Tensor, batch: Tensor, cell: Tensor | None, pbc: Tensor | None
     ):
-        """The arguments as the kernel reads them, and B. Costs next to nothing when they are as the contract says."""
+        """The arguments as the kernel reads them, and B. Costs next to nothing when they are contiguous."""
         n_systems = len(self.inputs(numbers, positions, batch, cell, pbc).topology.sizes)
         if not positions.is_contiguous():
             positions = positions.contiguous()

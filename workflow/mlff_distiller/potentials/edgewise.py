@@ -1,7 +1,7 @@
 """A potential from one function of the neighbor graph that returns energies and forces together.
 
-Compilers want a function of tensors alone, without the neighbor search (whose result has a size that depends on the data)
-and without the number of systems. This is that seam: the function sees edges, the potential does the rest.
+Compilers need a function of tensors alone, without the neighbor search (the size of its result depends on the data) and
+without the number of systems: the function gets edges, the potential does the rest.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class EdgewisePotential(Potential):
     def energy(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> Tensor:
-        """Energies [B] eV, by the student's forward pass: the function that gives forces does too much for this."""
+        """Energies [B] eV, by the student's forward pass, which is cheaper than ``edge_gradient``."""
         self.inputs(numbers, positions, batch, cell, pbc)
         with undisturbed(self.device), torch.no_grad():
             return self.student(numbers, positions, batch, cell, pbc)
@@ -71,7 +71,7 @@ class EdgewisePotential(Potential):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         n_systems = len(self.inputs(numbers, positions, batch, cell, pbc).topology.sizes)
         positions, cell = positions.detach(), None if cell is None else cell.detach()
-        # Not without gradients: compiled functions were traced with them.
+        # Gradients stay enabled, as they were when compiled functions were traced.
         with undisturbed(self.device):
             receivers, senders, shifts = self.student.neighbor_search(positions, self.cutoff, batch, cell, pbc)
             vectors = edge_vectors(positions, receivers, senders, batch, cell, shifts)

@@ -1,9 +1,9 @@
-"""One CUDA graph for energies and forces: the operations stay, what launching them costs on the host goes away.
+"""One CUDA graph for energies and forces: the same operations without the cost of launching each from the host.
 
 A graph replays fixed operations on fixed buffers, so the number of edges must not depend on the positions. Two ways:
 
-- small molecules: **all** pairs of a system are edges. The cutoff function makes those beyond it exactly zero, so nothing
-  has to be searched and nothing can be missed when atoms cross the cutoff;
+- small molecules: **all** pairs of a system are edges. The cutoff function makes those beyond it exactly zero, so no
+  search is needed, and none is missed when atoms cross the cutoff;
 - otherwise the search runs before the graph, and its edges are padded to a capacity with edges of a ghost atom that are
   longer than the cutoff. More edges than the capacity get a graph of their own, larger.
 """
@@ -30,7 +30,7 @@ ALL_PAIRS_LIMIT = 64
 EDGE_LIMIT = 300_000
 #: Captured graphs that one potential keeps; the least recently used one goes first.
 GRAPHS_KEPT = 32
-#: One capture at a time in a process: others would wait for the device in the middle of it.
+#: One capture at a time in a process: a second one would wait for the device in the middle of the first.
 CAPTURING = threading.RLock()
 
 
@@ -84,10 +84,13 @@ def no_collection():
 
 
 class Recent(OrderedDict):
-    """A mapping that forgets what was used longest ago."""
+    """A mapping that drops the least recently used entry."""
 
     def find(self, key, make):
-        """The value of ``key``, from ``make()`` when there is none: buffers, which later calls write in any mode."""
+        """The value of ``key``, from ``make()`` when there is none.
+
+        Outside of inference mode, since later calls may write to the buffers in any mode.
+        """
         if key not in self:
             with torch.inference_mode(False):
                 self[key] = make()
@@ -116,7 +119,7 @@ class EdgeGraph:
         self.receivers = torch.zeros([n_edges], dtype=torch.int64, device=device)
         self.senders = torch.zeros([n_edges], dtype=torch.int64, device=device)
         self.positions = torch.zeros([n_atoms, 3], dtype=dtype, device=device)
-        # The periodic part of each edge's vector; that of ghost edges keeps them apart.
+        # The periodic part of each edge's vector; that of ghost edges makes them longer than the cutoff.
         self.offsets = torch.ones([n_edges, 3], dtype=dtype, device=device)
         self.energies = torch.zeros([n_systems], dtype=torch.float64, device=device)
         self.forces = torch.zeros_like(self.positions)
@@ -125,7 +128,7 @@ class EdgeGraph:
         """Energies and forces at ``positions``."""
         vectors = self.positions[self.senders] - self.positions[self.receivers] + self.offsets
         atomic, gradient = self.edge_gradient(self.numbers, vectors, self.receivers, self.senders)
-        # Times zero, not zero: a position that is not a number must show, also where the atom is alone.
+        # Times zero instead of zero: NaN in a position must reach the forces, also of an atom without neighbors.
         torch.mul(self.positions, 0.0, out=self.forces)
         self.forces.index_add_(0, self.receivers, gradient).index_add_(0, self.senders, gradient, alpha=-1)
         self.energies.zero_().index_add_(0, self.batch, atomic.to(torch.float64) + self.references[self.numbers])
@@ -174,7 +177,7 @@ class GraphedPotential(Potential):
             n_edges = receivers.shape[0]
             if not 0 < n_edges <= EDGE_LIMIT:
                 return self.plain(numbers, positions, batch, cell, pbc)
-            # One ghost atom and one ghost system take the edges that pad.
+            # The padding edges belong to one ghost atom in a ghost system.
             graph, run = self._graph((n_atoms + 1, n_systems + 1, edge_capacity(n_edges)))
             self._fill(graph, topology, receivers, senders)
             graph.receivers[n_edges:] = n_atoms
@@ -188,7 +191,7 @@ class GraphedPotential(Potential):
         return graph.energies[:n_systems].clone(), graph.forces[:n_atoms].clone()
 
     def release(self) -> None:
-        """Let go of all graphs."""
+        """Free all graphs."""
         self.graphs.clear()
         self.inputs.forget()
 
@@ -207,7 +210,7 @@ class GraphedPotential(Potential):
     def _graph(self, sizes: tuple[int, int, int]) -> tuple[EdgeGraph, CapturedCall]:
         def make() -> tuple[EdgeGraph, CapturedCall]:
             graph = EdgeGraph(self.edge_gradient, self.references, self.dtype, sizes)
-            # Beside the buffers, not in them: what refers to itself lives on until garbage is collected.
+            # Not an attribute of the buffers: a reference cycle would live until garbage collection.
             return graph, CapturedCall(graph.evaluate, self.device)
 
         return self.graphs.find(sizes, make)
@@ -223,16 +226,16 @@ class GraphedPotential(Potential):
 
 
 def systems_with_nan(positions: Tensor, topology: Topology) -> Tensor:
-    """Which systems have a position that is not finite: [B] bool. To the kernels such an atom is near to every other."""
+    """Which systems have a position that is not finite: [B] bool. The kernels take such an atom for a neighbor of every other."""
     lost = (~positions.isfinite().all(dim=1)).to(torch.int64)
     counts = torch.zeros([len(topology.sizes)], dtype=torch.int64, device=positions.device)
     return counts.index_add_(0, topology.batch, lost) > 0
 
 
 def edge_capacity(n_edges: int) -> int:
-    """The capacity that ``n_edges`` edges get: some room to grow, and few different values.
+    """The capacity for ``n_edges`` edges: some room to grow, and few different values.
 
-    A quarter more at most, from some hundreds of edges on, and room for an eighth before another graph is needed.
+    From some hundreds of edges on at most a quarter more, with room for an eighth before another graph is needed.
     """
     step = 1 << max(6, n_edges.bit_length() - 3)
     return (n_edges + step // 2 + step - 1) // step * step

@@ -11,9 +11,9 @@ from mlff_distiller.potentials.graphed import CapturedCall, Recent, systems_with
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError
 
-#: Neighbors that an atom gets room for before any was counted; molecules and liquids have 20 to 60 within 5 A.
+#: Room for the neighbors of an atom before any were counted; molecules and liquids have 20 to 60 within 5 A.
 FIRST_CAPACITY = 64
-#: Rows up to this long hold all other atoms of the molecule: nothing can overflow, and nothing is checked.
+#: Molecules with at most this many other atoms get room for all of them: no overflow is possible, and none is checked.
 ALWAYS_ENOUGH = 128
 PERIODIC = "the Triton kernels do not search periodic systems; use another variant for them"
 
@@ -64,7 +64,7 @@ class TritonPotential(Potential):
         return program.energies.clone(), program.forces.clone()
 
     def release(self) -> None:
-        """Let go of all buffers and graphs, and of the room that neighbors once needed."""
+        """Free all buffers and graphs, and reset the room for neighbors."""
         self.evaluations.clear()
         self.inputs.forget()
         self.capacity = FIRST_CAPACITY
@@ -72,7 +72,7 @@ class TritonPotential(Potential):
     def neighbors(
         self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The rows of neighbors as the kernels fill them, turned into edges."""
+        """The neighbor matrix that the kernels fill, as edges."""
         topology, cells = self.inputs(None, positions, batch, cell, pbc)
         if cells is not None:
             raise NotImplementedError(PERIODIC)
@@ -108,11 +108,11 @@ class TritonPotential(Potential):
 
     @staticmethod
     def _full(program: Program, topology: Topology) -> bool:
-        """Whether an atom has more neighbors than its row holds; waits for the device only where one could."""
+        """Whether an atom has more neighbors than there is room for; waits for the device only where that is possible."""
         return program.capacity < max(topology.sizes) - 1 and int(program.counts.max()) > program.capacity
 
     def _make_room(self, program: Program, topology: Topology) -> bool:
-        """More room from now on; False, and NaN for their systems, where none but atoms without a place need it."""
+        """Make more room. If only atoms at non-finite positions need it, set their systems to NaN and return False."""
         lost = systems_with_nan(program.positions, topology)
         atoms = lost[topology.batch]
         most = int(torch.where(atoms, 0, program.counts).max())

@@ -1,4 +1,4 @@
-"""What a record says of a measurement that broke."""
+"""What a record says about a measurement that raised an error."""
 
 import traceback
 

@@ -1,4 +1,4 @@
-"""The one form in which every job says what it measured; report, gates and claims read nothing else."""
+"""Records: the form in which every job writes what it measured. Report, gates and claims read nothing else."""
 
 import importlib
 import math
@@ -13,7 +13,7 @@ from mlff_distiller.utils.files import read_json, write_json
 SCHEMA_VERSION = 1
 #: The file that all records of a run are merged into.
 RESULTS = "phase3_results.json"
-#: One thing that was measured, or why it was not.
+#: One measurement, or the reason why there is none.
 Record = dict[str, Any]
 STATUSES = ("ok", "failed", "unavailable")
 KINDS = ("preflight", "torch_cluster", "compile", "equivalence", "benchmark", "profile", "md", "accuracy", "deploy")
@@ -48,7 +48,7 @@ def record(kind: str, **fields: Any) -> dict[str, Any]:
         raise ValueError(f"unknown status {made['status']!r}{nearest(made['status'], STATUSES)}")
     if made["status"] != "ok" and not made["reason"]:
         raise ValueError(f"a record that is {made['status']!r} must say why")
-    # By name, so that it is no source of the stages: a new field of one kind makes no other stage measure again.
+    # Imported by name, so that it does not count as a source of the stages: a new field of one kind would run all again.
     importlib.import_module("mlff_distiller.records.fields").check_fields(made)
     return made
 

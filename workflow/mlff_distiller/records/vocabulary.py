@@ -1,6 +1,6 @@
-"""The names by which records are kept and asked for: tasks, stages, kinds of work, and two variants with a role of their own.
+"""The names in records: tasks, stages, kinds of work, and two variants with a role of their own.
 
-No text for people stands here: whoever measures imports this, and an edit would measure again.
+Put no text for people here: the stages that measure import this, and an edit would run them again.
 """
 
 #: The variant that all others are compared with; it must be in every configuration.

@@ -66,12 +66,12 @@ class Batch(NamedTuple):
                 if len(systems) == 1:
                     raise
                 raise UserError(f"system {index} of the batch: {error}") from None
-        # NumPy up to the last step: on one small molecule every tensor operation would show beside the forces.
+        # NumPy up to the last step: for a small molecule, tensor operations take long compared with the forces.
         batch = np.repeat(np.arange(len(systems), dtype=np.int64), [len(a) for a in systems])
         cell = pbc = None
         if not positions:
             raise UserError("no atoms: there is nothing to compute")
-        # Without a cell the last atom would say how many systems there are.
+        # Without a cell the last atom would determine the number of systems.
         if any(boxes) or len(systems[-1]) == 0:
             nothing = np.zeros((3, 3))
             cell = torch.tensor(np.stack([box.cell if box else nothing for box in boxes]), dtype=dtype, device=device)
@@ -97,7 +97,7 @@ class Batch(NamedTuple):
             UserError: a position that is not finite, or an atom more than 1e4 A from the center.
         """
         moved = torch.from_numpy(near_origin(positions, box))
-        # Cast first: what changes device and type in one step is sent as float64 and cast by a kernel more. The driver has
-        # taken pageable memory over when the copy returns, so nobody need wait for it to arrive.
+        # Cast first: one step for both would send float64 and launch a kernel to cast it. The copy from pageable memory
+        # returns once the driver has read it, so there is no need to wait.
         moved = moved.to(self.positions.dtype).to(self.positions.device, non_blocking=True)
         return self._replace(positions=moved)

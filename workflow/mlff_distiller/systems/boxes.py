@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 #: Atoms further than this from the center of their system, or longer lattice vectors, leave float32 fewer digits than
-#: 1e-3 A, and some neighbor searches no number for their cells, A.
+#: 1e-3 A and overflow the cell indices of some neighbor searches, A.
 MAX_EXTENT = 1e4
-#: Periodic cells thinner than this hold no matter, and have more images within the cutoff than memory, A.
+#: Periodic cells thinner than this are unphysical, and have more images within the cutoff than fit into memory, A.
 MIN_THICKNESS = 0.5
 
 
@@ -77,14 +77,14 @@ def near_origin(positions: np.ndarray, box: Box | None) -> np.ndarray:
         UserError: a position that is not finite, or an atom more than 1e4 A from the center; names the atom.
     """
     moved = positions - _average(positions) if box is None else box.wrapped(positions)
-    # The sum of squares costs a fraction of a maximum, and tells of most systems that all is well.
+    # The sum of squares is much faster than a maximum, and passes most systems.
     if not np.vdot(moved, moved) < MAX_EXTENT**2:
         check_extent(positions, moved)
     return moved
 
 
 def _average(positions: np.ndarray) -> np.ndarray:
-    # Not by mean(), which takes twice as long for a small molecule.
+    # mean() takes twice as long for a small molecule.
     average: np.ndarray = positions.sum(axis=0) / len(positions)
     return average
 

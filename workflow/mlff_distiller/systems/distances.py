@@ -1,4 +1,4 @@
-"""Atoms closer together than in anything that a student learned, where its energies mean nothing."""
+"""Refuses atoms closer together than in the training data, where the student's energies mean nothing."""
 
 import math
 from typing import TYPE_CHECKING
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 #: Of the sum of the covalent radii (Cordero et al. 2008). Labels are taken up to 20 eV/A (``data/labeling.py``): pressing
 #: the bonds of 18 small molecules, from H2 to Br2, GFN2-xTB reaches that at 0.70 (C-N) to 0.97 (F-F) of this sum.
 SHORTEST = 0.68
-#: How far beyond the limit pairs are looked for; the more, the longer a look lasts, A.
+#: How far beyond the limit pairs are searched, A. With more, a check is needed less often, but takes longer.
 _SKIN = 0.3
 #: Up to so many atoms, all pairs of a molecule are faster than a neighbor list.
 _ALL_PAIRS = 200
 
 
 class DistanceCheck:
-    """Looks at the distances of one system whenever some may have become too short.
+    """Checks the distances of one system whenever some may have become too short.
 
-    A look tells how much shorter the pairs may become; until atoms have moved so far, the next one is left out.
+    A check finds how much shorter the pairs may become; until atoms have moved that far, further checks are skipped.
 
     Args:
         atoms: elements, cell and periodicity; these stay as they are.
@@ -42,12 +42,12 @@ class DistanceCheck:
             self._limits = self._radii[first] + self._radii[second]
 
     def __call__(self, positions: np.ndarray) -> None:
-        """Look at ``positions`` [N, 3] A, if need be.
+        """Check ``positions`` [N, 3] A, if need be.
 
         Raises:
             UserError: a pair closer than 0.68 of the sum of its covalent radii; names the worst.
         """
-        # No pair comes closer than by the way of both its atoms, each at most sqrt(3) of its largest coordinate's.
+        # A pair comes closer by at most the displacements of both atoms, each at most sqrt(3) times its largest component.
         if self._seen is not None and 2 * math.sqrt(3) * np.abs(positions - self._seen).max() < self._free:
             return
         self._seen = None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 #: The student's embedding knows these atomic numbers.
 MAX_ATOMIC_NUMBER = 100
-#: What a caller can insist on, by name, in every argument called ``allow``.
+#: What a caller can allow, by name, in every argument called ``allow``.
 ALLOWABLE = ("charge", "distances", "elements", "spin")
 #: Keys of ``atoms.info``, in lower case, by which programs hand on a charge (e), 2 S or 2 S + 1.
 _CHARGE_KEYS = {"charge", "total_charge", "net_charge", "molecular_charge"}
@@ -23,7 +23,7 @@ _SPIN_KEYS = {
     **dict.fromkeys(("multiplicity", "spin_multiplicity", "mult"), (1,)),
     **dict.fromkeys(("uhf", "unpaired_electrons", "n_unpaired"), (0,)),
 }
-#: As they may be spelled.
+#: The spellings of these keys.
 _ASKED = frozenset(
     spell(key) for key in (*_CHARGE_KEYS, *_SPIN_KEYS) for spell in (str.lower, str.upper, str.capitalize, str.title)
 )
@@ -46,13 +46,13 @@ def checked_allow(allow: Iterable[str]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a potential answers, and what its user insists on.
+    """What a potential accepts.
 
     Args:
-        elements: atomic numbers that the student learned. By default they are not known: then all are answered that it
-            has an embedding for, and no distance is too short.
-        allow: which refusals its user takes upon himself, of :data:`ALLOWABLE`: ``elements`` that were never learned,
-            a ``charge`` or ``spin`` (neither changes anything), ``distances`` shorter than any learned.
+        elements: atomic numbers that the student learned. None: unknown; then all that it has an embedding for are
+            accepted, and no distance is too short.
+        allow: what is not refused, of :data:`ALLOWABLE`: ``elements`` that were never learned, a ``charge`` or ``spin``
+            (neither changes the result), ``distances`` shorter than any learned.
         most: the largest atomic number of the student's embedding.
     """
 
@@ -100,7 +100,7 @@ class Limits:
 
     def charge_or_spin(self, atoms: "Atoms") -> str:
         """What ``atoms`` say of a charge or of unpaired electrons that the student would ignore, in words; or nothing."""
-        # Asked before every call: most atoms have neither, and this costs them a few look-ups.
+        # Runs before every call: for most atoms, which have neither, it costs a few look-ups.
         for key in _ASKED.intersection(atoms.info):
             name, value = key.lower(), atoms.info[key]
             if name in _CHARGE_KEYS and "charge" not in self.allow and not _is(value, (0,)):

@@ -1,4 +1,4 @@
-"""Molecules and periodic boxes as :class:`ase.Atoms`, refused early when they make no sense."""
+"""Molecules and periodic boxes as :class:`ase.Atoms`, checked."""
 
 import hashlib
 from collections.abc import Iterable
@@ -85,13 +85,13 @@ def read_system(path: str | Path) -> "Atoms":
         raise UserError(f"{path}: {file} has {count}: choose {-len(frames)} to {len(frames) - 1}")
     atoms = frames[frame]
     atoms.calc = None
-    # Results are filed under the name of the file, whatever is called so inside of it.
+    # Results are filed under the name of the file, whatever name is inside.
     atoms.info["name"] = Path(file).stem
     return check_atoms(atoms, where=str(path))
 
 
 def check_atoms(atoms: "Atoms", where: str = "atoms", allow: Iterable[str] = ()) -> "Atoms":
-    """``atoms`` itself when a force field can be asked about it.
+    """``atoms`` itself, when a force field can compute it.
 
     Args:
         atoms: positions [N, 3] in A.
@@ -133,7 +133,7 @@ def check_atoms(atoms: "Atoms", where: str = "atoms", allow: Iterable[str] = ())
 
 
 def fingerprint(atoms: "Atoms") -> str:
-    """Tells geometries apart, whatever they are called: a hash of elements, positions and cell to 1e-4 A, and periodicity."""
+    """Identifies a geometry, whatever its name: a hash of elements, positions and cell to 1e-4 A, and periodicity."""
     parts = (atoms.numbers, np.round(atoms.positions, 4) + 0.0, np.round(atoms.cell.array, 4) + 0.0, atoms.pbc)
     return hashlib.sha256(repr([part.tolist() for part in parts]).encode()).hexdigest()[:16]
 

@@ -1,9 +1,9 @@
-"""Errors whose text tells a person what to do."""
+"""Errors whose text says what to do."""
 
 import difflib
 from collections.abc import Iterable
 
-#: Text that only people read. A function that is said to return it may be reworded, and no stage runs again.
+#: Text that only people read. Rewording what a function with this return type returns runs no stage again.
 Words = str
 
 

@@ -1,4 +1,4 @@
-"""Reading settings and writing results: always whole files, never half of one."""
+"""Reading settings and writing results. Files are written atomically."""
 
 import contextlib
 import errno
@@ -14,10 +14,10 @@ from typing import IO, Any
 
 from mlff_distiller.utils.errors import UserError
 
-#: Beside and around this package; outside a checkout (the package installed by itself) there is nothing of use there.
+#: The checkout that holds this package; of no use where the package is installed by itself.
 CHECKOUT = Path(__file__).resolve().parents[3]
 
-#: How a file system says that it has no locks.
+#: Errors of file systems without locks.
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
@@ -76,7 +76,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def split_frame(path: str | Path) -> tuple[str, int | None]:
-    """The file, and the frame in it, that ``file`` or ``file@index`` names; a file that is there may have any name."""
+    """The file, and the frame in it, that ``file`` or ``file@index`` names; a name that is a file is taken as it is."""
     file, at, index = str(path).rpartition("@")
     if not at or not index.removeprefix("-").isdecimal() or Path(path).is_file():
         return str(path), None
@@ -96,7 +96,7 @@ def sha256_of(path: str | Path) -> str:
 
 def load_settings(text_or_path: str | Path) -> dict[str, Any]:
     """Settings from JSON text (begins with ``{``) or from a YAML or JSON file."""
-    # Only the stages have settings: who loads a bundle need not have yaml.
+    # Imported here: only the stages read settings, and loading a bundle must not need yaml.
     import yaml
 
     text = str(text_or_path)
@@ -115,9 +115,9 @@ def load_settings(text_or_path: str | Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def exclusive(folder: Path, waiting: str = "") -> Iterator[None]:
-    """Only one process at a time works on ``folder``; the lock goes with its process, however that ends.
+    """Only one process at a time works on ``folder``; the lock ends with its process.
 
-    Some network file systems have no locks; there, files that are written whole must do.
+    Some network file systems have no locks; there only the atomic writes protect the files.
 
     Args:
         folder: made when it is not there.
@@ -148,23 +148,23 @@ def _lock(handle: IO[str], waiting: str) -> None:
 def user_cache() -> Path:
     """The user's cache: ``$MLFF_DISTILLER_CACHE``, else ``$XDG_CACHE_HOME/mlff-distiller``, else ``~/.cache/mlff-distiller``.
 
-    A user without a home (a container's, say) has one among the temporary files, closed to others.
+    A user without a home (in a container, say) gets a private folder among the temporary files.
 
     Raises:
-        UserError: that one is somebody else's.
+        UserError: that folder belongs to, or can be written to by, another user.
     """
     if explicit := os.environ.get("MLFF_DISTILLER_CACHE"):
         return Path(explicit)
     if shared := os.environ.get("XDG_CACHE_HOME"):
         return Path(shared) / "mlff-distiller"
-    # Without a home, an entry for this user or $HOME, nothing is expanded.
+    # For a user without an entry and without $HOME, the path stays as it is.
     home = Path(os.path.expanduser("~"))
     if home.is_absolute() and home.is_dir():
         return home / ".cache" / "mlff-distiller"
     cache = Path(tempfile.gettempdir()) / f"mlff-distiller-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
         cache.mkdir(mode=0o700)
-    # Programs are kept there: nobody else may have put them.
+    # Programs are loaded from there, so no other user may write to it.
     found = cache.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
         raise UserError(f"{cache}: not a folder of this user alone; set MLFF_DISTILLER_CACHE to one")

@@ -1,4 +1,4 @@
-"""Many independent pieces of work over all cores, each piece kept on disk, so that an interrupted run resumes."""
+"""Many independent tasks in parallel, each result saved on disk, so that an interrupted run resumes."""
 
 import contextlib
 import io
@@ -32,7 +32,7 @@ def run_in_parts(
     weights: Sequence[float] | None = None,
     name_of: Callable[[int], str] = "part {}".format,
 ) -> list[dict[str, np.ndarray]]:
-    """``[function(task) for task in tasks]``, in parallel processes, each result kept in ``directory``.
+    """``[function(task) for task in tasks]``, in parallel processes, each result saved in ``directory``.
 
     Args:
         function: importable by name (workers are fresh processes); returns arrays, none of dtype object.
@@ -136,7 +136,7 @@ def _compute(
 
 
 def _ignore_interrupts() -> None:
-    """Let a worker finish its part when the user presses Ctrl-C: the parent decides, and no work is lost."""
+    """Let a worker finish its part when the user presses Ctrl-C; the parent stops the pool."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

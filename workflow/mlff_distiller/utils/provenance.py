@@ -1,6 +1,6 @@
 """Where a result came from: machine, versions, commit, time. Written into every file of records.
 
-Only what explains a number stands here: no host name, no user name, no path. Heavy libraries are not imported
+Only what explains a number: no host name, no user name, no path. Heavy libraries are not imported
 (versions come from the installed packages' metadata) and no GPU tool is started, so this costs a few milliseconds.
 """
 
@@ -104,14 +104,14 @@ def cpu_model() -> str:
 
 @functools.cache
 def processor() -> str:
-    """What a compiler told to tune for this machine (``-march=native``) looks at: the model and its instruction sets."""
+    """What ``-march=native`` depends on: the processor's model and instruction sets."""
     text = "\n".join(_lines("/proc/cpuinfo")).partition("\n\n")[0]
     kept = re.findall(r"^(?:vendor_id|cpu family|model|model name|flags|Features|CPU part)\s*:.*$", text, re.MULTILINE)
     return platform.machine() + ("\n".join(kept) or platform.processor())
 
 
 def usable_cores() -> int:
-    """Cores this process may run on; fewer than the machine has where an affinity mask or a batch system says so."""
+    """Cores this process may run on; an affinity mask or a batch system may allow fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -178,7 +178,7 @@ def git_state(directory: Path) -> dict[str, Any]:
 def threads() -> dict[str, Any]:
     """The thread settings in force: environment variables as set (null: not set) and torch's own count once loaded."""
     settings: dict[str, Any] = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    # torch is asked only where the stage has loaded it: loading it here would cost seconds and break the teacher.
+    # Only where the stage has loaded torch: importing it here would take seconds and break the teacher.
     torch = sys.modules.get("torch")
     settings["torch"] = torch.get_num_threads() if torch and hasattr(torch, "get_num_threads") else None
     return settings

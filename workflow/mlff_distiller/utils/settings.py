@@ -1,7 +1,7 @@
-"""Settings as typed classes: defaults, ranges, units and meanings in one place, and one wording for what is wrong.
+"""Settings as typed classes: defaults, ranges, units and meanings in one place, and one wording for errors.
 
-A class of settings refuses unknown keys and takes nothing for something else: neither text nor true for a number, but an
-int for a float. Its JSON schema words the errors, the configuration's schema and the tables of the documentation.
+A class of settings refuses unknown keys and does not convert types (neither text nor true is a number), but takes an int for
+a float. Errors, the configuration's schema and the tables of the documentation are made from its JSON schema.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ _YAML = {"True": "true", "False": "false", "None": "null"}
 class Settings(BaseModel):
     """Base of all settings: frozen, no unknown keys, no conversions, finite numbers only.
 
-    Made of a mapping by :meth:`from_mapping`; the constructor itself raises pydantic's own error.
+    Use :meth:`from_mapping`; the constructor raises pydantic's own error.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -55,7 +55,7 @@ def _unique(items: tuple[T, ...]) -> tuple[T, ...]:
     return items
 
 
-#: A list in YAML and JSON. Strict is of the list alone: its items stay as strict as the class.
+#: A list in YAML and JSON. Only the list itself may be converted; its items stay strict.
 Items = Annotated[tuple[T, ...], Strict(False)]
 UniqueItems = Annotated[
     tuple[T, ...], Strict(False), AfterValidator(_unique), Field(json_schema_extra={"uniqueItems": True})
@@ -74,7 +74,7 @@ def refuse_unknown(given: Iterable[Any], known: Iterable[str], where: str) -> No
 def complaints(error: ValidationError, model: type[BaseModel], place: str = "") -> list[str]:
     """What is wrong with a mapping, a line each, by full keys below ``place``."""
     schema, entries = model.model_json_schema(), error.errors(include_url=False)
-    # A list is called too short when its items are wrong.
+    # pydantic calls a list too short when its items are wrong.
     inner = {entry["loc"][:depth] for entry in entries for depth in range(len(entry["loc"]))}
     return [_complaint(e, schema, place) for e in entries if not (e["type"] == "too_short" and e["loc"] in inner)]
 
@@ -106,7 +106,7 @@ def resolved(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str,
 
 
 def any_of_its_keys(node: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What stands under each key of a mapping whose keys are free; None for others."""
+    """The schema of the values of a mapping with arbitrary keys; None for others."""
     found = next(iter(node.get("patternProperties", {}).values()), node.get("additionalProperties"))
     return found if isinstance(found, Mapping) else None
 
@@ -138,7 +138,7 @@ def _unknown(key: Any, known: Iterable[str], where: str) -> str:
 
 
 def _node(schema: Mapping[str, Any], path: Iterable[Any]) -> Mapping[str, Any]:
-    """The part of ``schema`` that describes what stands at ``path``; nothing where all is allowed."""
+    """The part of ``schema`` that describes the value at ``path``; empty where anything is allowed."""
     node: Mapping[str, Any] = schema
     for step in path:
         node = _not_null(node, schema)
@@ -149,7 +149,7 @@ def _node(schema: Mapping[str, Any], path: Iterable[Any]) -> Mapping[str, Any]:
 
 
 def _not_null(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What ``node`` may be besides null."""
+    """The choice of ``node`` that is not null."""
     node = resolved(node, schema)
     return next((resolved(choice, schema) for choice in node.get("anyOf", []) if choice.get("type") != "null"), node)
 

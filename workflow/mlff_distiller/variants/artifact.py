@@ -60,7 +60,7 @@ def record_fields(name: str, spec: dict[str, Any], device: str) -> dict[str, Any
 
 
 def shared_fields(made: dict[str, Any]) -> dict[str, Any]:
-    """What every record about a variant takes over from its compile record; the hash says which student it is of."""
+    """The fields that every record about a variant copies from its compile record; the hash identifies the student."""
     names = ("variant", "device", "dtype", "batch", "checkpoint_sha256")
     return {name: made.get(name) for name in names} | ({"another_network": True} if made.get("another_network") else {})
 

@@ -12,7 +12,7 @@ from mlff_distiller.systems.batch import Batch
 
 
 class VariantFamily(ABC):
-    """One way of running the student. Instances carry no state; everything that was built lies in ``folder``."""
+    """One way of running the student. Instances have no state; everything that was built is in ``folder``."""
 
     #: How far from the fp64 reference a variant may be: a class of :data:`mlff_distiller.variants.equivalence.TOLERANCES`.
     precision = "float32"
@@ -48,7 +48,7 @@ class VariantFamily(ABC):
 
 
 def call_everything(potential: Potential, examples: Sequence[Batch]) -> None:
-    """Energies, energies and forces of every example: what compiles at its first call has compiled after this."""
+    """Compute energies, and energies and forces, of every example, so that what compiles at its first call is compiled."""
     for example in examples:
         potential(*example)
         with contextlib.suppress(NotImplementedError):

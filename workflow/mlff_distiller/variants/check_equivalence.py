@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 def check_equivalence(
     files: VariantFiles, systems: "dict[str, Atoms]", n_frames: int = 4, amplitude: float = 0.05, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """One record for each system; a variant that is not there gets records that say so.
+    """One record for each system; for a variant that was not built, records with the reason.
 
     Args:
         files: of the variant.
@@ -69,14 +69,14 @@ def check_equivalence(
     if made.get("another_network"):
         from mlff_distiller.systems.batch import Batch
 
-        # Nothing to be equal to. It must run, all the same.
+        # There is nothing to compare it with, but it must run.
         for atoms in systems.values():
             loaded.potential(*Batch.from_atoms([atoms], loaded.potential.device, loaded.potential.dtype))
         fields = common | {"equivalent": None, "reason": "another network than the student: not compared with it"}
         return [
             schema.record("equivalence", **fields, system=name, n_atoms=len(atoms)) for name, atoms in systems.items()
         ]
-    # The truth does not depend on where it is computed; the eager error does.
+    # The reference may be computed anywhere; eager's error depends on the device.
     reference, eager = fp64_reference(files.checkpoint), fp32_baseline(files.checkpoint, made["device"])
     tolerance = TOLERANCES[loaded.precision]
     rows = []

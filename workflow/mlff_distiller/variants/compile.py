@@ -23,9 +23,9 @@ from mlff_distiller.variants.target import target_of
 if TYPE_CHECKING:
     from ase import Atoms
 
-#: Calls per molecule that belong to the price of compiling; TorchScript's executor needs three to settle.
+#: Calls per molecule that count as compiling; TorchScript's executor needs three to settle.
 FIRST_CALLS = 5
-#: A file in a folder that is one variant's alone.
+#: Marks a folder as that of one variant.
 MARK = ".variant"
 
 
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def own_folder(folder: Path) -> None:
-    """Make ``folder``, or empty it: what an earlier, other build left there must not be mixed in.
+    """Make ``folder``, or empty it, so that nothing of an earlier build is left.
 
     Raises:
         UserError: it holds something and is not the folder of a variant.
@@ -111,7 +111,7 @@ def build(files: VariantFiles, spec: dict[str, Any], device: str, systems: "dict
     folder = files.variant.parent
     start = time.perf_counter()
     main = family.build(student, spec, folder)
-    # What loading and the first calls compile is part of the price, whether the family calls it building or not.
+    # Loading and the first calls may compile too, and count as compiling for every family.
     potential = family.load(student, spec, folder)
     examples = [Batch.from_atoms([atoms], potential.device, potential.dtype) for atoms in systems.values()]
     wait = torch.cuda.synchronize if student.device.type == "cuda" else None
@@ -120,7 +120,7 @@ def build(files: VariantFiles, spec: dict[str, Any], device: str, systems: "dict
         for name, example in zip(systems, examples, strict=True)
     }
     call_everything(potential, examples)
-    # Less where the user's cache had a library; its price is what it took to make.
+    # A library from the user's cache counts with the time that it took to compile.
     seconds = max(time.perf_counter() - start, seconds_noted(folder))
     return {
         "compile_s": round(seconds, 3) if main else 0.0,

@@ -1,4 +1,4 @@
-"""What explains a time besides its profile (profiling.py): what the compiler broke apart, how the first calls went."""
+"""What explains a time besides its profile (profiling.py): graph breaks and recompilations, times of the first calls."""
 
 import sys
 import time
@@ -10,7 +10,7 @@ def compiler_counts() -> dict[str, int]:
 
     Returns:
         ``n_graphs`` compiled, ``n_graph_breaks`` (places where Python had to take over), ``n_recompiles`` (further
-        graphs for code that was compiled before, because what it had taken for granted no longer held).
+        graphs for code that was compiled before, because its guards failed).
     """
     utils = sys.modules.get("torch._dynamo.utils")
     graphs = utils.counters["stats"]["unique_graphs"] if utils else 0
@@ -19,14 +19,14 @@ def compiler_counts() -> dict[str, int]:
     # Metrics of the forward passes name a frame; the number of entries before it tells a first compilation from others.
     frames = [entry for entry in utils.get_compilation_metrics() if getattr(entry, "co_name", None)]
     again = sum(bool(entry.cache_size) for entry in frames)
-    # Not every kind of break is counted by PyTorch; but what follows one becomes a function of its own.
+    # PyTorch does not count every kind of break, but the code after one becomes a function of its own.
     resumed = {entry.co_name for entry in frames if entry.co_name.startswith("torch_dynamo_resume_in_")}
     breaks = max(sum(utils.counters["graph_break"].values()), len(resumed))
     return {"n_graphs": graphs, "n_graph_breaks": breaks, "n_recompiles": again}
 
 
 def timed_calls(call: Callable[[], object], count: int, synchronize: Callable[[], object] | None = None) -> list[float]:
-    """Times of the next ``count`` calls in ms, one by one: how long it takes until a call costs what all later ones do.
+    """Times of the next ``count`` calls in ms, one by one: they show how long the warm-up takes.
 
     Args:
         synchronize: waits for the device.

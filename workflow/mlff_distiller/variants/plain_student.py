@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 def fp64_reference(checkpoint: Path, neighbors: str = "native") -> "AutogradPotential":
-    """In fp64 on the CPU: what is right, wherever a variant runs.
+    """In fp64 on the CPU: the reference for variants on any device.
 
     Args:
         checkpoint: the student (safetensors).
-        neighbors: how neighbors are found; ``auto`` does not look at all pairs of a large system.
+        neighbors: how neighbors are found; ``auto`` does not search all pairs of a large system.
     """
     import torch
 
@@ -22,7 +22,7 @@ def fp64_reference(checkpoint: Path, neighbors: str = "native") -> "AutogradPote
 
 
 def fp32_baseline(checkpoint: Path, device: "str | torch.device", neighbors: str = "native") -> "AutogradPotential":
-    """In fp32 on ``device``, by eager PyTorch: what variants are to be faster than, and about as exact as."""
+    """In fp32 on ``device``, by eager PyTorch: variants must be faster than this, and about as accurate."""
     import torch
 
     return _plain(checkpoint, device, torch.float32, neighbors)

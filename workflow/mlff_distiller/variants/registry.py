@@ -26,7 +26,7 @@ class FamilyEntry:
     module: str
     summary: str
     options: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    #: Whether it does not compute the student at all: then it has times, and nothing to be equal to.
+    #: Whether it computes another network than the student: it is timed, and compared with nothing.
     another_network: bool = False
 
 

@@ -1,4 +1,4 @@
-"""What compiled code depends on beyond its source: where it runs, and where it does not."""
+"""Where compiled code runs: the versions and hardware that it depends on."""
 
 import hashlib
 import platform
@@ -13,7 +13,7 @@ def target_of(device: str) -> dict[str, str]:
 
     Returns:
         ``torch`` and ``python`` versions, ``device`` ("cpu" or "cuda"), ``architecture`` for people, and
-        ``fingerprint``, which changes with whatever a compiler told to tune for this machine looks at.
+        ``fingerprint``, a hash of what the compiler's tuning depends on.
     """
     import torch
 

@@ -25,8 +25,8 @@ from mlff_distiller.utils.files import write_text
 from mlff_distiller.variants.base import VariantFamily
 
 ARTIFACT = "inductor_cache"
-#: Below some 25 atoms Inductor compiles for each size anew, and its cache then hands code for one size to another. So
-#: no graph is smaller than this: atoms without neighbors, and edges longer than the cutoff, fill it up.
+#: Below some 25 atoms Inductor compiles each size anew, and its cache then returns code of one size for another. So
+#: smaller graphs are padded to this size with atoms without neighbors and edges longer than the cutoff.
 SMALLEST = 40
 
 
@@ -35,37 +35,37 @@ def use_cache(folder: Path) -> None:
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder.resolve())
     os.environ["TRITON_CACHE_DIR"] = str(folder.resolve() / "triton")
     torch._inductor.config.fx_graph_cache = True
-    # Traces through autograd, kept as well: later versions of PyTorch do that unasked. The equivalence check loads from
-    # here in a process of its own, as every later stage does, so what it finds equal holds for them.
+    # Cache traces through autograd too, the default in later versions of PyTorch. The equivalence check loads from here in
+    # a process of its own, as every later stage does, so its result holds for them.
     torch._functorch.config.enable_autograd_cache = True
-    # Compiled for one thread, torch 2.5's index_add on a CPU overwrites where it should add.
+    # Compiled for a single thread, torch 2.5's index_add on a CPU overwrites instead of adding.
     torch._inductor.config.cpp.dynamic_threads = True
     remember_instruction_sets(folder / "instruction_sets.txt")
 
 
 def remember_instruction_sets(file: Path) -> None:
-    """Spare this process the trial of each vector instruction set, if one before it wrote to ``file`` how that went.
+    """Skip Inductor's test of each vector instruction set if an earlier process wrote the results to ``file``.
 
-    Inductor compiles a little program for each set that the processor has, and loads it in a Python with PyTorch of its
-    own: seconds, in every process.
+    Inductor compiles a small program for each set of the processor and loads it in a new Python with PyTorch, which takes
+    seconds in every process.
     """
     known = file.read_text(encoding="utf-8") if file.is_file() else None
-    # Not by the setting `cpp.vec_isa_ok`, with which matrix tiles are tried all the same. What switches them on in this
-    # process runs in either case.
+    # The setting `cpp.vec_isa_ok` would not do: matrix tiles (AMX) are tested all the same. The call that enables them in
+    # this process runs in either case.
     answered = mock.patch.object(cpu_vec_isa.VecISA, "check_build", return_value=True)
     with answered if known else nullcontext():
         found = "\n".join(map(str, cpu_vec_isa.valid_vec_isa_list()))
     if known is None:
         write_text(file, found)
     elif found != known:
-        # One of them does not compile here, or this is another processor: try each, after all.
+        # One of them does not compile here, or this is another processor: test each again.
         forget_instruction_sets()
 
 
 def forget_instruction_sets() -> None:
-    """Have Inductor look again at what the processor and the compiler can do."""
+    """Make Inductor test the instruction sets again."""
     for kind in {type(instruction_set) for instruction_set in cpu_vec_isa.supported_vec_isa_list}:
-        # Newer versions of PyTorch keep the answers by what was asked, and have nothing to forget.
+        # Newer versions of PyTorch have no cache here.
         getattr(kind.__bool__, "cache_clear", lambda: None)()
     cpu_vec_isa.valid_vec_isa_list.cache_clear()
 
@@ -96,8 +96,8 @@ class CompiledEnergy(nn.Module):
 def canonical_graph(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The graph that every process compiles for: numbers of atoms and edges symbolic, all else as it is.
 
-    Whatever comes first decides what the compiler takes for granted; this is the same in every process, and its sizes
-    are prime and equal to nothing else.
+    The first graph determines the compiler's guards; this one is the same in every process, and its sizes are primes that
+    occur nowhere else.
     """
     generator = torch.Generator().manual_seed(0)
     numbers = torch.arange(47) % 9 + 1
