@@ -1,7 +1,7 @@
 """Boxes of a liquid from hundreds to a million atoms, each a repetition of one small box.
 
-A repeated box has the forces of its unit, atom by atom: so an fp64 reference of a few hundred atoms checks a million.
-For that check to be exact, the unit's positions and cell lie on a grid on which every copy is a float32 number.
+Each atom of a repeated box has the force of its copy in the unit, so an fp64 reference of a few hundred atoms checks a
+million. For that check to be exact, the unit's positions and cell lie on a grid on which every copy is a float32 number.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""How much memory a call takes, how much there is, and how to tell that it was not enough."""
+"""Memory: what a call takes, what is free, and whether an error means that it ran out."""
 
 import contextlib
 import ctypes
@@ -8,19 +8,19 @@ import torch
 
 from mlff_distiller.utils.errors import UserError
 
-#: What PyTorch, this package's kernels and the C library say when there is no memory.
+#: Messages of PyTorch, this package's kernels and the C library when memory runs out.
 _WORDS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` means that a smaller call would do."""
+    """Whether ``error`` means that memory ran out."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError | UserError) and any(word in str(error).lower() for word in _WORDS)
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that new tensors on ``device`` can have; None where the system does not say."""
+    """Memory that is free for tensors on ``device``; None where unknown."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
         return torch.cuda.mem_get_info(device)[0]
@@ -28,7 +28,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 class PeakMemory:
-    """Within it, ``bytes`` is worked out: the most memory held at once, beyond what was held at its start.
+    """A context that measures ``bytes``: the most memory held at once, beyond that at its start.
 
     On a GPU by PyTorch's allocator; on a CPU by the process' resident set, as Linux counts it (None elsewhere).
     """
@@ -69,12 +69,12 @@ def _from(path: str, key: str) -> int | None:
 
 
 def _reset_peak() -> None:
-    """Set VmHWM to what is held now; where that is not allowed, peaks are those of the whole process."""
+    """Set VmHWM to the current value; where that is not allowed, peaks are those of the whole process."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def _give_back() -> None:
-    """Memory that was freed and that the C library keeps would hide what the next call takes."""
+    """Return freed memory to the system: the next call would use it, and seem to take less."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -26,12 +26,12 @@ from mlff_distiller.variants.plain_student import fp64_reference
 if TYPE_CHECKING:
     from ase import Atoms
 
-#: Geometries that the timed calls go through, so that no call can reuse the answer of the one before.
+#: Geometries that the timed calls cycle through, so that no call can reuse the previous result.
 N_FRAMES = 3
 FEWEST_RUNS = 3
-#: Share of the free memory that a call may be expected to take.
+#: Largest share of the free memory that a call may be expected to take.
 SAFE = 0.8
-#: Below these, what a call costs says nothing about larger ones.
+#: The cost of a call below these does not predict that of larger ones.
 NOTICEABLE_SECONDS, NOTICEABLE_BYTES = 0.02, 64 * 2**20
 TIMESTEP_FS = 0.5
 TEMPERATURE_K = 300.0
@@ -43,7 +43,7 @@ class TooLarge(Exception):
 
 @dataclass
 class Side:
-    """A potential, and what is known of how its cost grows."""
+    """A potential, and how its cost grows with the number of atoms."""
 
     potential: Potential
     seconds: float = 0.0  # of the last call
@@ -52,7 +52,7 @@ class Side:
     stopped: str = ""  # why larger systems are not tried any more
 
     def expect(self, n_atoms: int, settings: ScalingSettings) -> None:
-        """Raise :class:`TooLarge` when ``n_atoms`` would, by what smaller systems took, be too much."""
+        """Raise :class:`TooLarge` when ``n_atoms`` would, judging by smaller systems, take too long or too much memory."""
         if self.stopped:
             raise TooLarge(self.stopped)
         limit = settings.max_seconds
@@ -71,7 +71,7 @@ class Side:
             raise TooLarge(self.stopped)
 
     def ran_out(self, n_atoms: int) -> str:
-        """Note that ``n_atoms`` did not fit; the words for it."""
+        """Note that ``n_atoms`` did not fit; the reason for the record."""
         free = free_bytes(self.potential.device)
         told = f"out of memory with {n_atoms:,} atoms"
         if free is not None and self.bytes_per_atom:
@@ -229,7 +229,7 @@ class Bench:
         ``units`` says how many a call of each side makes, ``seconds`` how long one round of calls takes, if known.
         """
         units = units or {}
-        # The first round may compile. Another input every time: a calculator would only look up what it has just computed.
+        # The first round may compile. A new input every time: a calculator returns its last result for the same atoms.
         for index in () if seconds is not None else (-2, -1):
             start = time.perf_counter()
             for call in calls.values():
@@ -286,7 +286,7 @@ class Bench:
                         _warm(atoms),
                         side.potential,
                         timestep_fs=TIMESTEP_FS,
-                        # eager is far slower: fewer steps say as much
+                        # eager is far slower: fewer steps are enough
                         steps_between_samples=steps if key == "variant" else FEWEST_RUNS,
                     )
                     calls[key] = _Steps(moving, steps if key == "variant" else FEWEST_RUNS)
@@ -313,7 +313,7 @@ class Bench:
                 call()
                 self.eager(*inputs)
             fields |= profile_call(call, self.device)
-            # The baseline's, to set it beside.
+            # The baseline's, for comparison.
             fields["baseline"] = profile_call(lambda: self.eager(*inputs), self.device)
             fields["ceilings"] = ceilings(self.device)
         except Exception as error:

@@ -1,6 +1,6 @@
 """Where the time of a call goes: kernels on a GPU, operators on a CPU, by torch.profiler (Kineto, CUPTI).
 
-Never part of a timing: profiled calls are slower than others, and so are some that follow.
+Never part of a timing: profiled calls, and some calls after them, are slower.
 """
 
 import time
@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-#: CUDA's own functions that start work on the device, by the beginning of their names in a profile.
+#: CUDA functions that start work on the device: how their names begin in a profile.
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch", "cuGraphLaunch")
 #: Calls that are profiled together; numbers are per call.
 CALLS = 5
-#: Entries kept, those that take longest; the rest is summed up as one.
+#: Entries listed, the slowest first; the rest is summed up as one.
 KEPT = 15
 
 

@@ -1,8 +1,8 @@
 """Arithmetic and memory traffic of one energy + forces evaluation, by formula, for the roofline figure.
 
-The roofline (Williams, Waterman, Patterson, CACM 52(4), 65, 2009) sets the arithmetic rate that was reached against the
-two rates that the machine can sustain. What the numerator counts must not depend on how a variant computes, so it is
-counted here, once, from the equations in ``potentials/ANALYTIC_FORCES.md``:
+The roofline (Williams, Waterman, Patterson, CACM 52(4), 65, 2009) compares the arithmetic rate that was reached
+with the two rates that the machine can sustain. The operations counted must not depend on how a variant computes, so they
+are counted here, once, from the equations in ``potentials/ANALYTIC_FORCES.md``:
 
 - **FLOP**: multiplications and additions of the matrix products, of the filters, and of the messages, forward and
   reverse. A product of [n, a] and [a, b] counts 2 n a b; the reverse pass repeats each product once, for the gradient
@@ -47,7 +47,7 @@ def energy_forces_cost(config: "StudentConfig", n_parameters: int, n_atoms: int,
 
 
 def ceilings(device: torch.device, seconds: float = 0.3) -> dict[str, float]:
-    """What this device sustains: a copy (GB/s, both directions counted) and a float32 matrix product (GFLOP/s).
+    """The rates that this device sustains: a copy (GB/s, both directions counted) and a float32 matrix product (GFLOP/s).
 
     On a GPU also a product in TF32. Each is the best of the repetitions that fit into ``seconds``.
     """

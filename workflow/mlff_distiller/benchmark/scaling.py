@@ -1,9 +1,9 @@
 """The scaling stage: one variant beyond one molecule at a time, against eager PyTorch.
 
 Batches of molecules, boxes of a liquid, calls through ASE, MD steps, and where the time of a call goes. Each point is
-measured by itself: what fails, does not fit into memory or would take too long is a record that says so, and the next
-point follows. Eager (the ``auto`` neighbor search, so that large systems are not searched pair by pair) takes turns
-with the variant as long as it fits, too; beyond that a point has a time and no speed-up.
+measured by itself: one that fails, does not fit into memory or would take too long gives a record with the reason, and
+the next point follows. Eager (with the ``auto`` neighbor search, which does not search all pairs of large systems) takes
+turns with the variant as long as it fits; beyond that a point has a time and no speed-up.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def measure(
             try:
                 fields = next(points, None)
             except Exception as error:
-                # What comes before the first point: the box cannot be packed, say.
+                # An error before the first point: the box cannot be packed, for example.
                 fields = failure(error)
                 points = iter(())
             if fields is None:

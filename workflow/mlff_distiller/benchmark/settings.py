@@ -1,4 +1,4 @@
-"""Settings of the scaling stage, apart from the stage, so that checking them needs nothing of it."""
+"""Settings of the scaling stage, in a module of their own, so that checking them does not import it."""
 
 from typing import Annotated, ClassVar, Literal
 

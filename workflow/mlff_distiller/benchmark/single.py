@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TASKS = ("energy", "energy_forces", "neighbors")
 #: The baseline's neighbor search.
 NATIVE = "native"
-#: Geometries that the timed calls go through, so that no call can reuse the answer of the one before.
+#: Geometries that the timed calls cycle through, so that no call can reuse the previous result.
 N_FRAMES = 5
 
 
@@ -82,7 +82,7 @@ def measure(
         if loaded is None:
             loaded = artifact.load_variant(files)
             baseline = fp32_baseline(files.checkpoint, made["device"], NATIVE)
-            # Garbage is collected before every timing: half a million objects of the imports need no second look.
+            # Garbage is collected before every timing: leave out the half million objects of the imports.
             gc.freeze()
         for task in tasks:
             entry = fields | {"task": task}
@@ -94,7 +94,7 @@ def measure(
                 entry |= failure(error)
             rows.append(schema.record("benchmark", **entry))
     if replicate == 0 and loaded is not None:
-        # How many operations a call has does not depend on the molecule; how busy they keep a GPU does.
+        # The number of operations does not depend on the molecule; how busy they keep a GPU does.
         small = min(systems, key=lambda name: len(systems[name]))
         for row in rows:
             if row["system"] == small or made["device"] != "cpu":
@@ -110,10 +110,10 @@ def own_tasks(made: dict[str, Any], tasks: Sequence[str]) -> Sequence[str]:
 
 
 def add_profile(row: dict[str, Any], potential, systems: "dict[str, Atoms]") -> None:
-    """What one call consists of, into the record of its timing; on a GPU with the share of that time it was busy.
+    """Add to the record of a timing how many operations one call has; on a GPU also the share of the time it was busy.
 
-    Once the profiler has been there calls are slower, so this comes after all timings. What cannot be profiled stays
-    without these numbers: they explain a time and decide nothing.
+    Calls are slower after profiling, so this comes after all timings. A record that cannot be profiled goes without these
+    numbers: they explain a time and decide nothing.
     """
     if row["status"] != "ok" or row["task"] not in ("energy", "energy_forces"):
         return

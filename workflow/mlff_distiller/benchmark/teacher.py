@@ -1,4 +1,4 @@
-"""The teacher's own cost on the same machine: a student that is not faster than its teacher has no point."""
+"""The teacher's time on the same machine, with which the student's is compared."""
 
 import argparse
 import os
@@ -23,8 +23,8 @@ def time_teacher(
 ) -> list[float]:
     """Milliseconds of ``runs`` evaluations of energy and forces, as MD asks for them.
 
-    Every evaluation is of another geometry (Gaussian displacements of 0.01 A), and starts from what the calculator
-    keeps of the last one, as in MD.
+    Every evaluation is of another geometry (Gaussian displacements of 0.01 A), and starts from the calculator's last
+    result, as in MD.
 
     Raises:
         LabelError: the teacher failed.
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _with_threads(threads: int) -> None:
-    """Start this command again with ``threads`` OpenMP threads, unless it already runs so: OpenMP asks only once."""
+    """Start this command again with ``threads`` OpenMP threads, unless it already runs so: OpenMP reads the variables once."""
     wanted = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     if all(os.environ.get(name) == value for name, value in wanted.items()):
         return

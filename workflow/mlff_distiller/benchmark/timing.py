@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 Call = Callable[[int], object]
 
-#: Warm-up ends once it took this long and had so many rounds: what takes long a call is not warmer after ten of them.
+#: Warm-up ends after this time and this many rounds: slow calls need fewer.
 WARM_UP_SECONDS, FEWEST_WARM_UPS = 0.25, 3
 #: Calls shorter than this are timed several in a row.
 TURN_SECONDS = 0.005
@@ -25,10 +25,10 @@ class Turns:
 def interleaved(
     calls: Sequence[Call], runs: int, warmup: int = 1, synchronize: Callable[[], object] | None = None
 ) -> tuple[list[Turns], int]:
-    """Time several calls in turn, so that what drifts in the machine drifts for all of them.
+    """Time several calls in turn, so that drifts of the machine affect all of them.
 
     A turn is as many calls in a row as take :data:`TURN_SECONDS`, or a single longer one. Calls of a simulation follow
-    each other in the same way; the first of a turn instead finds the caches full of what had its turn before.
+    each other in the same way; only the first of a turn finds the caches full of the other's data.
 
     Args:
         calls: functions of the call's number (to choose its input): a call's numbers follow each other without a gap, so

@@ -1,4 +1,4 @@
-"""What the stages of MD checks have in common: one variant, one system, one record, whatever happens."""
+"""What the stages of MD checks have in common: one variant, one system, always one record."""
 
 import argparse
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_check(args: argparse.Namespace, task: str, kind: type[S], measure: Measure[S], **fields: Any) -> int:
-    """Write the record of ``measure``; that of a variant that is not there, or breaks, says so."""
+    """Write the record of ``measure``; if the variant is missing or an error is raised, the record has the reason."""
     settings = kind.from_mapping(load_settings(args.settings))
     atoms = read_system(args.system)
     made = artifact.read_metadata(args.variant)

@@ -22,12 +22,12 @@ from mlff_distiller.utils.errors import UserError
 ACCELERATION = 9.648533212331e-3
 #: eV / K (CODATA 2018, exact).
 BOLTZMANN = 8.617333262e-5
-#: Potential or kinetic energies that move further than this from where they began are no longer physics, eV an atom.
+#: Largest physical change of the potential or kinetic energy since the start, eV per atom.
 MOST_CHANGE = 100.0
 
 
 class Frame(NamedTuple):
-    """What a simulation tells after some steps; tensors on the device, the receiver's to keep."""
+    """The state after some steps; copies, on the device."""
 
     step: int
     time_fs: float
@@ -40,7 +40,7 @@ class Frame(NamedTuple):
 
 @dataclass
 class State:
-    """All that is needed to go on with exactly the same steps."""
+    """All that is needed to continue with exactly the same steps."""
 
     step: int
     positions: Tensor
@@ -62,7 +62,7 @@ class AnyPotential:
         self.energies, self.forces = self.potential(self.numbers, self.positions, *self.rest)
 
     def overflowed(self) -> bool:
-        """Never: the potential sees to its neighbors at every call."""
+        """Never: the potential searches neighbors at every call."""
         return False
 
 
@@ -82,7 +82,7 @@ class DeviceDynamics:
         velocities: [N, 3] A/fs to start with, instead of random ones.
 
     Raises:
-        UserError: a time step, temperature or friction that makes no sense; what the potential refuses.
+        UserError: an invalid time step, temperature or friction, or an error of the potential.
     """
 
     @torch.inference_mode(False)  # the buffers outlive the caller's mode
@@ -141,16 +141,16 @@ class DeviceDynamics:
 
     @torch.inference_mode(False)
     def _prepare(self) -> None:
-        """Find the potential's buffers, and the forces to start with."""
+        """Get the potential's buffers and the forces at the start."""
         captured = isinstance(self.potential, HasProgram)
         self.program: Program = (
             self.potential.program(*self.arguments) if captured else AnyPotential(self.potential, self.arguments)
         )
         device = self.positions.device if captured else torch.device("cpu")  # nothing to capture otherwise
-        # Not the method itself: the graph would live on until garbage is collected.
+        # A weak reference: with the method itself, the graph would live until garbage collection.
         steps = weakref.WeakMethod(self._steps)
         self.advance = CapturedCall(lambda: steps()(), device)
-        # The first call compiles and captures, which takes steps: they are taken back.
+        # The first call compiles and captures, which moves the atoms: undo that.
         before = self.positions.clone(), self.velocities.clone()
         self._evaluate()
         if captured:
@@ -174,7 +174,7 @@ class DeviceDynamics:
             for step in range(self.replay):
                 self.positions.add_(self.velocities, alpha=self.timestep)
                 self._evaluate()
-                # The last half of this step's kick and the first half of the next one's at once.
+                # The second half kick of this step and the first of the next one in one.
                 self._kick(1.0 if step < self.replay - 1 else 0.5)
             return
         keep = math.exp(-self.friction * self.timestep)
@@ -191,8 +191,8 @@ class DeviceDynamics:
         """Frames every ``steps_per_replay`` steps, ``n_steps`` steps in all, the starting point first.
 
         Raises:
-            UserError: ``n_steps`` is not a multiple of ``steps_per_replay``; a coordinate is no longer a number, or an energy
-                is one that no physics has: names the atom or system and the step.
+            UserError: ``n_steps`` is not a multiple of ``steps_per_replay``; a coordinate is not finite, or an energy
+                has changed by more than :data:`MOST_CHANGE`; names the atom or system and the step.
         """
         if n_steps % self.replay:
             raise UserError(f"dynamics: {n_steps} steps are not a multiple of steps_per_replay {self.replay}")
@@ -203,7 +203,7 @@ class DeviceDynamics:
                 self.noise.normal_(generator=self.generator)
             self.advance()
             while self.program.overflowed():
-                # An atom met more neighbors than there was room for: the same steps again, with more room.
+                # An atom had more neighbors than there was room for: repeat the steps with more room.
                 noise = self.noise.clone()
                 self.positions.copy_(before.positions)
                 self.velocities.copy_(before.velocities)
@@ -216,7 +216,7 @@ class DeviceDynamics:
             yield frame
 
     def frame(self) -> Frame:
-        """Where the simulation is now."""
+        """The current state."""
         kinetic = 0.5 / ACCELERATION * self._per_system((self.masses * self.velocities**2).sum(1, keepdim=True))[:, 0]
         return Frame(
             self.step,
@@ -229,11 +229,11 @@ class DeviceDynamics:
         )
 
     def state(self) -> State:
-        """What :meth:`restore` needs to go on from here."""
+        """What :meth:`restore` needs to continue from here."""
         return State(self.step, self.positions.clone(), self.velocities.clone(), self.generator.get_state())
 
     def restore(self, state: State) -> None:
-        """Go back, or on, to ``state``; the steps after it are the same, bit for bit, as they were the first time."""
+        """Continue from ``state``; the steps after it are the same, bit for bit, as they were the first time."""
         self.step = state.step
         self.positions.copy_(state.positions)
         self.velocities.copy_(state.velocities)
@@ -243,9 +243,9 @@ class DeviceDynamics:
     def _check(self, frame: Frame) -> None:
         lost = ~(frame.positions.isfinite().all(dim=1) & frame.forces.isfinite().all(dim=1))
         change = torch.maximum((frame.potential - self.start[0]).abs(), (frame.kinetic - self.start[1]).abs())
-        # Not ">": an energy may be no number.
+        # Not ">": an energy may be NaN.
         absurd = ~(change <= MOST_CHANGE * self.n_atoms)
-        # One transfer, and so one wait, for both.
+        # A single transfer for both, since each waits for the device.
         if not bool(torch.cat([lost, absurd]).any()):
             return
         advice = f"at step {frame.step} ({frame.time_fs:g} fs); a shorter time step than {self.timestep:g} fs may help"

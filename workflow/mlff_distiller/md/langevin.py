@@ -1,4 +1,4 @@
-"""Langevin dynamics at constant temperature, and what was seen on the way. Imports no torch."""
+"""Langevin dynamics at constant temperature, and samples of it. Imports no torch."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Samples:
-    """Snapshots at equal distances."""
+    """Snapshots at equal intervals."""
 
     interval_fs: float
     #: [T, N, 3] A
@@ -50,7 +50,7 @@ def run_langevin(
     Args:
         atoms: at a minimum; changed.
         settings: time step, thermostat, lengths.
-        thermostat: makes of ``atoms``, with velocities, and ``settings`` what moves them: by ``run(n_steps)``.
+        thermostat: ``atoms`` (with velocities) and ``settings`` -> dynamics with ``run(n_steps)``.
 
     Raises:
         FloatingPointError: a position is no longer finite.

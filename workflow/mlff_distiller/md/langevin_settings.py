@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from mlff_distiller.utils.settings import Seed, Settings, unit
 
-#: Samples below which neither a distribution nor its error can be had.
+#: Fewest samples for a distribution and its error.
 FEWEST_SAMPLES = 20
 
 Friction = Annotated[float, Field(gt=0, description="of the thermostat"), unit("1/fs")]

@@ -7,7 +7,7 @@ from mlff_distiller.systems.liquid import liquid_box
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import write_text
 
-#: Dynamics that equilibrate the box; short steps at strong friction take up what the packing left.
+#: Dynamics that equilibrate the box; short steps and strong friction remove the strain of the packing.
 TIMESTEP_FS, FRICTION_PER_FS = 0.5, 0.02
 
 
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         energy = box.get_potential_energy() / args.count
         print(f"{dynamics.nsteps} steps: {energy:.4f} eV per molecule, {box.get_temperature():.0f} K", flush=True)
     box.calc = None
-    # Steps of a pair of atoms across a boundary are taken over the nearest image, so atoms may as well be inside.
+    # Bonds across a boundary are measured to the nearest image, so wrapping changes nothing.
     box.wrap()
     box.info = {
         "name": f"{args.name}_{args.count}",

@@ -1,4 +1,4 @@
-"""Numbers that say whether a trajectory is physical, from arrays alone."""
+"""Whether a trajectory is physical: drift, correlation, bonds and angles, from arrays."""
 
 import math
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Slope:
 def drift(times: np.ndarray, values: np.ndarray, n_blocks: int = 10) -> Slope:
     """Least-squares slope of ``values`` [n] against ``times`` [n]; its error from the scatter of block means.
 
-    Neighboring samples of a trajectory are correlated, so that the textbook error of the slope is too small; means over
-    blocks much longer than a vibration are not (Flyvbjerg and Petersen, J. Chem. Phys. 91, 461, 1989).
+    Neighboring samples of a trajectory are correlated, which makes the usual error of the slope too small; means over blocks
+    much longer than a vibration are not (Flyvbjerg and Petersen, J. Chem. Phys. 91, 461, 1989).
     """
     if len(times) < 2 * n_blocks:
         raise ValueError(f"{len(times)} samples are too few for {n_blocks} blocks")
@@ -38,8 +38,8 @@ def drift(times: np.ndarray, values: np.ndarray, n_blocks: int = 10) -> Slope:
 def drift_beyond(slope: Slope, reference: Slope) -> float:
     """By how much two drifts differ beyond two standard errors of their difference; 0 when they cannot be told apart.
 
-    Both runs start from the same state, so that what the integrator does to them is much the same: the standard error
-    of independent runs, taken here, is rather too large than too small.
+    Both runs start from the same state, so their errors are correlated: the standard error of independent runs, used
+    here, is too large rather than too small.
     """
     return max(0.0, abs(slope.value - reference.value) - 2 * math.hypot(slope.stderr, reference.stderr))
 

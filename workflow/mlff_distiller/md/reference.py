@@ -1,4 +1,4 @@
-"""The fp64 run that tells a variant's drift from the integrator's own: same start, same step, no rounding to speak of."""
+"""The fp64 run (same start, same time step) that separates a variant's drift from the integrator's."""
 
 import argparse
 from pathlib import Path
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
             "drift_stderr_mev_per_atom_ps": seen.drift.stderr,
         }
     except Exception as error:
-        # The student itself cannot be simulated: each variant's own run will say so.
+        # The student itself cannot be simulated; each variant's own run reports it.
         found = failure(error)
     else:
         worst = max((float(np.abs(error).max()) for error in seen.force_errors), default=0.0)

@@ -1,4 +1,4 @@
-"""Settings of NVE, apart from its stages, so that checking them needs nothing of those."""
+"""Settings of NVE, in a module of their own, so that checking them imports no stage."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from mlff_distiller.utils.settings import Seed, Settings, unit
 
-#: Samples of the energy from which a drift and its error can be had.
+#: Fewest samples of the energy for a drift and its error.
 FEWEST_SAMPLES = 20
 #: Drift up to which energy conservation is good, not only acceptable, meV/atom/ps.
 GOOD_DRIFT = 0.01

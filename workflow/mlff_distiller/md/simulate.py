@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
             measured, trajectory = simulate(VariantFiles.from_arguments(args), atoms, settings, reference)
             entry |= measured
         except SimulationFailed as error:
-            # The frames up to there show where it went astray.
+            # The frames until then show what went wrong.
             trajectory = "".join(error.samples.frames)
             entry |= {"status": "failed", "reason": str(error), "passed": False}
         except Exception as error:

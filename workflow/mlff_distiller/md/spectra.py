@@ -1,9 +1,9 @@
-"""Student against teacher in what MD is run for: distributions of bond lengths and angles, and vibrations.
+"""Student against teacher in MD: distributions of bond lengths and angles, and vibrations.
 
 Both run the same Langevin dynamics at the same temperature, so that the distributions compared are canonical ones, and
-from the same start with the same noise, so that for a while they differ by their forces alone. Two independent
-trajectories of finite length differ even with the same forces, by about as much as the halves of the teacher's own: that
-is given beside each measure as ``floor``, and a difference below it is none.
+from the same start with the same noise, so that at first they differ by their forces alone. Two independent trajectories
+of finite length differ even with the same forces, by about as much as the two halves of the teacher's: that is given
+beside each measure as ``floor``, and a difference below it means nothing.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The teacher's own dynamics, for comparison. In a process of its own: nothing here imports torch."""
+"""The teacher's own dynamics, for comparison. Imports no torch."""
 
 import argparse
 import io

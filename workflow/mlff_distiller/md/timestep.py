@@ -1,12 +1,12 @@
 """Does the energy's fluctuation shrink with the square of the time step, as velocity Verlet's must?
 
-It does so only if the forces are the gradient of the energy, smooth, and the same at every call. In fp64: rounding adds
-a floor that no time step lowers. For a symplectic integrator the total energy of an NVE run fluctuates by an amount
+It does so only if the forces are the gradient of the energy, smooth, and the same at every call. In fp64, since rounding
+adds a floor that no time step lowers. For a symplectic integrator the total energy of an NVE run fluctuates by an amount
 proportional to dt^2 (Hairer, Lubich, Wanner, Geometric Numerical Integration, IX.8), so halving dt divides it by 4;
 the same criterion as ``physical_validation.integrator.convergence`` (Merz and Shirts, PLoS ONE 13, e0202764, 2018).
 
-Trajectories of different time steps part after some hundred femtoseconds, and then fluctuate differently because they
-are elsewhere. So they are short, many, and start from common states along one trajectory.
+Trajectories of different time steps diverge after some hundred femtoseconds, and then fluctuate differently. So many
+short ones are run, from common states along one trajectory.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def measure(files: VariantFiles, atoms: "Atoms", settings: TimestepSettings) -> 
     energies = energies_per_timestep(atoms, timesteps, settings.window_fs, settings.windows, settings.equilibration_fs)
     fluctuations = [1e3 * fluctuation(energies[timestep]) / len(atoms) for timestep in timesteps]
     ratios = convergence_ratios(timesteps, fluctuations)
-    # The coarser ratios still feel the next order of dt, which stiff bonds make large: only the finest pair is held to 4.
+    # The next order of dt, large for stiff bonds, still shifts the coarser ratios: only the finest pair must be near 4.
     limits = [settings.gates.coarse_ratio_error] * (len(ratios) - 1) + [settings.gates.ratio_error]
     return {
         "timesteps_fs": timesteps,
