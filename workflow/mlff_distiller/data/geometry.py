@@ -1,6 +1,6 @@
 """Cheap new geometries of one molecule: vibrations, stretched bonds, turned torsions, and molecules put together.
 
-Nothing here asks the teacher. Vibrations follow the harmonic modes of a classical force field (MMFF94, else UFF), so
+The teacher is not needed. Vibrations follow the harmonic modes of a classical force field (MMFF94, else UFF), so
 that stiff bonds move little and soft modes far, as in a thermal ensemble; the teacher only labels the result.
 """
 
@@ -81,7 +81,7 @@ def thermal_modes(shape: Shape, positions: np.ndarray) -> np.ndarray:
     hessian = _hessian(shape.mol, positions)
     root = np.sqrt(np.repeat(shape.masses, 3))
     values, vectors = np.linalg.eigh(_without_rigid_motion(hessian / np.outer(root, root), positions, shape.masses))
-    # The projected-out motions have eigenvalue zero exactly; they are as many as fit the molecule (5 if linear).
+    # The projected-out rigid motions (6, or 5 if linear) have eigenvalue zero exactly.
     vibrations = np.argsort(np.abs(values), kind="stable")[_n_rigid(positions) :]
     stiffness = np.maximum(np.abs(values[vibrations]), SOFTEST)
     modes = (vectors[:, vibrations] / root[:, None]) * np.sqrt(KB / stiffness)

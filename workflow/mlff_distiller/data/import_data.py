@@ -1,4 +1,4 @@
-"""Stage ``import-data``: a user's own labels, checked and taken in as a dataset."""
+"""Stage ``import-data``: a user's own labels, checked and written as a dataset."""
 
 import argparse
 from pathlib import Path

@@ -20,7 +20,7 @@ def read_dataset(path: str | Path, own: OwnDataSettings = OwnDataSettings()) -> 
         own: how a user's own are read.
 
     Raises:
-        UserError: unreadable, without labels, or with labels in what look like other units.
+        UserError: unreadable, without labels, or with labels that seem to be in other units.
     """
     path = Path(path)
     if path.suffix.lower() not in (".h5", ".hdf5") and not _begins_as_hdf5(path):

@@ -115,10 +115,10 @@ def plan(
         big += grow(molecules, larger.molecules - len(big), seed + 1, larger.max_atoms, min_atoms=limit + 1)
     spec = json.dumps({"settings": settings.to_mapping(), "teacher": teacher}, sort_keys=True)
     splits = {m.smiles: split_of(m.smiles, fractions, seed) for m in chosen}
-    # Labels cost about n^1.5, and small molecules repeat themselves sooner: fewer of both extremes.
+    # Labels cost about n^1.5, and small molecules have fewer distinct geometries: fewer of both.
     weight = np.array([min(m.n_atoms, 9) / max(m.n_atoms, 15) ** 1.2 for m in chosen])
     budget = _rounded(settings.configurations * weight / weight.sum(), np.random.default_rng(seed))
-    # But a small one's bonds are like no others, and few molecules are small: a least number of each can be asked for.
+    # But small molecules have unusual bonds and are few: the settings can ask for a least number of each.
     least = settings.small
     for i, m in enumerate(chosen):
         if m.n_atoms <= least.max_atoms and splits[m.smiles] == "train":
@@ -150,7 +150,7 @@ def _benchmark_jobs(directory: Path, settings: SamplingSettings, spec: str) -> l
         atoms = load_system(molecule.name, directory)
         if len(atoms) != molecule.n_atoms:
             raise UserError(f"{directory}/{molecule.name}: {len(atoms)} atoms, expected {molecule.n_atoms}")
-        # No teacher dynamics here: on a hundred atoms they would cost more than all the rest.
+        # No MD of the teacher: for a hundred atoms it would cost more than all the rest.
         counts = (("conformer", 1), ("normal_modes", max(n - 1 - n // 4, 0)), ("stretch", n // 4))
         geometry = tuple(tuple(row) for row in atoms.positions.tolist())
         jobs.append(Job(molecule.smiles, "benchmark", settings.seed, counts, (), spec, geometry))
@@ -162,7 +162,7 @@ def _job(molecule: Molecule, split: str, n: int, partners: Sequence[str], settin
     shares = {name: share for name, share in settings.shares.to_mapping().items() if name in METHODS}
     if not partners:
         shares |= {"cluster": 0.0, "contact": 0.0}
-    # A trajectory pays only when several frames are taken from it: a few molecules get all of that share.
+    # A trajectory is worth its cost only for several frames: a few molecules get all of that share.
     fraction = settings.md_molecules
     runs_md = rng.random() < fraction
     shares["md"] = shares["md"] / max(fraction, 1e-9) if runs_md else 0.0
@@ -190,7 +190,7 @@ def _sample_job(job: Job) -> dict[str, np.ndarray]:
                 made += getattr(sampler, method)(n)
     except UserError as error:
         sampler.notes.append(f"molecule left out: {error}")
-    # The teacher is asked about the rounded positions that the file keeps, so that labels belong to them.
+    # The teacher labels the positions as rounded in the file.
     made = [entry for entry in made if np.isfinite(entry[1]).all() and closest(entry[1]) > 0.45]
     return {
         "numbers": np.concatenate([z for z, *_ in made]).astype(np.uint8) if made else np.zeros(0, np.uint8),
@@ -223,7 +223,7 @@ class _Sampler:
             self.shape = make_shape(self.job.smiles, 1, self.job.seed)
             self.shape.starts = np.array([self.job.geometry])
             return
-        # Relaxing a conformer costs as much as a dozen labels: only where enough samples will start from it.
+        # Relaxing a conformer costs as much as a dozen labels: only for enough samples.
         n = min(self.settings.conformers, 1 + sum(n for _, n in self.job.counts) // 8)
         self.shape = make_shape(self.job.smiles, n, self.job.seed)
         self.shape.starts = np.stack([self._relaxed(positions) for positions in self.shape.starts])
@@ -266,7 +266,7 @@ class _Sampler:
         atoms = Atoms(self.shape.numbers, self._start()[1])
         atoms.calc = self.calculator
         seed = np.random.RandomState(int(self.rng.integers(2**31)))
-        # Twice the temperature at the start: half of it goes into the springs.
+        # Twice the temperature at the start: half of it becomes potential energy.
         MaxwellBoltzmannDistribution(atoms, temperature_K=2 * temperature, rng=seed)
         dynamics = Langevin(
             atoms, 1.0 * units.fs, temperature_K=temperature, friction=0.02 / units.fs, fixcm=False, rng=seed

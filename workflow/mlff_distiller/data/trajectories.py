@@ -1,6 +1,6 @@
 """Frames of MD that a student ran, as configurations for the teacher to label.
 
-A student is judged on held-out molecules by the geometries that somebody sampled; here by those that it goes to itself.
+The other splits test a student on sampled geometries; this one on those that its own MD visits.
 """
 
 from collections.abc import Sequence

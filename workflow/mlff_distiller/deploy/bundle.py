@@ -1,8 +1,8 @@
-"""A bundle: one variant of the student as a folder that can be handed over, and loaded only where it is right.
+"""A bundle: one variant of the student as a folder to hand over, which is checked when it is loaded.
 
 ::
 
-    bundle.json           what it is, what it was made for, what speaks for it, the hash of every file that is loaded
+    bundle.json           what it is, where it runs, its measurements, the hash of every file that is loaded
     student.safetensors   the weights
     artifact/             what the variant's family compiled, if anything
     molecules.extxyz      the molecules on which it was proven; what is built again is proven on them
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mlff_distiller.student.painn import StudentForceField
     from mlff_distiller.variants.base import VariantFamily
 
-#: Version 1 holds the same, but its example and README may import from modules that have moved.
+#: In version 1, example and README may import from modules that have moved.
 VERSION = 2
 METADATA = "bundle.json"
 WEIGHTS = "student.safetensors"
@@ -155,7 +155,7 @@ def load_bundle(path: str | Path, rebuild: bool = True, allow: Iterable[str] = (
     Args:
         path: the bundle's folder.
         rebuild: False refuses where the artifact cannot be used as it is.
-        allow: what the potential, and a calculator made of it, answers although the student has not learned it; of
+        allow: what is computed although the student has not learned it; of
             ``elements``, ``charge``, ``spin`` and ``distances``, see :class:`~mlff_distiller.systems.limits.Limits`.
 
     Raises:
@@ -183,7 +183,7 @@ def load_bundle(path: str | Path, rebuild: bool = True, allow: Iterable[str] = (
 def _potential(
     folder: Path, entry: Mapping[str, Any], spec: dict[str, Any], student: "StudentForceField", rebuild: bool
 ) -> "Potential":
-    """What the artifact computes; without one, what the family makes of the weights."""
+    """The potential from the artifact, or, without one, from the weights."""
     from mlff_distiller.variants.target import differences, target_of
 
     family = family_of(spec)
@@ -260,7 +260,7 @@ def _copied(folder: Path, entry: Mapping[str, Any], here: Mapping[str, str]) -> 
         if _damaged(place, files):
             for name in files:
                 write_bytes(place / name, (folder / name).read_bytes())
-            # What is run is what was checked, also when the bundle changes meanwhile.
+            # Check the copy, which is what runs: the bundle may have changed meanwhile.
             if damaged := _damaged(place, files):
                 raise UserError(f"{folder}: {damaged}; it was changed while it was being read: load it again")
     return place / ARTIFACT
@@ -312,9 +312,9 @@ def _rebuilt(
 
 
 def not_equivalent(potential: "Potential", folder: Path, precision: str, molecules: "Sequence[Atoms]") -> str:
-    """Why ``potential`` is not the student of the bundle in ``folder``, in words; empty when it is.
+    """Why ``potential`` is not equivalent to the student of the bundle in ``folder``, in words; empty when it is.
 
-    The rule is that of the equivalence stage, see :mod:`mlff_distiller.variants.check_equivalence`; fewer geometries.
+    The rule of the equivalence stage (:mod:`mlff_distiller.variants.equivalence`) on fewer geometries.
     """
     from mlff_distiller.systems.rattle import rattled
     from mlff_distiller.variants.equivalence import TOLERANCES, answers, errors_against, judge

@@ -68,7 +68,7 @@ def hand_over(
     torch_cluster: Path | None = None,
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """Write the chosen variant's bundle and try it out; the deploy record, whatever came of it.
+    """Write the chosen variant's bundle and test it; the deploy record, also of a failure.
 
     Args:
         found: the run that the choice was made in.
@@ -116,7 +116,7 @@ def check_artifact(made: dict[str, Any], variant: Path, checkpoint: Path) -> Non
 
 
 def try_out(folder: Path, entry: dict[str, Any], systems: "list[Atoms]") -> None:
-    """Load the bundle as its user will and hold it against the fp64 student; raises a :class:`UserError` if it is not equal."""
+    """Load the bundle as a user does and compare it with the fp64 student; a :class:`UserError` if it is not equivalent."""
     from mlff_distiller.deploy.bundle import load_bundle, not_equivalent
     from mlff_distiller.variants.registry import family_of
 

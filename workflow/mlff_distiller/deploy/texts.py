@@ -1,4 +1,4 @@
-"""The words of a bundle: its example to paste, and its README. Imports nothing heavy: the report prints the example."""
+"""The texts of a bundle: its example and its README. Imports nothing heavy, since the report prints the example."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -59,7 +59,7 @@ def example(entry: Mapping[str, Any], bundle: str | None = None) -> str:
 
     Args:
         entry: the bundle's deploy record, status ``ok``.
-        bundle: the bundle's folder as the program is to name it; None: the folder that the program lies in.
+        bundle: the bundle's folder as the program names it; None: the folder that the program is in.
     """
     imports, body = EXAMPLES[entry["task"]]
     where = f'"{bundle}"'
@@ -79,7 +79,7 @@ def _search(entry: Mapping[str, Any]) -> str:
 
 
 def readme(entry: Mapping[str, Any]) -> str:
-    """What a bundle is, what it was made for and what speaks for it, on half a page of Markdown."""
+    """What a bundle is, where it runs and how it was measured, on half a page of Markdown."""
     proof = entry["evidence"]
     low, high = proof["speedup_ci95"]
     equal, moved, made_for = proof["equivalence"], proof["md"], entry["target"]

@@ -1,4 +1,4 @@
-"""How long it took to compile what the user's cache keeps: whoever finds it there spares that time, and says so."""
+"""Compile times of the libraries in the user's cache, so that a variant that finds one there still reports its time."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Structs that Python and a compiled kernel share must be the same on both sides: memory is written by their layout."""
+"""Checks that the structs passed to a compiled kernel have the same size in Python."""
 
 import ctypes
 from pathlib import Path
@@ -15,7 +15,7 @@ def check_sizes(path: Path | str, library: ctypes.CDLL, sizes: dict[str, int]) -
         sizes: name of a function that returns the size of a struct -> bytes that it has in Python.
 
     Raises:
-        UserError: a size differs, or the library does not tell it.
+        UserError: a size differs, or the library has no such function.
     """
     for function, expected in sizes.items():
         try:

@@ -1,7 +1,7 @@
 """The configuration as typed classes, and its files.
 
-Read where numpy and torch may be missing. Of these classes come the schema and the tables of config/README.md, too (see
-:mod:`mlff_distiller.preflight.config_schema`).
+Must not import numpy or torch, which may be missing. The schema and the tables of config/README.md are made from these
+classes, see :mod:`mlff_distiller.preflight.config_schema`.
 """
 
 from collections.abc import Iterable
@@ -251,14 +251,14 @@ class Config(Settings):
     @field_validator("*")
     @classmethod
     def _note(cls, value: Any, info: ValidationInfo) -> Any:
-        # What is right by itself is looked at further, whatever is wrong elsewhere.
+        # Valid sections are checked further even if others are wrong.
         if info.context is not None:
             info.context[info.field_name] = value
         return value
 
 
 def check_duplicate_keys(files: Iterable[str | Path]) -> None:
-    """Raise a :class:`UserError` for a key that stands twice in one mapping of a YAML file: the first would be ignored."""
+    """Raise a :class:`UserError` for a key that occurs twice in one mapping of a YAML file: the first would be ignored."""
     found = []
     for file in files:
         with open(file, encoding="utf-8") as stream:

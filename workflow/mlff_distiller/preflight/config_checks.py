@@ -1,6 +1,6 @@
-"""The configuration, checked before any job starts: a typo is an error with the right key beside it, never ignored.
+"""Checks of the configuration before any job starts: a typo is an error that names the nearest right key.
 
-First its types and ranges, then what these cannot say: names that must exist, files that must be there, what fits together.
+First types and ranges, then what these cannot express: names and files that must exist, settings that must fit together.
 """
 
 import inspect
@@ -31,7 +31,7 @@ def check_config(given: dict[str, Any]) -> None:
         config.Config.model_validate(given, context=sections)
     except ValidationError as error:
         found = complaints(error, config.Config)
-    # Each check is told the sections that its arguments name, and left out where one of them is wrong in itself.
+    # Each check gets the sections that its arguments name; it is left out where one of them is invalid.
     for check in (_variants, _scaling, _teacher, _spectra, _systems, _md, _md_variants, _lengths, _paths):
         names = inspect.signature(check).parameters
         if names.keys() <= sections.keys():
@@ -136,7 +136,7 @@ def _paths(
     for key, path in named:
         if any(letter.isspace() for letter in path):
             yield f"{key}: {path!r}: names and folders without blanks, please: rename it"
-        # Snakemake takes what stands between them for a wildcard.
+        # Snakemake takes braces for a wildcard.
         if "{" in path or "}" in path:
             yield f"{key}: {path!r}: names and folders without braces, please: rename it"
 

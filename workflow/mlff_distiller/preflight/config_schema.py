@@ -15,7 +15,7 @@ from mlff_distiller.variants.registry import FAMILIES
 SCHEMA = CHECKOUT / "workflow" / "schemas" / "config.schema.yaml"
 README = CHECKOUT / "config" / "README.md"
 DEFAULT_RUN = CHECKOUT / "config" / "config.yaml"
-#: Between these lines of the README stand the tables.
+#: The tables of the README are between these lines.
 BEGIN = "<!-- These tables are written by `python -m mlff_distiller config-schema`. -->"
 END = "<!-- End of the tables. -->"
 #: Letters up to which a default is shown.

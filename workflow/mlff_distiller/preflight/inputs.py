@@ -1,4 +1,4 @@
-"""The files that the configuration names, looked at before any work: molecules, the checkpoint, a user's own labels."""
+"""Checks of the files that the configuration names, before any work: molecules, the checkpoint, a user's own labels."""
 
 import argparse
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""Preflight: look at the machine before any work, and stop with a sentence that says what to do.
+"""Preflight: check the machine before any work, and stop with a message that says what to do.
 
-A check that is not ``ok`` stops the run. One that is ``ok`` and carries advice is a note: the run goes on, and the
-advice says what it will have to do without.
+A check that is not ``ok`` stops the run. One that is ``ok`` and has advice is a note: the run goes on, and the advice says
+what will be missing.
 """
 
 import argparse
@@ -44,7 +44,7 @@ _TRIAL = "#include <Python.h>\n#include <omp.h>\n#include <vector>\nint threads(
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One thing looked at: its name, what was found, whether work can go on, and what to do (empty: nothing)."""
+    """The result of one check: its name, what was found, whether the run can go on, and what to do (empty: nothing)."""
 
     name: str
     value: str
@@ -53,10 +53,10 @@ class Check:
 
 
 def examine(settings: MachineSettings) -> tuple[str, list[Check]]:
-    """Look at everything.
+    """Run all checks.
 
     Args:
-        settings: what is insisted on.
+        settings: the requirements.
 
     Returns:
         The device to work on (``cpu`` or ``cuda``) and the checks. Nothing is raised for a failed check.
@@ -84,7 +84,7 @@ def examine(settings: MachineSettings) -> tuple[str, list[Check]]:
 
 
 def visible_gpus() -> list[str]:
-    """The NVIDIA GPUs of this machine, with driver and memory where they can be had; independent of torch."""
+    """The NVIDIA GPUs of this machine, with driver and memory where known; independent of torch."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,compute_cap", "--format=csv,noheader"]
     if listing := provenance.output_of(query):
         gpus = [[field.strip() for field in line.split(",")] for line in listing.splitlines()]
@@ -100,8 +100,8 @@ def visible_gpus() -> list[str]:
 
 
 def check_device(setting: str, gpus: list[str], torch: ModuleType | None) -> tuple[str, Check]:
-    """Choose the device. A GPU that torch cannot use is an error unless the configuration says ``cpu``: nobody who has
-    one shall get CPU timings without noticing."""
+    """Choose the device. A GPU that torch cannot use is an error unless the configuration says ``cpu``, so that CPU
+    timings on a machine with a GPU are never an accident."""
     if torch is None:
         return "cpu", Check("device", f"{setting}: undecided, torch does not load")
     usable = torch.cuda.is_available()
@@ -183,7 +183,7 @@ def check_memory(minimum_gib: float) -> Check:
 
 
 def check_disk(name: str, place: Path, minimum_gib: float) -> Check:
-    """Enough room on the disk that holds ``place`` (or its nearest parent that exists), and leave to write there."""
+    """Enough room on the disk that holds ``place`` (or its nearest parent that exists), and permission to write there."""
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free / 2**30
@@ -218,7 +218,7 @@ def check_compiler() -> Check:
         return Check("C++ compiler", value)
     lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["no message"]
     hint = "; on Debian or Ubuntu: apt-get install python3-dev" if "Python.h" in lines[0] else ""
-    # The compiler's own words from "error:" on: what stands before is a temporary path.
+    # The compiler's message from "error:" on; before that is a temporary path.
     complaint = re.sub(r"^.*?(?=(fatal )?error)", "", lines[0])
     return Check("C++ compiler", value, True, f"cannot build an extension ({complaint}): {without}{hint}")
 
@@ -241,7 +241,7 @@ def check_nvcc(device: str, torch: ModuleType | None) -> Check:
 
 
 def check_torch_cluster() -> Check:
-    """Whether torch-cluster is installed already; if not, the stage of that name sees to it."""
+    """Whether torch-cluster is installed already; if not, the stage of that name gets it."""
     version = provenance.package_version("torch-cluster")
     return Check("torch-cluster", version or "not installed: left to the torch-cluster stage")
 
@@ -279,7 +279,7 @@ def print_table(checks: list[Check]) -> None:
         verdict = "[red]FAILED" if not check.ok else "[yellow]note" if check.advice else "[green]ok"
         table.add_row(check.name, escape(check.value), verdict, escape(check.advice))
     console = Console()
-    # Into a log file, where nobody folds lines, as wide as a log is read.
+    # Log files do not wrap lines: use a fixed width there.
     Console(width=console.width if console.is_terminal else 160).print(table)
 
 

@@ -1,4 +1,4 @@
-"""What the preflight insists on."""
+"""What the preflight requires."""
 
 from typing import Annotated, Literal
 

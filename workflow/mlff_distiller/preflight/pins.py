@@ -1,11 +1,11 @@
-"""Pins: from the dependency groups in pyproject.toml to the lock, and from the lock to the conda environments.
+"""Locked versions: from the dependency groups in pyproject.toml to the lock, and from there to the conda environments.
 
 pyproject.toml says what each stage needs. ``pins lock`` has uv resolve all groups together, once, for every supported
 Python and platform, into ``envs/requirements.lock`` (versions, hashes and, in its ``# via`` comments, who needs what).
 Everything else in ``envs/`` is computed from that lock alone, so that it can be checked without a network:
 
-- ``<stage>.yaml``: a conda environment with the stage's group and whatever it needs, as pip lines with hashes. The
-  hashes stand in the lines themselves because Snakemake copies the file elsewhere (a ``-r`` in it would point nowhere).
+- ``<stage>.yaml``: a conda environment with the stage's group and all that it needs, as pip lines with hashes. The
+  hashes are in the lines because Snakemake copies the file elsewhere, where a path after ``-r`` would not exist.
 - ``bootstrap.lock``: what the set-up needs before it can read the lock: uv, and the build tools of source archives.
 """
 
@@ -217,7 +217,7 @@ def resolve(repository: Path = REPOSITORY, upgrade: bool = False) -> None:
         # One version per package for all Pythons and platforms, so that every environment agrees with every other.
         ["--universal", "--fork-strategy", "fewest", "--python-version", CONDA_PYTHON, *(["--upgrade"] * upgrade)],
     )
-    # Never resolved for its dependencies: its metadata would need a build, and those are the student's own.
+    # Without its dependencies: to find them needs a build, and they are those of the student.
     _write_lock(repository, envs / f"{SEPARATE}.lock", [SEPARATE], ["--universal", "--no-deps"])
     for name, text in render_all((envs / "requirements.lock").read_text(encoding="utf-8")).items():
         write_text(envs / name, text)
@@ -242,13 +242,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write_lock(repository: Path, target: Path, groups: list[str], options: list[str]) -> None:
-    # Into a neighbor first: uv reads its output file for the pins to keep, and an interrupted run must not harm it.
+    # Into a draft first: uv reads the pins to keep from its output file, and an interrupted run must not damage the lock.
     draft = target.with_suffix(".draft")
     draft.write_text(target.read_text(encoding="utf-8") if target.is_file() else "", encoding="utf-8")
     uv = Path(sys.executable).with_name("uv")
-    # The groups of pyproject.toml alone: with the file named too, uv would add what the package asks of its users.
+    # Only the groups: if pyproject.toml is named too, uv adds the dependencies of the package itself.
     command = [str(uv) if uv.is_file() else "uv", "pip", "compile", *(f"--group={group}" for group in groups), *options]
-    # No index address: the lock holds names, versions and hashes; where they are fetched from is each user's matter.
+    # No index address: the lock holds names, versions and hashes; each user chooses where to fetch them.
     command += ["--generate-hashes", "--no-emit-index-url", "--no-header", "--annotation-style", "split", "--quiet"]
     try:
         subprocess.run([*command, "--output-file", str(draft)], cwd=repository, check=True)

@@ -1,8 +1,9 @@
-"""torch-cluster: found, fetched or built once, and kept for every later run; its failure stops nothing else.
+"""torch-cluster: found, fetched or built once, and cached for every later run; its failure stops nothing else.
 
 torch-cluster is a compiled extension that fits one Python, one torch, one CUDA and one kind of processor only, and the
-package index has it as source alone. So it stays out of the locked environment: this stage puts a wheel that was
-seen to work into the user's cache, under a key that names all four, and :func:`activate` takes it from there.
+package index has its source alone. So it is not in the locked environment: this stage puts a tested wheel into the
+user's cache, under a key that names all four, and
+:func:`~mlff_distiller.neighbors.torch_cluster_wheel.activate` takes it from there.
 
     <user cache>/torch-cluster/<key>/<prebuilt|built>/   the wheel, and site/: the wheel unpacked, ready to import
 
@@ -39,12 +40,12 @@ from mlff_distiller.utils.files import CHECKOUT, exclusive, load_settings
 VERSION = "1.6.3"
 #: The source archive, pinned with its hash.
 LOCK = CHECKOUT / "envs" / "torch-cluster.lock"
-#: Memory that one compiler process may take while it digests torch's headers.
+#: Memory that one compiler process may take for torch's headers.
 GIB_PER_BUILD_JOB = 2.0
-#: Seconds: an index page that does not answer must not hold the run up; a build that hangs must end.
+#: Seconds after which a download or a build that hangs is stopped.
 DOWNLOAD_TIMEOUT, BUILD_TIMEOUT = 120, 3600
-#: Imports torch-cluster and checks radius() on six points against what was counted by hand, on the GPU too if built
-#: for it. Prints one line of JSON. Runs in a process of its own: a wheel for another torch can crash its process.
+#: Imports torch-cluster and checks radius() on six points against pairs found by hand, on the GPU too if built for
+#: it. Prints one line of JSON. Runs in a process of its own: a wheel for another torch can crash it.
 _TRIAL = """
 import json, sys
 import torch
@@ -64,7 +65,7 @@ print(json.dumps({"version": torch_cluster.__version__, "has_cuda": has_cuda}))
 
 
 class Unavailable(Exception):
-    """This route led nowhere; the text says why."""
+    """This route failed; the text says why."""
 
 
 def obtain(settings: TorchClusterSettings) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def obtain(settings: TorchClusterSettings) -> dict[str, Any]:
     origins = {"auto": ("prebuilt", "built"), "prebuilt": ("prebuilt",), "build": ("built",)}[mode]
     folder = cache_folder(str(key))
     with exclusive(folder, waiting="torch-cluster: another run is getting it; waiting for it"):
-        # Whoever held the lock before is gone; so is any use of what it left half done.
+        # The process that held the lock has ended, so its unfinished work is of no use.
         for leftover in folder.glob(".work-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         for origin in origins:
@@ -147,8 +148,8 @@ def try_out(site: Path | None) -> dict[str, Any]:
 def fetch_prebuilt(key: Key, settings: TorchClusterSettings, work: Path) -> Path:
     """Put the prebuilt wheel for ``key`` into folder ``work``; the first place that has one wins.
 
-    From an index page only the wheel labelled for exactly this torch and CUDA will do; from a local folder also one
-    without a label, which is how a wheel comes out of one's own build.
+    From an index page only the wheel labelled for exactly this torch and CUDA is taken; from a local folder also one
+    without a label, as one's own build makes it.
 
     Raises:
         Unavailable: nothing suitable there.
@@ -163,12 +164,12 @@ def fetch_prebuilt(key: Key, settings: TorchClusterSettings, work: Path) -> Path
             raise Unavailable(f"{place}: no such folder, and no address")
         for requirement in (f"torch-cluster==={VERSION}+{key.label}", *([f"torch-cluster==={VERSION}"] * local)):
             command = ["download", "--no-index", "--find-links", place, "--only-binary", ":all:", "--dest", str(work)]
-            # One short try: whoever is offline wants the build to begin, not pip's patience.
+            # One short try: without a network, the build should begin at once.
             done = _pip([*command, "-vv", "--timeout", "15", "--retries", "0", requirement], DOWNLOAD_TIMEOUT)
             wheels = list(work.glob("*.whl"))
             if done.returncode == 0 and wheels:
                 return wheels[0]
-        # pip says so in its debug output alone, and then that there is no such version.
+        # A failed connection shows in pip's debug output only; its error is that there is no such version.
         failed = re.search(r"Could not fetch URL \S+?: (.+?)( - skipping)?$", done.stdout + done.stderr, re.MULTILINE)
         what = f"no wheel {VERSION}+{key.label} for {key.python} on {platform.machine()}"
         reasons.append(f"{place}: {(_no_connection(failed.group(1)) or failed.group(1)) if failed else what}")
@@ -198,7 +199,7 @@ def build(key: Key, settings: TorchClusterSettings, work: Path) -> Path:
     environment = _build_environment(key, jobs, work)
     wheels, log = work / "wheels", work / "build.log"
     command = ["wheel", "--verbose", "--require-hashes", "--no-deps", "--no-build-isolation", "--no-binary", ":all:"]
-    # pip's own cache of wheels knows nothing of the torch that a wheel was built against.
+    # pip's cache of wheels does not tell apart wheels built against different versions of torch.
     command += ["--no-cache-dir", "--wheel-dir", str(wheels), "--requirement", str(LOCK)]
     if settings.find_links and Path(settings.find_links).is_dir():
         command += ["--find-links", settings.find_links]
@@ -222,7 +223,7 @@ def build(key: Key, settings: TorchClusterSettings, work: Path) -> Path:
     if builder.returncode or not found:
         said = log.read_text(encoding="utf-8", errors="replace")
         if _was_stopped(said, builder.returncode):
-            # Recorded as unavailable, it would stay so: the next run finds a record and asks no more.
+            # Not a record of status unavailable: the next run would find it and not build again.
             raise UserError("torch-cluster: the build was stopped from outside; run the workflow again to build it")
         raise Unavailable(_build_error(said, builder.returncode))
     return found[0]
@@ -287,7 +288,7 @@ def _keep(folder: Path, origin: str, get: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM (how Snakemake and batch systems end a job) raise, so that what was begun is cleared away."""
+    """Let SIGTERM (how Snakemake and batch systems end a job) raise, so that unfinished work is removed."""
 
     def stop(number: int, frame: Any) -> None:
         raise SystemExit(128 + number)
@@ -315,7 +316,7 @@ def _build_environment(key: Key, jobs: int, work: Path) -> dict[str, str]:
         "CFLAGS": f"{os.environ.get('CFLAGS', '')} -g0".strip(),
         "CXXFLAGS": f"{os.environ.get('CXXFLAGS', '')} -g0".strip(),
         "MAX_JOBS": str(jobs),
-        # The build reads its environment's packages: ours, whatever else the caller had on the path.
+        # The build must use this environment's packages only.
         "PYTHONPATH": "",
     }
     if key.flavor == "cpu":
@@ -326,8 +327,8 @@ def _build_environment(key: Key, jobs: int, work: Path) -> dict[str, str]:
         _say(f"torch is built for {key.flavor} and {have}: building for the CPU only")
         return environment | {"FORCE_ONLY_CPU": "1"}
     capability = key.processor.rpartition("-sm")[2]
-    # The CUDA extensions hold the CPU code too. Built beside CPU extensions, both would write the same object files,
-    # at the same time where several are compiled at once.
+    # The CUDA extensions hold the CPU code too. Built together with CPU extensions, both would write the same object files,
+    # possibly at the same time.
     return environment | {"FORCE_ONLY_CUDA": "1", "TORCH_CUDA_ARCH_LIST": f"{capability[:-1]}.{capability[-1]}"}
 
 
@@ -343,7 +344,7 @@ def _watch(builder: subprocess.Popen, work: Path, with_cuda: bool) -> None:
         if elapsed > BUILD_TIMEOUT:
             raise Unavailable(f"the build did not end within {_duration(BUILD_TIMEOUT)}")
         objects = sum(name.endswith(".o") for name in _files_under(work / "scratch"))
-        # Every 5 seconds where something was finished, else every 30: a log is read too.
+        # Every 5 seconds after progress, else every 30, to keep logs short.
         if time.monotonic() - said_at > (5 if objects != said else 30):
             total = _count_sources(work, with_cuda)
             of = f" of {total}" if total else ""
@@ -358,7 +359,7 @@ def _count_sources(work: Path, with_cuda: bool) -> int:
 
 
 def _files_under(folder: Path) -> Iterator[str]:
-    """Paths of files; folders that pip removes meanwhile are passed over, where ``Path.glob`` would raise."""
+    """Paths of files; folders that pip removes meanwhile are skipped, where ``Path.glob`` would raise."""
     for parent, _, names in os.walk(folder):
         yield from (f"{parent}/{name}" for name in names)
 
@@ -370,13 +371,13 @@ def _was_stopped(log: str, returncode: int) -> bool:
 
 
 def _no_connection(words: str) -> Words:
-    """What a person needs to know of pip's words on a connection that failed; empty when they are about something else."""
+    """pip's reason for a failed connection, shortened; empty for other messages."""
     failed = re.search(r"Failed to establish a new connection: (?:\[Errno -?\d+\] )?([^'\")]+)", words)
     return f"no connection ({failed.group(1).strip()})" if failed else ""
 
 
 def _build_error(log: str, returncode: int) -> Words:
-    """The line of the build's log that says most."""
+    """The most informative line of the build's log."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     if any("Python.h: No such file" in line for line in lines):
         return "Python's headers are missing; on Debian or Ubuntu: apt-get install python3-dev"

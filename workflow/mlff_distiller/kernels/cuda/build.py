@@ -64,7 +64,7 @@ def build(config: StudentConfig, architecture: str, name: str = "molecule") -> P
     Args:
         config: the student's sizes.
         architecture: such as ``sm_90``.
-        name: the kernel's file.
+        name: of the source file.
 
     Raises:
         UserError: no compiler, sizes that do not fit, or nvcc failed.

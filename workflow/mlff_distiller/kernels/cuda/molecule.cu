@@ -114,8 +114,8 @@ DEVICE float silu_slope(float x) {
     return y * (1.0f + x * (1.0f - y));
 }
 
-// Sums over the eight lanes of a group of eight values each; lane ``part`` gets value ``part``. Halves what is carried at
-// every step: seven shuffles instead of twenty-four.
+// Sums over the eight lanes of a group of eight values each; lane ``part`` gets value ``part``. Every step halves the number
+// of values: seven shuffles instead of twenty-four.
 DEVICE float sum_of_eight(const float* v, int part) {
     float four[4], two[2];
 #pragma unroll
@@ -303,7 +303,7 @@ struct Molecule {
                 const float dx = args.positions[3 * q] - x, dy = args.positions[3 * q + 1] - y;
                 const float dz = args.positions[3 * q + 2] - z;
                 const float squared = dx * dx + dy * dy + dz * dz;
-                // A NaN counts as near: it has to reach energy and forces, not to vanish.
+                // A NaN counts as near, so that it reaches energy and forces.
                 const bool near = other && !(squared >= cutoff * cutoff);
                 const unsigned found = __ballot_sync(0xffffffffu, near);
                 const int slot = count + __popc(found & ((1u << lane) - 1u));
@@ -708,7 +708,7 @@ struct Molecule {
                         gvj[1] += wc * gy;
                         gvj[2] += wc * gz;
                     }
-                    // Sixteen lanes, four sums: halve what is carried, then the lanes.
+                    // Sixteen lanes, four sums: halve the number of values, then that of the lanes.
                     const bool high = f & 8;
                     const float send0 = high ? sum[0] : sum[2], send1 = high ? sum[1] : sum[3];
                     float keep0 = high ? sum[2] : sum[0], keep1 = high ? sum[3] : sum[1];
@@ -787,7 +787,7 @@ struct Molecule {
             for (int c = 0; c < 3; c++) {
 #pragma unroll
                 for (int offset = 16; offset > 0; offset /= 2) sum[c] += __shfl_xor_sync(0xffffffffu, sum[c], offset);
-                // x - x is zero, or NaN for a position that is not finite and has no neighbor to say so.
+                // x - x is zero, or NaN for a position that is not finite, also without neighbors.
                 const float x = args.positions[3 * j + c];
                 if (lane == c) args.forces[3 * j + c] = sum[c] + (x - x);
             }
@@ -815,7 +815,7 @@ struct Molecule {
         Filter filter;
         filter.load<2>(filters(0), f);
         find_neighbors();
-        // A peer's shared memory exists once the peer runs.
+        // Shared memory of a peer can be read only once the peer runs.
         cluster_barrier();
         MARK(1)
         message_forward<true>(0, filter);
@@ -872,7 +872,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) molecule(const __grid_c
     work.evaluate();
 }
 
-// What the host packs and chooses: sizes that must agree with it.
+// Sizes by which the host packs weights and makes buffers.
 extern "C" void molecule_sizes(int* sizes) {
     const int values[] = {RANKS, WEIGHTS, LAYERS * BIASES, LAYERS * FILTERS, STASH, MAX_ATOMS, CAPACITY};
     for (int i = 0; i < 7; i++) sizes[i] = values[i];
@@ -900,7 +900,7 @@ static void configure(cudaLaunchConfig_t* config, cudaLaunchAttribute (&attribut
     config->numAttrs = 1;
 }
 
-// Whether the driver can promise that all blocks of a launch run at once.
+// Whether the driver guarantees that all blocks of a launch run at once.
 static bool can_cooperate() {
     int device = 0, can = 0;
     if (cudaGetDevice(&device) != cudaSuccess) return false;
@@ -926,7 +926,7 @@ extern "C" int molecule_launch(const Arguments* args, int clusters, void* stream
     cudaLaunchAttribute attributes[2];
     configure(&config, attributes, clusters, molecule_shared_bytes(args->atoms, args->stash_shared));
     if (cooperative) {
-        // Its blocks wait for one another: they run all at once, or the launch is an error; never a part of them.
+        // The blocks wait for one another: they must all run at once, or the launch must fail.
         attributes[1].id = cudaLaunchAttributeCooperative;
         attributes[1].val.cooperative = 1;
         config.numAttrs = 2;

@@ -68,7 +68,7 @@ class Library:
         sizes = (ctypes.c_int * 7)()
         handle.molecule_sizes(sizes)
         self.ranks, self.weights, self.biases, self.filters, self.stash, self.max_atoms, self.capacity = sizes
-        #: Atoms that one cluster can take: as many as shared memory has room for, what the reverse pass needs left outside.
+        #: Atoms that one cluster can take: as many as fit into shared memory, with the stash in global memory.
         self.atoms_each = max(
             (atoms for atoms in range(1, self.max_atoms + 1) if self.shared_bytes(atoms, 0) <= SHARED_LIMIT), default=0
         )
@@ -187,7 +187,7 @@ class MoleculeProgram:
         atoms = -(-n_atoms // library.clusters)
         self.clusters = -(-n_atoms // atoms)
         ranks, width = library.ranks, packed.embedding.shape[1] // library.ranks
-        blocks = packed.filters.numel() // (ranks * (packed.radial.numel() - 2) * 3 * width)
+        layers = packed.filters.numel() // (ranks * (packed.radial.numel() - 2) * 3 * width)
 
         def real(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float32, device=device)
@@ -199,17 +199,17 @@ class MoleculeProgram:
         self.positions = real(n_atoms, 3)
         self.outputs = results_buffer(n_atoms, n_systems, device)
         self.energies, self.forces = split_results(self.outputs, n_systems)
-        # Pinned, for transfers without a detour; made once, since to make it takes as long as a transfer.
+        # Pinned, for direct transfers; allocated once, since that takes as long as a transfer.
         pinned = {"device": "cpu", "pin_memory": device.type == "cuda"}
         self.host_outputs = torch.empty(self.outputs.shape, dtype=torch.uint8, **pinned)
         self.numbers, self.first, self.last = index(n_atoms), index(n_atoms), index(n_atoms)
         self.starts = index(n_systems + 1)
-        # On the host, where the kernel can write it: read without a transfer once the kernel is done.
+        # Host memory to which the kernel writes, so that it is read without a transfer.
         self.most = torch.zeros([1], dtype=torch.int32, **pinned)[0]
         self.work = {
-            "messages": real(ranks, blocks - 1, n_atoms, 6, width),
-            "gradients": real(ranks, blocks, n_atoms, 4, width),
-            "stash": real(1 if stash_shared else self.clusters * ranks * library.max_atoms * blocks * library.stash),
+            "messages": real(ranks, layers - 1, n_atoms, 6, width),
+            "gradients": real(ranks, layers, n_atoms, 4, width),
+            "stash": real(1 if stash_shared else self.clusters * ranks * library.max_atoms * layers * library.stash),
             "pulls": real(n_atoms, n_atoms, 4),
             "atomic": real(n_atoms),
             "counters": torch.zeros([ranks + 1], dtype=torch.int64, device=device),
@@ -227,7 +227,7 @@ class MoleculeProgram:
         )
 
     def results(self) -> tuple[Tensor, Tensor]:
-        """Energies [B] and forces [N, 3], copied: by one copy, since every operation counts here."""
+        """Energies [B] and forces [N, 3], by a single copy, since each one takes time."""
         return split_results(self.outputs.clone(), self.energies.shape[0])
 
     def results_on_host(self) -> tuple[Tensor, Tensor]:
@@ -235,7 +235,7 @@ class MoleculeProgram:
         return split_results(self.host_outputs.copy_(self.outputs).clone(), self.energies.shape[0])
 
     def most_neighbors(self, waited: bool = False) -> int:
-        """The largest number of neighbors where it exceeded ``capacity``; waits for the device unless somebody has."""
+        """The largest number of neighbors where it exceeded ``capacity``; waits for the device unless ``waited``."""
         if self.positions.is_cuda and not waited:
             torch.cuda.current_stream(self.positions.device).synchronize()
         return int(self.most)

@@ -1,7 +1,7 @@
 // Messages of any number of atoms, and what surrounds the matrix products of a layer: for batches and large systems.
 //
-// Every atom has a row of ``capacity`` slots for its neighbors (index, unit vector towards it, distance). A pair stands
-// in both rows: sums over receivers and sums over senders are both sums over a row, in a fixed order.
+// The neighbor matrix has a row of ``capacity`` slots per atom (index, unit vector towards the neighbor, distance). A pair
+// is in both rows: sums over receivers and sums over senders are both sums over a row, in a fixed order.
 //
 // One warp takes a quarter of the features of one atom, sixteen neighbors at a time. The filters, and in the reverse pass
 // their slopes, are a product of the neighbors' Gaussians and the filters' weights on the tensor cores, where both are
@@ -373,7 +373,7 @@ DEVICE void backward(const Messages& work) {
             if (t & 2 ? there[1] : there[0]) {
                 const long long slots = static_cast<long long>(work.n_atoms) * work.capacity;
                 float* to = work.pull + (quarter * slots + (t & 2 ? slot[1] : slot[0])) * 4 + (t & 1) * 2;
-                // One addition an address and pass: the order is fixed all the same, and nothing waits for memory.
+                // One atomic addition per address and pass: the order is fixed, and no thread waits for memory.
                 if (work.add) {
                     atomicAdd(to, pull[0]);
                     atomicAdd(to + 1, pull[1]);
@@ -599,7 +599,7 @@ extern "C" __global__ void sum_forces(const __grid_constant__ Totals totals) {
             bool same = t0 + sub < filled && totals.neighbors[theirs] == int(j);
             if (same) {
                 const float4 w = totals.geometry[theirs];
-                // NaN fits NaN: it has to reach the forces.
+                // NaN equals NaN here, so that it reaches the forces.
                 same = !(w.x + u.x != 0.0f && w.x == w.x) && !(w.y + u.y != 0.0f && w.y == w.y) &&
                        !(w.z + u.z != 0.0f && w.z == w.z) && !(w.w != u.w && w.w == w.w);
             }
@@ -611,7 +611,7 @@ extern "C" __global__ void sum_forces(const __grid_constant__ Totals totals) {
     sum += __shfl_xor_sync(0xffffffffu, sum, 8);
     sum += __shfl_xor_sync(0xffffffffu, sum, 16);
     if (lane < 3) {
-        // x - x is zero, or NaN for a position that is not finite and has no neighbor to say so.
+        // x - x is zero, or NaN for a position that is not finite, also without neighbors.
         const float x = totals.positions[3 * j + lane];
         totals.forces[3 * j + lane] = sum + (x - x);
     }
@@ -636,7 +636,7 @@ extern "C" __global__ void sum_energies(const __grid_constant__ Totals totals) {
 }
 
 struct Search {
-    const float* positions;  // [N][3]; with cells in their order, not wrapped: that would cost them digits
+    const float* positions;  // [N][3]; with cells in their order; not wrapped, which would lose digits
     const int* first;        // [N] first atom of the system of each atom (without cells)
     const int* last;         // [N] one past its last
     const int* system;       // [N] (with cells)
@@ -675,7 +675,7 @@ DEVICE int add_near(const Search& work, int i, int start, int end, const float* 
         const int q = other ? j : i;
         float dx = work.positions[3 * q] - x, dy = work.positions[3 * q + 1] - y, dz = work.positions[3 * q + 2] - z;
         if (PERIODIC) {
-            // Both atoms of a pair must find the same bits: every term changes its sign alone.
+            // Both atoms of a pair must get the same bits: the terms differ in sign only.
             const float a = from[0] - work.whole[3 * q], b = from[1] - work.whole[3 * q + 1];
             const float c = from[2] - work.whole[3 * q + 2];
             dx += a * box[0] + b * box[3] + c * box[6];
@@ -683,7 +683,7 @@ DEVICE int add_near(const Search& work, int i, int start, int end, const float* 
             dz += a * box[2] + b * box[5] + c * box[8];
         }
         const float squared = dx * dx + dy * dy + dz * dz;
-        // A NaN counts as near: it has to reach energy and forces, not to vanish.
+        // A NaN counts as near, so that it reaches energy and forces.
         const bool near = other && !(squared >= cutoff * cutoff);
         const unsigned found = __ballot_sync(0xffffffffu, near);
         const int slot = count + __popc(found & ((1u << lane) - 1u));

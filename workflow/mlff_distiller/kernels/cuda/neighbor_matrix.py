@@ -19,7 +19,7 @@ from mlff_distiller.student.painn import StudentForceField
 
 #: Features of one warp.
 LANES = 32
-#: How matrices can be multiplied: by Triton's three products of half-precision numbers, as exact as float32, or cuBLAS's.
+#: How matrices are multiplied: three products of half-precision numbers by Triton, as exact as float32, or by cuBLAS.
 PRODUCTS = ("fp16x3", "float32", "tf32")
 #: Matrices with fewer rows than this are left to cuBLAS in any case.
 NARROWEST = 16
@@ -213,9 +213,9 @@ class CellGrid:
         box = cell.detach().to("cpu", torch.float64)
         inverse = torch.linalg.inv(box)
         heights = 1.0 / torch.linalg.vector_norm(inverse, dim=1)
-        # A hair wider than the cutoff, for the rounding of positions.
+        # Slightly wider than the cutoff, because positions are rounded.
         grid = (heights / (cutoff * 1.0001)).floor().nan_to_num(1.0).clamp(1, most_cells)
-        # Every turn makes what is larger than 1 smaller.
+        # Every pass shrinks all sizes above 1, so this ends.
         while bool((too_many := grid.prod(dim=1) > most_cells).any()):
             grid[too_many] = torch.clamp((grid[too_many] * 0.8).floor(), min=1)
         reach = torch.ceil(cutoff * 1.0001 / (heights / grid))
@@ -241,7 +241,7 @@ class CellGrid:
 
 @contextmanager
 def matmul_precision(tf32: bool):
-    """Products of float32 matrices in TF32, or in full whatever the caller has set."""
+    """Products of float32 matrices in TF32 or not, whatever the caller has set."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = tf32
     try:
@@ -258,7 +258,7 @@ class NeighborMatrixProgram:
     :meth:`most_neighbors` is larger than that, and the results are wrong: the caller checks, unless no atom can have so many.
 
     Args:
-        cells: room for that many cells, see :meth:`set_grid`; with 0 every atom looks at all others of its system.
+        cells: room for that many cells, see :meth:`set_grid`; with 0 all pairs of a system are searched.
     """
 
     def __init__(
@@ -287,7 +287,7 @@ class NeighborMatrixProgram:
         self.numbers, self.system = index(n_atoms), torch.zeros([n_atoms], dtype=torch.int64, device=device)
         self.first, self.last, self.starts = index(n_atoms), index(n_atoms), index(n_systems + 1)
         self.energies = torch.zeros([n_systems], dtype=torch.float64, device=device)
-        # What the kernels see: with cells, in the order of the cells.
+        # The arrays that the kernels use; with cells, in the order of the cells.
         self.placed = torch.zeros_like(self.positions) if cells else self.positions
         self.placed_numbers = index(n_atoms) if cells else self.numbers
         self.placed_forces = real(n_atoms, 3) if cells else self.forces
@@ -443,7 +443,7 @@ class NeighborMatrixProgram:
         torch.maximum(self.most, self.counts.amax(), out=self.most)
 
     def _sort_into_cells(self) -> None:
-        """Sort the atoms by the cell that they are in when wrapped into the box: what is near in space is near in memory."""
+        """Sort the atoms by the cell that they are in when wrapped into the box, to have neighbors close in memory."""
         grid = self.grid
         counts = grid["grid"][self.system].to(torch.int64)
         offset = self.positions - grid["origin"][self.system]

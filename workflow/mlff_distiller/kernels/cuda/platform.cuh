@@ -84,7 +84,7 @@ DEVICE unsigned long long read_counter(const unsigned long long* counter) {
 #endif
 
 // Until ``expected`` blocks have arrived at this counter; only ever grows, so it needs no reset between launches.
-// Every block that waits here must be resident: the launch sees to it.
+// Every block that waits here must be resident, which the launch ensures.
 DEVICE void wait_for_blocks(unsigned long long* counter, int expected) {
     __syncthreads();
     if (threadIdx.x == 0) {
