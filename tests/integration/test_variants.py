@@ -1,4 +1,4 @@
-"""Every family: build, load in another process' stead from what was written, and hold against the fp64 reference."""
+"""Every family: build, load from what was written, as another process would, and compare with the fp64 reference."""
 
 import pytest
 

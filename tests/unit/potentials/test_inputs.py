@@ -191,7 +191,7 @@ def test_looks_once_at_what_stays_the_same(student, monkeypatch):
             check(*uncounted)
 
 
-def test_a_singular_cell_of_a_molecule_is_nobodys_business(make, student64):
+def test_a_singular_cell_of_a_molecule_does_not_matter(make, student64):
     """Only systems that repeat need a cell, and only along the axes that do."""
     batch = two_systems()
     batch.cell[1] = 0.0

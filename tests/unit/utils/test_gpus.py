@@ -32,7 +32,7 @@ def test_work_spreads_over_all_gpus_and_stays_where_it_was():
     ],
     ids=["alike", "hidden", "unlike", "single", "none", "the user's choice"],
 )
-def test_one_of_several_alike_is_taken_where_nobody_chose(monkeypatch, models, visible, chosen, taken):
+def test_one_of_several_alike_is_taken_unless_chosen_already(monkeypatch, models, visible, chosen, taken):
     monkeypatch.setattr(provenance, "gpu_names", lambda: models)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen or "")

@@ -17,8 +17,8 @@ def frames(molecules):
 
 
 def verdict(student, student64, potential, frames, precision="float32"):
-    everyone = AutogradPotential(student64), AutogradPotential(student), potential
-    exact, plain, mine = (answers(one, frames) for one in everyone)
+    potentials = AutogradPotential(student64), AutogradPotential(student), potential
+    exact, plain, mine = (answers(one, frames) for one in potentials)
     return judge(errors_against(exact, mine), errors_against(exact, plain), TOLERANCES[precision])
 
 

@@ -26,7 +26,7 @@ from mlff_distiller.utils.files import read_json, sha256_of, write_json, write_t
 
 #: What makes two benchmark records replicates of one measurement.
 BENCHMARK_KEY = ("variant", "task", "system", "batch", "device", "dtype")
-#: Times of calls that follow another's turn (see :func:`mlff_distiller.benchmark.timing.interleaved`), each process's median.
+#: Times of the first call of a turn (see :func:`mlff_distiller.benchmark.timing.interleaved`), the median of each process.
 FIRST_CALL_FIELDS = ("first_call_ms", "baseline_first_call_ms")
 #: Benchmark fields that belong to one replicate and are replaced by their summary.
 REPLICATE_FIELDS = ("replicate", "samples_ms", "baseline_samples_ms")
@@ -110,7 +110,7 @@ def collect(files: Sequence[Path], student: str | None = None) -> dict[str, Any]
 
 
 def _short_names(files: Sequence[str | Path]) -> list[str]:
-    """The files as seen from the folder that holds them all: tells replicates apart, and shows no path of the machine."""
+    """Paths relative to the common folder: they tell replicates apart, and show no path of the machine."""
     paths = [Path(path).absolute() for path in files]
     shared = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
     return [path.relative_to(shared).as_posix() for path in paths]
@@ -203,7 +203,7 @@ def _summarize_samples(merged: Record, good: Sequence[Record]) -> None:
         "std_ms": pooled.std,
         "p95_ms": pooled.p95,
         "p99_ms": pooled.p99,
-        # Noise is what happens inside a process; how processes differ is in the interval.
+        # Noise is the spread within a process; that between processes is in the interval.
         "noisy": any(statistics.is_noisy(series) for series in samples),
     }
     for name in FIRST_CALL_FIELDS:
@@ -243,7 +243,7 @@ def _judge_equivalence(entry: Record, doubts: dict[tuple[str, str], str | None])
     if entry["variant"] == TEACHER:
         return
     if entry.get("another_network"):
-        # A time beside ours, not the same thing done faster.
+        # Another network: its time can be shown, but is no speed-up of the student.
         entry |= {"equivalent": None, "speedup": None, "speedup_ci95": None, "verdict": None}
         return
     key = (entry["variant"], entry["device"])

@@ -38,7 +38,7 @@ CLASSES: dict[str, dict[str | None, type]] = {
     "accuracy": {None: Accuracy, "training": Training},
     "deploy": {None: Deploy},
 }
-#: A record of one of these without a variant says nothing.
+#: Kinds whose records must name a variant.
 OF_VARIANTS = ("benchmark", "equivalence", "md", "compile", "profile")
 
 
@@ -78,7 +78,7 @@ def problem(entry: Any) -> str | None:
         _adapter(form).validate_python({name: value for name, value in entry.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        # Without positions in lists, so that equal problems read equally.
+        # Without positions in lists, so that equal problems have equal texts.
         place = ".".join(part for part in first["loc"] if isinstance(part, str))
         return f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}"
     except ValueError as error:

@@ -1,5 +1,5 @@
-"""What the merged records say as a whole: speed-ups over all systems, verdicts, the winner. Figures, gates, claims and
-report all ask here, so that they cannot disagree."""
+"""Questions to all merged records: speed-ups over all systems, verdicts, the winner. Figures, gates, claims and report
+use these answers, so that they agree."""
 
 import math
 from collections import Counter
@@ -52,7 +52,7 @@ class Run:
         return [e for e in self.records if e["kind"] == "benchmark" and e["variant"] == TEACHER and e["status"] == "ok"]
 
     def accuracy(self) -> list[Record]:
-        """The student's errors per split, whatever device they were worked out on.
+        """The student's errors per split, whatever device they were computed on.
 
         A training's own estimate counts only where the accuracy stage did not run.
         """

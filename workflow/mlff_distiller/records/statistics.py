@@ -1,4 +1,4 @@
-"""Ratios of running times with honest intervals.
+"""Ratios of running times with confidence intervals.
 
 Timings vary on two levels: from run to run inside one process, and from process to process (memory layout, clock
 speed, what else the machine does). Repeating the inner level alone measures one process very precisely and says
@@ -110,7 +110,7 @@ def compare(
     ``variant[p]`` and ``baseline[p]`` are the times of process ``p``. Where both have the same length they were
     interleaved (A B A B), so samples are resampled in pairs and whatever slowed both down cancels.
 
-    Few processes say little about how processes differ: resampling three of them gives intervals that are too narrow.
+    Resampling few processes, such as three, gives intervals that are too narrow.
     The interval is therefore widened by Student's t, with degrees of freedom from the shares of the two levels
     (Satterthwaite): hardly at all when processes agree within the noise of their samples, fully when they do not. With
     a single process the interval cannot know about other processes; it covers the noise inside that one only.
@@ -152,7 +152,7 @@ def geometric_mean(ratios: Sequence[Ratio]) -> Ratio:
     """Geometric mean of ratios with its interval, the fair average of speed-ups over systems.
 
     Systems timed in the same processes share their errors, so the half-widths are averaged (errors fully correlated)
-    rather than added in quadrature: the wider, safer of the two.
+    rather than added in quadrature, which would give a narrower interval.
 
     Raises:
         ValueError: no ratio.

@@ -1,4 +1,4 @@
-"""What people read in place of the names and numbers in records, the same in figures, captions, tables and messages."""
+"""Text for the names and numbers in records, the same in figures, captions, tables and messages."""
 
 import math
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def title(system: str | None) -> str:
 
 
 def equivalence_reason(entry: Record) -> str:
-    """Why an equivalence record that did not pass did not."""
+    """Why an equivalence record did not pass."""
     found = entry["reason"] or (
         f"force error {_number(entry.get('force_rmse_mev_per_a'))} meV/A, "
         f"tolerance {_number(entry.get('tolerance_mev_per_a'))} meV/A"

@@ -1,7 +1,7 @@
-"""SchNetPack's PaiNN of the student's width and depth: another library's time beside ours, on the same molecules.
+"""SchNetPack's PaiNN of the student's width and depth, to compare the times of another library on the same molecules.
 
-Its networks are as wide as the features, the student's are narrower, so it cannot have the student's weights: it is
-another network, with random ones. It gets times, and neither a speed-up nor a check against the student. Neighbor
+Its MLPs are as wide as the features, the student's are narrower, so it cannot take the student's weights: it is another
+network, with random ones. It is timed, without a speed-up or a check against the student. Neighbor
 search, sums and forces by autograd are eager's, so that the network alone is what differs.
 """
 
