@@ -122,7 +122,7 @@ def read_bundle(folder: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: bundle of version {version}; this program reads 1 to {VERSION}: update it")
     for key, kind in _KEYS.items():
         if key not in entry or not isinstance(entry[key], kind):
-            found = f"is {entry[key]!r}" if key in entry else "is missing"
+            found = "is missing" if entry.get(key) is None else f"is {entry[key]!r}"
             raise UserError(f"{path}: {key} {found}; {_ANEW}")
     if version == 1:
         warnings.warn(
