@@ -150,21 +150,21 @@ void expect(void* model, const System& system, Status status, int64_t where, con
 
 void* make_model() {
   constexpr int f = MLFF_FEATURES, h = MLFF_MLP, r = MLFF_READOUT;
-  constexpr size_t later = BLOCKS - 1;
+  constexpr size_t later = LAYERS - 1;
   const size_t sizes[18] = {RADIAL,
-                            BLOCKS * 3 * f * RADIAL,
-                            BLOCKS * 3 * f,
+                            LAYERS * 3 * f * RADIAL,
+                            LAYERS * 3 * f,
                             N_ELEMENTS * f,
                             N_ELEMENTS * 2 * f,
                             later * h * f,
                             later * h,
                             later * 3 * f * h,
                             later * 3 * f,
-                            BLOCKS * 2 * f * f,
-                            BLOCKS * h * 2 * f,
-                            BLOCKS * h,
-                            BLOCKS * 3 * f * h,
-                            BLOCKS * 3 * f,
+                            LAYERS * 2 * f * f,
+                            LAYERS * h * 2 * f,
+                            LAYERS * h,
+                            LAYERS * 3 * f * h,
+                            LAYERS * 3 * f,
                             r * f,
                             r,
                             r,

@@ -11,8 +11,8 @@ from mlff_distiller.utils.compilers import find_compiler
 
 MOLECULES = sorted((Path(__file__).parents[2] / "resources" / "molecules").glob("*.extxyz"))
 # Small widths that fill no whole vector, so that padding is at work, and the default ones.
-ODD = {"FEATURES": 37, "MLP": 13, "READOUT": 5, "BLOCKS": 2, "RADIAL": 20}
-DEFAULT = {"FEATURES": 128, "MLP": 80, "READOUT": 96, "BLOCKS": 3, "RADIAL": 20}
+ODD = {"FEATURES": 37, "MLP": 13, "READOUT": 5, "LAYERS": 2, "RADIAL": 20}
+DEFAULT = {"FEATURES": 128, "MLP": 80, "READOUT": 96, "LAYERS": 3, "RADIAL": 20}
 
 
 @pytest.mark.parametrize(
