@@ -1,10 +1,12 @@
 """What the tests share: the benchmark molecules, and students with random but fixed weights."""
 
 import argparse
+import subprocess
 from pathlib import Path
 
 import pytest
 
+EMULATION = Path(__file__).parent / "cuda"
 MOLECULES = Path(__file__).parent.parent / "resources" / "molecules"
 
 
@@ -53,6 +55,33 @@ def make_student(**config):
             made.network.readout_out.weight.mul_(30.0)
         made.reference_energies[1:20] = -torch.linspace(10.0, 2000.0, 19, dtype=torch.float64)
     return made.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory):
+    """The kernels as libraries for the CPU, by name."""
+    from mlff_distiller.kernels.cuda.build import SOURCE, definitions
+    from mlff_distiller.student.painn import StudentConfig
+
+    folder = tmp_path_factory.mktemp("emulated")
+
+    def build(name):
+        library = folder / f"{name}.so"
+        flags = [
+            "-O2",
+            "-std=c++17",
+            "-shared",
+            "-fPIC",
+            "-DCUDA_EMULATION",
+            f"-I{SOURCE}",
+            *definitions(StudentConfig()),
+        ]
+        command = ["g++", *flags, str(EMULATION / f"{name}_emulated.cpp"), "-o", str(library)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return library
+
+    return {"molecule": build("molecule"), "neighbor_matrix": build("neighbor_matrix")}
 
 
 def run_stage(module, **arguments):

@@ -1,8 +1,7 @@
-"""What several tests look at: a report of made-up records, the CUDA kernels built for the CPU."""
+"""What several tests look at: a report of made-up records."""
 
 import argparse
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from mlff_distiller.report import write
 from mlff_distiller.utils.files import write_json
 from tests.unit.records.synthetic_records import write_run
 
-EMULATION = Path(__file__).parents[1] / "cuda"
 LEDGER = Path(__file__).parents[2] / "config" / "claims.yaml"
 SETTINGS = {
     "run": "mine",
@@ -35,30 +33,3 @@ def folder(document, tmp_path_factory):
     line = ["--results", source, "--settings", json.dumps(SETTINGS), "--claims", LEDGER, "--output-dir", folder]
     assert write.run(parser.parse_args([str(word) for word in line])) == 0
     return folder
-
-
-@pytest.fixture(scope="session")
-def emulated(tmp_path_factory):
-    """The kernels as libraries for the CPU, by name."""
-    from mlff_distiller.kernels.cuda.build import SOURCE, definitions
-    from mlff_distiller.student.painn import StudentConfig
-
-    folder = tmp_path_factory.mktemp("emulated")
-
-    def build(name):
-        library = folder / f"{name}.so"
-        flags = [
-            "-O2",
-            "-std=c++17",
-            "-shared",
-            "-fPIC",
-            "-DCUDA_EMULATION",
-            f"-I{SOURCE}",
-            *definitions(StudentConfig()),
-        ]
-        command = ["g++", *flags, str(EMULATION / f"{name}_emulated.cpp"), "-o", str(library)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return library
-
-    return {"molecule": build("molecule"), "neighbor_matrix": build("neighbor_matrix")}

@@ -84,7 +84,7 @@ def test_of_all_units_only_electron_volt_and_angstrom_pass(tmp_path, gfn2, syste
         found = check_units(read_all(tmp_path, frames))
         assert (found.doubts, found.unknown) == ((), ())
         return
-    wrong = {"bohr": "in bohr", "nm": "in nm"}.get(length, f"labels in .*{energy}")
+    wrong = {"bohr": "in bohr", "nm": "in nm"}.get(length, f"forces in {energy}/A")
     with pytest.raises(UserError, match=wrong):
         read_all(tmp_path, frames)
 

@@ -97,8 +97,8 @@ def check_units(dataset: Dataset) -> UnitCheck:
         far = {name: abs(np.log(stiffness / typical / unit)) for name, unit in _EV.items()}
         units = [name for name in _EV if far[name] <= max(np.log(2.5), min(far.values()))]
         doubts.append(
-            f"force constants of bonds are {stiffness:.3g}, in eV/A^2 they would be 15 to 140: labels in "
-            f"{' or '.join(units)} (and per A)?"
+            f"force constants of bonds are {stiffness:.3g}, in eV/A^2 they would be 15 to 140: "
+            f"{' or '.join(f'energies in {name}, forces in {name}/A' for name in units)}?"
         )
     if ratio is None or stiffness is None or doubts:
         doubts += _sums_of_atoms(dataset)
