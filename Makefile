@@ -1,5 +1,6 @@
 # make         set up .venv from the locked pins, run the workflow, print where the report is
 # make test    set up, then run the tests
+# make fuzz    set up, then compare forces of N random calls with fp64 (N=100000 SEED=0; a failure prints the smallest system)
 # make lint    set up, then check style, types and workflow
 # make card    set up, measure the student in resources/ and write its model card anew
 # make lock    resolve the pins in pyproject.toml anew (UPGRADE=1: take newer versions) and write envs/
@@ -8,7 +9,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all test lint card lock set-up
+.PHONY: all test fuzz lint card lock set-up
 # One step after the other, whatever -j says: Snakemake does the parallel work.
 .NOTPARALLEL:
 
@@ -24,6 +25,9 @@ all: set-up
 
 test: set-up
 	pytest $(ARGS)
+
+fuzz: set-up
+	FUZZ_CALLS=$(or $(N),100000) FUZZ_SEED=$(or $(SEED),0) pytest tests/fuzz $(ARGS)
 
 lint: set-up
 	ruff check .

@@ -117,19 +117,19 @@ def _compute(
                 if not running:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    index = running.pop(future)
                     future.result()
-                    advance(weights[index])
+                    advance(weights[running.pop(future)])
         except KeyboardInterrupt:
             raise UserError(
                 f"interrupted; what is done stays in {paths[0].parent}: run the same command again to go on"
             ) from None
         except BrokenProcessPool:
-            # Tasks are begun in order: among those that wait or run, a worker is at one of the first.
-            at = sorted(index for index in {*running.values(), index} if not paths[index].is_file())[:workers]
+            # Tasks are begun in order: among those that are not done, a worker was at one of the first.
+            at = sorted(index for index in running.values() if not paths[index].is_file())[:workers]
+            where = f" at {' or '.join(map(name_of, at))}" if at else ""
             raise UserError(
-                f"a worker process died (out of memory?) at {' or '.join(map(name_of, at))}; what is done stays in "
-                f"{paths[0].parent}: run the same command again to go on, with fewer --cores if memory is short"
+                f"a worker process died (out of memory?){where}; what is done stays in {paths[0].parent}: "
+                "run the same command again to go on, with fewer --cores if memory is short"
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,101 @@
+"""Random molecules and periodic boxes in which no two atoms are closer than bonds may become."""
+
+import numpy as np
+from ase import Atoms
+from ase.data import covalent_radii
+
+ELEMENTS = np.array([1, 6, 7, 8, 9, 15, 16, 17, 35])
+#: As often as in organic molecules, but all of them.
+SHARES = np.array([40, 25, 10, 10, 3, 3, 3, 3, 3]) / 100
+#: Closest that atoms may be: of the sum of their covalent radii, and A. What is closer no student has learned.
+CLOSEST, CLOSEST_A = 0.75, 0.8
+LARGEST = 40
+PERIODS = [(True, True, True), (True, True, True), (True, True, False), (False, True, True), (False, False, True)]
+
+
+def random_batch(random: np.random.Generator) -> list[Atoms]:
+    """One to eight systems, small ones more often, molecules and boxes mixed."""
+    n_systems = int(random.choice([1, 1, 1, 2, 3, 5, 8]))
+    largest = max(2, LARGEST // n_systems)
+    periodic = random.random()  # share of boxes: none in a third of the batches, nothing else in another third
+    share = 0.0 if periodic < 0.33 else 1.0 if periodic < 0.67 else 0.5
+    return [
+        random_box(random, largest) if random.random() < share else random_molecule(random, largest)
+        for _ in range(n_systems)
+    ]
+
+
+def random_molecule(random: np.random.Generator, largest: int) -> Atoms:
+    """2 to ``largest`` atoms, each at the length of a bond from another or, rarely, far from all; displaced by up to 0.3 A."""
+    n_atoms = int(np.clip(np.exp(random.uniform(np.log(2), np.log(largest + 1))), 2, largest))
+    numbers = random.choice(ELEMENTS, n_atoms, p=SHARES)
+    radii, positions = covalent_radii[numbers], np.zeros((1, 3))
+    while len(positions) < n_atoms:
+        k, other = len(positions), int(random.integers(len(positions)))
+        length = (radii[k] + radii[other]) * random.uniform(0.95, 1.2) + (random.random() < 0.05) * random.uniform(1, 6)
+        new = positions[other] + length * _direction(random)
+        if _far_enough(np.linalg.norm(positions - new, axis=1), numbers[:k], numbers[k]):
+            positions = np.vstack([positions, new])
+    atoms = Atoms(numbers, positions + random.uniform(-30, 30, 3))
+    return _displaced(atoms, random)
+
+
+def random_box(random: np.random.Generator, largest: int) -> Atoms:
+    """A cell of 1.2 to 20 A along its axes, skewed or thin at times; periodic along all axes or as a slab or a wire."""
+    while True:
+        lengths = np.exp(random.uniform(np.log(1.2), np.log(20.0), 3))
+        if random.random() < 0.3:
+            lengths[:] = lengths[0]
+        cell = np.diag(lengths)
+        if random.random() < 0.6:
+            cell += np.tril(random.uniform(-0.5, 0.5, (3, 3)) * lengths, -1)
+        if random.random() < 0.5:
+            cell = cell @ np.linalg.qr(random.standard_normal((3, 3)))[0]
+        pbc = PERIODS[random.integers(len(PERIODS))]
+        n_most = int(np.clip(abs(np.linalg.det(cell)) / 8.0, 1, largest))
+        box = Atoms(cell=cell, pbc=pbc)
+        for _ in range(3 * n_most):
+            number = random.choice(ELEMENTS, p=SHARES)
+            longer = box + Atoms([number], [random.uniform(0, 1, 3) @ cell])
+            if fits(longer):
+                box = longer
+            if len(box) == n_most:
+                break
+        if len(box):
+            break
+    box = _displaced(box, random)
+    if random.random() < 0.5:
+        # Each atom by lattice vectors of its own, along the periodic axes.
+        jumps = random.integers(-3, 4, (len(box), 3)) * np.array(pbc)
+        box.positions += jumps @ cell
+    return box
+
+
+def fits(atoms: Atoms) -> bool:
+    """Whether all pairs, images included, are far enough apart."""
+    from tests.fuzz.reference import edges
+
+    receivers, senders, vectors = edges(atoms, 4.0)
+    sums = covalent_radii[atoms.numbers[receivers]] + covalent_radii[atoms.numbers[senders]]
+    return bool((np.linalg.norm(vectors, axis=1) > np.maximum(CLOSEST * sums, CLOSEST_A)).all())
+
+
+def _displaced(atoms: Atoms, random: np.random.Generator) -> Atoms:
+    """By 0 to 0.3 A; less where atoms would come too close."""
+    step = random.choice([0.0, 0.01, 0.1, 0.3]) * random.uniform(-1, 1, (len(atoms), 3))
+    for _ in range(4):
+        moved = atoms.copy()
+        moved.positions += step
+        if fits(moved):
+            return moved
+        step *= 0.3
+    return atoms
+
+
+def _direction(random: np.random.Generator) -> np.ndarray:
+    vector = random.standard_normal(3)
+    return vector / np.linalg.norm(vector)
+
+
+def _far_enough(distances: np.ndarray, others: np.ndarray, number: int) -> bool:
+    return bool((distances > np.maximum(CLOSEST * (covalent_radii[others] + covalent_radii[number]), CLOSEST_A)).all())

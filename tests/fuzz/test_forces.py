@@ -1,0 +1,200 @@
+"""Every potential of the CPU, and the CUDA kernels emulated on it, on random systems against the network in fp64.
+
+``make fuzz`` runs more of them: N calls (100,000), from the SEED given. A failure prints the smallest system found and the
+command that repeats it.
+"""
+
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.io import write
+
+from mlff_distiller.potentials.analytic import AnalyticPotential
+from mlff_distiller.potentials.autograd import AutogradPotential
+from mlff_distiller.potentials.base import Potential
+from mlff_distiller.potentials.cpp import CppPotential
+from mlff_distiller.potentials.cuda import CudaPotential
+from mlff_distiller.student.checkpoint import load_student
+from mlff_distiller.student.painn import StudentForceField
+from mlff_distiller.systems.batch import Batch
+from tests.fuzz.reference import energies_and_forces
+from tests.fuzz.systems import random_batch
+
+CHECKPOINT = Path(__file__).parents[2] / "resources" / "student" / "student.safetensors"
+CALLS = int(os.environ.get("FUZZ_CALLS", "2000"))
+SEED = int(os.environ.get("FUZZ_SEED", "0"))
+#: Only this batch of the seed.
+ONLY = os.environ.get("FUZZ_BATCH")
+#: Allowed error of forces in eV/A: this, so many times that of the network itself in float32 on the same neighbors, and
+#: so much of the largest force.
+FLOOR, TIMES, SHARE = 5e-4, 30.0, 1e-5
+#: Of energies in eV; and of both in fp64.
+ENERGY_FLOOR, DOUBLE = 1e-3, 1e-7
+#: Batches with more atoms take the emulated kernels, at 0.2 s an atom, too long.
+EMULATED_ATOMS = 5
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is right for a batch, and how far from it the network in float32 is, on neighbors counted out."""
+
+    energies: torch.Tensor
+    forces: torch.Tensor
+    energy_error: float
+    force_error: float
+    pull: float
+
+
+@pytest.fixture(scope="module")
+def students() -> dict[torch.dtype, StudentForceField]:
+    """The student that ships, by dtype."""
+    return {
+        dtype: load_student(CHECKPOINT).to(dtype).eval().requires_grad_(False)
+        for dtype in (torch.float32, torch.float64)
+    }
+
+
+@pytest.fixture(scope="module")
+def potentials(students, emulated, tmp_path_factory) -> dict[str, Potential]:
+    """What is tried, by name."""
+    made: dict[str, Potential] = {}
+    for dtype, student in students.items():
+        name = str(dtype).removeprefix("torch.")
+        program = tmp_path_factory.mktemp("torchscript") / f"{name}.pt"
+        torch.jit.script(student).save(str(program))
+        made |= {
+            f"eager {name}": AutogradPotential(student),
+            f"analytic {name}": AnalyticPotential(student),
+            f"cpp {name}": CppPotential(student),
+            f"torchscript {name}": AutogradPotential(student, torch.jit.load(str(program))),
+        }
+    folder = emulated["neighbor_matrix"].parent
+    for name, single_launch in (("molecule kernel", True), ("neighbor-matrix kernels", False)):
+        made[name] = CudaPotential(
+            students[torch.float32], libraries=folder, products="float32", single_launch=single_launch
+        )
+    return made
+
+
+def truth_of(students: dict[torch.dtype, StudentForceField], systems: list[Atoms]) -> Truth:
+    energies, forces, pull = energies_and_forces(students[torch.float64], systems)
+    single, single_forces, _ = energies_and_forces(students[torch.float32], systems)
+    return Truth(
+        energies,
+        forces,
+        float((single - energies).abs().max()),
+        float((single_forces - forces).abs().max()),
+        float(pull),
+    )
+
+
+def fault(potential: Potential, systems: list[Atoms], truth: Truth) -> str:
+    """What is wrong with the potential's answer, in words; empty when nothing is."""
+    found, found_forces = potential(*Batch.from_atoms(systems, dtype=potential.dtype))
+    energy = float((found - truth.energies).abs().max())
+    force = float((found_forces - truth.forces).abs().max())
+    largest = float(truth.forces.abs().max())
+    if potential.dtype == torch.float64:
+        limit = energy_limit = DOUBLE * max(1.0, 1e-2 * truth.pull)
+    else:
+        limit = FLOOR + TIMES * truth.force_error + SHARE * largest
+        energy_limit = ENERGY_FLOOR + TIMES * truth.energy_error + SHARE * truth.pull
+    if not force <= limit:
+        return f"forces are off by {force:.3g} eV/A, allowed are {limit:.3g} (largest force {largest:.3g})"
+    if not energy <= energy_limit:
+        return f"energies are off by {energy:.3g} eV, allowed are {energy_limit:.3g}"
+    return ""
+
+
+def tried(name: str, systems: list[Atoms]) -> bool:
+    """Whether the potential takes such systems (in the time there is)."""
+    if name == "molecule kernel" and any(atoms.pbc.any() for atoms in systems):
+        return False
+    return "kernel" not in name or sum(map(len, systems)) <= EMULATED_ATOMS
+
+
+def smaller(systems: list[Atoms]) -> Iterator[list[Atoms]]:
+    """The same without one system, or without one atom, or with rounder positions."""
+    for k in range(len(systems)) if len(systems) > 1 else ():
+        yield systems[:k] + systems[k + 1 :]
+    for k, atoms in enumerate(systems):
+        for i in range(len(atoms)) if len(atoms) > 1 else ():
+            less = atoms.copy()
+            del less[i]
+            yield [*systems[:k], less, *systems[k + 1 :]]
+    for digits in (1, 2, 3):
+        rounder = [atoms.copy() for atoms in systems]
+        for atoms in rounder:
+            atoms.positions = atoms.positions.round(digits)
+        if any((a.positions != b.positions).any() for a, b in zip(rounder, systems, strict=True)):
+            yield rounder
+
+
+def smallest(systems: list[Atoms], fails: Callable[[list[Atoms]], bool], attempts: int = 300) -> list[Atoms]:
+    """What is left of ``systems`` when all is taken away without which it still ``fails``."""
+    while True:
+        for candidate in smaller(systems):
+            attempts -= 1
+            if attempts < 0:
+                return systems
+            if fails(candidate):
+                systems = candidate
+                break
+        else:
+            return systems
+
+
+def as_extxyz(systems: list[Atoms]) -> str:
+    stream = io.StringIO()
+    write(stream, systems, format="extxyz", plain=False)
+    return stream.getvalue()
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+def test_forces_of_random_systems_are_right(students, potentials):
+    calls, number = 0, int(ONLY or 0)
+    while calls < CALLS:
+        systems = random_batch(np.random.default_rng([SEED, number]))
+        truth = truth_of(students, systems)
+        for name, potential in potentials.items():
+            if not tried(name, systems):
+                continue
+            calls += 1
+            if not fault(potential, systems, truth):
+                continue
+            small = smallest(systems, lambda given, one=potential: bool(fault(one, given, truth_of(students, given))))
+            pytest.fail(
+                f"{name}: {fault(potential, small, truth_of(students, small))}\n{as_extxyz(small)}"
+                f"again: FUZZ_SEED={SEED} FUZZ_BATCH={number} pytest tests/fuzz"
+            )
+        number += 1
+        if ONLY:
+            break
+
+
+def test_a_fault_is_found_and_made_small(students):
+    """A potential that drops one neighbor of bromine is told, and shown by two atoms or few more."""
+
+    class Wrong(AutogradPotential):
+        def __call__(self, numbers, positions, batch, cell=None, pbc=None):
+            energies, forces = super().__call__(numbers, positions, batch, cell, pbc)
+            return energies, forces + 0.01 * (numbers == 35)[:, None]
+
+    wrong = Wrong(students[torch.float32])
+
+    def fails(systems):
+        return bool(fault(wrong, systems, truth_of(students, systems)))
+
+    number = next(k for k in range(100) if fails(random_batch(np.random.default_rng([0, k]))))
+    small = smallest(random_batch(np.random.default_rng([0, number])), fails)
+    assert [atoms.get_chemical_symbols() for atoms in small] == [["Br"]]
+    assert "Br" in as_extxyz(small)
