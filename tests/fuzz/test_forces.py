@@ -1,9 +1,11 @@
-"""Every potential of the CPU, and the CUDA kernels emulated on it, on random systems against the network in fp64.
+"""Every potential of the CPU, and the CUDA kernels emulated on it, on random systems against the network in fp64; on a
+machine with a GPU its potentials instead.
 
 ``make fuzz`` runs more of them: N calls (100,000), from the SEED given. A failure prints the smallest system found and the
 command that repeats it.
 """
 
+import copy
 import io
 import os
 import shutil
@@ -17,11 +19,13 @@ import torch
 from ase import Atoms
 from ase.io import write
 
-from mlff_distiller.potentials.analytic import AnalyticPotential
+from mlff_distiller.kernels.cuda.build import unavailable
+from mlff_distiller.potentials.analytic import AnalyticPotential, analytic_edge_gradient
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.potentials.cpp import CppPotential
 from mlff_distiller.potentials.cuda import CudaPotential
+from mlff_distiller.potentials.graphed import GraphedPotential
 from mlff_distiller.student.checkpoint import load_student
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.systems.batch import Batch
@@ -38,6 +42,8 @@ ONLY = os.environ.get("FUZZ_BATCH")
 FLOOR, TIMES, SHARE = 5e-4, 30.0, 1e-5
 #: Of energies in eV; and of both in fp64.
 ENERGY_FLOOR, DOUBLE = 1e-3, 1e-7
+#: Emulated kernels, and whether they take a molecule in one launch.
+EMULATED = {"molecule kernel": True, "neighbor-matrix kernels": False}
 #: Batches with more atoms take the emulated kernels, at 0.2 s an atom, too long.
 EMULATED_ATOMS = 5
 
@@ -63,8 +69,10 @@ def students() -> dict[torch.dtype, StudentForceField]:
 
 
 @pytest.fixture(scope="module")
-def potentials(students, emulated, tmp_path_factory) -> dict[str, Potential]:
+def potentials(request, students, tmp_path_factory) -> dict[str, Potential]:
     """What is tried, by name."""
+    if unavailable() is None:
+        return on_gpu(students[torch.float32])
     made: dict[str, Potential] = {}
     for dtype, student in students.items():
         name = str(dtype).removeprefix("torch.")
@@ -76,12 +84,25 @@ def potentials(students, emulated, tmp_path_factory) -> dict[str, Potential]:
             f"cpp {name}": CppPotential(student),
             f"torchscript {name}": AutogradPotential(student, torch.jit.load(str(program))),
         }
-    folder = emulated["neighbor_matrix"].parent
-    for name, single_launch in (("molecule kernel", True), ("neighbor-matrix kernels", False)):
+    folder = request.getfixturevalue("emulated")["neighbor_matrix"].parent
+    for name, single_launch in EMULATED.items():
         made[name] = CudaPotential(
             students[torch.float32], libraries=folder, products="float32", single_launch=single_launch
         )
     return made
+
+
+def on_gpu(student: StudentForceField) -> dict[str, Potential]:
+    from mlff_distiller.potentials.triton import TritonPotential
+
+    moved = copy.deepcopy(student).to("cuda")
+    return {
+        "cuda": CudaPotential(moved),
+        "cuda, kernels for many atoms": CudaPotential(moved, single_launch=False),
+        "triton": TritonPotential(moved),
+        "graph of analytic forces": GraphedPotential(moved, analytic_edge_gradient(moved)),
+        "eager": AutogradPotential(moved),
+    }
 
 
 def truth_of(students: dict[torch.dtype, StudentForceField], systems: list[Atoms]) -> Truth:
@@ -98,7 +119,9 @@ def truth_of(students: dict[torch.dtype, StudentForceField], systems: list[Atoms
 
 def fault(potential: Potential, systems: list[Atoms], truth: Truth) -> str:
     """What is wrong with the potential's answer, in words; empty when nothing is."""
-    found, found_forces = potential(*Batch.from_atoms(systems, dtype=potential.dtype))
+    found, found_forces = (
+        part.cpu() for part in potential(*Batch.from_atoms(systems, potential.device, potential.dtype))
+    )
     energy = float((found - truth.energies).abs().max())
     force = float((found_forces - truth.forces).abs().max())
     largest = float(truth.forces.abs().max())
@@ -118,7 +141,7 @@ def tried(name: str, systems: list[Atoms]) -> bool:
     """Whether the potential takes such systems (in the time there is)."""
     if name == "molecule kernel" and any(atoms.pbc.any() for atoms in systems):
         return False
-    return "kernel" not in name or sum(map(len, systems)) <= EMULATED_ATOMS
+    return name not in EMULATED or sum(map(len, systems)) <= EMULATED_ATOMS
 
 
 def smaller(systems: list[Atoms]) -> Iterator[list[Atoms]]:
@@ -179,6 +202,7 @@ def test_forces_of_random_systems_are_right(students, potentials):
         number += 1
         if ONLY:
             break
+    print(f"{calls} calls of {number} batches")
 
 
 def test_a_fault_is_found_and_made_small(students):
