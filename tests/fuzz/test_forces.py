@@ -139,7 +139,7 @@ def fault(potential: Potential, systems: list[Atoms], truth: Truth) -> str:
 
 def tried(name: str, systems: list[Atoms]) -> bool:
     """Whether the potential takes such systems (in the time there is)."""
-    if name == "molecule kernel" and any(atoms.pbc.any() for atoms in systems):
+    if name in ("molecule kernel", "triton") and any(atoms.pbc.any() for atoms in systems):
         return False
     return name not in EMULATED or sum(map(len, systems)) <= EMULATED_ATOMS
 
