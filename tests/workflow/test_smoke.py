@@ -105,4 +105,4 @@ def test_the_whole_chain_ends_in_a_report(fresh, monkeypatch):
         assert (folder / "figures" / f"{figure}.svg").is_file()
     assert fresh.plan("report") == {}
     # Whatever the caller's environment says, one job compiles Python's modules for the next.
-    assert list((fresh.folder / "workflow/mlff_distiller").rglob("benchmark.*.pyc"))
+    assert list((fresh.folder / "workflow/mlff_distiller").rglob("single.*.pyc"))
