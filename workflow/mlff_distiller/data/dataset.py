@@ -137,6 +137,11 @@ def write_dataset(path: str | Path, dataset: Dataset) -> Path:
     """Write ``dataset`` to ``path`` (HDF5), atomically; the same dataset gives the same bytes."""
     import h5py
 
+    # Of the documented types, as they are read again.
+    arrays = {name: getattr(dataset, name) for name in _FORMS}
+    dataset = replace(
+        dataset, **{name: v.astype(_FORMS[name][0], copy=False) for name, v in arrays.items() if v is not None}
+    )
     stream = io.BytesIO()
     # HDF5 1.10's form, and text of fixed length: all that is read again then has a checksum. Without one the library may
     # crash, or wait for ever, on a damaged file.
