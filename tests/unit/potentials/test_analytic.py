@@ -13,25 +13,14 @@ from mlff_distiller.potentials.analytic import (
     energy_forces_of_graph,
 )
 from mlff_distiller.potentials.autograd import AutogradPotential
-from mlff_distiller.student.painn import StudentConfig, StudentForceField
 from mlff_distiller.systems.batch import Batch
 from mlff_distiller.systems.read import load_system
 from mlff_distiller.variants.families.analytic import FAMILY
+from tests.unit.potentials.biased_student import make_student
 
 MOLECULES = Path(__file__).parents[3] / "resources" / "molecules"
 NAMES = ("water", "methane", "benzene", "caffeine", "penicillin_g", "cholesterol", "ala9_capped")
 EXACT = 1e-12
-
-
-def make_student(dtype=torch.float64, **sizes):
-    """A student with random weights and reference energies of a real one's size."""
-    torch.manual_seed(3)
-    student = StudentForceField(StudentConfig(**sizes), reference_energies=-50.0 * torch.arange(101.0).double())
-    # Freshly made weights hardly mix scalars and vectors; larger biases reach every term of the equations.
-    for name, parameter in student.named_parameters():
-        if name.endswith("bias"):
-            torch.nn.init.normal_(parameter, std=0.3)
-    return student.to(dtype)
 
 
 @pytest.fixture(scope="module")

@@ -18,28 +18,18 @@ from mlff_distiller.kernels.cpu import binding
 from mlff_distiller.kernels.cpu import build as builder
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.cpp import CppPotential
-from mlff_distiller.student.painn import StudentConfig, StudentForceField
 from mlff_distiller.systems.batch import Batch
 from mlff_distiller.systems.liquid import liquid_box
 from mlff_distiller.systems.read import load_system
 from mlff_distiller.utils.compilers import no_compiler
 from mlff_distiller.utils.errors import UserError
+from tests.unit.potentials.biased_student import make_student
 
 MOLECULES = Path(__file__).parents[3] / "resources" / "molecules"
 NAMES = ("water", "methane", "benzene", "caffeine", "penicillin_g", "cholesterol", "ala9_capped")
 EXACT = 1e-12
 THREADS = (1, 2, 3)
 SMALL = {"n_features": 16, "mlp_width": 8, "readout_width": 8, "n_blocks": 1, "n_radial": 8}
-
-
-def make_student(dtype=torch.float64, **sizes):
-    """A student with random weights whose biases reach every term, and reference energies of a real one's size."""
-    torch.manual_seed(3)
-    student = StudentForceField(StudentConfig(**sizes), reference_energies=-50.0 * torch.arange(101.0).double())
-    for name, parameter in student.named_parameters():
-        if name.endswith("bias"):
-            torch.nn.init.normal_(parameter, std=0.3)
-    return student.to(dtype)
 
 
 @pytest.fixture(scope="module")

@@ -138,10 +138,9 @@ def write_dataset(path: str | Path, dataset: Dataset) -> Path:
     import h5py
 
     # Of the documented types, as they are read again.
-    arrays = {name: getattr(dataset, name) for name in _FORMS}
-    dataset = replace(
-        dataset, **{name: v.astype(_FORMS[name][0], copy=False) for name, v in arrays.items() if v is not None}
-    )
+    given = {name: getattr(dataset, name) for name in _FORMS}
+    arrays = {name: v.astype(_FORMS[name][0], copy=False) for name, v in given.items() if v is not None}
+    dataset = replace(dataset, **arrays)
     stream = io.BytesIO()
     # HDF5 1.10's form, and text of fixed length: all that is read again then has a checksum. Without one the library may
     # crash, or wait for ever, on a damaged file.
@@ -152,10 +151,8 @@ def write_dataset(path: str | Path, dataset: Dataset) -> Path:
         file.attrs["content_sha256"] = np.bytes_(content_hash(dataset))
         if dataset.teacher:
             file.attrs["teacher"] = np.bytes_(dataset.teacher.encode())
-        for name in _FORMS:
-            value = getattr(dataset, name)
-            if value is not None:
-                _create(file, name, value)
+        for name, value in arrays.items():
+            _create(file, name, value)
         _create(file, "molecules", _fixed(dataset.molecules))
     return write_bytes(path, stream.getvalue())
 
