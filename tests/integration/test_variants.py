@@ -53,6 +53,7 @@ def test_builds_loads_and_is_judged_against_fp64(tmp_path, checkpoint, name):
     (made,) = schema.read(variant)
     assert made["status"] == "ok", made["reason"]
     assert made["artifact"] is None or (variant.parent / made["artifact"]).exists()
+    assert 1e-310 * 1.0 != 0.0, "the variant's libraries changed how this process rounds small numbers"
     for entry in schema.read(equivalence):
         assert entry["equivalent"] is passes, entry["reason"]
         assert entry["status"] == ("ok" if passes else "failed")

@@ -13,6 +13,7 @@ from mlff_distiller.training.data import Batch, Capacity, Configurations, pack
 from mlff_distiller.training.loss import Loss, loss_and_gradient
 from mlff_distiller.training.settings import TrainingSettings
 from mlff_distiller.training.weights import FlatWeights
+from mlff_distiller.utils.compilers import small_numbers_kept
 
 LOGGER = logging.getLogger(__name__)
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
@@ -131,7 +132,8 @@ class Stepper:
         # Without the compiler the training is slower but works; its exceptions are not documented, so catch all.
         try:
             self.gradient_of = compile_gradient(self._eager_gradient, self.layout.views(self.weights.current), example)
-            self._update()
+            with small_numbers_kept():
+                self._update()
             self.mode = "inductor"
         except Exception as error:
             LOGGER.warning("Inductor failed (%s: %s); the steps run without it", type(error).__name__, error)

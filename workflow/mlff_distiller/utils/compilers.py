@@ -5,6 +5,8 @@ import os
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlff_distiller.utils import provenance
@@ -48,3 +50,18 @@ def nvcc_version() -> str | None:
 def version_of(compiler: tuple[str, ...]) -> str:
     """What a compiler says to ``--version``; empty where it says nothing."""
     return provenance.output_of([*compiler, "--version"]) or ""
+
+
+@contextmanager
+def small_numbers_kept() -> Iterator[None]:
+    """For the first calls of what Inductor compiles, which load its libraries.
+
+    Inductor compiles with `-ffast-math`. GCC before version 13 then adds code that runs when the library is loaded, and makes
+    the thread round all numbers below the normal ones (float64: 2e-308) to zero from then on, in whatever it computes.
+    """
+    import torch
+
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)

@@ -20,7 +20,7 @@ from mlff_distiller.neighbors.search import edge_vectors
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.edgewise import EdgeGradient, EdgewisePotential, autograd_edge_gradient
 from mlff_distiller.student.painn import StudentForceField
-from mlff_distiller.utils.compilers import no_compiler
+from mlff_distiller.utils.compilers import no_compiler, small_numbers_kept
 from mlff_distiller.utils.files import write_text
 from mlff_distiller.variants.base import VariantFamily
 
@@ -77,10 +77,13 @@ class CompiledEnergy(nn.Module):
         super().__init__()
         self.student = student
         self.network = torch.compile(student.network, dynamic=True, fullgraph=True)
-        for differentiable in (False, True):
-            numbers, vectors, receivers, senders = canonical_graph(student.device, student.dtype)
-            with torch.set_grad_enabled(differentiable):
-                self.network(numbers, vectors.requires_grad_(differentiable), receivers, senders)
+        numbers, vectors, receivers, senders = canonical_graph(student.device, student.dtype)
+        with small_numbers_kept():
+            with torch.no_grad():
+                self.network(numbers, vectors, receivers, senders)
+            with torch.enable_grad():
+                vectors = vectors.requires_grad_()
+                torch.autograd.grad(self.network(numbers, vectors, receivers, senders).sum(), vectors)
 
     def forward(self, numbers, positions, batch, cell=None, pbc=None):
         """See :meth:`mlff_distiller.student.painn.StudentForceField.forward`."""
@@ -125,7 +128,8 @@ def compile_edge_gradient(edge_gradient: EdgeGradient, student: StudentForceFiel
     canonical = canonical_graph(student.device, student.dtype)
     traced = make_fx(edge_gradient, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*canonical)
     compiled = torch.compile(traced, dynamic=True, fullgraph=True)
-    compiled(*canonical)
+    with small_numbers_kept():
+        compiled(*canonical)
 
     def run(numbers: Tensor, vectors: Tensor, receivers: Tensor, senders: Tensor) -> tuple[Tensor, Tensor]:
         atomic, gradient = compiled(*filled_up(numbers, vectors, receivers, senders, student.cutoff))
