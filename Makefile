@@ -24,7 +24,7 @@ all: set-up
 	snakemake --cores all $(ARGS)
 
 test: set-up
-	pytest $(ARGS)
+	pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 fuzz: set-up
 	FUZZ_CALLS=$(or $(N),100000) FUZZ_SEED=$(or $(SEED),0) pytest tests/fuzz $(ARGS)
