@@ -5,6 +5,7 @@ import pytest
 from mlff_distiller.benchmark import single
 from mlff_distiller.md import simulate
 from mlff_distiller.records import schema
+from mlff_distiller.records.outcome import of_the_run
 from mlff_distiller.student.checkpoint import save_student
 from mlff_distiller.variants import check_equivalence
 from mlff_distiller.variants import compile as compile_stage
@@ -54,7 +55,9 @@ def test_builds_loads_and_is_judged_against_fp64(tmp_path, checkpoint, name):
     assert made["status"] == "ok", made["reason"]
     assert made["artifact"] is None or (variant.parent / made["artifact"]).exists()
     assert 1e-310 * 1.0 != 0.0, "the variant's libraries changed how this process rounds small numbers"
-    for entry in schema.read(equivalence):
+    entries = schema.read(equivalence)
+    # Single molecules fail with 16 bits; of the rest some may pass.
+    for entry in entries if passes else filter(of_the_run, entries):
         assert entry["equivalent"] is passes, entry["reason"]
         assert entry["status"] == ("ok" if passes else "failed")
         assert bool(entry["reason"]) is not passes

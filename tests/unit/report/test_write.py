@@ -368,3 +368,19 @@ def test_the_numbers_of_the_tables_are_those_of_the_records():
     for ratio in ratios:
         product *= ratio
     assert row["energy_forces"].startswith(f"{product ** (1 / len(ratios)):.2f}×")
+
+
+def test_the_limit_of_a_check_is_the_one_applied_in_older_records_too():
+    entry = {
+        "eager_force_rmse_mev_per_a": 4.6e-3,
+        "eager_energy_error_mev_per_atom": 1e-4,
+        "tolerance_mev_per_a": 0.05,
+    }
+    assert tables.with_limits(entry, {})["force_limit_mev_per_a"] == pytest.approx(2 * 4.6e-3 + 0.005)
+    assert tables.with_limits(entry, {})["energy_limit_mev_per_atom"] == pytest.approx(2e-4 + 0.005)
+    rough = entry | {"tolerance_mev_per_a": 2.0}
+    assert tables.with_limits(rough, {"products": "tf32"})["force_limit_mev_per_a"] == pytest.approx(0.2092)
+    for options in ({"dtype": "float16"}, {"precision": "bf16"}):
+        assert tables.with_limits(rough, options)["force_limit_mev_per_a"] == pytest.approx(0.2138)
+    new = rough | {"force_limit_mev_per_a": 0.3}
+    assert tables.with_limits(new, {}) is new

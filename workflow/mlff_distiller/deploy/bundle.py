@@ -314,19 +314,25 @@ def _rebuilt(
 def not_equivalent(potential: "Potential", folder: Path, precision: str, molecules: "Sequence[Atoms]") -> str:
     """Why ``potential`` is not equivalent to the student of the bundle in ``folder``, in words; empty when it is.
 
-    The rule of the equivalence stage (:mod:`mlff_distiller.variants.equivalence`) on fewer geometries.
+    The cases and the rule of the equivalence stage, on fewer geometries of the molecules.
     """
-    from mlff_distiller.systems.rattle import rattled
+    from mlff_distiller.variants.cases import MOLECULE, cases_of
     from mlff_distiller.variants.equivalence import TOLERANCES, answers, errors_against, judge
     from mlff_distiller.variants.plain_student import fp32_baseline, fp64_reference
 
     reference, eager = fp64_reference(folder / WEIGHTS), fp32_baseline(folder / WEIGHTS, potential.device)
-    for atoms in molecules:
-        frames = rattled(atoms, **PROOF)
-        exact, plain, mine = (answers(one, frames) for one in (reference, eager, potential))
+    systems = {f"{k}: {atoms.info.get('name', atoms.symbols)}": atoms for k, atoms in enumerate(molecules)}
+    for case in cases_of(systems, reference.limits.elements, reference.cutoff, **PROOF):
+        try:
+            mine = answers(potential, case)
+        except NotImplementedError:
+            if case.kind == MOLECULE:
+                raise
+            continue
+        exact, plain = answers(reference, case), answers(eager, case)
         found = judge(errors_against(exact, mine), errors_against(exact, plain), TOLERANCES[precision])
         if found:
-            return f"on {atoms.info.get('name', atoms.symbols)}: {found}"
+            return f"on {case.name.partition(': ')[2] or case.name}: {found}"
     return ""
 
 

@@ -122,5 +122,5 @@ def try_out(folder: Path, entry: dict[str, Any], systems: "list[Atoms]") -> None
 
     potential = load_bundle(folder, rebuild=False)
     precision = family_of(entry["options"]).precision_of(entry["options"])
-    if complaint := not_equivalent(potential, folder, precision, systems[:1]):
+    if complaint := not_equivalent(potential, folder, precision, systems):
         raise UserError(f"the bundle in {folder} is not equivalent to the student {complaint}")

@@ -76,7 +76,8 @@ class VariantSpec(Settings):
 
 
 class Equivalence(Settings):
-    """The check against the student in fp64 that a variant must pass to be timed."""
+    """The check against the student in fp64 that a variant must pass to be timed: on the molecules, and on a batch, stretched
+    bonds, all elements that the student learned, and small, thin and skewed boxes made of them."""
 
     frames: Count = Field(description="geometries per molecule")
     amplitude: Annotated[float, Field(ge=0), unit("A")] = Field(description="by how much they are displaced at random")

@@ -17,6 +17,7 @@ from typing import Any
 from mlff_distiller.records import schema, statistics
 from mlff_distiller.records.fields import problem as problem_of
 from mlff_distiller.records.kinds.timing import Summary
+from mlff_distiller.records.outcome import refuses
 from mlff_distiller.records.schema import Record
 from mlff_distiller.records.vocabulary import BASELINE, TEACHER
 from mlff_distiller.records.wording import equivalence_reason
@@ -229,7 +230,7 @@ def equivalence_failures(entries: Iterable[Record]) -> dict[tuple[str, str], str
     """For each (variant, device) that was checked: null when equivalent on every system, else the first failure."""
     verdicts: dict[tuple[str, str], str | None] = {}
     for entry in entries:
-        if entry["kind"] != "equivalence" or entry.get("another_network"):
+        if entry["kind"] != "equivalence" or entry.get("another_network") or refuses(entry):
             continue
         key = (entry["variant"], entry["device"])
         failed = None

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
+from mlff_distiller.records.outcome import of_the_run, refuses
 from mlff_distiller.records.schema import Record
 from mlff_distiller.records.statistics import Ratio, geometric_mean, ratio_of
 from mlff_distiller.records.vocabulary import BASELINE, SCALING_TASKS, STAGES, TASKS, TEACHER
@@ -166,9 +167,9 @@ class Run:
         return geometric_mean([ratio_of(both[system], energy[system]) for system in shared]) if shared else None
 
     def reference_error(self, variant: str) -> float | None:
-        """Force error against the fp64 student, meV/A: root of the mean square over all systems that were checked."""
+        """Force error against the fp64 student, meV/A: root of the mean square over the molecules of the run."""
         errors = [e["force_rmse_mev_per_a"] for e in self.of("equivalence", variant=variant)
-                  if e.get("force_rmse_mev_per_a") is not None]  # fmt: skip
+                  if of_the_run(e) and e.get("force_rmse_mev_per_a") is not None]  # fmt: skip
         return math.sqrt(sum(error**2 for error in errors) / len(errors)) if errors else None
 
     def teacher_error(self, variant: str) -> list[float]:
@@ -236,7 +237,7 @@ class Run:
         found: dict[str, tuple[str, str]] = {}
         for kind in ("compile", "equivalence", "benchmark", "md"):
             for entry in self.timings() if kind == "benchmark" else self.of(kind):
-                if entry.get("another_network"):
+                if entry.get("another_network") or (kind == "equivalence" and refuses(entry)):
                     continue
                 if entry["variant"] in found or entry["variant"] == TEACHER:
                     continue

@@ -1,13 +1,17 @@
 """Rows of the report's tables, from the records, in the order in which they are printed."""
 
+import math
 from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
+from mlff_distiller.records.outcome import refuses
 from mlff_distiller.records.run import Run
+from mlff_distiller.records.schema import Record
 from mlff_distiller.records.statistics import Ratio
 from mlff_distiller.records.vocabulary import BASELINE, TASKS, TEACHER
 from mlff_distiller.records.wording import drift, interval, number, title
+from mlff_distiller.variants.equivalence import TOLERANCES, limits
 
 #: Fields of an NVE record about its drift.
 DRIFT_FIELDS = ("drift_mev_per_atom_ps", "drift_stderr_mev_per_atom_ps", "fp64_drift_mev_per_atom_ps")
@@ -69,14 +73,57 @@ def times(run: Run, task: str) -> list[dict[str, Any]]:
 
 
 def equivalence(run: Run) -> list[dict[str, Any]]:
-    """One row per variant: the system with the largest error against the fp64 reference."""
+    """One row per variant: the case that comes nearest to the limit of the force or of the energy, or exceeds it most."""
     rows = []
     for name in run.variants:
-        found = [e for e in run.of("equivalence", variant=name) if e.get("force_rmse_mev_per_a") is not None]
-        if found:
-            worst = max(found, key=lambda e: e["force_rmse_mev_per_a"] / (e.get("tolerance_mev_per_a") or 1))
-            rows.append({"variant": name, "systems": len(found), "worst": worst, "verdict": run.equivalence(name)})
+        found = [e for e in run.of("equivalence", variant=name) if e.get("eager_force_rmse_mev_per_a") is not None]
+        checked = [with_limits(entry, _options(run, name)) for entry in found if not refuses(entry)]
+        if checked:
+            rows.append(
+                {
+                    "variant": name,
+                    "cases": len(checked),
+                    "worst": max(checked, key=_share_of_limit),
+                    "refused": [entry["system"] for entry in found if refuses(entry)],
+                    "verdict": run.equivalence(name),
+                }
+            )
     return rows
+
+
+def with_limits(entry: Record, options: Mapping[str, Any]) -> Record:
+    """An equivalence record with the limits that were applied, which older ones lack.
+
+    Args:
+        entry: that has the errors of eager.
+        options: of the variant, which tell its precision.
+    """
+    if "force_limit_mev_per_a" in entry:
+        return entry
+    sixteen_bit = {"float16", "bfloat16", "bf16"} & {options.get("dtype"), options.get("precision")}
+    of_class = "16bit" if sixteen_bit else "float32" if entry["tolerance_mev_per_a"] < 1 else "tf32"
+    eager = {
+        "force_rmse": entry["eager_force_rmse_mev_per_a"] / 1e3,
+        "energy_rmse": entry["eager_energy_error_mev_per_atom"] / 1e3,
+    }
+    allowed = limits(eager, TOLERANCES[of_class])
+    return entry | {
+        "force_limit_mev_per_a": 1e3 * allowed["force_rmse"],
+        "energy_limit_mev_per_atom": 1e3 * allowed["energy_rmse"],
+    }
+
+
+def _share_of_limit(entry: Record) -> float:
+    if entry.get("force_rmse_mev_per_a") is None or entry.get("energy_error_mev_per_atom") is None:
+        return math.inf
+    return max(
+        entry["force_rmse_mev_per_a"] / entry["force_limit_mev_per_a"],
+        entry["energy_error_mev_per_atom"] / entry["energy_limit_mev_per_atom"],
+    )
+
+
+def _options(run: Run, variant: str) -> Mapping[str, Any]:
+    return next((entry.get("options") or {} for entry in run.of("compile", variant=variant)), {})
 
 
 def md(run: Run) -> list[dict[str, Any]]:

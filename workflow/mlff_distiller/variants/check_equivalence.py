@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from mlff_distiller.records import schema
 from mlff_distiller.records.outcome import failure
-from mlff_distiller.systems.rattle import rattled
 from mlff_distiller.systems.read import read_systems
 from mlff_distiller.variants import artifact
 from mlff_distiller.variants.artifact import VariantFiles
-from mlff_distiller.variants.equivalence import TOLERANCES, answers, errors_against, judge
+from mlff_distiller.variants.cases import MOLECULE, Case, cases_of
+from mlff_distiller.variants.equivalence import TOLERANCES, answers, errors_against, judge, limits
 from mlff_distiller.variants.plain_student import fp32_baseline, fp64_reference
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+    from mlff_distiller.potentials.base import Potential
+    from mlff_distiller.variants.equivalence import Tolerance
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """One record of kind ``equivalence`` per system."""
+    """One record of kind ``equivalence`` per case."""
     systems = read_systems(args.systems)
     files = VariantFiles.from_arguments(args)
     schema.write(args.output, check_equivalence(files, systems, args.frames, args.amplitude, args.seed))
@@ -40,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 def check_equivalence(
     files: VariantFiles, systems: "dict[str, Atoms]", n_frames: int = 4, amplitude: float = 0.05, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """One record for each system; for a variant that was not built, records with the reason.
+    """One record for each case (:mod:`mlff_distiller.variants.cases`); for a variant that was not built, the reason per molecule.
 
     Args:
         files: of the variant.
@@ -59,6 +62,7 @@ def check_equivalence(
                 "equivalence",
                 **common,
                 system=name,
+                case=MOLECULE,
                 n_atoms=len(atoms),
                 equivalent=False,
                 status=gone.status,
@@ -74,33 +78,52 @@ def check_equivalence(
             loaded.potential(*Batch.from_atoms([atoms], loaded.potential.device, loaded.potential.dtype))
         fields = common | {"equivalent": None, "reason": "another network than the student: not compared with it"}
         return [
-            schema.record("equivalence", **fields, system=name, n_atoms=len(atoms)) for name, atoms in systems.items()
+            schema.record("equivalence", **fields, system=name, case=MOLECULE, n_atoms=len(atoms))
+            for name, atoms in systems.items()
         ]
     # The reference may be computed anywhere; eager's error depends on the device.
     reference, eager = fp64_reference(files.checkpoint), fp32_baseline(files.checkpoint, made["device"])
     tolerance = TOLERANCES[loaded.precision]
-    rows = []
-    for name, atoms in systems.items():
-        frames = rattled(atoms, n_frames, amplitude, seed)
-        exact = answers(reference, frames)
-        plain = errors_against(exact, answers(eager, frames))
-        entry = common | {
-            "system": name,
-            "n_atoms": len(atoms),
-            "tolerance_mev_per_a": 1e3 * tolerance.tolerance,
-            "eager_force_rmse_mev_per_a": 1e3 * plain["force_rmse"],
-            "eager_energy_error_mev_per_atom": 1e3 * plain["energy_rmse"],
-        }
-        try:
-            errors = errors_against(exact, answers(loaded.potential, frames))
-            reason = judge(errors, plain, tolerance)
-            entry |= {
-                "force_rmse_mev_per_a": 1e3 * errors["force_rmse"],
-                "force_max_mev_per_a": 1e3 * errors["force_max"],
-                "energy_error_mev_per_atom": 1e3 * errors["energy_rmse"],
-            }
-        except Exception as error:
-            reason = failure(error)["reason"]
-        entry |= {"equivalent": not reason, "status": "failed" if reason else "ok", "reason": reason}
-        rows.append(schema.record("equivalence", **entry))
-    return rows
+    cases = cases_of(systems, reference.limits.elements, reference.cutoff, n_frames, amplitude, seed)
+    return [_record(case, common, reference, eager, loaded.potential, tolerance) for case in cases]
+
+
+def _record(
+    case: Case,
+    common: dict[str, Any],
+    reference: "Potential",
+    eager: "Potential",
+    potential: "Potential",
+    tolerance: "Tolerance",
+) -> dict[str, Any]:
+    exact = answers(reference, case)
+    plain = errors_against(exact, answers(eager, case))
+    allowed = limits(plain, tolerance)
+    entry = common | {
+        "system": case.name,
+        "case": case.kind,
+        "n_atoms": case.n_atoms,
+        "batch": case.batch,
+        "tolerance_mev_per_a": 1e3 * tolerance.tolerance,
+        "force_limit_mev_per_a": 1e3 * allowed["force_rmse"],
+        "energy_limit_mev_per_atom": 1e3 * allowed["energy_rmse"],
+        "eager_force_rmse_mev_per_a": 1e3 * plain["force_rmse"],
+        "eager_energy_error_mev_per_atom": 1e3 * plain["energy_rmse"],
+    }
+    try:
+        errors = errors_against(exact, answers(potential, case))
+    except NotImplementedError as refusal:
+        # Refused by name is no wrong answer; the molecules of the run are what it was asked for.
+        status = "failed" if case.kind == MOLECULE else "unavailable"
+        return schema.record("equivalence", **entry, equivalent=False, status=status, reason=str(refusal))
+    except Exception as error:
+        return schema.record("equivalence", **entry, equivalent=False, **failure(error))
+    reason = judge(errors, plain, tolerance)
+    entry |= {
+        "force_rmse_mev_per_a": 1e3 * errors["force_rmse"],
+        "force_max_mev_per_a": 1e3 * errors["force_max"],
+        "energy_error_mev_per_atom": 1e3 * errors["energy_rmse"],
+    }
+    return schema.record(
+        "equivalence", **entry, equivalent=not reason, status="failed" if reason else "ok", reason=reason
+    )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mlff_distiller.records import schema
+from mlff_distiller.records.outcome import refuses
 
 
 def refusal_of_md(made: Mapping[str, Any], equivalence: Path) -> dict[str, Any] | None:
@@ -26,9 +27,9 @@ def refusal(equivalence: Path, system: str | None = None) -> dict[str, Any] | No
 
     Args:
         equivalence: the records of its check.
-        system: what it is to be used on; by default it must have passed on every system.
+        system: what it is to be used on; by default it must have passed on everything that it does not refuse itself.
     """
-    checked = [entry for entry in schema.read(equivalence) if system in (entry["system"], None)]
+    checked = [entry for entry in schema.read(equivalence) if system in (entry["system"], None) and not refuses(entry)]
     if not checked:
         return {"status": "failed", "reason": "no equivalence record for this molecule"}
     failed = next((entry for entry in checked if entry["status"] != "ok"), None)

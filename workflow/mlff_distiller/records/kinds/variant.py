@@ -33,8 +33,11 @@ class Compile(OfVariant, total=False):
 
 
 class Equivalence(OfVariant, total=False):
-    """A variant against the student in fp64, on rattled geometries of one molecule."""
+    """A variant against the student in fp64, on rattled geometries of a molecule or of another case."""
 
+    case: str
+    """`molecule` for one of the run; else the same as `system`: a batch, stretched bonds, boxes, ... `unavailable` there: the
+    variant refuses such input itself. Missing in records from before there were other cases."""
     equivalent: bool | None
     """Whether the errors stay within the tolerance; null for another network than the student."""
     force_rmse_mev_per_a: MevPerA | None
@@ -49,6 +52,10 @@ class Equivalence(OfVariant, total=False):
     """RMSE of its energy; missing as that of the forces."""
     tolerance_mev_per_a: MevPerA
     """Tolerance of the precision that the variant is held to; missing where nothing was computed."""
+    force_limit_mev_per_a: MevPerA
+    """What the RMSE of the force may be: a multiple of eager's and a tenth of the tolerance; missing as the tolerance."""
+    energy_limit_mev_per_atom: MevPerAtom
+    """What the RMSE of the energy may be; missing as the tolerance."""
 
 
 class Deploy(OfVariant, total=False):
