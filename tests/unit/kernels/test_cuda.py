@@ -10,6 +10,7 @@ import torch
 from mlff_distiller.kernels.cuda import molecule, neighbor_matrix
 from mlff_distiller.kernels.cuda.build import definitions, unavailable
 from mlff_distiller.potentials.autograd import AutogradPotential
+from mlff_distiller.potentials.graphed import CALLS_BEFORE_CAPTURE
 from mlff_distiller.student.painn import StudentConfig
 from mlff_distiller.utils.errors import UserError
 from tests.unit.potentials.small_cells import SMALL_CELLS, right_answer, small_cell
@@ -418,7 +419,8 @@ def test_nothing_that_a_caller_set_is_captured(student, student64, setting, monk
                 monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", setting == "tf32")
                 autocast = torch.autocast("cuda", torch.float16, enabled=setting == "autocast")
                 with autocast, torch.inference_mode(setting == "inference"):
-                    potential(*given)
+                    for _ in range(CALLS_BEFORE_CAPTURE + 1):
+                        potential(*given)
             finally:
                 torch.set_default_dtype(torch.float32)
                 torch.set_default_device(None)
@@ -442,8 +444,10 @@ def test_threads_may_capture_while_others_run(student):
             potential = make()
             with torch.cuda.stream(torch.cuda.Stream()):
                 for n_atoms in range(5, 30):
-                    potential(*[tensor.to("cuda") for tensor in random_batch([n_atoms], seed=n_atoms)])
-                    torch.cuda.current_stream().synchronize()
+                    given = [tensor.to("cuda") for tensor in random_batch([n_atoms], seed=n_atoms)]
+                    for _ in range(CALLS_BEFORE_CAPTURE + 1):
+                        potential(*given)
+                        torch.cuda.current_stream().synchronize()
         except Exception as error:
             failed.append(error)
 
@@ -452,6 +456,70 @@ def test_threads_may_capture_while_others_run(student):
         lambda: GraphedPotential(moved, analytic_edge_gradient(moved)),
     ]
     threads = [threading.Thread(target=work, args=[kind]) for kind in kinds * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+@needs_gpu
+@pytest.mark.parametrize("kind", ["cuda", "cuda, kernels for many atoms", "triton", "graph of analytic forces"])
+def test_every_size_from_1_to_400(student, kind):
+    """One call each, as in screening; the limits of the kernels lie at 105 and 120 atoms, and at other sizes on other cards."""
+    from mlff_distiller.potentials.analytic import analytic_edge_gradient
+    from mlff_distiller.potentials.cuda import CudaPotential
+    from mlff_distiller.potentials.graphed import GraphedPotential
+    from mlff_distiller.potentials.triton import TritonPotential
+
+    moved = copy.deepcopy(student).to("cuda")
+    potential = {
+        "cuda": lambda: CudaPotential(moved),
+        "cuda, kernels for many atoms": lambda: CudaPotential(moved, single_launch=False),
+        "triton": lambda: TritonPotential(moved),
+        "graph of analytic forces": lambda: GraphedPotential(moved, analytic_edge_gradient(moved)),
+    }[kind]()
+    reference = AutogradPotential(copy.deepcopy(student).to("cuda", torch.float64))
+    for n_atoms in range(1, 401):
+        numbers, positions, batch = (tensor.to("cuda") for tensor in random_batch([n_atoms], seed=n_atoms))
+        energies, forces = reference(numbers, positions.double(), batch)
+        found, found_forces = potential(numbers, positions, batch)
+        scale = max(1.0, forces.abs().max().item())
+        assert (found_forces - forces).abs().max() < 1e-4 * scale, n_atoms
+        assert (found - energies).abs().max() < 1e-4 * scale, n_atoms
+
+
+@needs_gpu
+def test_launches_on_several_streams_at_once(student):
+    """Each with its own potential, beside long kernels of others: none waits for a block that never starts, same bits."""
+    import threading
+
+    from mlff_distiller.potentials.cuda import CudaPotential
+
+    moved = copy.deepcopy(student).to("cuda")
+    given = [[tensor.to("cuda") for tensor in random_batch([size], seed=size)] for size in (24, 102, 105, 300)]
+    alone = [CudaPotential(moved)(*one) for one in given]
+    failed = []
+
+    def work(k):
+        try:
+            potential = CudaPotential(moved)
+            with torch.cuda.stream(torch.cuda.Stream()):
+                for _ in range(1000):
+                    found = potential(*given[k])
+                torch.cuda.current_stream().synchronize()
+                assert all(torch.equal(one, other) for one, other in zip(found, alone[k], strict=True))
+        except Exception as error:
+            failed.append(error)
+
+    def occupy():
+        large = torch.randn(8192, 8192, device="cuda")
+        with torch.cuda.stream(torch.cuda.Stream()):
+            for _ in range(100):
+                large @ large
+            torch.cuda.current_stream().synchronize()
+
+    threads = [threading.Thread(target=work, args=[k]) for k in range(len(given))] + [threading.Thread(target=occupy)]
     for thread in threads:
         thread.start()
     for thread in threads:

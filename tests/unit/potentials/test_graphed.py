@@ -10,7 +10,13 @@ import torch
 from mlff_distiller.potentials.analytic import analytic_edge_gradient
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.edgewise import autograd_edge_gradient
-from mlff_distiller.potentials.graphed import ALL_PAIRS_LIMIT, GRAPHS_KEPT, GraphedPotential, edge_capacity
+from mlff_distiller.potentials.graphed import (
+    ALL_PAIRS_LIMIT,
+    CALLS_BEFORE_CAPTURE,
+    GRAPHS_KEPT,
+    GraphedPotential,
+    edge_capacity,
+)
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 GRADIENTS = {"autograd": autograd_edge_gradient, "analytic": analytic_edge_gradient}
@@ -22,6 +28,21 @@ def random_batch(sizes, spread, seed, device):
     positions = torch.randn(sum(sizes), 3, generator=generator, dtype=torch.float64) * spread * max(sizes) ** (1 / 3)
     batch = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
     return numbers.to(device), positions.to(device), batch.to(device)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_size_is_captured_once_it_was_called_often_enough(student):
+    moved = copy.deepcopy(student).to("cuda")
+    potential = GraphedPotential(moved, analytic_edge_gradient(moved))
+    numbers, positions, batch = random_batch([24], 1.2, 0, "cuda")
+    answers = []
+    for calls in range(CALLS_BEFORE_CAPTURE + 2):
+        answers.append(potential(numbers, positions.float(), batch)[1])
+        ((_, call),) = potential.graphs.values()
+        assert (call.graph is not None) is (calls >= CALLS_BEFORE_CAPTURE)
+    # What is added in another order may round otherwise.
+    for forces in answers:
+        torch.testing.assert_close(forces, answers[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -1,7 +1,7 @@
 """Boxes of a liquid from hundreds to a million atoms, each a repetition of one small box.
 
 Each atom of a repeated box has the force of its copy in the unit, so an fp64 reference of a few hundred atoms checks a
-million. For that check to be exact, the unit's positions and cell lie on a grid on which every copy is a float32 number.
+million. In float32, positions far from the origin lose digits; :func:`in_float32` gives what that costs.
 """
 
 import math
@@ -9,26 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlff_distiller.systems.liquid import liquid_box
-
 if TYPE_CHECKING:
     from ase import Atoms
-
-#: Positions are multiples of this (A). With 24 bits, float32 holds such multiples up to 1024 A exactly.
-GRID = 2.0**-14
-
-
-def liquid_unit(molecule: "Atoms", n_molecules: int, density: float, seed: int) -> "Atoms":
-    """A box of the liquid (:func:`mlff_distiller.systems.liquid.liquid_box`), on the grid; density in g/cm3."""
-    return on_grid(liquid_box(molecule, n_molecules, density, seed, min_distance=2.0))
-
-
-def on_grid(atoms: "Atoms") -> "Atoms":
-    """A copy whose positions and cell are multiples of :data:`GRID`."""
-    atoms = atoms.copy()
-    atoms.set_cell(np.round(atoms.cell.array / GRID) * GRID)
-    atoms.positions = np.round(atoms.positions / GRID) * GRID
-    return atoms
 
 
 def repetitions(n_unit: int, n_atoms: int) -> tuple[int, int, int]:
@@ -37,6 +19,14 @@ def repetitions(n_unit: int, n_atoms: int) -> tuple[int, int, int]:
     first = max(1, round(copies ** (1 / 3)))
     second = max(1, round(math.sqrt(copies / first)))
     return first, second, max(1, round(copies / (first * second)))
+
+
+def in_float32(unit: "Atoms", times: tuple[int, int, int]) -> "Atoms":
+    """The unit as float32 holds the copy of it that is furthest from the origin in a box of ``times`` copies."""
+    offset = (np.array(times) - 1) @ unit.cell.array
+    held = unit.copy()
+    held.positions = (unit.positions + offset).astype(np.float32).astype(np.float64) - offset
+    return held
 
 
 def force_errors(forces: np.ndarray, unit_forces: np.ndarray) -> np.ndarray:

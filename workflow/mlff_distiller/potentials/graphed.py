@@ -30,12 +30,14 @@ ALL_PAIRS_LIMIT = 64
 EDGE_LIMIT = 300_000
 #: Captured graphs that one potential keeps; the least recently used one goes first.
 GRAPHS_KEPT = 32
+#: Calls of a size before it is captured. A capture takes as long as tens of calls, which sizes that are met once never earn.
+CALLS_BEFORE_CAPTURE = 3
 #: One capture at a time in a process: a second one would wait for the device in the middle of the first.
 CAPTURING = threading.RLock()
 
 
 class CapturedCall:
-    """A function without arguments, captured as a CUDA graph at its first call; on a CPU simply called.
+    """A function without arguments, captured as a CUDA graph once it was called a few times; on a CPU simply called.
 
     The function must read and write the same buffers every time and must not wait for the device. Other threads may use
     the device meanwhile. It runs without the caller's autocast, TF32 or inference mode, which a graph would keep for good.
@@ -44,16 +46,20 @@ class CapturedCall:
     def __init__(self, function: Callable[[], None], device: torch.device):
         self.function = function
         self.device = device
+        self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self) -> None:
         """Run the function, or replay it."""
-        if self.device.type != "cuda":
-            with undisturbed(self.device):
-                self.function()
+        if self.graph is not None:
+            self.graph.replay()
             return
-        if self.graph is None:
-            with CAPTURING, undisturbed(self.device):
+        with undisturbed(self.device):
+            if self.device.type == "cpu" or self.calls < CALLS_BEFORE_CAPTURE:
+                self.calls += 1
+                self.function()
+                return
+            with CAPTURING:
                 self._capture()
         self.graph.replay()
 

@@ -88,7 +88,9 @@ class Periodic(Throughput, total=False):
     force_max_mev_per_a: MevPerA | None
     """Largest error of a force component; null likewise."""
     eager_force_rmse_mev_per_a: MevPerA | None
-    """RMSE of the plain student in fp32."""
+    """RMSE of the plain student in fp32, on the unit that the box is made of."""
+    positions_force_rmse_mev_per_a: MevPerA | None
+    """What float32 positions cost the unit that is furthest from the origin, by the student in fp64."""
 
 
 class MdSteps(Timing, total=False):
