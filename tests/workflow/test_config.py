@@ -233,6 +233,20 @@ def test_a_key_that_stands_twice_is_named_with_both_lines(tmp_path):
     ]
 
 
+def test_an_alias_of_what_it_stands_in_ends(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("md: &md\n  again: *md\n  run: 1\n  run: 2\n")
+    with pytest.raises(UserError, match=r"md\.run stands in line 3 and again in line 4"):
+        check_duplicate_keys([path])
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"run: \x9d\n")
+    with pytest.raises(UserError, match=r"mine\.yaml: not valid YAML"):
+        check_duplicate_keys([path])
+
+
 def test_the_files_that_ship_have_no_key_twice():
     check_duplicate_keys((ROOT / "config").glob("*.yaml"))
 

@@ -67,6 +67,15 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path):
         read_extxyz(tmp_path / "own.extxyz")
 
 
+@pytest.mark.parametrize("check_units", [True, False])
+def test_a_position_that_is_not_finite_is_named(tmp_path, check_units):
+    frames = emt_frames(2)
+    frames[1].positions[0, 2] = np.nan
+    write(tmp_path / "own.extxyz", frames)
+    with pytest.raises(UserError, match=r"frame 1: atom 0 has the position \[.*nan\]; expected numbers"):
+        read_extxyz(tmp_path / "own.extxyz", OwnDataSettings(check_units=check_units))
+
+
 def own_file(folder, energy="energy=-14.2", columns="forces:R:3", row=" 0.1 0.2 -0.1", info=""):
     """Three frames of water, the oxygen 0.02 A farther away in each."""
     text = ""

@@ -20,7 +20,7 @@ from mlff_distiller.data.frames import read_every_frame
 from mlff_distiller.data.labels import check_moment, check_there_are_labels, labels_of
 from mlff_distiller.data.own_data_settings import OwnDataSettings
 from mlff_distiller.data.units import check_units, doubtful_lengths, refuse_units
-from mlff_distiller.systems.read import check_atoms
+from mlff_distiller.systems.read import check_atoms, check_finite
 from mlff_distiller.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def read_extxyz(path: str | Path, settings: OwnDataSettings = OwnDataSettings())
     energies, forces = [], []
     for i, frame in enumerate(frames):
         where = f"{path}: frame {i}"
+        check_finite(frame, where)
         energy, force = labels_of(where, frame, settings.energy_key, settings.forces_key)
         if "spin" not in settings.allow:
             check_moment(where, frame)

@@ -262,13 +262,19 @@ def check_duplicate_keys(files: Iterable[str | Path]) -> None:
     """Raise a :class:`UserError` for a key that occurs twice in one mapping of a YAML file: the first would be ignored."""
     found = []
     for file in files:
-        with open(file, encoding="utf-8") as stream:
+        # As bytes: YAML says which of them are no text.
+        with open(file, "rb") as stream:
             try:
                 waiting = [("", yaml.compose(stream, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))]
             except yaml.YAMLError as error:
                 raise UserError(f"{file}: not valid YAML: {error}") from None
+        seen = set()
         while waiting:
             path, node = waiting.pop()
+            # An alias may lead to where it stands.
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
             if isinstance(node, yaml.SequenceNode):
                 waiting += [(f"{path}{index}.", item) for index, item in enumerate(node.value)]
             if not isinstance(node, yaml.MappingNode):

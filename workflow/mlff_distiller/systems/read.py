@@ -104,13 +104,7 @@ def check_atoms(atoms: "Atoms", where: str = "atoms", allow: Iterable[str] = ())
     """
     from ase.neighborlist import neighbor_list
 
-    if len(atoms) == 0:
-        raise UserError(f"{where}: no atoms in it")
-    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
-    if len(bad):
-        raise UserError(f"{where}: atom {bad[0]} has the position {atoms.positions[bad[0]].tolist()}; expected numbers")
-    if not np.isfinite(atoms.cell.array).all():
-        raise UserError(f"{where}: the cell is not finite: {atoms.cell.array.tolist()}")
+    check_finite(atoms, where)
     limits = Limits(allow=allow)
     try:
         limits.check_numbers(atoms.numbers)
@@ -130,6 +124,17 @@ def check_atoms(atoms: "Atoms", where: str = "atoms", allow: Iterable[str] = ())
             "and is the cell right?"
         )
     return atoms
+
+
+def check_finite(atoms: "Atoms", where: str) -> None:
+    """Raise a :class:`UserError` where there are no atoms, or a position or the cell is not finite; it begins with ``where``."""
+    if len(atoms) == 0:
+        raise UserError(f"{where}: no atoms in it")
+    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    if len(bad):
+        raise UserError(f"{where}: atom {bad[0]} has the position {atoms.positions[bad[0]].tolist()}; expected numbers")
+    if not np.isfinite(atoms.cell.array).all():
+        raise UserError(f"{where}: the cell is not finite: {atoms.cell.array.tolist()}")
 
 
 def fingerprint(atoms: "Atoms") -> str:
