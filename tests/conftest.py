@@ -26,6 +26,17 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def small_numbers():
+    """No test may leave the process rounding small numbers to zero, as libraries compiled with -ffast-math do."""
+    yield
+    if 1e-310 * 1.0 == 0.0:
+        import torch
+
+        torch.set_flush_denormal(False)
+        pytest.fail("numbers below 2e-308 are rounded to zero since this test")
+
+
 @pytest.fixture(scope="session")
 def student():
     """A student of the default size, fp32, random weights that give forces of chemical size."""

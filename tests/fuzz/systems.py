@@ -1,5 +1,7 @@
 """Random molecules and periodic boxes in which no two atoms are closer than bonds may become."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
@@ -74,6 +76,50 @@ def random_box(random: np.random.Generator, largest: int) -> Atoms:
         jumps = random.integers(-3, 4, (len(box), 3)) * np.array(pbc)
         box.positions += jumps @ cell
     return box
+
+
+@dataclass(frozen=True)
+class Variation:
+    """The same systems told otherwise: in another order, turned, moved, each atom by lattice vectors of its own.
+
+    Args:
+        systems: as they are given now.
+        order: of the systems before, by place now [B]; ``atoms`` likewise [N].
+        turns: rotation matrix of each system now: a vector v becomes v @ turn.
+    """
+
+    systems: list[Atoms]
+    order: np.ndarray
+    atoms: np.ndarray
+    turns: list[np.ndarray]
+
+    def energies(self, before: np.ndarray) -> np.ndarray:
+        """The energies [B] that belong to these systems, from those before."""
+        return before[self.order]
+
+    def forces(self, before: np.ndarray) -> np.ndarray:
+        """The forces [N, 3] that belong to these systems, from those before."""
+        turns = np.concatenate(
+            [np.repeat(turn[None], len(a), 0) for turn, a in zip(self.turns, self.systems, strict=True)]
+        )
+        return np.einsum("ni,nij->nj", before[self.atoms], turns)
+
+
+def varied(systems: list[Atoms], random: np.random.Generator) -> Variation:
+    """One of the many ways to tell the same, chosen at random."""
+    starts = np.concatenate([[0], np.cumsum([len(atoms) for atoms in systems])])
+    order = random.permutation(len(systems))
+    told, places, turns = [], [], []
+    for k in order:
+        atoms, shuffle = systems[k], random.permutation(len(systems[k]))
+        turn = np.linalg.qr(random.standard_normal((3, 3)))[0]
+        positions = atoms.positions[shuffle] + random.uniform(-20, 20, 3)
+        if atoms.pbc.any():
+            positions = positions + random.integers(-2, 3, (len(atoms), 3)) * atoms.pbc @ atoms.cell.array
+        told.append(Atoms(atoms.numbers[shuffle], positions @ turn, cell=atoms.cell.array @ turn, pbc=atoms.pbc))
+        places.append(starts[k] + shuffle)
+        turns.append(turn)
+    return Variation(told, order, np.concatenate(places), turns)
 
 
 def fits(atoms: Atoms) -> bool:

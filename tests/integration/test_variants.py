@@ -54,7 +54,6 @@ def test_builds_loads_and_is_judged_against_fp64(tmp_path, checkpoint, name):
     (made,) = schema.read(variant)
     assert made["status"] == "ok", made["reason"]
     assert made["artifact"] is None or (variant.parent / made["artifact"]).exists()
-    assert 1e-310 * 1.0 != 0.0, "the variant's libraries changed how this process rounds small numbers"
     entries = schema.read(equivalence)
     # Single molecules fail with 16 bits; of the rest some may pass.
     for entry in entries if passes else filter(of_the_run, entries):

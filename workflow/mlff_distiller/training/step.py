@@ -132,8 +132,7 @@ class Stepper:
         # Without the compiler the training is slower but works; its exceptions are not documented, so catch all.
         try:
             self.gradient_of = compile_gradient(self._eager_gradient, self.layout.views(self.weights.current), example)
-            with small_numbers_kept():
-                self._update()
+            self._update()
             self.mode = "inductor"
         except Exception as error:
             LOGGER.warning("Inductor failed (%s: %s); the steps run without it", type(error).__name__, error)
@@ -183,7 +182,7 @@ def compile_gradient(
     compiled = torch.compile(traced, backend=backend, dynamic=False, fullgraph=True)
 
     def run(parameters: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
+        with torch.no_grad(), small_numbers_kept():
             return compiled(*parameters, *batch)
 
     return run
