@@ -1,4 +1,9 @@
-"""Calls of the CUDA kernels at their edges, for NVIDIA's compute-sanitizer on a machine with a GPU (``sanitize_cuda.sh``)."""
+"""Calls of the CUDA kernels at their edges, for NVIDIA's compute-sanitizer on a machine with a GPU (``sanitize_cuda.sh``).
+
+``cuda_calls.py [NAME ...]``: only these calls.
+"""
+
+import sys
 
 import torch
 from ase import Atoms
@@ -25,7 +30,8 @@ def main():
     thin = Atoms("CO", [[0, 0, 0], [1.2, 0, 0]], cell=[[2.4, 0, 0], [0.7, 9, 0], [0, 1, 14]], pbc=True)
     calls = {f"{n} atoms": [molecule(n, n)] for n in (1, 24, 105, 106, 120)}
     calls |= {"a batch": [molecule(n, n) for n in (3, 24, 41, 1, 60)], "graphene": [flat], "a thin cell": [thin]}
-    for name, systems in calls.items():
+    for name in sys.argv[1:] or calls:
+        systems = calls[name]
         energies, forces = potential(*Batch.from_atoms(systems, "cuda"))
         torch.cuda.synchronize()
         print(f"{name}: {energies.tolist()[0]:.3f} eV, at most {forces.abs().max():.3f} eV/A", flush=True)
