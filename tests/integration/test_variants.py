@@ -4,7 +4,7 @@ import pytest
 
 from mlff_distiller.benchmark import single
 from mlff_distiller.md import simulate
-from mlff_distiller.records import schema
+from mlff_distiller.records import collect, schema
 from mlff_distiller.records.outcome import of_the_run
 from mlff_distiller.student.checkpoint import save_student
 from mlff_distiller.variants import check_equivalence
@@ -143,10 +143,20 @@ def test_benchmark_and_md_of_a_variant(tmp_path, checkpoint):
     assert len(read(trajectory, ":")) == 3
 
 
-def test_what_fails_the_check_is_not_timed(tmp_path, checkpoint):
+def test_of_what_fails_the_check_only_16_bits_are_timed_and_marked(tmp_path, checkpoint):
     variant, equivalence = build(tmp_path, checkpoint, "bf16", CPU_VARIANTS["bf16"][0])
     timed = tmp_path / "benchmark.json"
-    run_stage(single, variant=variant, equivalence=equivalence, checkpoint=checkpoint, systems=SYSTEMS, output=timed)
+    arguments = {"variant": variant, "checkpoint": checkpoint, "systems": SYSTEMS, "output": timed}
+    run_stage(single, equivalence=equivalence, **arguments)
+    checked, found = schema.read(equivalence), schema.read(timed)
+    assert {entry["status"] for entry in found} == {"ok"}
+    merged = [e for e in collect.merge(checked + found) if e["kind"] == "benchmark"]
+    assert {entry["equivalent"] for entry in merged} == {False}
+    assert all(entry["speedup"] for entry in merged)
+    # In any other class of precision, an error of that size is a mistake.
+    for entry in checked:
+        entry["precision"] = "float32"
+    run_stage(single, equivalence=schema.write(tmp_path / "other.json", checked), **arguments)
     for entry in schema.read(timed):
         assert entry["status"] == "failed"
         assert "against fp64" in entry["reason"]

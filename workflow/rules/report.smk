@@ -32,7 +32,7 @@ rule collect_results:
 rule plot_figure:
     input:
         results="results/{run}/report/phase3_results.json",
-        claims=lambda wildcards: config["claims"] or [] if wildcards.figure == "ladder" else [],
+        claims=lambda wildcards: config["claims"] or [] if wildcards.figure.startswith("ladder") else [],
     output:
         png=report(
             "results/{run}/report/figures/{figure}.png",

@@ -53,7 +53,6 @@ def test_confirmed_and_refuted(ledger):
     assert verdict_of("script-equals-compile", run, ledger).verdict == claims.REFUTED
     assert verdict_of("fp16-slower", run, ledger).verdict == claims.CONFIRMED
     assert verdict_of("compile-forces", run, ledger).verdict == claims.CONFIRMED
-    assert verdict_of("force-kernel-gain", run, ledger).verdict == claims.REFUTED
     assert verdict_of("force-ratio-eager", run, ledger).verdict == claims.REFUTED, "2.6 was put in, 4.0 is claimed"
     faster = on_gpu(fp16=(1.6, 1.6))
     assert verdict_of("fp16-slower", faster, ledger).verdict == claims.REFUTED
@@ -84,7 +83,7 @@ def test_an_absolute_time_is_judged_on_its_own_gpu_only(ledger):
 
 def test_what_was_not_measured_says_why(ledger):
     run = on_gpu(torchscript=(1.45, 1.1))
-    assert "no variant timed" in verdict_of("triton-gain", run, ledger).why
+    assert "no triton_graph timed" in verdict_of("triton-gain", run, ledger).why
     assert "no batches" in verdict_of("batching-gain", run, ledger).why
     assert "gpu busy percent" in verdict_of("launch-bound", run, ledger).why
     missing = Run(collect.merge(run_records()))
@@ -99,8 +98,66 @@ def test_an_interval_across_the_edge_decides_nothing(ledger):
         entries += [benchmark(name, "energy", "water", ratio, replicate=r, process_spread=0.1) for r in range(3)]
     document = {"claims": [_claim(at_most=1.0)]}
     found = claims.judge(document, Run(collect.merge(entries)), CPU)[0]
-    assert found.verdict == claims.NOT_TESTABLE
-    assert "not decided" in found.why
+    assert found.verdict == claims.UNDECIDED
+    assert found.why == "at most 1× is claimed, and the interval reaches beyond it"
+
+
+def test_what_lies_above_a_projection_exceeds_it():
+    run = on_gpu(analytic=(1.0, 9.0))
+    for by, verdict in (("projection", claims.EXCEEDED), ("value", claims.REFUTED)):
+        rule = {"variant": "analytic", "task": "energy_forces", "at_least": 3.0, "at_most": 5.0, "by": by}
+        found = claims.judge({"claims": [_claim(**rule)]}, run, GPU)[0]
+        assert (found.verdict, found.why) == (verdict, "lies above 3 to 5×")
+
+
+def test_that_two_are_equal_needs_the_whole_interval_inside():
+    run = on_gpu(torchscript=(1.45, 1.1), torch_compile=(1.47, 2.0))
+    rule = {"measure": "speedup_over", "variant": "torchscript", "over": "torch_compile", "at_most": 2.0}
+    narrow = claims.judge({"claims": [_claim(**rule, at_least=0.9, by="interval")]}, run, GPU)[0]
+    assert (narrow.verdict, narrow.why) == (
+        claims.UNDECIDED,
+        "0.9 to 2× is claimed, and the interval reaches beyond it",
+    )
+    assert claims.judge({"claims": [_claim(**rule, at_least=0.9, by="value")]}, run, GPU)[0].verdict == claims.CONFIRMED
+    assert (
+        claims.judge({"claims": [_claim(**rule, at_least=0.5, by="interval")]}, run, GPU)[0].verdict == claims.CONFIRMED
+    )
+
+
+def test_a_claim_is_judged_on_the_variant_that_it_speaks_of(ledger):
+    run = on_gpu(analytic=(1.1, 1.4), cuda=(40.0, 65.0))
+    assert verdict_of("force-kernel-gain", run, ledger).verdict == claims.REFUTED
+    assert verdict_of("energy-only-limit", run, ledger).verdict == claims.REFUTED
+
+
+def test_what_forces_cost_eager_is_known_from_the_processes_of_all_variants():
+    run = on_gpu(analytic=(1.1, 1.4), torchscript=(1.2, 1.1), cpp=(5.0, 6.0))
+    pooled, own = run.force_ratio("eager"), run.force_ratio("cpp")
+    assert pooled.value == pytest.approx(2.6, rel=0.05)
+    assert pooled.log_error < 0.5 * own.log_error
+
+
+def test_batching_of_eager_is_judged_by_its_times_beside_a_variant():
+    entries = [equivalence("cpp", "water")]
+    for batch, speedup in ((1, 2.0), (64, 4.0)):
+        timed = [benchmark("cpp", "energy_forces", "water", speedup, batch=batch, replicate=r) for r in range(3)]
+        entries += [{**entry, "task": "throughput"} for entry in timed]
+    rule = _claim(
+        measure="throughput_gain", task="throughput", variant="eager", at_least=5, at_most=10, by="projection"
+    )
+    found = claims.judge({"claims": [rule]}, Run(collect.merge(entries)), CPU)[0]
+    # Eager takes about as long for 64 molecules as for one in these records.
+    assert found.verdict == claims.EXCEEDED
+    assert float(found.measured.split("×")[0]) == pytest.approx(64, rel=0.15)
+
+
+def test_kernels_are_counted_against_each_other(ledger):
+    entries = []
+    for variant, counts in {"torch_compile": (80, 90), "torchscript": (100, 100)}.items():
+        for system, count in zip(("water", "caffeine"), counts, strict=True):
+            entries.append(benchmark(variant, "energy", system, 1.5, device="cuda") | {"n_kernels": float(count)})
+    found = verdict_of("fusion-energy", Run(collect.merge(entries)), ledger)
+    assert (found.verdict, found.measured) == (claims.UNDECIDED, "0.85× (0.8 to 0.9 over the molecules)")
 
 
 def test_batching_is_judged_by_atoms_per_second():
@@ -108,7 +165,7 @@ def test_batching_is_judged_by_atoms_per_second():
     for batch, speedup in ((1, 1.0), (64, 8 / 64)):  # a batch of 64 takes 8 times as long: 8 times the throughput
         timed = [benchmark("cpp", "energy_forces", "water", speedup, batch=batch, replicate=r) for r in range(3)]
         entries += [{**entry, "task": "throughput"} for entry in timed]
-    document = {"claims": [_claim(measure="throughput_gain", task="throughput", at_least=5, variant=None)]}
+    document = {"claims": [_claim(measure="throughput_gain", task="throughput", at_least=5)]}
     found = claims.judge(document, Run(collect.merge(entries)), CPU)[0]
     assert found.verdict == claims.CONFIRMED
     assert float(found.measured.split("×")[0]) == pytest.approx(8, rel=0.15)
@@ -128,9 +185,8 @@ def test_a_field_can_be_judged_on_small_molecules_alone():
     ]
     run = Run(collect.merge(entries))
     rule = {"measure": "field", "field": "gpu_busy_percent", "variant": "eager", "task": "energy_forces", "at_most": 10}
-    assert claims.judge({"claims": [_claim(**rule)]}, run, CPU)[0].verdict == claims.NOT_TESTABLE, (
-        "3 to 40 decides nothing"
-    )
+    found = claims.judge({"claims": [_claim(**rule)]}, run, CPU)[0]
+    assert (found.verdict, found.measured) == (claims.UNDECIDED, "17× (3 to 40 over the molecules)")
     assert claims.judge({"claims": [_claim(**rule, max_atoms=24)]}, run, CPU)[0].verdict == claims.CONFIRMED
 
 
@@ -182,6 +238,11 @@ def test_another_reports_claims_can_be_judged(tmp_path):
         ({"rule": {"measure": "speedup", "task": "energy", "at_least": 1}}, "needs 'variant'"),
         ({"rule": {"measure": "speedup", "variant": "x", "task": "forces", "at_least": 1}}, "unknown task 'forces'"),
         ({"rule": {"measure": "speedup", "variant": "x", "task": "energy", "atleast": 1}}, "did you mean 'at_least'"),
+        (
+            {"rule": {"measure": "build_minutes", "at_least": 1, "by": "values"}},
+            "cannot be 'values'; did you mean 'value'",
+        ),
+        ({"rule": {"measure": "build_minutes", "at_least": 1, "by": "projection"}}, "a projection needs at_most"),
     ],
 )
 def test_a_faulty_claim_is_named(tmp_path, change, message):

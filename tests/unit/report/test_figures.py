@@ -1,12 +1,13 @@
 import argparse
 import itertools
+import json
 from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
 
 from mlff_distiller.decisions import claims
-from mlff_distiller.decisions.ladder import LADDER_STEPS, ladder, ladder_step
+from mlff_distiller.decisions.ladder import LADDER_STEPS, ladder, ladder_step, rungs
 from mlff_distiller.records import collect
 from mlff_distiller.records.run import Run
 from mlff_distiller.report import captions
@@ -99,13 +100,13 @@ def test_each_figure_has_a_title_a_sentence_and_a_way_to_read_it(name, run):
 
 
 def test_sentences_say_what_was_put_in(run):
-    assert "cpp leads with 6." in captions.caption("speedup", run)
+    assert "cpp leads, 6" in captions.caption("ladder_all", run)
     assert "failed: analytic" in captions.caption("nve_drift", run)
     assert "split 'test'" in captions.caption("accuracy", run)
 
 
-def test_losers_and_failures_are_in_the_speedup_figure(run):
-    shown = words(draw.draw("speedup", run))
+def test_losers_and_failures_are_in_the_figure_of_all_variants(run):
+    shown = words(draw.draw("ladder_all", run))
     for name in (*VARIANTS, "torch_cluster", "cuda_graph"):
         assert name in shown
     assert "unavailable" in shown
@@ -113,8 +114,7 @@ def test_losers_and_failures_are_in_the_speedup_figure(run):
 
 
 def test_a_variant_with_wrong_results_is_marked(run):
-    for name in ("latency", "energy_forces"):
-        assert f"{FAILS_EQUIVALENCE} ✕" in words(draw.draw(name, run))
+    assert f"{FAILS_EQUIVALENCE} ✕" in words(draw.draw("energy_forces", run))
 
 
 def test_one_variant_on_one_molecule_is_enough():
@@ -123,7 +123,7 @@ def test_one_variant_on_one_molecule_is_enough():
         draw.draw(name, Run(small))
 
 
-def test_many_variants_still_have_labels_apart():
+def test_of_many_variants_few_are_named():
     entries = []
     for number in range(18):
         entries += [
@@ -134,9 +134,28 @@ def test_many_variants_still_have_labels_apart():
             )
         ]
     entries += [benchmark("eager", t, s, 1.0) for s in ("water", "caffeine") for t in ("energy", "energy_forces")]
-    figure = draw.draw("latency", Run(collect.merge(entries)))
-    assert words(figure).count("variant_") == 18
+    run = Run(collect.merge(entries))
+    figure = draw.draw("latency", run)
+    assert words(figure).count("variant_") == 4
+    assert "eager" in words(figure)
+    assert len(figure.axes[0].lines) == 19
     assert overlaps(figure) == []
+    assert len(rungs(run)) == 8
+
+
+def test_runs_too_short_to_tell_are_not_drawn_as_passed(run):
+    entries = json.loads(json.dumps(run.records))
+    for entry in entries:
+        if entry["kind"] == "md" and entry["variant"] in ("eager", "vesin") and "drift_mev_per_atom_ps" in entry:
+            entry["drift_stderr_mev_per_atom_ps"] = 0.3
+    shown = words(draw.draw("nve_drift", Run(entries)))
+    assert "not shown, too short to tell: eager, vesin" in shown
+    assert "cpp, 0.50 ps" in shown
+    for entry in entries:
+        if entry["kind"] == "md" and "drift_mev_per_atom_ps" in entry:
+            entry["drift_stderr_mev_per_atom_ps"] = 3.0
+            entry["passed"] = True
+    assert "every trajectory is too short" in words(draw.draw("nve_drift", Run(entries)))
 
 
 def test_colors_are_fixed_per_family_and_told_apart_without_color(run):
@@ -155,8 +174,8 @@ def test_spread_moves_labels_apart_as_little_as_possible():
 
 
 def test_an_unknown_figure_names_the_nearest():
-    with pytest.raises(UserError, match="did you mean 'speedup'"):
-        draw.draw("speedups", Run([]))
+    with pytest.raises(UserError, match="did you mean 'latency'"):
+        draw.draw("latencies", Run([]))
 
 
 def test_the_stage_writes_the_same_bytes_each_time(tmp_path):
@@ -164,18 +183,18 @@ def test_the_stage_writes_the_same_bytes_each_time(tmp_path):
     source = write_json(tmp_path / "results.json", document)
     made = []
     for folder in ("one", "two"):
-        paths = [tmp_path / folder / f"speedup.{suffix}" for suffix in ("png", "svg", "pdf")]
-        assert draw.run(argparse.Namespace(name="speedup", results=source, claims=None, output=paths)) == 0
+        paths = [tmp_path / folder / f"latency.{suffix}" for suffix in ("png", "svg", "pdf")]
+        assert draw.run(argparse.Namespace(name="latency", results=source, claims=None, output=paths)) == 0
         made.append([path.read_bytes() for path in paths])
     assert made[0] == made[1]
-    pixels = imread(tmp_path / "one" / "speedup.png")
+    pixels = imread(tmp_path / "one" / "latency.png")
     assert pixels.shape[1] > 1000
     assert pixels[..., :3].std() > 0.05, "the picture is not blank"
 
 
 def test_a_figure_of_an_unknown_form_is_refused_before_any_work(tmp_path):
-    arguments = argparse.Namespace(name="speedup", results=tmp_path / "none.json", output=[tmp_path / "speedup.jpg"])
-    with pytest.raises(UserError, match=r"speedup\.jpg: a figure is"):
+    arguments = argparse.Namespace(name="latency", results=tmp_path / "none.json", output=[tmp_path / "latency.jpg"])
+    with pytest.raises(UserError, match=r"latency\.jpg: a figure is"):
         draw.run(arguments)
 
 
@@ -186,9 +205,20 @@ def test_the_ladder_goes_from_eager_to_fused_kernels_with_what_failed_in_its_pla
         "cuda_graph", "cpp",
     ]  # fmt: skip
     assert dict(steps)["torch_compile_forces"] == "Inductor on energy and forces"
-    shown = words(draw.draw("ladder", run))
+    shown = words(draw.draw("ladder_all", run))
     for text in ("unavailable", "not equivalent", "fused C++ kernel", "projected by the source"):
         assert text in shown
+
+
+def test_the_short_ladder_has_the_fastest_of_each_kind_and_the_winner(run):
+    assert [name for name, _ in rungs(run)] == [
+        "eager",
+        "vesin",
+        "torchscript",
+        "torch_compile_forces",
+        "analytic",
+        "cpp",
+    ]
 
 
 def test_every_family_has_a_ladder_step_and_other_options_are_named():
@@ -206,10 +236,12 @@ def test_the_sources_numbers_stand_on_the_rows_they_are_about(run):
     forces = {names[row]: (low, high) for row, low, high in source_marks(run, names, "energy_forces")}
     assert forces == {"analytic": (3.0, 5.0)}, "no Triton kernel is in this run"
     # A gain over another variant is multiplied by the speed-up of that variant in this run.
-    names.append("triton_graph")
+    claim = {"id": "x", "statement": "x", "chart": {"low": 1.5, "high": 2.0}}
+    claim["rule"] = {"variant": "cpp", "over": "torch_compile*", "task": "energy_forces"}
     over = run.ranking("energy_forces", "torch_compile*")[0][1].value
-    *_, (row, low, high) = source_marks(run, names, "energy_forces")
-    assert (names[row], low, high) == ("triton_graph", pytest.approx(1.5 * over), pytest.approx(2 * over))
+    other = Run(run.records, ledger={"claims": [claim]})
+    ((row, low, high),) = source_marks(other, names, "energy_forces")
+    assert (names[row], low, high) == ("cpp", pytest.approx(1.5 * over), pytest.approx(2 * over))
 
 
 def test_errors_against_the_teacher_lie_within_what_the_triangle_inequality_allows(run):

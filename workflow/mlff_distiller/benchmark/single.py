@@ -15,7 +15,7 @@ from mlff_distiller.systems.rattle import rattled
 from mlff_distiller.systems.read import read_systems
 from mlff_distiller.variants import artifact
 from mlff_distiller.variants.artifact import VariantFiles
-from mlff_distiller.variants.gate import refusal
+from mlff_distiller.variants.gate import refusal_of_timing
 from mlff_distiller.variants.plain_student import fp32_baseline
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def measure(
     loaded = baseline = None
     for name, atoms in systems.items():
         fields = common | {"system": name, "n_atoms": len(atoms)}
-        if refused := refusal(equivalence, name):
+        if refused := refusal_of_timing(equivalence, name):
             rows += [schema.record("benchmark", **fields, task=task, **refused) for task in tasks]
             continue
         if loaded is None:

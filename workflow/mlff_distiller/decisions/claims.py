@@ -1,8 +1,9 @@
-"""Compares another report's claims with this run: confirmed, refuted, or not testable here and why.
+"""Compares another report's claims with this run: confirmed, exceeded, refuted, undecided, or not testable here, and why.
 
 Each claim in a file of claims (``config/claims.yaml``) has an ``id``, the ``statement``, the ``number`` as its source
-prints it, the machine that is needed to judge it (``needs``), and the ``rule``: one measure of :data:`MEASURES` and the
-range that confirms the claim.
+prints it, the machine that is needed to judge it (``needs``), and the ``rule``: one measure of :data:`MEASURES`, the range
+that confirms the claim, and what it takes to be sure (``by``). What the run does not have, or another machine would have to
+show, is "not testable here"; what was measured but not sharply enough is "undecided".
 """
 
 from collections.abc import Callable, Mapping
@@ -15,14 +16,19 @@ import yaml
 from mlff_distiller.decisions.causes import EVIDENCE, evidence
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.statistics import Ratio, ratio_of
-from mlff_distiller.records.vocabulary import SCALING_TASKS, TASKS
+from mlff_distiller.records.vocabulary import BASELINE, SCALING_TASKS, TASKS
 from mlff_distiller.utils.errors import UserError, nearest
 from mlff_distiller.utils.settings import refuse_unknown
 
 #: Keys of a row of the source's table; times in ms, null where the source gives none.
 TABLE_KEYS = ("label", "variant", "source_ms", "source_speedup", "source_note")
 
-CONFIRMED, REFUTED, NOT_TESTABLE = "confirmed", "refuted", "not testable here"
+CONFIRMED, EXCEEDED, REFUTED = "confirmed", "exceeded", "refuted"
+UNDECIDED, NOT_TESTABLE = "undecided", "not testable here"
+#: How a range is judged. ``value``: a number of the source is reproduced when the measured value lies in the range.
+#: ``interval``: the whole interval must, as for every range that is open on one side and for claims that two things are equal.
+#: ``projection``: as ``value``, and what lies above the range wholly exceeds it.
+WAYS = ("value", "interval", "projection")
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def _judge(claim: Mapping[str, Any], run: Run, machines: list[Mapping[str, Any]]
     rule = claim["rule"]
     value, missing = MEASURES[rule["measure"]](run, rule)
     unit = rule.get("unit", "×")
-    measured = "-" if value is None else f"{value.value:.3g}{unit}\u00a0[{value.low:.3g},\u00a0{value.high:.3g}]"
+    measured = "-" if value is None else _shown(value, unit, rule["measure"])
     found = evidence(claim.get("evidence") or [], run, rule.get("variant", "*"))
 
     def verdict(word: str, why: str) -> Verdict:
@@ -85,15 +91,33 @@ def _judge(claim: Mapping[str, Any], run: Run, machines: list[Mapping[str, Any]]
         return verdict(NOT_TESTABLE, unmet)
     if value is None:
         return verdict(NOT_TESTABLE, missing)
-    low, high = rule.get("at_least", 0.0), rule.get("at_most", float("inf"))
-    wanted = _range(rule)
-    if value.high < low or value.low > high:
-        return verdict(REFUTED, f"the interval lies outside {wanted}")
-    # A number is reproduced when the measured value is in the range; a bound must hold for the whole interval.
-    both = "at_least" in rule and "at_most" in rule
-    if low <= value.value <= high and (both or low <= value.low <= value.high <= high):
-        return verdict(CONFIRMED, f"lies within {wanted}" if both else f"is {wanted}")
-    return verdict(NOT_TESTABLE, f"not decided: the interval reaches across the edge of {wanted}")
+    return verdict(*_decided(value, rule))
+
+
+def _shown(value: Ratio, unit: str, measure: str) -> str:
+    text = f"{value.value:.3g}{unit}"
+    if value.low == value.high:
+        return text
+    low, high = f"{value.low:.3g}", f"{value.high:.3g}"
+    return f"{text} ({low} to {high} over the molecules)" if measure in SPREADS else f"{text}\u00a0[{low},\u00a0{high}]"
+
+
+def _decided(value: Ratio, rule: Mapping[str, Any]) -> tuple[str, str]:
+    """The verdict on a measured value and why, in words."""
+    low, high, wanted = rule.get("at_least", 0.0), rule.get("at_most", float("inf")), _range(rule)
+    by = rule.get("by", "value" if {"at_least", "at_most"} <= rule.keys() else "interval")
+    if value.low > high:
+        return (EXCEEDED, f"lies above {wanted}") if by == "projection" else (REFUTED, f"lies above {wanted}")
+    if value.high < low:
+        return REFUTED, f"lies below {wanted}"
+    if by == "interval":
+        if low <= value.low <= value.high <= high:
+            return CONFIRMED, f"is {wanted}"
+        what = "it holds for some molecules only" if rule["measure"] in SPREADS else "the interval reaches beyond it"
+        return UNDECIDED, f"{wanted} is claimed, and {what}"
+    if low <= value.value <= high:
+        return CONFIRMED, f"lies within {wanted}"
+    return UNDECIDED, f"the value lies outside {wanted}, but the interval reaches into it"
 
 
 def _range(rule: Mapping[str, Any]) -> str:
@@ -108,7 +132,7 @@ def _unmet(needs: Mapping[str, str], run: Run, machines: list[Mapping[str, Any]]
     if "device" in needs and not str(run.device).startswith(needs["device"]):
         return f"the claim is about {needs['device'].upper()}; this run measured on {str(run.device).upper()}"
     if "gpu" in needs and not any(needs["gpu"].lower() in gpu.lower() for gpu in gpus):
-        return f"an absolute time on one {needs['gpu']}; this machine: {', '.join(gpus) or 'no GPU'}"
+        return f"an absolute time, most likely on one {needs['gpu']}; this machine: {', '.join(gpus) or 'no GPU'}"
     return None
 
 
@@ -126,9 +150,13 @@ def _speedup(run: Run, rule: Mapping[str, Any]) -> Measured:
 
 
 def _speedup_over(run: Run, rule: Mapping[str, Any]) -> Measured:
-    ours, why = _speedup(run, rule)
-    theirs, why_not = _speedup(run, {**rule, "variant": rule["over"]})
-    return (None, why or why_not) if ours is None or theirs is None else (ratio_of(ours, theirs), "")
+    """From the times of both: what eager took beside either does not count."""
+    chosen = [run.ranking(rule["task"], pattern) for pattern in (rule["variant"], rule["over"])]
+    for found, pattern in zip(chosen, (rule["variant"], rule["over"]), strict=True):
+        if not found:
+            return None, _lacking(run, pattern, rule["task"])
+    ours, theirs = (run.mean_time(found[0][0], rule["task"]) for found in chosen)
+    return (None, "not timed on all molecules") if ours is None or theirs is None else (ratio_of(theirs, ours), "")
 
 
 def _force_ratio(run: Run, rule: Mapping[str, Any]) -> Measured:
@@ -139,17 +167,24 @@ def _force_ratio(run: Run, rule: Mapping[str, Any]) -> Measured:
 
 
 def _throughput_gain(run: Run, rule: Mapping[str, Any]) -> Measured:
-    """The largest ratio of atoms per second in a batch to those of one molecule, of the same variant and system."""
+    """The largest ratio of atoms per second in a batch to those of one molecule, of one variant and system."""
+    # Where the baseline is no variant of its own in batches, its times stand beside those of the variants.
+    own = run.of("benchmark", variant=rule["variant"], task=rule["task"], status="ok")
+    prefix = "baseline_" if rule["variant"] == BASELINE and not own else ""
+    timed = own or [e for e in run.of("benchmark", task=rule["task"]) if e.get(f"{prefix}median_ms")]
     best: Ratio | None = None
-    for entry in run.of("benchmark", task=rule["task"], status="ok"):
-        singles = run.of("benchmark", variant=entry["variant"], task=rule["task"], system=entry["system"], batch=1)
-        alone = next(iter(singles), None)
-        if (entry["batch"] or 1) > 1 and alone and alone["status"] == "ok":
-            batched, single = (Ratio(e["median_ms"], *e["median_ci95_ms"]) for e in (entry, alone))
-            ratio = ratio_of(single, batched)
-            gain = Ratio(*(bound * entry["batch"] for bound in (ratio.value, ratio.low, ratio.high)))
-            best = gain if best is None or gain.value > best.value else best
-    return best, "this run timed no batches of more than one molecule"
+    for entry in timed:
+        alone = next(
+            (e for e in timed if (e["variant"], e["system"], e["batch"]) == (entry["variant"], entry["system"], 1)),
+            None,
+        )
+        if (entry["batch"] or 1) == 1 or alone is None:
+            continue
+        batched, single = (Ratio(e[f"{prefix}median_ms"], *e[f"{prefix}median_ci95_ms"]) for e in (entry, alone))
+        ratio = ratio_of(single, batched)
+        gain = Ratio(*(bound * entry["batch"] for bound in (ratio.value, ratio.low, ratio.high)))
+        best = gain if best is None or gain.value > best.value else best
+    return best, f"this run timed no batches of more than one molecule with {rule['variant']}"
 
 
 def _field(run: Run, rule: Mapping[str, Any]) -> Measured:
@@ -164,6 +199,30 @@ def _field(run: Run, rule: Mapping[str, Any]) -> Measured:
     return Ratio(sum(values) / len(values), min(values), max(values)), ""
 
 
+def _kernels_over(run: Run, rule: Mapping[str, Any]) -> Measured:
+    """Kernels of one call of ``variant`` over those of ``over``, mean and range over the molecules that both ran."""
+    counts = [
+        {
+            e["system"]: e["n_kernels"]
+            for e in run.of("benchmark", variant=name, task=rule["task"], batch=1)
+            if e.get("n_kernels")
+        }
+        for name in (rule["variant"], rule["over"])
+    ]
+    ratios = [counts[0][system] / counts[1][system] for system in counts[0] if system in counts[1]]
+    if not ratios:
+        return None, f"this run did not count the kernels of {rule['variant']} and {rule['over']}"
+    return Ratio(sum(ratios) / len(ratios), min(ratios), max(ratios)), ""
+
+
+def _build_minutes(run: Run, rule: Mapping[str, Any]) -> Measured:
+    """How long torch-cluster took to build from source, in minutes."""
+    seconds = next((e["build_s"] for e in run.of("torch_cluster") if e.get("build_s")), None)
+    if seconds is None:
+        return None, "this run did not build torch-cluster from source"
+    return Ratio(seconds / 60, seconds / 60, seconds / 60), ""
+
+
 def _lacking(run: Run, pattern: str, task: str) -> str:
     problems = run.problems()
     if pattern in problems:
@@ -174,16 +233,20 @@ def _lacking(run: Run, pattern: str, task: str) -> str:
 
 
 #: Optional keys of a rule: those of all measures (under ""), and those of one measure.
-_OPTIONAL = {"": ("measure", "at_least", "at_most", "unit"), "field": ("max_atoms",)}
+_OPTIONAL = {"": ("measure", "at_least", "at_most", "by", "unit"), "field": ("max_atoms",)}
 #: Measure -> (function of run and rule, the keys its rule must have).
 _RULES: dict[str, tuple[Callable[[Run, Mapping[str, Any]], Measured], tuple[str, ...]]] = {
     "mean_time": (_mean_time, ("variant", "task")),
     "speedup": (_speedup, ("variant", "task")),
     "speedup_over": (_speedup_over, ("variant", "over", "task")),
     "force_ratio": (_force_ratio, ("variant",)),
-    "throughput_gain": (_throughput_gain, ("task",)),
+    "throughput_gain": (_throughput_gain, ("variant", "task")),
     "field": (_field, ("field", "variant", "task")),
+    "kernels_over": (_kernels_over, ("variant", "over", "task")),
+    "build_minutes": (_build_minutes, ()),
 }
+#: Measures whose bounds are the least and the most of the molecules, not a confidence interval.
+SPREADS = {"field", "kernels_over"}
 MEASURES = {name: function for name, (function, _) in _RULES.items()}
 
 
@@ -221,5 +284,9 @@ def _check(where: str, claim: Any) -> None:
         isinstance(chart, dict) and {"low", "high"} <= chart.keys() <= {"low", "high", "variant"}
     ):
         raise UserError(f"{where}: chart: must have low and high, may have variant")
+    if rule.get("by", WAYS[0]) not in WAYS:
+        raise UserError(f"{where}: rule: by: cannot be {rule['by']!r}{nearest(str(rule['by']), WAYS)}")
+    if rule.get("by") == "projection" and "at_most" not in rule:
+        raise UserError(f"{where}: rule: a projection needs at_most, beyond which it is exceeded")
     if not {"at_least", "at_most"} & rule.keys():
         raise UserError(f"{where}: rule: give at_least, at_most or both, the range that confirms the claim")

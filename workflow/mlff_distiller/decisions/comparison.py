@@ -163,6 +163,12 @@ def overall(member: Member, variant: str, task: str, systems: Sequence[str]) -> 
     }
 
 
+def _paired(member: Member, variant: str, task: str, systems: Sequence[str]) -> Ratio | None:
+    """Geometric mean of the speed-ups over eager in the same processes: a slower machine slows down both."""
+    found = member.run.paired_speedups(variant, task)
+    return geometric_mean([found[system] for system in systems]) if found and set(systems) <= found.keys() else None
+
+
 def changes(members: Sequence[Member]) -> list[Change]:
     """Each variant of each later run compared with the first run, for both tasks, where both runs timed it."""
     first = members[0]
@@ -175,7 +181,7 @@ def changes(members: Sequence[Member]) -> list[Change]:
                 systems = [system for system in times[0] if system in times[1]]
                 if not systems or "failed" in (first.run.equivalence(variant), member.run.equivalence(variant)):
                     continue
-                before, now = (overall(m, variant, task, systems)["speedup"] for m in (first, member))
+                before, now = (_paired(m, variant, task, systems) for m in (first, member))
                 made.append(
                     Change(
                         variant,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlff_distiller.records.outcome import FAILED, TOO_SHORT
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.statistics import Ratio
 from mlff_distiller.records.wording import interval
@@ -111,7 +112,7 @@ def _was_made(measure: str, run: Run) -> bool:
 def _best(task: str) -> Callable[[Run], tuple[str | None, Ratio | None]]:
     def measure(run: Run) -> tuple[str | None, Ratio | None]:
         # Without a winner, take the fastest variant that did not fail MD: it shows how far the gate is missed.
-        rest = (entry for entry in run.ranking(task) if run.md(entry[0]) != "failed")
+        rest = (e for e in run.ranking(task) if run.md(e[0]) != FAILED and run.equivalence(e[0]) == "passed")
         return run.winner(task) or next(rest, (None, None))
 
     return measure
@@ -140,7 +141,7 @@ def _md(run: Run) -> tuple[str | None, str | None]:
     winner, _ = _best("energy_forces")(run)
     if winner is not None or run.timings():
         verdict = None if winner is None else run.md(winner)
-        return winner, None if verdict == "not run" else verdict
+        return winner, None if verdict in ("not run", TOO_SHORT) else verdict
     # Without timings there is no winner: judge all equivalent variants together.
     verdicts = [run.md(name) for name in run.equivalent]
     if "passed" not in verdicts:

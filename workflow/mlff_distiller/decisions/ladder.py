@@ -3,6 +3,7 @@
 from typing import Any
 
 from mlff_distiller.records.run import Run
+from mlff_distiller.records.vocabulary import BASELINE
 from mlff_distiller.variants.registry import FAMILIES
 
 #: (family, options that select the step, what the step adds), from the bottom of the ladder to the top.
@@ -17,13 +18,13 @@ LADDER_STEPS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("torch_compile", {"scope": "energy"}, "Inductor on the energy"),
     ("torch_compile", {"scope": "energy_forces"}, "Inductor on energy and forces"),
     ("analytic", {"compile": "none"}, "forces derived by hand"),
-    ("analytic", {"compile": "inductor"}, "… and compiled"),
+    ("analytic", {"compile": "inductor"}, "forces derived by hand, compiled"),
     ("cuda_graph", {"forces": "autograd", "compile": "none"}, "one CUDA graph of eager"),
-    ("cuda_graph", {"forces": "autograd", "compile": "inductor"}, "… compiled first"),
-    ("cuda_graph", {"forces": "analytic", "compile": "none"}, "… of hand-derived forces"),
-    ("cuda_graph", {"forces": "analytic", "compile": "inductor"}, "… of both"),
+    ("cuda_graph", {"forces": "autograd", "compile": "inductor"}, "one CUDA graph of compiled eager"),
+    ("cuda_graph", {"forces": "analytic", "compile": "none"}, "one CUDA graph of hand-derived forces"),
+    ("cuda_graph", {"forces": "analytic", "compile": "inductor"}, "one CUDA graph, hand-derived and compiled"),
     ("triton", {"graph": False}, "fused Triton kernels"),
-    ("triton", {"graph": True}, "… as one CUDA graph"),
+    ("triton", {"graph": True}, "fused Triton kernels as one CUDA graph"),
     ("cpp", {}, "fused C++ kernel"),
     ("cuda", {}, "fused CUDA kernel, one launch"),
     ("schnetpack", {}, "SchNetPack's PaiNN: another network"),
@@ -53,3 +54,16 @@ def ladder(run: Run) -> list[tuple[str, str]]:
     shown = [name for name in run.variants if name in run.problems() or run.speedups(name, "energy_forces")]
     places = {name: ladder_step({"family": run.families[name], **specs.get(name, {})}) for name in shown}
     return [(name, places[name][1]) for name in sorted(shown, key=lambda name: places[name][0])]
+
+
+def rungs(run: Run, most: int = 8) -> list[tuple[str, str]]:
+    """The steps of :func:`ladder` that tell the story: eager, the fastest of each family that may be used, the winner."""
+    ranking = [name for name, _ in run.ranking("energy_forces") if run.equivalence(name) == "passed"]
+    winner = run.winner()
+    chosen = [BASELINE, *([winner[0]] if winner else [])]
+    for name in ranking:
+        if name not in run.same_code and run.families[name] not in {run.families[other] for other in chosen}:
+            chosen.append(name)
+    # Another neighbor search is a step of eager's own family.
+    chosen += [name for name in ranking if run.families[name] == BASELINE][:1]
+    return [step for step in ladder(run) if step[0] in chosen[:most]]

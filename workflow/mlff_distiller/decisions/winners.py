@@ -1,8 +1,12 @@
-"""Chooses the variant to deploy: for each kind of work the fastest that is equivalent to the student and passed MD."""
+"""Chooses the variant to deploy: for each kind of work the fastest that is equivalent to the student and passed MD.
+
+Where intervals overlap, the more precise variant is preferred.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlff_distiller.records.outcome import PASSED, TOO_SHORT
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.statistics import Ratio, geometric_mean
 from mlff_distiller.records.vocabulary import BASELINE, WORK
@@ -36,7 +40,7 @@ def choose(run: Run, work: str) -> Choice:
 
     Only equivalent variants have speed-ups. A variant is a candidate if it has a speed-up at enough of the points at which
     any variant has one (:data:`COVERAGE`). Candidates are compared at the points that all of them have. The fastest by
-    geometric mean wins if its interval lies above 1 and its MD passed.
+    geometric mean wins if its interval lies above 1 and its MD passed; of several whose intervals overlap the most precise.
     """
     task = WORK[work]
     found = {name: _speedups(run, name, task) for name in run.variants}
@@ -51,13 +55,18 @@ def choose(run: Run, work: str) -> Choice:
         ((name, geometric_mean(list(own.values()))) for name, own in speedups.items()),
         key=lambda entry: -entry[1].value,
     )
-    passed_over: dict[str, str] = {}
-    for name, ratio in ranking:
-        if ratio.verdict != "faster":
-            break
-        if run.md(name) == "passed":
-            return Choice(work, name, ratio, speedups[name], "", passed_over)
-        passed_over[name] = f"is {ratio} times as fast, but MD {run.md(name)}"
+    faster = [
+        (name, ratio) for name, ratio in ranking if ratio.verdict == "faster" and run.equivalence(name) == "passed"
+    ]
+    sound = [(name, ratio) for name, ratio in faster if run.md(name) == PASSED]
+    passed_over = {
+        name: f"is {ratio} times as fast, but MD {'is ' if run.md(name) == TOO_SHORT else ''}{run.md(name)}"
+        for name, ratio in faster
+        if run.md(name) != PASSED and (not sound or ratio.value > sound[0][1].value)
+    }
+    if sound:
+        name, ratio = run.best(sound) or sound[0]
+        return Choice(work, name, ratio, speedups[name], "", passed_over)
     if passed_over:
         reasons = "; ".join(f"{name} {reason}" for name, reason in passed_over.items())
         return Choice(work, None, None, {}, f"no variant that is faster than eager passed MD: {reasons}", passed_over)

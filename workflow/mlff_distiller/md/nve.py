@@ -13,7 +13,7 @@ import numpy as np
 
 from mlff_distiller.md.measures import Slope, bonds_of, drift, drift_beyond
 from mlff_distiller.md.settings import GOOD_DRIFT, NveSettings
-from mlff_distiller.md.start import set_thermal_velocities
+from mlff_distiller.md.start import moving_degrees_of_freedom, set_thermal_velocities
 from mlff_distiller.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -113,6 +113,8 @@ class Observer:
     def __init__(self, start: "Atoms", settings: NveSettings, reference: Any = None):
         self.first, self.second, self.lengths = bonds_of(start)
         self.settings, self.reference = settings, reference
+        # ASE divides by 3 N.
+        self.share_that_moves = moving_degrees_of_freedom(start) / (3 * len(start))
         self.samples = NveSamples(len(self.lengths))
 
     def __call__(self, step: int, atoms: "Atoms") -> None:
@@ -122,7 +124,7 @@ class Observer:
         samples.energies.append(1e3 * atoms.get_total_energy() / len(atoms))
         if not math.isfinite(samples.energies[-1]):
             raise SimulationFailed(f"the total energy is not finite after {samples.times_fs[-1]:.1f} fs", samples)
-        samples.temperatures_k.append(atoms.get_temperature())
+        samples.temperatures_k.append(atoms.get_temperature() / self.share_that_moves)
         samples.momenta.append(float(np.linalg.norm(atoms.get_momenta().sum(axis=0))))
         vectors = atoms.positions[self.second] - atoms.positions[self.first]
         if atoms.pbc.any():

@@ -25,3 +25,14 @@ def set_thermal_velocities(atoms: "Atoms", temperature_k: float, seed: int, at_m
     Stationary(atoms)
     if not atoms.pbc.any():
         ZeroRotation(atoms)
+
+
+def moving_degrees_of_freedom(atoms: "Atoms") -> int:
+    """How many degrees of freedom have kinetic energy after :func:`set_thermal_velocities`: without those it stops."""
+    frozen = 3
+    if not atoms.pbc.any():
+        centered = atoms.positions - atoms.get_center_of_mass()
+        # A molecule has as many rotations as two in a line, three else, and an atom none.
+        extent = np.linalg.matrix_rank(centered, tol=1e-3)
+        frozen += {0: 0, 1: 2}.get(int(extent), 3)
+    return max(1, 3 * len(atoms) - frozen)

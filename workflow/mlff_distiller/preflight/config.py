@@ -191,7 +191,7 @@ class Report(Settings):
     figures: UniqueItems[
         Literal[
             "ladder",
-            "speedup",
+            "ladder_all",
             "latency",
             "energy_forces",
             "neighbors",

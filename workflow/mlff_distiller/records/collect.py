@@ -17,7 +17,7 @@ from typing import Any
 from mlff_distiller.records import schema, statistics
 from mlff_distiller.records.fields import problem as problem_of
 from mlff_distiller.records.kinds.timing import Summary
-from mlff_distiller.records.outcome import refuses
+from mlff_distiller.records.outcome import is_second_class, refuses
 from mlff_distiller.records.schema import Record
 from mlff_distiller.records.vocabulary import BASELINE, TEACHER
 from mlff_distiller.records.wording import equivalence_reason
@@ -141,7 +141,8 @@ def read(path: str | Path) -> dict[str, Any]:
 def merge(entries: Iterable[Record]) -> list[Record]:
     """Job records in, merged records out: benchmark replicates become one, everything else passes through.
 
-    A variant that fails equivalence on any system, or was never checked, keeps its times and loses its speed-up.
+    A variant that fails equivalence on any system, or was never checked, keeps its times and loses its speed-up; one of 16 bits
+    keeps both, marked as not equivalent.
     """
     entries = [dict(entry) for entry in entries]
     others = [entry for entry in entries if entry["kind"] != "benchmark"]
@@ -151,8 +152,9 @@ def merge(entries: Iterable[Record]) -> list[Record]:
             groups.setdefault(tuple(entry[field] for field in BENCHMARK_KEY), []).append(entry)
     benchmarks = [merge_replicates(group) for group in groups.values()]
     doubts = equivalence_failures(others)
+    second = {(e["variant"], e["device"]) for e in others if e["kind"] == "equivalence" and is_second_class(e)}
     for entry in benchmarks:
-        _judge_equivalence(entry, doubts)
+        _judge_equivalence(entry, doubts, second)
     _add_break_even(benchmarks, others)
     rank = {kind: position for position, kind in enumerate(schema.KINDS)}
     return sorted(
@@ -240,7 +242,7 @@ def equivalence_failures(entries: Iterable[Record]) -> dict[tuple[str, str], str
     return verdicts
 
 
-def _judge_equivalence(entry: Record, doubts: dict[tuple[str, str], str | None]) -> None:
+def _judge_equivalence(entry: Record, doubts: dict[tuple[str, str], str | None], second: set[tuple[str, str]]) -> None:
     if entry["variant"] == TEACHER:
         return
     if entry.get("another_network"):
@@ -251,7 +253,7 @@ def _judge_equivalence(entry: Record, doubts: dict[tuple[str, str], str | None])
     # The baseline sets the tolerance, so it needs no record of its own; one that says it failed still counts.
     reason = doubts.get(key, None if entry["variant"] == BASELINE else "equivalence was not checked in this run")
     entry["equivalent"] = reason is None
-    if entry["status"] == "ok" and reason:
+    if entry["status"] == "ok" and reason and key not in second:
         entry["status"], entry["reason"] = "failed", reason
     if entry["status"] != "ok":
         entry |= {"speedup": None, "speedup_ci95": None, "verdict": None, "atoms_per_s": None, "steps_per_s": None}

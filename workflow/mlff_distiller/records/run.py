@@ -8,10 +8,10 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
-from mlff_distiller.records.outcome import of_the_run, refuses
+from mlff_distiller.records.outcome import FAILED, PASSED, TOO_SHORT, md_outcome, of_the_run, refuses
 from mlff_distiller.records.schema import Record
-from mlff_distiller.records.statistics import Ratio, geometric_mean, ratio_of
-from mlff_distiller.records.vocabulary import BASELINE, SCALING_TASKS, STAGES, TASKS, TEACHER
+from mlff_distiller.records.statistics import Ratio, geometric_mean, mean_of, ratio_of
+from mlff_distiller.records.vocabulary import BASELINE, SCALING_TASKS, STAGES, STOCK, TASKS, TEACHER
 from mlff_distiller.records.wording import equivalence_reason, md_failure
 
 
@@ -93,6 +93,11 @@ class Run:
         known = {e["variant"]: e["family"] for e in self.of("compile") if e.get("family")}
         return {name: known.get(name, name) for name in self.variants}
 
+    def is_stock(self, variant: str) -> bool:
+        """Whether PyTorch's own tools make the variant of eager: its forces are those that autograd derives."""
+        options = next((e.get("options") or {} for e in self.of("compile", variant=variant)), {})
+        return self.families.get(variant) in STOCK and options.get("forces", "autograd") == "autograd"
+
     @cached_property
     def neighbor_backends(self) -> dict[str, str]:
         """Variant -> its neighbor search, where its options name one."""
@@ -105,12 +110,34 @@ class Run:
         return {system: found[system] for system in self.systems if system in found}
 
     def speedups(self, variant: str, task: str) -> dict[str, Ratio]:
-        """System -> speed-up over the baseline, where one may be stated."""
+        """System -> speed-up over the baseline, where one may be stated.
+
+        The baseline was timed beside every variant: its times are pooled, so that no variant wins by its baseline's luck. Of
+        the baseline itself it is the time beside itself, a control.
+        """
+        paired = self.paired_speedups(variant, task)
+        if variant == BASELINE:
+            return paired
+        times = self.times(variant, task)
+        pooled = {system: self._pooled_baseline.get((system, task)) for system in paired}
+        return {s: ratio_of(eager, times[s]) if (eager := pooled[s]) else ratio for s, ratio in paired.items()}
+
+    def paired_speedups(self, variant: str, task: str) -> dict[str, Ratio]:
+        """System -> speed-up over the baseline in the same processes: what slowed both down cancels."""
         return {
             system: Ratio(entry["speedup"], *entry["speedup_ci95"])
             for system, entry in self.benchmarks(variant, task).items()
             if entry["speedup"] is not None
         }
+
+    @cached_property
+    def _pooled_baseline(self) -> dict[tuple[str, str], Ratio]:
+        """(system, task) -> median time of the baseline in ms, over what was timed beside at least three variants."""
+        times: dict[tuple[str, str], list[float]] = {}
+        for entry in self.timings():
+            if entry["batch"] == 1 and entry.get("baseline_median_ms"):
+                times.setdefault((entry["system"], entry["task"]), []).append(entry["baseline_median_ms"])
+        return {key: mean_of(found) for key, found in times.items() if len(found) >= 3}
 
     def overall(self, variant: str, task: str) -> Ratio | None:
         """Geometric mean of the speed-ups over all systems; null unless every system that the baseline ran is there."""
@@ -161,10 +188,32 @@ class Run:
         return costs
 
     def force_ratio(self, variant: str) -> Ratio | None:
-        """Time for energy + forces over time for the energy alone, geometric mean over systems."""
+        """Time for energy + forces over time for the energy alone, geometric mean over systems.
+
+        Of the baseline every variant's processes timed both tasks; from three variants on the interval is that of their
+        mean (Student's t). Otherwise the intervals of the two times are combined as if they were independent.
+        """
+        if variant == BASELINE and len(repeated := self._baseline_force_ratios()) >= 3:
+            return mean_of(repeated)
         energy, both = (self.times(variant, task) for task in TASKS)
         shared = [system for system in energy if system in both]
         return geometric_mean([ratio_of(both[system], energy[system]) for system in shared]) if shared else None
+
+    def _baseline_force_ratios(self) -> list[float]:
+        """Geometric means over all systems of the baseline's ratio, one from the processes of each variant."""
+        found = []
+        for name in self.variants:
+            energy, both = (
+                {
+                    s: e["baseline_median_ms"]
+                    for s, e in self.benchmarks(name, task).items()
+                    if e.get("baseline_median_ms")
+                }
+                for task in TASKS
+            )
+            if self.systems and energy.keys() == both.keys() == self.systems.keys():
+                found.append(math.exp(sum(math.log(both[s] / energy[s]) for s in energy) / len(energy)))
+        return found
 
     def reference_error(self, variant: str) -> float | None:
         """Force error against the fp64 student, meV/A: root of the mean square over the molecules of the run."""
@@ -200,8 +249,41 @@ class Run:
         return {e["variant"]: e.get("first_calls_ms") or {} for e in self.of("compile")}
 
     def equivalence(self, variant: str) -> str:
-        """``passed``, ``failed`` or ``not checked``, over all systems."""
-        return self._verdict("equivalence", variant, "equivalent")
+        """``passed``, ``failed``, ``not checked`` or ``another network``, over all that was compared."""
+        found = [e for e in self.of("equivalence", variant=variant) if e["status"] != "unavailable"]
+        if found and all(e.get("another_network") for e in found):
+            return "another network"
+        if not found:
+            return "not checked"
+        return "passed" if all(e["status"] == "ok" and e.get("equivalent") for e in found) else "failed"
+
+    def precision(self, variant: str) -> float:
+        """The tolerance that a variant is held to, meV/A: smaller is more precise; infinite where it was not checked."""
+        return min(
+            (e.get("tolerance_mev_per_a") or math.inf for e in self.of("equivalence", variant=variant)),
+            default=math.inf,
+        )
+
+    @cached_property
+    def same_code(self) -> dict[str, str]:
+        """Variant -> an earlier one of the same artifact whose answers are the same to the last bit on every system checked."""
+        artifacts = {e["variant"]: e.get("artifact_sha256") for e in self.of("compile")}
+        answers: dict[tuple[Any, ...], str] = {}
+        found = {}
+        for name in self.variants:
+            checked = [e for e in self.of("equivalence", variant=name) if e.get("force_max_mev_per_a") is not None]
+            if not artifacts.get(name) or not checked:
+                continue
+            fields = ("system", "force_rmse_mev_per_a", "force_max_mev_per_a", "energy_error_mev_per_atom")
+            key = (
+                artifacts[name],
+                self.families[name],
+                *sorted(tuple(e.get(field) for field in fields) for e in checked),
+            )
+            if key in answers:
+                found[name] = answers[key]
+            answers.setdefault(key, name)
+        return found
 
     @cached_property
     def equivalent(self) -> list[str]:
@@ -209,8 +291,17 @@ class Run:
         return [name for name in self.variants if self.equivalence(name) == "passed"]
 
     def md(self, variant: str) -> str:
-        """``passed``, ``failed`` or ``not run``, over all systems; what is not equivalent is not simulated."""
-        return "not run" if self.equivalence(variant) == "failed" else self._verdict("md", variant, "passed")
+        """``passed``, ``failed``, ``too short to tell`` or ``not run``, over all systems.
+
+        What is not equivalent is not simulated.
+        """
+        found = [e for e in self.of("md", variant=variant) if e["status"] != "unavailable"]
+        if not found or self.equivalence(variant) == "failed":
+            return "not run"
+        if all(e.get("another_network") for e in found):
+            return "another network"
+        outcomes = {md_outcome(entry) for entry in found}
+        return next(word for word in (FAILED, TOO_SHORT, PASSED) if word in outcomes)
 
     def md_speed(self, variant: str) -> float | None:
         """MD steps per second over those of the baseline, geometric mean over the systems that both ran.
@@ -223,14 +314,6 @@ class Run:
         )
         ratios = [ours[system] / eager[system] for system in ours if system in eager]
         return math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else None
-
-    def _verdict(self, kind: str, variant: str, field: str) -> str:
-        found = [e for e in self.of(kind, variant=variant) if e["status"] != "unavailable"]
-        if found and all(e.get("another_network") for e in found):
-            return "another network"
-        if not found:
-            return "not run" if kind == "md" else "not checked"
-        return "passed" if all(e["status"] == "ok" and e.get(field) for e in found) else "failed"
 
     def problems(self) -> dict[str, tuple[str, str]]:
         """Variant -> (status, reason) of what did not work, one reason each: the first stage that stopped it."""
@@ -259,11 +342,27 @@ class Run:
         return sorted(found, key=lambda item: -item[1].value)
 
     def winner(self, task: str = "energy_forces") -> tuple[str, Ratio] | None:
-        """The fastest variant that is shown to be faster, equivalent, and valid in MD.
+        """The variant to use among those shown to be faster, equivalent, and valid in MD (:meth:`best`).
 
-        Where no variant passed MD (none was run), MD is not asked for; :meth:`md` then says so.
+        Where no variant ran MD, MD is not asked for; :meth:`md` then says so.
         """
-        faster = [(name, ratio) for name, ratio in self.ranking(task) if ratio.verdict == "faster"]
-        passed = [entry for entry in faster if self.md(entry[0]) == "passed"]
+        faster = [
+            entry
+            for entry in self.ranking(task)
+            if entry[1].verdict == "faster" and self.equivalence(entry[0]) == "passed"
+        ]
+        passed = [entry for entry in faster if self.md(entry[0]) == PASSED]
         rest = [entry for entry in faster if self.md(entry[0]) == "not run"]
-        return next(iter(passed or rest), None)
+        return self.best(passed or rest)
+
+    def best(self, candidates: Iterable[tuple[str, Ratio]]) -> tuple[str, Ratio] | None:
+        """Of those that no interval sets apart from the fastest: the most precise, of these the fastest; None of none."""
+        candidates = [entry for entry in candidates if entry[0] not in self.same_code]
+        level = self.level_with_fastest(candidates)
+        return min(level, key=lambda entry: (self.precision(entry[0]), -entry[1].value), default=None)
+
+    def level_with_fastest(self, candidates: Iterable[tuple[str, Ratio]]) -> list[tuple[str, Ratio]]:
+        """The candidates whose interval reaches the largest speed-up's, that one included."""
+        candidates = list(candidates)
+        low = max(candidates, key=lambda entry: entry[1].value)[1].low if candidates else 0.0
+        return [entry for entry in candidates if entry[1].high >= low]

@@ -166,6 +166,22 @@ def geometric_mean(ratios: Sequence[Ratio]) -> Ratio:
     return Ratio(value, low, high)
 
 
+def mean_of(repeated: Sequence[float], confidence: float = CONFIDENCE) -> Ratio:
+    """Geometric mean of independent measurements of one ratio, with the interval by Student's t on the log scale.
+
+    Raises:
+        ValueError: fewer than two measurements.
+    """
+    from scipy.stats import t
+
+    if len(repeated) < 2:
+        raise ValueError("an interval needs at least two measurements")
+    logarithms = np.log(repeated)
+    center = float(logarithms.mean())
+    half = float(t.ppf(0.5 + confidence / 2, len(repeated) - 1) * logarithms.std(ddof=1)) / math.sqrt(len(repeated))
+    return Ratio(math.exp(center), math.exp(center - half), math.exp(center + half))
+
+
 def ratio_of(numerator: Ratio, denominator: Ratio) -> Ratio:
     """Ratio of two quantities measured apart: independent errors, added in quadrature on the log scale."""
     value = numerator.value / denominator.value

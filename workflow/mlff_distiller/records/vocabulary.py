@@ -17,3 +17,5 @@ STAGES = ("benchmark", "compile", "equivalence", "md")
 
 #: Kinds of work for which a variant is handed over, and the task that speaks for each; the keys name the bundles' folders.
 WORK = {"one_molecule": "energy_forces", "many_molecules": "throughput", "large_systems": "periodic"}
+#: Families that PyTorch's own tools make of eager.
+STOCK = ("torchscript", "torch_compile", "cuda_graph")

@@ -1,7 +1,7 @@
 """Text for the names and numbers in records, the same in figures, captions, tables and messages."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mlff_distiller.records.schema import Record
@@ -41,6 +41,25 @@ def interval(ratio: Ratio) -> str:
     """A ratio for people: ``1.45× [1.41, 1.49]``, with spaces at which no line breaks; a bound without limit as ∞."""
     value, low, high = (f"{x:.2f}" if math.isfinite(x) else "∞" for x in (ratio.value, ratio.low, ratio.high))
     return f"{value}×\u00a0[{low},\u00a0{high}]"
+
+
+def times_as_fast(ratio: Ratio) -> str:
+    """A ratio for the first page, with as many digits as its interval allows: ``65 times (49 to 84)``."""
+    if not all(map(math.isfinite, (ratio.value, ratio.low, ratio.high))) or ratio.low == ratio.high:
+        return f"{number(ratio.value, 2)} times"
+    # The last digit is the first in which the interval's half width shows.
+    width = math.log10((ratio.high - ratio.low) / 2 / ratio.value)
+    value, low, high = (
+        number(bound, min(3, max(1, 1 - math.floor(width)))) for bound in (ratio.value, ratio.low, ratio.high)
+    )
+    return f"{value} times ({low} to {high})"
+
+
+def spread(values: Iterable[float], digits: int = 2) -> str:
+    """The least and the most of some numbers: ``0.21 to 0.29``; one number where they do not differ."""
+    given = sorted(values)
+    texts = [number(bound, digits) for bound in (given[0], given[-1])]
+    return texts[0] if texts[0] == texts[1] else " to ".join(texts)
 
 
 def drift(entry: Mapping[str, Any]) -> str:

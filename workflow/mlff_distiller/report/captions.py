@@ -6,17 +6,17 @@ They are separate from the drawing, so that an edited caption redraws no figure.
 from collections.abc import Callable
 
 from mlff_distiller.decisions.ladder import ladder
+from mlff_distiller.records.outcome import FAILED, PASSED, TOO_SHORT, md_outcome
 from mlff_distiller.records.run import Run
-from mlff_distiller.records.statistics import Ratio, ratio_of
 from mlff_distiller.records.vocabulary import BASELINE, TASKS
-from mlff_distiller.records.wording import drift, interval, title
+from mlff_distiller.records.wording import drift, interval, times_as_fast, title
 from mlff_distiller.report.render import slower_or_faster
 
 TITLES = {
     "ladder": "The ladder, from eager to fused kernels",
-    "speedup": "Speed-up per variant",
+    "ladder_all": "All variants",
     "latency": "Latency against size",
-    "energy_forces": "Energy against energy + forces",
+    "energy_forces": "What forces cost",
     "neighbors": "Neighbor search against size",
     "compile": "Compile cost and break-even",
     "throughput": "Throughput of batches",
@@ -38,11 +38,14 @@ TITLES = {
 }
 #: How to read each figure; the same for every run.
 READING = {
-    "ladder": "Each row is one variant; the text below its name says what it adds. The gray line follows the best speed-up "
-    "from the top down. Gray stars and bars: gains that the source report measured and projected.",
-    "speedup": "Diamonds: geometric mean over the molecules with 95 % interval; dots: single molecules.",
-    "latency": "Both axes logarithmic. A cross marks a variant that is not equivalent to the student.",
-    "energy_forces": "Geometric means over the molecules. Right: the ratio of the two times, with 95 % interval.",
+    "ladder": "The winner on top, eager at the bottom, between them the fastest variant of each kind; below a name stands what "
+    "it adds. Diamonds: geometric mean over the molecules with 95 % interval. The gray line follows the best so far from the "
+    "bottom up. Gray stars and bars: gains that the source report measured and projected.",
+    "ladder_all": "As the first figure, with every variant that was timed or did not work.",
+    "latency": "Both axes logarithmic. Named: eager, the winner, the best of PyTorch's own tools and of other kinds; the other "
+    "variants are gray.",
+    "energy_forces": "Geometric means over the molecules with 95 % interval. A cross marks a variant that is not equivalent to "
+    "the student.",
     "neighbors": "Both axes logarithmic. Each search is timed as the model calls it.",
     "compile": "Steps to break even: compile time divided by the time saved per energy + forces evaluation.",
     "throughput": "Energy + forces of many molecules in one call, both axes logarithmic. A line ends at the limit of memory or "
@@ -53,12 +56,11 @@ READING = {
     "roofline": "FLOP and bytes are from formulas; the roofs are measured on the same device (copy, matrix products).",
     "warm_up": "Every call after loading, in order, one molecule after the other. The other timings of this report begin "
     "after these calls.",
-    "pareto": "Lower left is better. Hollow: not equivalent. Gray line: variants that no other variant beats in both time and "
-    "error. Right: an estimate, the student's error on held-out molecules plus or minus the error that the variant adds on "
-    "the benchmark molecules.",
-    "nve_drift": "One point per molecule, the smallest molecule on top. A drift fails only if it exceeds its limit by more "
-    "than two standard errors.",
-    "md_energy": "Total energy relative to the first frame.",
+    "pareto": "Lower left is better. Hollow: not equivalent to the student. Named: what differs. Dashed: the student's own error "
+    "on molecules that it has not seen, beside which the errors of the variants vanish.",
+    "nve_drift": "One point per molecule, the smallest on top, of runs long enough to tell; the name says how long. A run passes "
+    "when its bar lies within the limit.",
+    "md_energy": "Total energy relative to the first frame: the winner, eager, and all other variants in gray.",
     "md_timestep": "NVE in fp64. With exact forces the fluctuation of the energy grows with the square of the time step.",
     "md_kinetic": "Langevin dynamics. p: Kolmogorov-Smirnov test on samples that are far enough apart to be independent.",
     "md_spectra": "The same Langevin dynamics with student and teacher. Vibrations: power spectrum of the mass-weighted "
@@ -78,7 +80,7 @@ def caption(name: str, run: Run) -> str:
     return SENTENCES[name](run) or "This run has nothing to show here."
 
 
-def _speedup(run: Run) -> str:
+def _ladder_all(run: Run) -> str:
     per_task = []
     for task, words in zip(TASKS, ("on the energy alone", "on energy + forces"), strict=True):
         if ranking := run.ranking(task):
@@ -89,7 +91,7 @@ def _speedup(run: Run) -> str:
             counted = ", ".join(
                 [f"{len(ranking) - slower - open_} of {len(ranking)} variants faster", *filter(None, rest)]
             )
-            per_task.append(f"{words}, {name} leads with {interval(ratio)} ({counted})")
+            per_task.append(f"{words}, {name} leads, {times_as_fast(ratio)} as fast as eager ({counted})")
     text = "; ".join(per_task)
     return text[:1].upper() + text[1:] + "." if text else ""
 
@@ -215,8 +217,12 @@ def _nve_drift(run: Run) -> str:
     if not entries:
         return ""
     worst = max(entries, key=lambda e: abs(e["drift_mev_per_atom_ps"]))
-    failed = list(dict.fromkeys(e["variant"] for e in entries if not e.get("passed")))
-    text = f"{sum(bool(e.get('passed')) for e in entries)} of {len(entries)} trajectories passed all gates"
+    outcomes = [md_outcome(e) for e in entries]
+    failed = list(
+        dict.fromkeys(e["variant"] for e, outcome in zip(entries, outcomes, strict=True) if outcome == FAILED)
+    )
+    text = f"{outcomes.count(PASSED)} of {len(entries)} trajectories passed all gates"
+    text += f", {outcomes.count(TOO_SHORT)} are too short to tell" if TOO_SHORT in outcomes else ""
     text += f" (failed: {', '.join(failed)})" if failed else ""
     where = f"{worst['variant']} on {title(worst['system'])}"
     return f"{text}; the largest drift is {drift(worst)}, {where}."
@@ -291,7 +297,7 @@ def _ladder(run: Run) -> str:
     text = f"Of {len(names)} variants {len(faster)} are faster than eager on energy + forces"
     if faster:
         top = max(faster, key=lambda name: best[name].value)
-        text += f", the fastest of them {top} at {interval(best[top])}"
+        text += f", the fastest of them {top}, {times_as_fast(best[top])} as fast"
     return text + (f"; {missing} failed or were unavailable (reasons in the table of failures)." if missing else ".")
 
 
@@ -313,10 +319,11 @@ def _pareto(run: Run) -> str:
     errors = {name: error for name, error in errors.items() if error and run.mean_time(name, "energy_forces")}
     if not errors:
         return ""
-    name = min(errors, key=lambda key: run.mean_time(key, "energy_forces").value)
+    winner = run.winner()
+    name = winner[0] if winner else min(errors, key=lambda key: run.mean_time(key, "energy_forces").value)
     text = (
-        f"The fastest equivalent variant, {name}, takes {run.mean_time(name, 'energy_forces').value:.3g} ms; its force "
-        f"error against the fp64 student is {errors[name]:.2g} meV/Å"
+        f"{name} takes {run.mean_time(name, 'energy_forces').value:.3g} ms; its force error against fp64 is "
+        f"{errors[name]:.2g} meV/Å"
     )
     if own := run.teacher_error(BASELINE):
         text += f", {own[0] / errors[name]:,.0f} times smaller than the student's error against its teacher ({own[0]:.3g} meV/Å)"
@@ -356,7 +363,7 @@ def _learning_curve(run: Run) -> str:
 
 SENTENCES: dict[str, Callable[[Run], str]] = {
     "ladder": _ladder,
-    "speedup": _speedup,
+    "ladder_all": _ladder_all,
     "latency": _latency,
     "energy_forces": _energy_forces,
     "neighbors": _neighbors,
@@ -378,11 +385,3 @@ SENTENCES: dict[str, Callable[[Run], str]] = {
     "force_errors": _force_errors,
     "learning_curve": _learning_curve,
 }
-
-
-def teacher_ratio(run: Run, variant: str) -> Ratio | None:
-    """Time of the teacher over that of ``variant``, on the largest system that both were timed on."""
-    ours = run.times(variant, "energy_forces")
-    theirs = {e["system"]: Ratio(e["median_ms"], *e["median_ci95_ms"]) for e in run.teacher()}
-    shared = [system for system in ours if system in theirs]
-    return ratio_of(theirs[shared[-1]], ours[shared[-1]]) if shared else None

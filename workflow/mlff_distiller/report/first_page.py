@@ -1,12 +1,24 @@
-"""First page of the report: the fastest variant, whether it is correct, whether to trust the numbers, what was measured where."""
+"""First page of the report: how fast, how wrong, whether to trust the numbers, what was measured where."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlff_distiller.records.outcome import FAILED, PASSED, TOO_SHORT, of_the_run
 from mlff_distiller.records.run import Run
+from mlff_distiller.records.statistics import Ratio, geometric_mean, ratio_of
 from mlff_distiller.records.vocabulary import BASELINE
-from mlff_distiller.records.wording import drift, interval, machine_name
-from mlff_distiller.report.captions import teacher_ratio
+from mlff_distiller.records.wording import (
+    drift,
+    equivalence_reason,
+    interval,
+    machine_name,
+    number,
+    spread,
+    times_as_fast,
+    title,
+)
+from mlff_distiller.report.tables import WIDE, half_width
 
 #: Version of torch that the results are meant for, unless the settings name another.
 TORCH_VERSION = "2.5.1"
@@ -15,13 +27,16 @@ TORCH_VERSION = "2.5.1"
 def first_lines(run: Run, provenance: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
     """Question -> answer: speed, correctness, doubts about the numbers, what was measured, and where."""
     winner = run.winner()
-    return {
+    lines = {
         "Is it faster?": _winner_line(run, winner),
+        "Without ASE": _beyond_ase(run, *winner) if winner else "",
         "Is it right?": _correct_line(run, [winner[0]] if winner else _candidates(run)),
-        "Can I trust it?": _trust_line(run, provenance, settings, winner),
+        "Does it conserve energy?": _dynamics(run, [winner[0]] if winner else _candidates(run)),
+        "Can I trust the numbers?": _trust_line(run, provenance, settings, winner),
         "What": _what(run),
         "Where": _where(run, provenance, settings),
     }
+    return {question: answer for question, answer in lines.items() if answer}
 
 
 def _where(run: Run, provenance: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
@@ -48,8 +63,12 @@ def _what(run: Run) -> str:
     molecules = f"{len(sizes)} molecules of {sizes[0]} to {sizes[-1]} atoms" if sizes else "no molecules"
     others = sum(run.equivalence(name) == "another network" for name in run.variants)
     ok = sum(name not in problems for name in run.variants) - others
+    students = {
+        e["checkpoint_sha256"] for kind in ("compile", "md") for e in run.of(kind) if e.get("checkpoint_sha256")
+    }
+    student = f"Student {', '.join(sorted(digest[:10] for digest in students))} (SHA-256); " if students else ""
     return (
-        f"{len(run.variants)} variants on {molecules}{', energy and energy + forces' if run.timings() else ''}: "
+        f"{student}{len(run.variants)} variants on {molecules}{', energy and energy + forces' if run.timings() else ''}: "
         f"{ok} ran and passed every check"
         + (f", {others} {'is' if others == 1 else 'are'} of another network" if others else "")
         + (f", {counts} (reasons below)" if counts else "")
@@ -58,29 +77,117 @@ def _what(run: Run) -> str:
 
 
 def _winner_line(run: Run, winner: tuple[str, Any] | None) -> str:
-    ranking = run.ranking("energy_forces")
     if winner is None:
-        if not run.timings():
-            return "Not measured: this run timed nothing one molecule at a time."
-        if not ranking:
-            return "No variant is shown to be: none has a speed-up on every molecule."
-        name, ratio = ranking[0]
-        why = "failed MD" if run.md(name) == "failed" else "is not shown to be faster"
-        return f"No variant is. The best is `{name}` with {interval(ratio)} on energy + forces, but it {why}."
+        return _no_winner(run)
     name, ratio = winner
-    singles = [r.value for r in run.speedups(name, "energy_forces").values()]
-    energy = run.overall(name, "energy")
+    text = f"Yes, with `{name}`. {through_ase(run, name) or _bare(run, name, ratio)}"
+    level = [other for other, _ in run.level_with_fastest(_usable(run)) if other != name]
+    if level:
+        text += f" No difference is shown to {_named(level)}; the more precise, then the faster, is preferred."
+    same = [f"`{other}` runs the same code as `{first}` here" for other, first in run.same_code.items()]
+    text += f" {'; '.join(same)}." if same else ""
+    unproven = [
+        f"`{other}` (MD {run.md(other)})"
+        for other, r in run.ranking("energy_forces")
+        if r.value > ratio.value and run.md(other) != PASSED and run.equivalence(other) == "passed"
+    ]
+    return text + (f" Faster but not chosen: {', '.join(unproven)}." if unproven else "")
+
+
+def _beyond_ase(run: Run, name: str, ratio: Any) -> str:
+    if not through_ase(run, name):
+        return ""
+    return " ".join(part for part in (_bare(run, name, ratio), _over_stock(run, name), _own_loop(run, name)) if part)
+
+
+def _no_winner(run: Run) -> str:
+    ranking = run.ranking("energy_forces")
+    if not run.timings():
+        return "Not measured: this run timed nothing one molecule at a time."
+    if not ranking:
+        return "No variant is shown to be: none has a speed-up on every molecule."
+    equal = [(name, ratio) for name, ratio in ranking if run.equivalence(name) == "passed"] or ranking
+    name, ratio = equal[0]
+    why = {
+        ratio.verdict != "faster": "it is not shown to be faster",
+        run.md(name) == FAILED: "it failed MD",
+        run.md(name) == TOO_SHORT: "its MD is too short to tell whether it conserves energy",
+        run.equivalence(name) != "passed": "it is not equivalent to the student",
+    }.get(True, "its MD was not run")
+    return f"No variant is. The best is `{name}` with {interval(ratio)} on energy + forces, but {why}."
+
+
+def _usable(run: Run) -> list[tuple[str, Any]]:
+    """Variants that might win: faster, equivalent, and valid in MD, or none of them with MD."""
+    faster = [e for e in run.ranking("energy_forces") if e[1].verdict == "faster" and run.equivalence(e[0]) == "passed"]
+    passed = [e for e in faster if run.md(e[0]) == PASSED]
+    return [e for e in passed or [e for e in faster if run.md(e[0]) == "not run"] if e[0] not in run.same_code]
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def ns_per_day(milliseconds: float, timestep_fs: float = 0.5) -> float:
+    """Simulated time per day of steps that take so long each."""
+    return timestep_fs * 1e-6 * 86_400_000 / milliseconds
+
+
+def through_ase(run: Run, variant: str) -> str:
+    """What the code printed on the first page takes: a call through the ASE calculator; empty where it was not timed."""
+    found = [e for e in run.scaling(variant, "calculator") if e.get("median_ms") and e["status"] == "ok"]
+    if not found:
+        return ""
+    sizes = [e["n_atoms"] for e in found]
     text = (
-        f"Yes: `{name}` computes energy + forces {interval(ratio)} as fast as plain (eager) PyTorch "
-        f"({min(singles):.2f} to {max(singles):.2f}× on single molecules)"
+        f"Through ASE, as below, a step takes {spread(e['median_ms'] for e in found)} ms for {spread(sizes, 3)} atoms"
     )
-    text += f", and the energy alone {interval(energy)} as fast" if energy else ""
-    if teacher := teacher_ratio(run, name):
-        text += f"; the teacher takes {teacher.value:,.0f} times as long on the largest molecule"
-    faster = [other for other, r in ranking if r.value > ratio.value]
-    return text + (
-        f". Faster but not chosen: {', '.join(f'`{o}` (MD {run.md(o)})' for o in faster)}." if faster else "."
+    middle = next((e for e in found if e["system"] == "caffeine"), found[len(found) // 2])
+    text += (
+        f": {number(ns_per_day(middle['median_ms']), 2)} ns a day for {title(middle['system'])} with steps of 0.5 fs"
     )
+    ratios = [Ratio(e["speedup"], *e["speedup_ci95"]) for e in found if e.get("speedup") is not None]
+    if ratios:
+        text += f", {times_as_fast(geometric_mean(ratios))} as fast as plain (eager) PyTorch"
+        text += one_process(found)
+    return f"{text}."
+
+
+def one_process(entries: Sequence[Mapping[str, Any]]) -> str:
+    """A remark where measurements come from too few processes for an interval."""
+    fewest = min(entry.get("replicates") or 1 for entry in entries)
+    return "" if fewest >= 3 else f" ({'one process' if fewest == 1 else f'{fewest} processes'})"
+
+
+def _bare(run: Run, name: str, ratio: Any) -> str:
+    times = [time.value for time in run.times(name, "energy_forces").values()]
+    text = f"The bare call takes {spread(times)} ms, {times_as_fast(ratio)} as fast"
+    if energy := run.overall(name, "energy"):
+        text += f"; the energy alone {times_as_fast(energy)}"
+    return f"{text}."
+
+
+def _own_loop(run: Run, name: str) -> str:
+    found = next((e for e in run.scaling(name, "md_steps") if e.get("median_ms") and e["status"] == "ok"), None)
+    if found is None or found.get("loop") != "device":
+        return ""
+    return (
+        f"MD whose steps stay on the device, looked at every hundred or so: {number(1000 / found['median_ms'], 2)} steps a "
+        f"second, {number(ns_per_day(found['median_ms'], found.get('timestep_fs') or 0.5), 2)} ns a day for "
+        f"{title(found['system'])}{one_process([found])}."
+    )
+
+
+def _over_stock(run: Run, name: str) -> str:
+    """The gain over the best of what PyTorch itself offers: Inductor, TorchScript, CUDA graphs of eager."""
+    stock = [e for e in run.ranking("energy_forces") if run.is_stock(e[0]) and run.equivalence(e[0]) == "passed"]
+    ours = run.mean_time(name, "energy_forces")
+    if not stock or ours is None or run.is_stock(name):
+        return ""
+    theirs = run.mean_time(stock[0][0], "energy_forces")
+    if theirs is None:
+        return ""
+    return f"That is {times_as_fast(ratio_of(theirs, ours))} as fast as the best that PyTorch's own tools give (`{stock[0][0]}`)."
 
 
 def _candidates(run: Run) -> list[str]:
@@ -89,26 +196,65 @@ def _candidates(run: Run) -> list[str]:
 
 
 def _correct_line(run: Run, variants: Sequence[str]) -> str:
-    errors, moved = (
-        [e for name in variants for e in run.of(kind, variant=name) if e.get(field) is not None]
-        for kind, field in (("equivalence", "force_rmse_mev_per_a"), ("md", "drift_mev_per_atom_ps"))
+    return f"{_equal(run, variants)} {_teacher_error(run)}"
+
+
+def _equal(run: Run, variants: Sequence[str]) -> str:
+    """How far the variants are from the same network in fp64."""
+    found = [e for name in variants for e in run.of("equivalence", variant=name)]
+    errors = [e["force_rmse_mev_per_a"] for e in found if e.get("force_rmse_mev_per_a") is not None]
+    alike = [name for name in variants if run.equivalence(name) == "passed"]
+    if not errors:
+        return f"{_named(variants)} {'was' if len(variants) == 1 else 'were'} not compared with the model in fp64."
+    what = f"`{variants[0]}`" if len(variants) == 1 else f"{len(alike)} of {len(variants)} variants"
+    others = sorted({e["system"] for e in found if not of_the_run(e) and e["status"] == "ok"})
+    where = "the molecules" + (f", {', '.join(others)}" if others else " alone")
+    if len(variants) == 1 and not alike:
+        wrong = next(e for e in found if not e.get("equivalent"))
+        return f"No: `{variants[0]}` is not equal to the model: {equivalence_reason(wrong)}."
+    verb = "equals" if len(variants) == 1 else "equal"
+    return f"{what} {verb} the model: force error at most {max(errors):.2g} meV/Å against fp64, on {where}."
+
+
+def _teacher_error(run: Run) -> str:
+    """How far the model is from its teacher, on molecules that it has not seen, and where it is worst."""
+    splits = {e["split"]: e for e in run.accuracy() if e.get("force_mae_mev_per_a") is not None}
+    split = next((name for name in ("test", "val") if name in splits), None)
+    if split is None:
+        return "How far the model is from its teacher was not measured in this run."
+    seen = splits[split]
+    method = re.search(r"method=([\w-]+)", str(seen.get("labels")))
+    count = f"{number(seen['n_molecules'])} " if seen.get("n_molecules") else ""
+    text = (
+        f"The model is {number(seen['force_mae_mev_per_a'], 2)} meV/Å (mean absolute error) from "
+        f"{method[1] if method else 'its teacher'} on {count}molecules that it has not seen"
     )
-    checked = [name for name in run.variants if run.equivalence(name) in ("passed", "failed")]
-    text = f"{len(variants)} of {len(checked)} variants agree with the same student in fp64"
-    if len(variants) == 1:
-        verdict = {"passed": "agrees", "failed": "does not agree"}.get(run.equivalence(variants[0]), "was not compared")
-        text = f"`{variants[0]}` {verdict} with the same student in fp64"
-    text += f" (largest force error {max(e['force_rmse_mev_per_a'] for e in errors):.2g} meV/Å)" if errors else ""
+    bins = [
+        (group["force_mae_mev_per_a"], size, name)
+        for name, e in splits.items() if name in ("test", "val", "larger", "benchmark")
+        for size, group in (e.get("by_size") or {}).items()
+    ]  # fmt: skip
+    if bins and max(bins)[0] > 1.5 * seen["force_mae_mev_per_a"]:
+        worst, size, name = max(bins)
+        low, _, high = size.partition(" to ")
+        among = "the molecules of this report" if name == "benchmark" else f"split '{name}'"
+        span = f"{low} to {int(high) - 1}" if high.isdigit() else size
+        text += f", and {number(worst, 2)} on those of {span} atoms among {among}, where it is worst"
+    return f"{text}."
+
+
+def _dynamics(run: Run, variants: Sequence[str]) -> str:
     verdicts = [run.md(name) for name in variants]
-    alike = f"{verdicts.count('passed')} of {len(verdicts)} passed" if len(set(verdicts)) > 1 else verdicts[0]
-    text += f"; MD: {alike}"
+    moved = [e for name in variants for e in run.of("md", variant=name) if e.get("drift_mev_per_atom_ps") is not None]
+    alike = f"{verdicts.count(PASSED)} of {len(verdicts)} passed" if len(set(verdicts)) > 1 else verdicts[0]
     if not moved:
-        return text + "."
+        return f"{alike.capitalize()}."
     worst = max(moved, key=lambda entry: abs(entry["drift_mev_per_atom_ps"]))
     # In a short run, slow exchange of energy between vibrations looks like a drift; the fp64 run then shows it too.
-    too = "; the fp64 run from the same state drifts as much" if worst.get("drift_like_fp64") else ""
-    picoseconds = worst["n_steps"] * worst["timestep_fs"] / 1000
-    return f"{text} (largest drift {drift(worst)} in {picoseconds:.3g} ps of {worst['system']}{too})."
+    too = "; the fp64 run from the same state has the same" if worst.get("drift_like_fp64") else ""
+    length = worst["n_steps"] * worst["timestep_fs"] / 1000
+    where = f"{length:.3g} ps of {title(worst['system'])}{too}"
+    return f"{alike.capitalize()}: the largest drift in NVE is {drift(worst)}, in {where}."
 
 
 def _trust_line(
@@ -117,8 +263,8 @@ def _trust_line(
     doubts = doubts_about(run, provenance, settings, winner)
     if not doubts:
         return (
-            "Yes: eager timed against itself shows no difference, every timing was repeated in several processes, few vary "
-            "much, and the checks passed."
+            "Yes: eager timed against itself shows no difference, every timing was repeated in several processes, most are "
+            "known to a few per cent, and the checks passed."
         )
     return f"With care: {'; '.join(doubts)}."
 
@@ -139,12 +285,12 @@ def doubts_about(
     fewest = min(entry["replicates"] for entry in timed)
     if fewest < 3:
         doubts.append(f"only {fewest} process{'es' if fewest > 1 else ''} per measurement")
-    noisy = sum(bool(entry["noisy"]) for entry in timed)
-    if noisy > len(timed) / 10:
+    wide = sum(half_width(entry) > WIDE for entry in timed)
+    if wide > len(timed) / 10:
         doubts.append(
-            f"{noisy} of {len(timed)} timings vary by more than 10 % (interquartile range over median): rely on the intervals"
+            f"{wide} of {len(timed)} median times are known to no better than {WIDE:.0%}: rely on the intervals"
         )
-    if winner and run.md(winner[0]) != "passed":
+    if winner and run.md(winner[0]) != PASSED:
         doubts.append("MD was not run for the winner")
     versions = provenance["packages"].get("torch", [])
     if versions and versions != [wanted_torch(settings)]:

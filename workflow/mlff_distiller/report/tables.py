@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
-from mlff_distiller.records.outcome import refuses
+from mlff_distiller.records.outcome import PASSED, TOO_SHORT, md_outcome, refuses
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.schema import Record
 from mlff_distiller.records.statistics import Ratio
@@ -17,6 +17,8 @@ from mlff_distiller.variants.equivalence import TOLERANCES, limits
 DRIFT_FIELDS = ("drift_mev_per_atom_ps", "drift_stderr_mev_per_atom_ps", "fp64_drift_mev_per_atom_ps")
 #: Tasks whose records are of NVE.
 NVE_TASKS = ("nve", "liquid")
+#: Half an interval wider than this share of the median time is worth a word.
+WIDE = 0.10
 #: Scaling task -> heading of its table.
 SCALING_TITLES = {
     "throughput": "Batches of molecules",
@@ -24,6 +26,14 @@ SCALING_TITLES = {
     "calculator": "Through the ASE calculator",
     "md_steps": "MD steps",
 }
+
+
+def half_width(entry: Mapping[str, Any]) -> float:
+    """Half of the 95 % interval of a median time, as a share of it; 0 where there is none."""
+    if not entry.get("median_ci95_ms"):
+        return 0.0
+    low, high = entry["median_ci95_ms"]
+    return float((high - low) / 2 / entry["median_ms"])
 
 
 def overview(run: Run) -> list[dict[str, Any]]:
@@ -54,18 +64,18 @@ def overview(run: Run) -> list[dict[str, Any]]:
 
 
 def times(run: Run, task: str) -> list[dict[str, Any]]:
-    """One row per variant: median time on each system, speed-up in brackets, ``~`` if the timing is noisy."""
+    """One row per variant: median time on each system, speed-up in brackets, ``~`` if the time is not known to 10 %."""
     rows = []
     for name in run.variants:
-        found = run.benchmarks(name, task)
+        found, speedups = run.benchmarks(name, task), run.speedups(name, task)
         cells = []
         for system in run.systems:
             entry = found.get(system) or {}
             if not entry.get("median_ms"):
                 cells.append("-")
                 continue
-            noise = " ~" if entry["noisy"] else ""
-            ratio = f" ({entry['speedup']:.2f}×)" if entry["speedup"] is not None and name != BASELINE else ""
+            noise = " ~" if half_width(entry) > WIDE else ""
+            ratio = f" ({number(speedups[system].value)}×)" if system in speedups and name != BASELINE else ""
             cells.append(f"{number(entry['median_ms'])}{ratio}{noise}")
         if any(cell != "-" for cell in cells):
             rows.append({"variant": name, "cells": cells})
@@ -137,7 +147,8 @@ def md(run: Run) -> list[dict[str, Any]]:
         rows.append(
             {
                 "variant": name,
-                "passed": sum(bool(e.get("passed")) for e in found),
+                "passed": sum(md_outcome(e) == PASSED for e in found),
+                "too_short": sum(md_outcome(e) == TOO_SHORT for e in found),
                 "count": len(found),
                 # A run that failed before its first step has no drift.
                 "worst": dict.fromkeys(DRIFT_FIELDS) | worst,

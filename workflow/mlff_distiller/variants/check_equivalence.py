@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from mlff_distiller.potentials.base import Potential
-    from mlff_distiller.variants.equivalence import Tolerance
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,9 +82,9 @@ def check_equivalence(
         ]
     # The reference may be computed anywhere; eager's error depends on the device.
     reference, eager = fp64_reference(files.checkpoint), fp32_baseline(files.checkpoint, made["device"])
-    tolerance = TOLERANCES[loaded.precision]
+    common |= {"precision": loaded.precision}
     cases = cases_of(systems, reference.limits.elements, reference.cutoff, n_frames, amplitude, seed)
-    return [_record(case, common, reference, eager, loaded.potential, tolerance) for case in cases]
+    return [_record(case, common, reference, eager, loaded.potential) for case in cases]
 
 
 def _record(
@@ -94,8 +93,8 @@ def _record(
     reference: "Potential",
     eager: "Potential",
     potential: "Potential",
-    tolerance: "Tolerance",
 ) -> dict[str, Any]:
+    tolerance = TOLERANCES[common["precision"]]
     exact = answers(reference, case)
     plain = errors_against(exact, answers(eager, case))
     allowed = limits(plain, tolerance)

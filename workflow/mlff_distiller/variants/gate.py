@@ -1,11 +1,15 @@
-"""Only a variant that passed its equivalence check is timed and simulated."""
+"""Only a variant that passed its equivalence check is timed and simulated.
+
+Variants of 16 bits are timed whether they passed or not, marked as not equivalent: what they are for is speed, and their error
+is that of their number format. They are never simulated, and never win.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mlff_distiller.records import schema
-from mlff_distiller.records.outcome import refuses
+from mlff_distiller.records.outcome import is_second_class, of_the_run, refuses
 
 
 def refusal_of_md(made: Mapping[str, Any], equivalence: Path) -> dict[str, Any] | None:
@@ -20,6 +24,14 @@ def refusal_of_md(made: Mapping[str, Any], equivalence: Path) -> dict[str, Any] 
         reason = "another network than the student, with random weights: its MD says nothing"
         refused = {"status": "unavailable", "reason": reason}
     return None if refused is None else refused | {"passed": False}
+
+
+def refusal_of_timing(equivalence: Path, system: str) -> dict[str, Any] | None:
+    """Why a variant may not be timed on ``system``, as fields of its record; None when it may."""
+    checked = schema.read(equivalence)
+    if checked and all(is_second_class(entry) for entry in checked if of_the_run(entry)):
+        return None
+    return refusal(equivalence, system)
 
 
 def refusal(equivalence: Path, system: str | None = None) -> dict[str, Any] | None:

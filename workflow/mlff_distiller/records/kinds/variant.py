@@ -50,6 +50,8 @@ class Equivalence(OfVariant, total=False):
     """RMSE of the plain student in fp32, which the tolerance starts from; missing where nothing was computed."""
     eager_energy_error_mev_per_atom: MevPerAtom | None
     """RMSE of its energy; missing as that of the forces."""
+    precision: str
+    """`float32`, `tf32` or `16bit`, which sets the tolerance; missing where nothing was computed and in older records."""
     tolerance_mev_per_a: MevPerA
     """Tolerance of the precision that the variant is held to; missing where nothing was computed."""
     force_limit_mev_per_a: MevPerA

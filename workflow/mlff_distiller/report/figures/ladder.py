@@ -17,8 +17,17 @@ SOURCE = "#8A8A8A"
 
 
 def ladder(run: Run) -> "Figure":
+    """At most eight steps, the fastest of each family, the winner on top."""
+    return _draw(run, steps.rungs(run))
+
+
+def ladder_all(run: Run) -> "Figure":
+    """Every variant that was timed or did not work."""
+    return _draw(run, steps.ladder(run))
+
+
+def _draw(run: Run, rows: list[tuple[str, str]]) -> "Figure":
     """Per step: what it adds, and its speed-up over eager with interval; gray marks are the source's numbers."""
-    rows = steps.ladder(run)
     if not any(run.speedups(name, "energy_forces") for name, _ in rows):
         return nothing("benchmark")
     figure, axes = style.new(1.3 + 0.41 * max(len(rows), 3), columns=2, sharey=True, width_ratios=(1.35, 1))
@@ -41,11 +50,12 @@ def ladder(run: Run) -> "Figure":
         axis.set_xlim(low, high * (high / low) ** 0.2)
         style.times_axis(axis.xaxis)
     # The name is the tick label; what the step adds stands below it in a smaller font.
-    axes[0].set_yticks([height - 0.17 for height in range(len(rows))], [name for name, _ in rows])
+    axes[0].set_yticks([height + 0.17 for height in range(len(rows))], [name for name, _ in rows])
     for height, (_, words) in enumerate(rows):
-        axes[0].annotate(words, (0, height + 0.2), xycoords=axes[0].get_yaxis_transform(), xytext=(-4, 0),
+        axes[0].annotate(words, (0, height - 0.2), xycoords=axes[0].get_yaxis_transform(), xytext=(-4, 0),
                          textcoords="offset points", ha="right", va="center", fontsize=7, color=style.QUIET)  # fmt: skip
-    axes[0].set_ylim(len(rows) - 0.4, -0.6)
+    # The last step, which all others led to, is on top.
+    axes[0].set_ylim(-0.6, len(rows) - 0.4)
     if run.ledger:
         figure.legend(handles=_legend(), loc="outside lower center", ncols=3)
     return figure
@@ -62,7 +72,7 @@ def _draw_step(run: Run, axis: "Axes", height: int, name: str, task: str) -> Non
 
 
 def _draw_best_so_far(run: Run, axis: "Axes", names: list[str], task: str) -> None:
-    """A line at the best speed-up so far: it moves right at each step that is faster than all before."""
+    """A line at the best speed-up so far, from the bottom up: it moves right at each step that is faster than all below."""
     best, points = 1.0, []
     for height, name in enumerate(names):
         if (overall := run.overall(name, task)) and overall.verdict == "faster":
@@ -94,9 +104,9 @@ def source_marks(run: Run, names: list[str], task: str) -> list[tuple[int, float
 
 def _draw_source_mark(axis: "Axes", height: int, low: float, high: float) -> None:
     if low == high:
-        axis.plot(low, height + 0.3, "*", color=SOURCE, mfc="white", ms=8, mew=1, zorder=3)
+        axis.plot(low, height - 0.3, "*", color=SOURCE, mfc="white", ms=8, mew=1, zorder=3)
     else:
-        axis.plot([low, high], [height + 0.3] * 2, color=SOURCE, lw=4, alpha=0.55, solid_capstyle="butt", zorder=2)
+        axis.plot([low, high], [height - 0.3] * 2, color=SOURCE, lw=4, alpha=0.55, solid_capstyle="butt", zorder=2)
 
 
 def _legend() -> list[Any]:
@@ -109,4 +119,4 @@ def _legend() -> list[Any]:
     ]
 
 
-FIGURES = {"ladder": ladder}
+FIGURES = {"ladder": ladder, "ladder_all": ladder_all}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.statistics import Ratio
 from mlff_distiller.records.vocabulary import BASELINE, TASKS
+from mlff_distiller.records.wording import number
 from mlff_distiller.report.figures import style
 
 if TYPE_CHECKING:
@@ -28,6 +29,19 @@ def size_line(
     alpha = 0.5 if run.equivalence(name) == "failed" else 1
     axis.plot(*zip(*points, strict=True), lw=width, alpha=alpha, zorder=3 if name == BASELINE else 2, **appearance)
     ends.append((*points[-1], marked_name(run, name), appearance["color"]))
+
+
+def highlighted(run: Run, task: str = "energy_forces") -> list[str]:
+    """At most five variants that a figure names; the rest stays gray: eager, the winner, the fastest that PyTorch's own tools
+    make, and the fastest of further families."""
+    fastest = [name for name, _ in run.ranking(task) if run.equivalence(name) == "passed" and name not in run.same_code]
+    winner = run.winner(task)
+    stock = next((name for name in fastest if run.is_stock(name)), None)
+    chosen = [name for name in (BASELINE, winner[0] if winner else None, stock) if name and name in run.variants]
+    for name in fastest:
+        if run.families.get(name) not in {run.families.get(other) for other in chosen}:
+            chosen.append(name)
+    return list(dict.fromkeys(chosen))[:5]
 
 
 def size_axis(axis: "Axes", run: Run, apart: float) -> None:
@@ -60,7 +74,7 @@ def place_interval(axis: "Axes", ratio: Ratio, height: float, shade: str, beyond
     """A speed-up as a diamond with its interval; the value is written to the right of both and of ``beyond``."""
     errors = [[ratio.value - ratio.low], [ratio.high - ratio.value]]
     axis.errorbar(ratio.value, height, xerr=errors, fmt="D", color=shade, ms=5.5, capsize=3, lw=1.4, zorder=3)
-    axis.annotate(f"{ratio.value:.2f}×", (max(ratio.high, beyond), height), xytext=(6, 0), textcoords="offset points",
+    axis.annotate(f"{number(ratio.value)}×", (max(ratio.high, beyond), height), xytext=(6, 0), textcoords="offset points",
                   va="center", fontsize=8, color=shade,
                   bbox={"fc": "white", "ec": "none", "pad": 0.5, "alpha": 0.8})  # fmt: skip
 
