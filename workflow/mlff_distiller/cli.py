@@ -39,6 +39,7 @@ STAGES = {
     "compare": ("report.compare", "hold several runs against one another"),
     "report": ("report.write", "render the reports, or show a run in the terminal"),
     "pdf": ("report.pdf", "print the reports"),
+    "rerender": ("report.again", "write the report of a finished run anew from its records"),
 }
 
 

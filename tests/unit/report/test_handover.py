@@ -1,7 +1,7 @@
 """What the report says about the bundles of a run."""
 
 from mlff_distiller.records import schema
-from mlff_distiller.report.handover import handed_over
+from mlff_distiller.report.handover import handed_over, read_bundles
 from mlff_distiller.report.html import page
 from mlff_distiller.report.write import write
 
@@ -30,7 +30,7 @@ def bundles(folder):
     damaged = folder / "large_systems/bundle.json"
     damaged.parent.mkdir()
     damaged.write_text("{")
-    return [good, none, damaged]
+    return read_bundles([good, none, damaged])
 
 
 def test_each_kind_of_work_has_an_example_or_a_reason(tmp_path):

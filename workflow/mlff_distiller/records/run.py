@@ -112,15 +112,17 @@ class Run:
     def speedups(self, variant: str, task: str) -> dict[str, Ratio]:
         """System -> speed-up over the baseline, where one may be stated.
 
-        The baseline was timed beside every variant: its times are pooled, so that no variant wins by its baseline's luck. Of
-        the baseline itself it is the time beside itself, a control.
+        Over the baseline in the same processes, or over the baseline's times beside all variants, pooled: whichever is known
+        better. The first where what slows the host down slows down both; the second where a variant waits for a GPU and the
+        baseline for the host, so that nobody wins by its baseline's luck. Of the baseline itself it is the first, a control.
         """
         paired = self.paired_speedups(variant, task)
-        if variant == BASELINE:
+        pooled = {system: self._pooled_baseline.get((system, task)) for system in paired}
+        if variant == BASELINE or not paired or None in pooled.values():
             return paired
         times = self.times(variant, task)
-        pooled = {system: self._pooled_baseline.get((system, task)) for system in paired}
-        return {s: ratio_of(eager, times[s]) if (eager := pooled[s]) else ratio for s, ratio in paired.items()}
+        apart = {system: ratio_of(eager, times[system]) for system, eager in pooled.items() if eager}
+        return min((paired, apart), key=lambda found: geometric_mean(list(found.values())).log_error)
 
     def paired_speedups(self, variant: str, task: str) -> dict[str, Ratio]:
         """System -> speed-up over the baseline in the same processes: what slowed both down cancels."""
@@ -333,13 +335,14 @@ class Run:
         return found
 
     def ranking(self, task: str, pattern: str = "*") -> list[tuple[str, Ratio]]:
-        """Variants but the baseline that match ``pattern`` and have a speed-up on every system, fastest first."""
+        """Variants but the baseline that match ``pattern`` and have a speed-up on every system, the least time first."""
         found = [
             (name, ratio)
             for name in self.variants
             if name != BASELINE and fnmatchcase(name, pattern) and (ratio := self.overall(name, task))
         ]
-        return sorted(found, key=lambda item: -item[1].value)
+        times = {name: self.mean_time(name, task) for name, _ in found}
+        return sorted(found, key=lambda item: (time.value if (time := times[item[0]]) else math.inf, -item[1].value))
 
     def winner(self, task: str = "energy_forces") -> tuple[str, Ratio] | None:
         """The variant to use among those shown to be faster, equivalent, and valid in MD (:meth:`best`).
@@ -353,16 +356,20 @@ class Run:
         ]
         passed = [entry for entry in faster if self.md(entry[0]) == PASSED]
         rest = [entry for entry in faster if self.md(entry[0]) == "not run"]
-        return self.best(passed or rest)
+        return self.best(self.level_with_fastest(passed or rest, task))
 
-    def best(self, candidates: Iterable[tuple[str, Ratio]]) -> tuple[str, Ratio] | None:
-        """Of those that no interval sets apart from the fastest: the most precise, of these the fastest; None of none."""
-        candidates = [entry for entry in candidates if entry[0] not in self.same_code]
-        level = self.level_with_fastest(candidates)
-        return min(level, key=lambda entry: (self.precision(entry[0]), -entry[1].value), default=None)
+    def best(self, level: Iterable[tuple[str, Ratio]]) -> tuple[str, Ratio] | None:
+        """Of variants that no interval tells apart, the most precise; of these the first."""
+        others = [entry for entry in level if entry[0] not in self.same_code]
+        return min(others, key=lambda entry: self.precision(entry[0]), default=None)
 
-    def level_with_fastest(self, candidates: Iterable[tuple[str, Ratio]]) -> list[tuple[str, Ratio]]:
-        """The candidates whose interval reaches the largest speed-up's, that one included."""
-        candidates = list(candidates)
-        low = max(candidates, key=lambda entry: entry[1].value)[1].low if candidates else 0.0
-        return [entry for entry in candidates if entry[1].high >= low]
+    def level_with_fastest(
+        self, candidates: Iterable[tuple[str, Ratio]], task: str = "energy_forces"
+    ) -> list[tuple[str, Ratio]]:
+        """Those whose mean time on single molecules no interval tells apart from the least, the least first.
+
+        By time, not by speed-up: what the baseline took beside a variant says nothing about the variant.
+        """
+        timed = [(time, entry) for entry in candidates if (time := self.mean_time(entry[0], task))]
+        timed.sort(key=lambda item: item[0].value)
+        return [entry for time, entry in timed if time.low <= timed[0][0].high]

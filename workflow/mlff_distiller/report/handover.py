@@ -1,6 +1,6 @@
 """The bundles of a run for its report: one per kind of work with an example, or the reason why there is none."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,29 @@ from mlff_distiller.records.wording import WORK_TITLES
 from mlff_distiller.utils.errors import UserError
 
 
-def handed_over(files: Sequence[Path]) -> list[dict[str, Any]]:
-    """One entry per kind of work, from the ``bundle.json`` of each.
+def read_bundles(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Folder of a bundle -> its record, or one with the reason why it cannot be read."""
+    found = {}
+    for file in files:
+        try:
+            (found[file.parent.as_posix()],) = schema.read(file)
+        except (UserError, ValueError) as error:
+            reason = f"its record cannot be read: {error}"
+            found[file.parent.as_posix()] = {"status": "failed", "reason": reason}
+    return found
+
+
+def handed_over(bundles: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One entry per kind of work, from the records of its bundles by folder.
 
     Returns:
         ``work`` (its title) and ``folder``; for a bundle ``variant``, ``speedup``, ``measured`` and ``example``, a complete
         program; else ``reason``.
     """
     made = []
-    for file in files:
-        work = WORK_TITLES.get(file.parent.name, file.parent.name)
-        entry = {"work": work, "folder": file.parent.as_posix(), "variant": None}
-        try:
-            (found,) = schema.read(file)
-        except (UserError, ValueError) as error:
-            made.append(entry | {"reason": f"its record cannot be read: {error}"})
-            continue
+    for folder, found in bundles.items():
+        name = Path(folder).name
+        entry = {"work": WORK_TITLES.get(name, name), "folder": folder, "variant": None}
         if found["status"] != "ok":
             made.append(entry | {"reason": found["reason"]})
             continue
@@ -37,7 +44,7 @@ def handed_over(files: Sequence[Path]) -> list[dict[str, Any]]:
                 "variant": found["variant"],
                 "speedup": Ratio(evidence["speedup"], *evidence["speedup_ci95"]),
                 "measured": evidence["measured"],
-                "example": example(found, entry["folder"]),
+                "example": example(found, folder),
             }
         )
     return made

@@ -2,7 +2,7 @@
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mlff_distiller.records.wording import TASK_TITLES, title
 from mlff_distiller.report import captions, html, method, tables
 from mlff_distiller.report.figures import draw, style
 from mlff_distiller.report.first_page import first_lines
-from mlff_distiller.report.handover import handed_over
+from mlff_distiller.report.handover import handed_over, read_bundles
 from mlff_distiller.report.render import render
 from mlff_distiller.report.terminal import show
 from mlff_distiller.utils.errors import UserError
@@ -64,7 +64,7 @@ def run(arguments: Namespace) -> int:
         known_claims,
         arguments.output_dir,
         arguments.figures,
-        arguments.bundles,
+        read_bundles(arguments.bundles),
     )
     for path in written:
         print(path)
@@ -85,7 +85,7 @@ def write(
     known_claims: Mapping[str, Any] | None,
     output: Path,
     figure_folder: Path | None = None,
-    bundles: Sequence[Path] = (),
+    bundles: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Path]:
     """Write the report of a merged document to the folder ``output``.
 
@@ -93,7 +93,7 @@ def write(
         settings: ``{"run": "default", "figures": [...], "gates": {...}, "torch": {"version": "2.5.1"}}``, all optional.
         known_claims: as :func:`mlff_distiller.decisions.claims.load` returns them, or None.
         figure_folder: holds ``<name>.png`` and ``<name>.svg``; missing ones are drawn. Default: ``output/figures``.
-        bundles: the ``bundle.json`` of each kind of work.
+        bundles: folder -> record of the bundle of each kind of work.
 
     Returns:
         The paths of the documents written.
@@ -108,7 +108,7 @@ def write(
             for path in wanted:
                 style.save(drawn, path)
     write_json(output / SETTINGS, dict(settings))
-    values["bundles"] = handed_over(bundles)
+    values["bundles"] = handed_over(bundles or {})
     values["winner"] = next((bundle for bundle in values["bundles"] if bundle["variant"]), None)
     values["figure_path"] = Path(os.path.relpath(figure_folder, output)).as_posix()
     written = []
