@@ -288,7 +288,7 @@ def doubts_about(
     wide = sum(half_width(entry) > WIDE for entry in timed)
     if wide > len(timed) / 10:
         doubts.append(
-            f"{wide} of {len(timed)} median times are known to no better than {100 * WIDE:.0f} %: rely on the intervals"
+            f"{wide} of {len(timed)} median times are known to no better than {100 * WIDE:.0f}\u00a0%: rely on the intervals"
         )
     if winner and run.md(winner[0]) != PASSED:
         doubts.append("MD was not run for the winner")
