@@ -169,3 +169,10 @@ def test_conformers_are_seeded_and_sorted_by_energy():
 def test_an_unreadable_smiles_is_refused():
     with pytest.raises(UserError, match="RDKit cannot read it"):
         atoms_from_smiles("C1CC")
+
+
+def test_columns_that_are_not_there_are_named(tmp_path):
+    path = tmp_path / "mine.extxyz"
+    path.write_text("1\nProperties=species:S:1:pos:R:3:forces:R:3\nO 0 0 0\n")
+    with pytest.raises(UserError, match=r"Properties in line 2 names 7 columns, and line 3 has 4"):
+        read_system(path)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlff_distiller.systems.read import check_declared_columns
 from mlff_distiller.utils.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def _check_xyz(path: Path) -> None:
     """Walk through the frames by their first lines (number of atoms), and refuse whatever lies between or after them."""
     from ase.io.formats import open_with_compression
 
+    with open_with_compression(str(path), "rt") as stream:
+        check_declared_columns(path, stream)
     with open_with_compression(str(path), "rt") as stream:
         lines, frame = enumerate(stream, start=1), 0
         for where, line in lines:
