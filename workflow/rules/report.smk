@@ -17,6 +17,7 @@ rule collect_results:
     output:
         json="results/{run}/report/phase3_results.json",
         csv=report("results/{run}/report/phase3_results.csv", caption="../report/results_table.rst", category="Tables"),
+        samples="results/{run}/report/phase3_samples.json.gz",
     log:
         "logs/{run}/collect_results.log",
     conda:
@@ -26,7 +27,7 @@ rule collect_results:
         records=lambda wildcards, input: [path for path in input if path.endswith(".json")],
     shell:
         "python -m mlff_distiller collect {params.records:q} --checkpoint {input.student:q}"
-        " --output-json {output.json:q} --output-csv {output.csv:q} > {log:q} 2>&1"
+        " --output-json {output.json:q} --output-csv {output.csv:q} --output-samples {output.samples:q} > {log:q} 2>&1"
 
 
 rule plot_figure:

@@ -1,4 +1,5 @@
 import argparse
+import gzip
 import json
 import statistics
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from mlff_distiller.records import collect, schema
 from mlff_distiller.records.schema import RESULTS, results_file
+from mlff_distiller.records.statistics import compare
 from mlff_distiller.utils.errors import UserError
 from tests.unit.records.synthetic_records import (
     FAILS_EQUIVALENCE,
@@ -162,7 +164,11 @@ def test_batches_and_dtypes_are_measurements_of_their_own():
 def test_collect_writes_the_two_tables(tmp_path, capsys):
     files = write_run(tmp_path / "jobs", replicates=2)
     output = argparse.Namespace(
-        files=files, checkpoint=None, output_json=tmp_path / "r.json", output_csv=tmp_path / "r.csv"
+        files=files,
+        checkpoint=None,
+        output_json=tmp_path / "r.json",
+        output_csv=tmp_path / "r.csv",
+        output_samples=None,
     )
     assert collect.run(output) == 0
     assert "235 benchmark" in capsys.readouterr().out
@@ -307,3 +313,22 @@ def test_a_folder_in_place_of_a_file_is_left_out(tmp_path):
     (tmp_path / "folder.json").mkdir()
     (gone,) = collect.collect([good, tmp_path / "folder.json"])["provenance"]["left_out"]
     assert "cannot be read" in gone["reason"]
+
+
+def test_the_samples_repeat_the_intervals_of_the_table(tmp_path):
+    files = write_run(tmp_path / "jobs", replicates=3)
+    out = {name: tmp_path / name for name in ("all.json", "all.csv", "samples.json.gz")}
+    words = [*map(str, files), "--output-json", str(out["all.json"]), "--output-csv", str(out["all.csv"])]
+    parser = argparse.ArgumentParser()
+    collect.add_arguments(parser)
+    assert collect.run(parser.parse_args([*words, "--output-samples", str(out["samples.json.gz"])])) == 0
+    samples = json.loads(gzip.decompress(out["samples.json.gz"].read_bytes()))
+    merged = [e for e in collect.read(out["all.json"])["records"] if e["kind"] == "benchmark" and e["variant"] == "cpp"]
+    assert {entry["replicates"] for entry in merged} == {1, 3}
+    for entry in merged:
+        own = [one for one in samples if all(one.get(key) == entry[key] for key in collect.BENCHMARK_KEY)]
+        assert len(own) == entry["replicates"]
+        if not entry["speedup_ci95"]:
+            continue
+        again = compare([one["samples_ms"] for one in own], [one["baseline_samples_ms"] for one in own]).speedup
+        assert [again.low, again.high] == pytest.approx(entry["speedup_ci95"])

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlff_distiller.records.statistics import Ratio, compare, geometric_mean, is_noisy, ratio_of, summarize, verdict
+from mlff_distiller.records.wording import interval, times_as_fast
 
 
 def timings(random, *, processes, samples, speedup, process_spread=0.02, noise=0.03):
@@ -149,3 +150,19 @@ def test_ratio_of_independent_ratios_adds_errors_in_quadrature():
     )
     assert found.value == pytest.approx(3.0)
     assert found.log_error == pytest.approx(0.5)
+
+
+def test_fewer_than_three_processes_have_a_verdict_and_no_interval_in_print():
+    entry = {
+        "speedup": 2.0,
+        "speedup_ci95": [1.8, 2.3],
+        "median_ms": 5.0,
+        "median_ci95_ms": [4.0, 6.0],
+        "replicates": 2,
+    }
+    two, three = Ratio.of(entry, "speedup"), Ratio.of(entry | {"replicates": 3}, "speedup")
+    assert (two.verdict, interval(two)) == ("faster", "2.00× (2 processes)")
+    assert interval(three) == "2.00×\u00a0[1.80,\u00a02.30]"
+    assert times_as_fast(two) == "2.0 times (2 processes)"
+    assert not geometric_mean([two, three]).certain
+    assert not ratio_of(three, Ratio.of(entry, "median_ms")).certain

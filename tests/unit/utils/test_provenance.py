@@ -104,3 +104,24 @@ def test_without_git_on_the_machine(tmp_path, monkeypatch):
 
 def with_package() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(Path(provenance.__file__).parents[2])}
+
+
+def test_processors_of_one_name_are_told_apart(monkeypatch):
+    lines = ["model name\t: Xeon", "cpu family\t: 6", "model\t\t: 143", "stepping\t: 8", "cpu MHz\t\t: 2100.0"]
+    monkeypatch.setattr(provenance, "_lines", lambda path: lines if path == "/proc/cpuinfo" else [])
+    assert provenance.cpu_details() == "family 6, model 143, stepping 8, 2100 MHz"
+    monkeypatch.setattr(provenance, "_lines", lambda path: [])
+    assert provenance.cpu_details() is None
+
+
+def test_the_limits_of_a_gpu_are_those_that_its_tool_says(monkeypatch):
+    asked, answer = [], "1980 MHz, 700.00 W\n1980 MHz, 700.00 W"
+    monkeypatch.setattr(provenance, "gpu_names", lambda: ["NVIDIA H200"] * 2)
+    monkeypatch.setattr(provenance, "output_of", lambda command: asked.append(command) or answer)
+    provenance.gpu_limits.cache_clear()
+    assert provenance.gpu_limits() == "1980 MHz, 700.00 W"
+    assert asked[0][0] == "nvidia-smi"
+    provenance.gpu_limits.cache_clear()
+    monkeypatch.setattr(provenance, "gpu_names", list)
+    assert provenance.gpu_limits() is None
+    provenance.gpu_limits.cache_clear()

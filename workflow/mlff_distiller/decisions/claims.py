@@ -17,6 +17,7 @@ from mlff_distiller.decisions.causes import EVIDENCE, evidence
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.statistics import Ratio, ratio_of
 from mlff_distiller.records.vocabulary import BASELINE, SCALING_TASKS, TASKS
+from mlff_distiller.records.wording import few_processes
 from mlff_distiller.utils.errors import UserError, nearest
 from mlff_distiller.utils.settings import refuse_unknown
 
@@ -98,6 +99,8 @@ def _shown(value: Ratio, unit: str, measure: str) -> str:
     text = f"{value.value:.3g}{unit}"
     if value.low == value.high:
         return text
+    if not value.certain:
+        return f"{text}{few_processes(value)}"
     low, high = f"{value.low:.3g}", f"{value.high:.3g}"
     return f"{text} ({low} to {high} over the molecules)" if measure in SPREADS else f"{text}\u00a0[{low},\u00a0{high}]"
 
@@ -184,9 +187,10 @@ def _throughput_gain(run: Run, rule: Mapping[str, Any]) -> Measured:
         )
         if (entry["batch"] or 1) == 1 or alone is None:
             continue
-        batched, single = (Ratio(e[f"{prefix}median_ms"], *e[f"{prefix}median_ci95_ms"]) for e in (entry, alone))
+        batched, single = (Ratio.of(e, f"{prefix}median_ms") for e in (entry, alone))
         ratio = ratio_of(single, batched)
-        gain = Ratio(*(bound * entry["batch"] for bound in (ratio.value, ratio.low, ratio.high)))
+        value, low, high = (bound * entry["batch"] for bound in (ratio.value, ratio.low, ratio.high))
+        gain = Ratio(value, low, high, ratio.processes)
         best = gain if best is None or gain.value > best.value else best
     return best, f"this run timed no batches of more than one molecule with {rule['variant']}"
 

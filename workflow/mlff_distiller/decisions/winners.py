@@ -87,7 +87,7 @@ def _speedups(run: Run, variant: str, task: str) -> dict[Point, Ratio]:
     if task in TASKS:
         return {(system, 1, run.systems[system]): ratio for system, ratio in run.speedups(variant, task).items()}
     return {
-        (entry["system"], entry["batch"], entry["n_atoms"]): Ratio(entry["speedup"], *entry["speedup_ci95"])
+        (entry["system"], entry["batch"], entry["n_atoms"]): Ratio.of(entry, "speedup")
         for entry in run.of("benchmark", variant=variant, task=task)
         if entry.get("speedup") is not None and entry.get("speedup_ci95")
     }
@@ -112,9 +112,23 @@ def evidence(run: Run, choice: Choice) -> dict[str, Any]:
     worst = max(checked, key=lambda e: e["force_rmse_mev_per_a"], default={})
     drift = max(drifts, key=lambda e: abs(e["drift_mev_per_atom_ps"]), default={})
     sizes = [atoms for _, _, atoms in choice.speedups if atoms]
+    by_size = [
+        choice.speedups[point].value
+        for point in sorted(choice.speedups, key=lambda point: (point[1] or 0, point[2] or 0))
+    ]
     return {
         "speedup": choice.speedup.value,
         "speedup_ci95": [choice.speedup.low, choice.speedup.high],
+        "processes": choice.speedup.processes,
+        "atoms_per_s": max(
+            (
+                e["atoms_per_s"]
+                for e in run.of("benchmark", variant=name, task=WORK[choice.work])
+                if e.get("atoms_per_s")
+            ),
+            default=None,
+        ),
+        "first_and_last_speedup": [by_size[0], by_size[-1]],
         "measured": WORK_CONTENTS[choice.work],
         "points": len(choice.speedups),
         "smallest_speedup": min(ratio.value for ratio in choice.speedups.values()),

@@ -1,10 +1,11 @@
 """Stage ``collect``: the records of all jobs, merged into one table (JSON for programs, CSV for spreadsheets).
 
 Replicates of a benchmark become one record with a speed-up and its interval; equivalence decides whether that speed-up
-may be stated; compile time and saving give the number of steps after which compiling has paid for itself. Samples stay
-in the files of the jobs.
+may be stated; compile time and saving give the number of steps after which compiling has paid for itself. The samples are
+written beside the table, compressed.
 """
 
+import gzip
 import json
 import math
 import os
@@ -23,7 +24,7 @@ from mlff_distiller.records.vocabulary import BASELINE, TEACHER
 from mlff_distiller.records.wording import equivalence_reason
 from mlff_distiller.utils import provenance
 from mlff_distiller.utils.errors import UserError
-from mlff_distiller.utils.files import read_json, sha256_of, write_json, write_text
+from mlff_distiller.utils.files import read_json, sha256_of, write_bytes, write_json, write_text
 
 #: What makes two benchmark records replicates of one measurement.
 BENCHMARK_KEY = ("variant", "task", "system", "batch", "device", "dtype")
@@ -53,6 +54,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, help="the student of the run: records of another one are left out")
     parser.add_argument("--output-json", type=Path, required=True, help="phase3_results.json to write")
     parser.add_argument("--output-csv", type=Path, required=True, help="phase3_results.csv to write")
+    parser.add_argument(
+        "--output-samples", type=Path, help="every single time, by which the intervals can be repeated (.json.gz)"
+    )
 
 
 def run(arguments: Namespace) -> int:
@@ -60,6 +64,9 @@ def run(arguments: Namespace) -> int:
     document = collect(arguments.files, sha256_of(arguments.checkpoint) if arguments.checkpoint else None)
     write_json(arguments.output_json, document)
     write_text(arguments.output_csv, to_table(document["records"]).to_csv(index=False))
+    if arguments.output_samples:
+        text = json.dumps(samples_of(arguments.files), separators=(",", ":"))
+        write_bytes(arguments.output_samples, gzip.compress(text.encode(), mtime=0))
     counts = document["provenance"]["counts"]
     print(f"{sum(counts.values())} records ({', '.join(f'{n} {kind}' for kind, n in counts.items())})")
     for warning in document["provenance"]["warnings"]:
@@ -108,6 +115,23 @@ def collect(files: Sequence[Path], student: str | None = None) -> dict[str, Any]
         raise UserError(f"no records could be read: {reasons}")
     merged = merge(gathered)
     return {"provenance": _merge_provenance(origins, left_out, merged, student), "records": merged}
+
+
+def samples_of(files: Sequence[Path]) -> list[Record]:
+    """The times of all processes, ms, as :func:`mlff_distiller.records.statistics.compare` takes them: what was measured, the
+    replicate, ``samples_ms``, and ``baseline_samples_ms`` where the baseline took turns."""
+    found = []
+    for path in dict.fromkeys(files):
+        try:
+            entries = schema.read(path)
+        except UserError:
+            continue  # named among those left out
+        found += [
+            {key: entry[key] for key in (*BENCHMARK_KEY, *REPLICATE_FIELDS) if entry.get(key) is not None}
+            for entry in entries
+            if entry["kind"] == "benchmark" and entry.get("samples_ms")
+        ]
+    return found
 
 
 def _short_names(files: Sequence[str | Path]) -> list[str]:

@@ -127,7 +127,7 @@ class Run:
     def paired_speedups(self, variant: str, task: str) -> dict[str, Ratio]:
         """System -> speed-up over the baseline in the same processes: what slowed both down cancels."""
         return {
-            system: Ratio(entry["speedup"], *entry["speedup_ci95"])
+            system: Ratio.of(entry, "speedup")
             for system, entry in self.benchmarks(variant, task).items()
             if entry["speedup"] is not None
         }
@@ -161,12 +161,15 @@ class Run:
         found = list(self.times(variant, task).values())
         if not found or len(found) < len(self.times(BASELINE, task)):
             return None
-        return Ratio(*(sum(getattr(time, bound) for time in found) / len(found) for bound in ("value", "low", "high")))
+        value, low, high = (
+            sum(getattr(time, bound) for time in found) / len(found) for bound in ("value", "low", "high")
+        )
+        return Ratio(value, low, high, min(time.processes for time in found))
 
     def times(self, variant: str, task: str) -> dict[str, Ratio]:
         """System -> median time in ms with its interval, where the measurement succeeded (equivalent or not)."""
         return {
-            system: Ratio(entry["median_ms"], *entry["median_ci95_ms"])
+            system: Ratio.of(entry, "median_ms")
             for system, entry in self.benchmarks(variant, task).items()
             if entry.get("median_ms")
         }

@@ -8,8 +8,9 @@ Benchmarking in Reasonable Time", ISMM).
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ CONFIDENCE = 0.95
 RESAMPLES = 1000
 #: A series whose interquartile range exceeds this share of its median is called noisy.
 NOISE_LIMIT = 0.10
+
+#: Simulated, a 95 % interval of two processes covers 84 to 90 %, of three 91 to 97 %.
+ENOUGH_PROCESSES = 3
 
 Samples = NDArray[np.float64]
 
@@ -36,11 +40,24 @@ class Summary:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A positive ratio with its confidence interval."""
+    """A positive ratio, or another measured number, with its confidence interval."""
 
     value: float
     low: float
     high: float
+    #: From how many processes: fewer than :data:`ENOUGH_PROCESSES` say too little of the next one for an interval in print.
+    processes: int = field(default=ENOUGH_PROCESSES, compare=False)
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any], name: str) -> "Ratio":
+        """The field ``name`` of a merged benchmark record, with the interval beside it."""
+        low, high = entry[f"{name.removesuffix('_ms')}_ci95{'_ms' if name.endswith('_ms') else ''}"]
+        return cls(entry[name], low, high, entry.get("replicates") or 1)
+
+    @property
+    def certain(self) -> bool:
+        """Whether there were processes enough to print the interval."""
+        return self.processes >= ENOUGH_PROCESSES
 
     @property
     def verdict(self) -> str:
@@ -163,7 +180,7 @@ def geometric_mean(ratios: Sequence[Ratio]) -> Ratio:
         float(np.exp(np.mean(np.log([getattr(ratio, bound) for ratio in ratios]))))
         for bound in ("value", "low", "high")
     )
-    return Ratio(value, low, high)
+    return Ratio(value, low, high, min(ratio.processes for ratio in ratios))
 
 
 def mean_of(repeated: Sequence[float], confidence: float = CONFIDENCE) -> Ratio:
@@ -187,7 +204,8 @@ def ratio_of(numerator: Ratio, denominator: Ratio) -> Ratio:
     value = numerator.value / denominator.value
     below = math.hypot(math.log(numerator.value / numerator.low), math.log(denominator.high / denominator.value))
     above = math.hypot(math.log(numerator.high / numerator.value), math.log(denominator.value / denominator.low))
-    return Ratio(value, value * math.exp(-below), value * math.exp(above))
+    processes = min(numerator.processes, denominator.processes)
+    return Ratio(value, value * math.exp(-below), value * math.exp(above), processes)
 
 
 def _checked(samples: Sequence[float] | Samples) -> Samples:

@@ -37,9 +37,21 @@ def _number(value: Any) -> str:
     return "unknown" if value is None else f"{value:.3g}"
 
 
+def few_processes(ratio: Ratio) -> str:
+    """A remark in place of the interval where there were too few processes for one."""
+    if ratio.certain:
+        return ""
+    return f" ({'one process' if ratio.processes == 1 else f'{ratio.processes} processes'})"
+
+
 def interval(ratio: Ratio) -> str:
-    """A ratio for people: ``1.45× [1.41, 1.49]``, with spaces at which no line breaks; a bound without limit as ∞."""
+    """A ratio for people: ``1.45× [1.41, 1.49]``, with spaces at which no line breaks; a bound without limit as ∞.
+
+    Of fewer than three processes: ``1.45× (2 processes)``.
+    """
     value, low, high = (f"{x:.2f}" if math.isfinite(x) else "∞" for x in (ratio.value, ratio.low, ratio.high))
+    if not ratio.certain:
+        return f"{value}×{few_processes(ratio)}"
     return f"{value}×\u00a0[{low},\u00a0{high}]"
 
 
@@ -47,6 +59,8 @@ def times_as_fast(ratio: Ratio) -> str:
     """A ratio for the first page, with as many digits as its interval allows: ``65 times (49 to 84)``."""
     if not all(map(math.isfinite, (ratio.value, ratio.low, ratio.high))) or ratio.low == ratio.high:
         return f"{number(ratio.value, 2)} times"
+    if not ratio.certain:
+        return f"{number(ratio.value, 2)} times{few_processes(ratio)}"
     # The last digit is the first in which the interval's half width shows.
     width = math.log10((ratio.high - ratio.low) / 2 / ratio.value)
     value, low, high = (

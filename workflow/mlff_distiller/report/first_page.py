@@ -11,6 +11,7 @@ from mlff_distiller.records.vocabulary import BASELINE
 from mlff_distiller.records.wording import (
     drift,
     equivalence_reason,
+    few_processes,
     interval,
     machine_name,
     number,
@@ -146,17 +147,9 @@ def through_ase(run: Run, variant: str) -> str:
     text += (
         f": {number(ns_per_day(middle['median_ms']), 2)} ns a day for {title(middle['system'])} with steps of 0.5 fs"
     )
-    ratios = [Ratio(e["speedup"], *e["speedup_ci95"]) for e in found if e.get("speedup") is not None]
-    if ratios:
+    if ratios := [Ratio.of(e, "speedup") for e in found if e.get("speedup") is not None]:
         text += f", {times_as_fast(geometric_mean(ratios))} as fast as plain (eager) PyTorch"
-        text += one_process(found)
     return f"{text}."
-
-
-def one_process(entries: Sequence[Mapping[str, Any]]) -> str:
-    """A remark where measurements come from too few processes for an interval."""
-    fewest = min(entry.get("replicates") or 1 for entry in entries)
-    return "" if fewest >= 3 else f" ({'one process' if fewest == 1 else f'{fewest} processes'})"
 
 
 def _bare(run: Run, name: str, ratio: Any) -> str:
@@ -174,7 +167,7 @@ def _own_loop(run: Run, name: str) -> str:
     return (
         f"MD whose steps stay on the device, looked at every hundred or so: {number(1000 / found['median_ms'], 2)} steps a "
         f"second, {number(ns_per_day(found['median_ms'], found.get('timestep_fs') or 0.5), 2)} ns a day for "
-        f"{title(found['system'])}{one_process([found])}."
+        f"{title(found['system'])}{few_processes(Ratio.of(found, 'median_ms'))}."
     )
 
 

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlff_distiller.deploy.texts import example
+from mlff_distiller.deploy.texts import example, gain
 from mlff_distiller.records import schema
-from mlff_distiller.records.statistics import Ratio
 from mlff_distiller.records.wording import WORK_TITLES
 from mlff_distiller.utils.errors import UserError
 
@@ -27,7 +26,7 @@ def handed_over(bundles: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]
     """One entry per kind of work, from the records of its bundles by folder.
 
     Returns:
-        ``work`` (its title) and ``folder``; for a bundle ``variant``, ``speedup``, ``measured`` and ``example``, a complete
+        ``work`` (its title) and ``folder``; for a bundle ``variant``, ``gain`` over eager in words, and ``example``, a complete
         program; else ``reason``.
     """
     made = []
@@ -42,8 +41,7 @@ def handed_over(bundles: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]
             entry
             | {
                 "variant": found["variant"],
-                "speedup": Ratio(evidence["speedup"], *evidence["speedup_ci95"]),
-                "measured": evidence["measured"],
+                "gain": gain(name, evidence),
                 "example": example(found, folder),
             }
         )

@@ -245,7 +245,7 @@ def scaling(run: Run) -> dict[str, list[dict[str, Any]]]:
 def _speedup_text(entry: Mapping[str, Any]) -> str:
     if entry["status"] != "ok":
         return f"{entry['status']}: {entry['reason']}"
-    return interval(Ratio(entry["speedup"], *entry["speedup_ci95"])) if entry.get("speedup") is not None else "-"
+    return interval(Ratio.of(entry, "speedup")) if entry.get("speedup") is not None else "-"
 
 
 def causes(run: Run) -> list[dict[str, Any]]:

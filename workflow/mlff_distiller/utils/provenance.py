@@ -82,14 +82,16 @@ def stage() -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """CPU model, cores this process may use, memory in GiB, and GPUs with their driver (empty list: none seen)."""
+    """CPU model, cores this process may use, memory in GiB, and GPUs with their driver and limits (empty list: none seen)."""
     return {
         "cpu": cpu_model(),
+        "cpu_details": cpu_details(),
         "architecture": platform.machine(),
         "cores": usable_cores(),
         "memory_gib": memory_gib(),
         "gpus": gpu_names(),
         "gpu_driver": gpu_driver(),
+        "gpu_limits": gpu_limits(),
     }
 
 
@@ -100,6 +102,19 @@ def cpu_model() -> str:
         if key.strip() in ("model name", "Model") and value.strip():
             return value.strip()
     return platform.processor() or platform.machine()
+
+
+def cpu_details() -> str | None:
+    """What tells processors of one marketing name apart: ``family 6, model 143, stepping 8, 2100 MHz``; null where unknown."""
+    text = "\n".join(_lines("/proc/cpuinfo")).partition("\n\n")[0]
+    found = {
+        word: match[1]
+        for word, key in (("family", "cpu family"), ("model", "model"), ("stepping", "stepping"), ("MHz", "cpu MHz"))
+        if (match := re.search(rf"^{key}\s*: (\S+)$", text, re.MULTILINE))
+    }
+    parts = [f"{word} {value}" for word, value in found.items() if word != "MHz"]
+    parts += [f"{float(found['MHz']):.0f} MHz"] if "MHz" in found else []
+    return ", ".join(parts) or None
 
 
 @functools.cache
@@ -143,6 +158,15 @@ def gpu_driver() -> str | None:
         if line.startswith("NVRM version:") and (found := re.search(r"\b\d{3}\.\d+(?:\.\d+)*\b", line)):
             return found.group()
     return None
+
+
+@functools.cache
+def gpu_limits() -> str | None:
+    """The highest clock and the power cap of each GPU, as NVIDIA's tool says: ``1980 MHz, 700.00 W``; null without one."""
+    if not gpu_names():
+        return None
+    found = output_of(["nvidia-smi", "--query-gpu=clocks.max.sm,power.limit", "--format=csv,noheader"])
+    return "; ".join(dict.fromkeys(found.splitlines())) if found else None
 
 
 def operating_system() -> str:
