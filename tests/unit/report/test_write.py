@@ -172,6 +172,12 @@ def test_week_1_sets_the_sources_table_beside_this_run(folder):
     assert "| torch-cluster | - | could not be installed | - | - | unavailable |" in text
     assert "no C++ compiler" in text
     assert "**Gate of week 1: passed.**" in text
+    assert (
+        "On week 1's own terms, the configurations of its table, the best on the energy alone is `torch_compile`"
+        in text
+    )
+    assert "the gate would have failed, as the source found" in text
+    assert "The source's protocol was 50 runs after 10 warm-up runs" in text
     forces = text.split("## Energy + forces")[1]
     row = next(line for line in forces.splitlines() if line.startswith("| TorchScript JIT"))
     assert re.search(r"\| 1\.[01]\d×\s\[[^|]*\] \| (faster|no difference shown) \| 3\.\d\d×", row), row

@@ -215,6 +215,15 @@ def week_1(run: Run, known_claims: Mapping[str, Any] | None) -> list[dict[str, A
     ]
 
 
+def week_1_best(run: Run, known_claims: Mapping[str, Any] | None, gate: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The fastest on the energy of the configurations that the source's table has, and whether it passes ``gate``."""
+    names = {row["variant"] for row in (known_claims or {}).get("table") or []} - {BASELINE}
+    found = next(((name, ratio) for name, ratio in run.ranking("energy") if name in names), None)
+    if found is None or "energy_speedup" not in gate:
+        return None
+    return {"variant": found[0], "speedup": found[1], "passed": found[1].low >= gate["energy_speedup"]}
+
+
 def _measured(run: Run, variant: str, task: str) -> dict[str, Any]:
     found = run.overall(variant, task)
     status, reason = run.problems().get(variant, ("not in this run", "not among the variants of the configuration"))

@@ -155,6 +155,7 @@ def context(
         "claims_judged": any(one.verdict != claims.NOT_TESTABLE for one in judged),
         "claims_source": {key: (known_claims or {}).get(key) for key in ("source", "hardware", "table_remark")},
         "week1": tables.week_1(run, known_claims),
+        "week1_best": tables.week_1_best(run, known_claims, (settings.get("gates") or {}).get("week_1") or {}),
         "scaling": tables.scaling(run),
         "causes": tables.causes(run),
         "folder": f"results/{settings['run']}" if settings.get("run") else "results/<run>",
