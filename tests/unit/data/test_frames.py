@@ -84,5 +84,5 @@ def test_cell_vectors_behind_the_atoms_are_part_of_the_frame(tmp_path):
 def test_columns_that_are_not_there_reserve_no_memory(tmp_path):
     path = tmp_path / "own.extxyz"
     path.write_text('1\nProperties=species:S:1:pos:R:38786542 energy=1.0 pbc="F F F"\nO 0 0 0\n')
-    with pytest.raises(UserError, match=r"Properties in line 2 names 38786543 columns, and line 3 has 4"):
+    with pytest.raises(UserError, match=r"Properties names 38786543 columns, and its atom 0 has 4"):
         read_every_frame(path)

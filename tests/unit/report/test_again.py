@@ -34,7 +34,7 @@ def test_pages_and_figures_are_made_anew_and_the_records_stay(published):
     assert main(["rerender", str(published)]) == 0
     assert {path.stem for path in (published / "figures").iterdir()} == {"ladder", "ladder_all", "latency"}
     text = (published / "PHASE3_REPORT.md").read_text()
-    assert "Yes, with `cpp`" in text
+    assert "`cpp` is the fastest way to run it" in text
     assert 'StudentCalculator.from_bundle("results/mine/deploy/one_molecule")' in text
     assert "**One molecule: `cpp`**" in text
     assert (published / "PHASE3_REPORT.pdf").read_bytes().startswith(b"%PDF")

@@ -58,7 +58,7 @@ def test_a_molecule_of_ones_own_is_named_by_its_path(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         load_system(tmp_path / "absent.xyz", FOLDER)
     (tmp_path / "broken.xyz").write_text("two\natoms\n")
-    with pytest.raises(UserError, match="ASE cannot read it"):
+    with pytest.raises(UserError, match="expected the number of atoms of the next frame"):
         read_system(tmp_path / "broken.xyz")
 
 
@@ -174,5 +174,12 @@ def test_an_unreadable_smiles_is_refused():
 def test_columns_that_are_not_there_are_named(tmp_path):
     path = tmp_path / "mine.extxyz"
     path.write_text("1\nProperties=species:S:1:pos:R:3:forces:R:3\nO 0 0 0\n")
-    with pytest.raises(UserError, match=r"Properties in line 2 names 7 columns, and line 3 has 4"):
+    with pytest.raises(UserError, match=r"Properties names 7 columns, and its atom 0 has 4"):
+        read_system(path)
+
+
+def test_atoms_that_are_not_there_reserve_no_memory(tmp_path):
+    path = tmp_path / "mine.xyz"
+    path.write_text("27039369\n\nC 0 0 0\nC 0 0 1.4\n")
+    with pytest.raises(UserError, match=r"frame 0 \(line 1\) says 27039369 atoms and has 2"):
         read_system(path)

@@ -29,7 +29,7 @@ def first_lines(run: Run, provenance: Mapping[str, Any], settings: Mapping[str, 
     """Question -> answer: speed, correctness, doubts about the numbers, what was measured, and where."""
     winner = run.winner()
     lines = {
-        "Is it faster?": _winner_line(run, winner),
+        "How fast is it?": _winner_line(run, winner),
         "Without ASE": _beyond_ase(run, *winner) if winner else "",
         "Is it right?": _correct_line(run, [winner[0]] if winner else _candidates(run)),
         "Does it conserve energy?": _dynamics(run, [winner[0]] if winner else _candidates(run)),
@@ -62,6 +62,7 @@ def _what(run: Run) -> str:
     statuses = [status for status, _ in problems.values()]
     counts = ", ".join(f"{statuses.count(word)} {word}" for word in ("failed", "unavailable") if word in statuses)
     molecules = f"{len(sizes)} molecules of {sizes[0]} to {sizes[-1]} atoms" if sizes else "no molecules"
+    molecules += ", energy and energy + forces" if run.timings() else ""
     others = sum(run.equivalence(name) == "another network" for name in run.variants)
     ok = sum(name not in problems for name in run.variants) - others
     students = {
@@ -69,9 +70,9 @@ def _what(run: Run) -> str:
     }
     student = f"Student {', '.join(sorted(digest[:10] for digest in students))} (SHA-256); " if students else ""
     return (
-        f"{student}{len(run.variants)} variants on {molecules}{', energy and energy + forces' if run.timings() else ''}: "
+        f"{student}{len(run.variants) - others} variants of it on {molecules}: "
         f"{ok} ran and passed every check"
-        + (f", {others} {'is' if others == 1 else 'are'} of another network" if others else "")
+        + (f"; {others} of another network for comparison" if others else "")
         + (f", {counts} (reasons below)" if counts else "")
         + "."
     )
@@ -81,12 +82,10 @@ def _winner_line(run: Run, winner: tuple[str, Any] | None) -> str:
     if winner is None:
         return _no_winner(run)
     name, ratio = winner
-    text = f"Yes, with `{name}`. {through_ase(run, name) or _bare(run, name, ratio)}"
+    text = f"`{name}` is the fastest way to run it. {through_ase(run, name) or _bare(run, name, ratio)}"
     level = [other for other, _ in run.level_with_fastest(_usable(run)) if other != name]
     if level:
         text += f" No difference is shown to {_named(level)}; the more precise, then the faster, is preferred."
-    same = [f"`{other}` runs the same code as `{first}` here" for other, first in run.same_code.items()]
-    text += f" {'; '.join(same)}." if same else ""
     unproven = [
         f"`{other}` (MD {run.md(other)})"
         for other, r in run.ranking("energy_forces")
@@ -106,7 +105,7 @@ def _no_winner(run: Run) -> str:
     if not run.timings():
         return "Not measured: this run timed nothing one molecule at a time."
     if not ranking:
-        return "No variant is shown to be: none has a speed-up on every molecule."
+        return "No variant is shown to be faster than eager PyTorch: none has a speed-up on every molecule."
     equal = [(name, ratio) for name, ratio in ranking if run.equivalence(name) == "passed"] or ranking
     name, ratio = equal[0]
     why = {
@@ -115,7 +114,7 @@ def _no_winner(run: Run) -> str:
         run.md(name) == TOO_SHORT: "its MD is too short to tell whether it conserves energy",
         run.equivalence(name) != "passed": "it is not equivalent to the student",
     }.get(True, "its MD was not run")
-    return f"No variant is. The best is `{name}` with {interval(ratio)} on energy + forces, but {why}."
+    return f"No variant is faster than eager PyTorch. The best is `{name}` with {interval(ratio)} on energy + forces, but {why}."
 
 
 def _usable(run: Run) -> list[tuple[str, Any]]:
@@ -134,29 +133,47 @@ def ns_per_day(milliseconds: float, timestep_fs: float = 0.5) -> float:
     return timestep_fs * 1e-6 * 86_400_000 / milliseconds
 
 
+def by_size(run: Run, variant: str) -> list[dict[str, Any]]:
+    """One row per molecule, smallest first: what a chemist asks first, by size; empty where ASE was not timed."""
+    calls = {e["system"]: e["median_ms"] for e in run.scaling(variant, "calculator") if e.get("median_ms")}
+    teacher = {e["system"]: e["median_ms"] for e in run.teacher() if e.get("median_ms")}
+    times = run.times(variant, "energy_forces")
+    return [
+        {
+            "atoms": run.systems[system],
+            "ase_ms": calls[system],
+            "ns_per_day": ns_per_day(calls[system]),
+            "call_ms": times[system].value if system in times else None,
+            "teacher_ms": teacher.get(system),
+        }
+        for system in run.systems
+        if system in calls
+    ]
+
+
 def through_ase(run: Run, variant: str) -> str:
     """What the code printed on the first page takes: a call through the ASE calculator; empty where it was not timed."""
     found = [e for e in run.scaling(variant, "calculator") if e.get("median_ms") and e["status"] == "ok"]
     if not found:
         return ""
     sizes = [e["n_atoms"] for e in found]
-    text = (
-        f"Through ASE, as below, a step takes {spread(e['median_ms'] for e in found)} ms for {spread(sizes, 3)} atoms"
-    )
+    text = f"A step of MD through ASE, as below, takes {spread(e['median_ms'] for e in found)} ms for {spread(sizes, 3)} atoms"
     middle = next((e for e in found if e["system"] == "caffeine"), found[len(found) // 2])
     text += (
         f": {number(ns_per_day(middle['median_ms']), 2)} ns a day for {title(middle['system'])} with steps of 0.5 fs"
     )
     if ratios := [Ratio.of(e, "speedup") for e in found if e.get("speedup") is not None]:
-        text += f", {times_as_fast(geometric_mean(ratios))} as fast as plain (eager) PyTorch"
+        text += f", {times_as_fast(geometric_mean(ratios))} as fast as eager PyTorch"
     return f"{text}."
 
 
 def _bare(run: Run, name: str, ratio: Any) -> str:
     times = [time.value for time in run.times(name, "energy_forces").values()]
-    text = f"The bare call takes {spread(times)} ms, {times_as_fast(ratio)} as fast"
+    text = (
+        f"One call from Python, neighbor search included: {spread(times)} ms, {times_as_fast(ratio)} as fast as eager"
+    )
     if energy := run.overall(name, "energy"):
-        text += f"; the energy alone {times_as_fast(energy)}"
+        text += f" (the energy alone {times_as_fast(energy)})"
     return f"{text}."
 
 
@@ -165,7 +182,7 @@ def _own_loop(run: Run, name: str) -> str:
     if found is None or found.get("loop") != "device":
         return ""
     return (
-        f"MD whose steps stay on the device, looked at every hundred or so: {number(1000 / found['median_ms'], 2)} steps a "
+        f"MD that stays on the GPU, positions read every 100 steps or so: {number(1000 / found['median_ms'], 2)} steps a "
         f"second, {number(ns_per_day(found['median_ms'], found.get('timestep_fs') or 0.5), 2)} ns a day for "
         f"{title(found['system'])}{few_processes(Ratio.of(found, 'median_ms'))}."
     )
@@ -180,7 +197,9 @@ def _over_stock(run: Run, name: str) -> str:
     theirs = run.mean_time(stock[0][0], "energy_forces")
     if theirs is None:
         return ""
-    return f"That is {times_as_fast(ratio_of(theirs, ours))} as fast as the best that PyTorch's own tools give (`{stock[0][0]}`)."
+    return (
+        f"That is {times_as_fast(ratio_of(theirs, ours))} as fast as the best of PyTorch's own tools, `{stock[0][0]}`."
+    )
 
 
 def _candidates(run: Run) -> list[str]:
@@ -201,12 +220,12 @@ def _equal(run: Run, variants: Sequence[str]) -> str:
         return f"{_named(variants)} {'was' if len(variants) == 1 else 'were'} not compared with the model in fp64."
     what = f"`{variants[0]}`" if len(variants) == 1 else f"{len(alike)} of {len(variants)} variants"
     others = sorted({e["system"] for e in found if not of_the_run(e) and e["status"] == "ok"})
-    where = "the molecules" + (f", {', '.join(others)}" if others else " alone")
+    where = "molecules" + (f", {', '.join(others)}" if others else " alone")
     if len(variants) == 1 and not alike:
         wrong = next(e for e in found if not e.get("equivalent"))
         return f"No: `{variants[0]}` is not equal to the model: {equivalence_reason(wrong)}."
-    verb = "equals" if len(variants) == 1 else "equal"
-    return f"{what} {verb} the model: force error at most {max(errors):.2g} meV/Å against fp64, on {where}."
+    verb = "matches" if len(variants) == 1 else "match"
+    return f"{what} {verb} the model in fp64: force error at most {max(errors):.2g} meV/Å, on {where}."
 
 
 def _teacher_error(run: Run) -> str:
@@ -229,10 +248,11 @@ def _teacher_error(run: Run) -> str:
     ]  # fmt: skip
     if bins and max(bins)[0] > 1.5 * seen["force_mae_mev_per_a"]:
         worst, size, name = max(bins)
-        low, _, high = size.partition(" to ")
-        among = "the molecules of this report" if name == "benchmark" else f"split '{name}'"
-        span = f"{low} to {int(high) - 1}" if high.isdigit() else size
-        text += f", and {number(worst, 2)} on those of {span} atoms among {among}, where it is worst"
+        high = size.partition(" to ")[2]
+        where = f"{size} atoms (split '{name}')"
+        if name == "benchmark" and size.startswith("1 to ") and high.isdigit():
+            where = f"the smallest molecules of this report ({int(high) - 1} atoms or fewer)"
+        text += f", and worst, {number(worst, 2)}, on {where}"
     return f"{text}."
 
 
@@ -246,8 +266,10 @@ def _dynamics(run: Run, variants: Sequence[str]) -> str:
     # In a short run, slow exchange of energy between vibrations looks like a drift; the fp64 run then shows it too.
     too = "; the fp64 run from the same state has the same" if worst.get("drift_like_fp64") else ""
     length = worst["n_steps"] * worst["timestep_fs"] / 1000
-    where = f"{length:.3g} ps of {title(worst['system'])}{too}"
-    return f"{alike.capitalize()}: the largest drift in NVE is {drift(worst)}, in {where}."
+    limit = ((worst.get("gates") or {}).get("drift_mev_per_atom_ps") or {}).get("limit")
+    where = f"{length:.3g} ps of {title(worst['system'])}"
+    allowed = f", allowed {limit:g}" if limit else ""
+    return f"{alike.capitalize()}: the largest NVE drift is {drift(worst)} (standard error{allowed}), in {where}{too}."
 
 
 def _trust_line(
@@ -280,12 +302,8 @@ def doubts_about(
         doubts.append(f"only {fewest} process{'es' if fewest > 1 else ''} per measurement")
     wide = sum(half_width(entry) > WIDE for entry in timed)
     if wide > len(timed) / 10:
-        doubts.append(
-            f"{wide} of {len(timed)} median times are known to no better than {100 * WIDE:.0f}\u00a0%: rely on the intervals"
-        )
+        share = f"{100 * wide / len(timed):.0f}\u00a0% of the median times"
+        doubts.append(f"{share} have a 95\u00a0% interval wider than ±{100 * WIDE:.0f}\u00a0%: rely on the intervals")
     if winner and run.md(winner[0]) != PASSED:
         doubts.append("MD was not run for the winner")
-    versions = provenance["packages"].get("torch", [])
-    if versions and versions != [wanted_torch(settings)]:
-        doubts.append(f"torch {', '.join(versions)} rather than {wanted_torch(settings)}")
     return doubts + list(provenance["warnings"])

@@ -14,7 +14,7 @@ from mlff_distiller.records.vocabulary import TASKS
 from mlff_distiller.records.wording import TASK_TITLES, title
 from mlff_distiller.report import captions, html, method, tables
 from mlff_distiller.report.figures import draw, style
-from mlff_distiller.report.first_page import first_lines
+from mlff_distiller.report.first_page import by_size, first_lines
 from mlff_distiller.report.handover import handed_over, read_bundles
 from mlff_distiller.report.render import render
 from mlff_distiller.report.terminal import show
@@ -132,6 +132,8 @@ def context(
         "provenance": provenance,
         "timed": bool(run.timings()),
         "lines": first_lines(run, provenance, settings),
+        "by_size": by_size(run, best[0]) if (best := run.winner()) else [],
+        "same_code": run.same_code,
         "overview": tables.overview(run),
         "per_task": {TASK_TITLES[task]: tables.times(run, task) for task in (*TASKS, "neighbors")},
         "systems": [f"{title(system)} ({atoms})" for system, atoms in run.systems.items()],

@@ -1,7 +1,6 @@
 """Molecules and periodic boxes as :class:`ase.Atoms`, checked."""
 
 import hashlib
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlff_distiller.systems.limits import Limits
+from mlff_distiller.systems.xyz import check_xyz
 from mlff_distiller.utils.errors import UserError, nearest
 from mlff_distiller.utils.files import split_frame
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 #: Two atoms closer than this (A) are a mistake in the file, not chemistry: the shortest bond, H2, has 0.74 A.
 MIN_DISTANCE = 0.3
 SUFFIXES = (".extxyz", ".xyz")
-#: The columns of an extended XYZ file, name:type:count and again.
-_PROPERTIES = re.compile(r"\bProperties=\S+", re.IGNORECASE)
-_COUNTS = re.compile(r":[A-Za-z]:(\d+)")
 
 
 def available_systems(directory: str | Path) -> list[str]:
@@ -75,8 +72,7 @@ def read_system(path: str | Path) -> "Atoms":
     if not Path(file).is_file():
         raise UserError(f"{file}: no such file")
     if Path(file).suffix in SUFFIXES:
-        with open(file, encoding="utf-8", errors="replace") as lines:
-            check_declared_columns(file, lines)
+        check_xyz(file)
     try:
         frames = list(iread(file, index=":"))
     except Exception as error:
@@ -131,22 +127,6 @@ def check_atoms(atoms: "Atoms", where: str = "atoms", allow: Iterable[str] = ())
             "and is the cell right?"
         )
     return atoms
-
-
-def check_declared_columns(path: str | Path, lines: Iterable[str]) -> None:
-    """Raise a :class:`UserError` where ``Properties`` of an extended XYZ file names more columns than the next line has.
-
-    ASE reserves memory for as many as are named, be it millions.
-    """
-    declared = 0
-    for number, line in enumerate(lines, start=1):
-        if declared and (found := len(line.split())) < declared:
-            raise UserError(
-                f"{path}: Properties in line {number - 1} names {declared} columns, and line {number} has {found}; cut short, or "
-                "a count in Properties (name:type:count) is wrong"
-            )
-        named = _PROPERTIES.search(line)
-        declared = sum(map(int, _COUNTS.findall(named[0]))) if named else 0
 
 
 def check_finite(atoms: "Atoms", where: str) -> None:

@@ -40,7 +40,7 @@ def _draw(run: Run, rows: list[tuple[str, str]]) -> "Figure":
         for height, low, high in source_marks(run, [name for name, _ in rows], task):
             _draw_source_mark(axis, height, low, high)
         axis.axvline(1, color=style.INK, lw=0.9, zorder=1)
-        axis.set_title(TASK_TITLES[task])
+        axis.set_title(f"{TASK_TITLES[task]}, without ASE" if task == "energy_forces" else TASK_TITLES[task])
         axis.set_xlabel("speed-up over eager")
         axis.grid(axis="y", visible=False)
         axis.tick_params(axis="y", length=0)
