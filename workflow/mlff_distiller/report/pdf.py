@@ -21,7 +21,7 @@ MARGIN = 51
 #: Font sizes in tables, points: the first at which the table fits, else the last with words broken.
 TABLE_SIZES = (8.0, 7.0, 6.0)
 #: Largest height of a figure, points: of the first figure, which shares the first page with text, and of the others.
-FIRST_FIGURE, FIGURE = 270, 320
+FIRST_FIGURE, FIGURE = 165, 320
 #: Space needed for a heading and the first lines below it, points; with less, it starts a new page.
 LEAST_BELOW_HEADING = 110
 FONTS = {
