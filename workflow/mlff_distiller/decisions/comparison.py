@@ -157,15 +157,11 @@ def shared_systems(members: Sequence[Member]) -> list[str]:
 def overall(member: Member, variant: str, task: str, systems: Sequence[str]) -> dict[str, Ratio | None]:
     """Geometric means of speed-up and time (ms) of a variant over ``systems``; None unless it was timed on all of them."""
     speedups, times = member.run.speedups(variant, task), member.run.times(variant, task)
-    return {
-        name: geometric_mean([found[system] for system in systems]) if found and set(systems) <= found.keys() else None
-        for name, found in (("speedup", speedups), ("time", times))
-    }
+    return {"speedup": _mean_over(systems, speedups), "time": _mean_over(systems, times)}
 
 
-def _paired(member: Member, variant: str, task: str, systems: Sequence[str]) -> Ratio | None:
-    """Geometric mean of the speed-ups over eager in the same processes: a slower machine slows down both."""
-    found = member.run.paired_speedups(variant, task)
+def _mean_over(systems: Sequence[str], found: Mapping[str, Ratio]) -> Ratio | None:
+    """Geometric mean over ``systems``; None unless all of them are there."""
     return geometric_mean([found[system] for system in systems]) if found and set(systems) <= found.keys() else None
 
 
@@ -181,7 +177,8 @@ def changes(members: Sequence[Member]) -> list[Change]:
                 systems = [system for system in times[0] if system in times[1]]
                 if not systems or "failed" in (first.run.equivalence(variant), member.run.equivalence(variant)):
                     continue
-                before, now = (_paired(m, variant, task, systems) for m in (first, member))
+                # In the same processes: a slower machine slows down eager, too.
+                before, now = (_mean_over(systems, m.run.paired_speedups(variant, task)) for m in (first, member))
                 made.append(
                     Change(
                         variant,

@@ -58,7 +58,7 @@ def ladder(run: Run) -> list[tuple[str, str]]:
 
 def rungs(run: Run, most: int = 8) -> list[tuple[str, str]]:
     """The steps of :func:`ladder` that tell the story: eager, the fastest of each family that may be used, the winner."""
-    ranking = [name for name, _ in run.ranking("energy_forces") if run.equivalence(name) == "passed"]
+    ranking = [name for name, _ in run.proven("energy_forces")]
     winner = run.winner()
     chosen = [BASELINE, *([winner[0]] if winner else [])]
     for name in ranking:

@@ -95,8 +95,11 @@ class Run:
 
     def is_stock(self, variant: str) -> bool:
         """Whether PyTorch's own tools make the variant of eager: its forces are those that autograd derives."""
-        options = next((e.get("options") or {} for e in self.of("compile", variant=variant)), {})
-        return self.families.get(variant) in STOCK and options.get("forces", "autograd") == "autograd"
+        return self.families.get(variant) in STOCK and self.options(variant).get("forces", "autograd") == "autograd"
+
+    def options(self, variant: str) -> Mapping[str, Any]:
+        """Family and options of a variant as the compile stage wrote them; empty where it wrote none."""
+        return next((e.get("options") or {} for e in self.of("compile", variant=variant)), {})
 
     @cached_property
     def neighbor_backends(self) -> dict[str, str]:
@@ -347,19 +350,22 @@ class Run:
         times = {name: self.mean_time(name, task) for name, _ in found}
         return sorted(found, key=lambda item: (time.value if (time := times[item[0]]) else math.inf, -item[1].value))
 
+    def proven(self, task: str) -> list[tuple[str, Ratio]]:
+        """The :meth:`ranking` of the variants that passed their equivalence check."""
+        return [entry for entry in self.ranking(task) if self.equivalence(entry[0]) == "passed"]
+
     def winner(self, task: str = "energy_forces") -> tuple[str, Ratio] | None:
         """The variant to use among those shown to be faster, equivalent, and valid in MD (:meth:`best`).
 
         Where no variant ran MD, MD is not asked for; :meth:`md` then says so.
         """
-        faster = [
-            entry
-            for entry in self.ranking(task)
-            if entry[1].verdict == "faster" and self.equivalence(entry[0]) == "passed"
-        ]
+        return self.best(self.level_with_fastest(self.candidates(task), task))
+
+    def candidates(self, task: str = "energy_forces") -> list[tuple[str, Ratio]]:
+        """Variants that may win: equivalent, shown to be faster, and passed in MD; if none passed, those that ran none."""
+        faster = [entry for entry in self.proven(task) if entry[1].verdict == "faster"]
         passed = [entry for entry in faster if self.md(entry[0]) == PASSED]
-        rest = [entry for entry in faster if self.md(entry[0]) == "not run"]
-        return self.best(self.level_with_fastest(passed or rest, task))
+        return passed or [entry for entry in faster if self.md(entry[0]) == "not run"]
 
     def best(self, level: Iterable[tuple[str, Ratio]]) -> tuple[str, Ratio] | None:
         """Of variants that no interval tells apart, the most precise; of these the first."""

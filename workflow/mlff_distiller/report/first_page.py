@@ -83,13 +83,14 @@ def _winner_line(run: Run, winner: tuple[str, Any] | None) -> str:
         return _no_winner(run)
     name, ratio = winner
     text = f"`{name}` is the fastest way to run it. {through_ase(run, name) or _bare(run, name, ratio)}"
-    level = [other for other, _ in run.level_with_fastest(_usable(run)) if other != name]
+    usable = [entry for entry in run.candidates() if entry[0] not in run.same_code]
+    level = [other for other, _ in run.level_with_fastest(usable) if other != name]
     if level:
         text += f" No difference is shown to {_named(level)}; the more precise, then the faster, is preferred."
     unproven = [
         f"`{other}` (MD {run.md(other)})"
-        for other, r in run.ranking("energy_forces")
-        if r.value > ratio.value and run.md(other) != PASSED and run.equivalence(other) == "passed"
+        for other, r in run.proven("energy_forces")
+        if r.value > ratio.value and run.md(other) != PASSED
     ]
     return text + (f" Faster but not chosen: {', '.join(unproven)}." if unproven else "")
 
@@ -106,8 +107,7 @@ def _no_winner(run: Run) -> str:
         return "Not measured: this run timed nothing one molecule at a time."
     if not ranking:
         return "No variant is shown to be faster than eager PyTorch: none has a speed-up on every molecule."
-    equal = [(name, ratio) for name, ratio in ranking if run.equivalence(name) == "passed"] or ranking
-    name, ratio = equal[0]
+    name, ratio = (run.proven("energy_forces") or ranking)[0]
     why = {
         ratio.verdict != "faster": "it is not shown to be faster",
         run.md(name) == FAILED: "it failed MD",
@@ -115,13 +115,6 @@ def _no_winner(run: Run) -> str:
         run.equivalence(name) != "passed": "it is not equivalent to the student",
     }.get(True, "its MD was not run")
     return f"No variant is faster than eager PyTorch. The best is `{name}` with {interval(ratio)} on energy + forces, but {why}."
-
-
-def _usable(run: Run) -> list[tuple[str, Any]]:
-    """Variants that might win: faster, equivalent, and valid in MD, or none of them with MD."""
-    faster = [e for e in run.ranking("energy_forces") if e[1].verdict == "faster" and run.equivalence(e[0]) == "passed"]
-    passed = [e for e in faster if run.md(e[0]) == PASSED]
-    return [e for e in passed or [e for e in faster if run.md(e[0]) == "not run"] if e[0] not in run.same_code]
 
 
 def _named(names: Sequence[str]) -> str:
@@ -190,7 +183,7 @@ def _own_loop(run: Run, name: str) -> str:
 
 def _over_stock(run: Run, name: str) -> str:
     """The gain over the best of what PyTorch itself offers: Inductor, TorchScript, CUDA graphs of eager."""
-    stock = [e for e in run.ranking("energy_forces") if run.is_stock(e[0]) and run.equivalence(e[0]) == "passed"]
+    stock = [entry for entry in run.proven("energy_forces") if run.is_stock(entry[0])]
     ours = run.mean_time(name, "energy_forces")
     if not stock or ours is None or run.is_stock(name):
         return ""

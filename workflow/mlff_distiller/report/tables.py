@@ -87,7 +87,7 @@ def equivalence(run: Run) -> list[dict[str, Any]]:
     rows = []
     for name in run.variants:
         found = [e for e in run.of("equivalence", variant=name) if e.get("eager_force_rmse_mev_per_a") is not None]
-        checked = [with_limits(entry, _options(run, name)) for entry in found if not refuses(entry)]
+        checked = [with_limits(entry, run.options(name)) for entry in found if not refuses(entry)]
         if checked:
             rows.append(
                 {
@@ -130,10 +130,6 @@ def _share_of_limit(entry: Record) -> float:
         entry["force_rmse_mev_per_a"] / entry["force_limit_mev_per_a"],
         entry["energy_error_mev_per_atom"] / entry["energy_limit_mev_per_atom"],
     )
-
-
-def _options(run: Run, variant: str) -> Mapping[str, Any]:
-    return next((entry.get("options") or {} for entry in run.of("compile", variant=variant)), {})
 
 
 def md(run: Run) -> list[dict[str, Any]]:

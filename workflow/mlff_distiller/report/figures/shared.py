@@ -34,7 +34,7 @@ def size_line(
 def highlighted(run: Run, task: str = "energy_forces") -> list[str]:
     """At most five variants that a figure names; the rest stays gray: eager, the winner, the fastest that PyTorch's own tools
     make, and the fastest of further families."""
-    fastest = [name for name, _ in run.ranking(task) if run.equivalence(name) == "passed" and name not in run.same_code]
+    fastest = [name for name, _ in run.proven(task) if name not in run.same_code]
     winner = run.winner(task)
     stock = next((name for name in fastest if run.is_stock(name)), None)
     chosen = [name for name in (BASELINE, winner[0] if winner else None, stock) if name and name in run.variants]
