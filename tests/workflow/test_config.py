@@ -157,6 +157,14 @@ def test_spectra_need_a_teacher():
     check_config(config)
 
 
+@pytest.mark.parametrize("strange", ["\r", "a\u2028b", "\x1b[2J", "\ud800"])
+def test_a_control_character_in_a_name_is_shown_and_breaks_no_line(strange):
+    config = changed("molecules.systems", ["water", strange])
+    found = complaints(config)
+    assert len(found) > 1
+    assert all(line.startswith("configuration: ") and line.isprintable() for line in found)
+
+
 def test_all_mistakes_are_listed_at_once():
     config = changed("device", "gpu")
     config["benchmark"]["run"] = 3
@@ -201,7 +209,7 @@ def test_a_mutated_default_is_right_or_an_error_that_names_the_key(path, wrong, 
         place[path[-1]] = wrong
     drop_null_variants(config)
     if found := complaints(config):
-        assert all(line.startswith("configuration: ") for line in found)
+        assert all(line.startswith("configuration: ") and line.isprintable() for line in found)
     else:
         # What is right here is right for an editor, too.
         assert not list(Draft202012Validator(yaml.safe_load(schema_text())).iter_errors(off_in_quotes(config)))

@@ -24,7 +24,7 @@ from mlff_distiller.md.timestep_settings import TimestepSettings
 from mlff_distiller.preflight.machine_settings import Device, TorchSettings
 from mlff_distiller.preflight.torch_cluster_settings import TorchClusterSettings
 from mlff_distiller.training.settings import TrainingSettings
-from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.errors import UserError, one_line_each
 from mlff_distiller.utils.files import split_frame
 from mlff_distiller.utils.settings import Seed, Settings, UniqueItems, unit
 
@@ -289,7 +289,7 @@ def check_duplicate_keys(files: Iterable[str | Path]) -> None:
                 lines[name] = line
                 waiting.append((f"{name}.", value))
     if found:
-        raise UserError("\n".join(sorted(found)))
+        raise UserError(one_line_each(found))
 
 
 def drop_null_variants(config: dict[str, Any]) -> None:

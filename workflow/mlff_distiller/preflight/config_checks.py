@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from mlff_distiller.md.settings import NveSettings
 from mlff_distiller.preflight import config
 from mlff_distiller.records.vocabulary import BASELINE
-from mlff_distiller.utils.errors import UserError, nearest
+from mlff_distiller.utils.errors import UserError, nearest, one_line_each
 from mlff_distiller.utils.files import split_frame
 from mlff_distiller.utils.settings import complaints
 from mlff_distiller.variants.registry import FAMILIES, IN_DOUBLE, check_spec, has_double_form
@@ -37,7 +37,7 @@ def check_config(given: dict[str, Any]) -> None:
         if names.keys() <= sections.keys():
             found += check(**{name: sections[name] for name in names})
     if found:
-        raise UserError("configuration: " + "\nconfiguration: ".join(sorted(found)))
+        raise UserError(one_line_each(found, "configuration: "))
 
 
 def _variants(variants: Specs) -> Iterator[str]:
@@ -45,7 +45,7 @@ def _variants(variants: Specs) -> Iterator[str]:
         try:
             check_spec(name, spec.to_mapping())
         except UserError as error:
-            yield str(error)
+            yield from str(error).splitlines()
     if BASELINE not in variants or variants[BASELINE].to_mapping() != {"family": "eager"}:
         yield f"variants: {BASELINE} must be there as {{family: eager}}: it is what all others are compared with"
 

@@ -20,6 +20,15 @@ def nearest(word: str, choices: Iterable[str]) -> Words:
     return f"; known: {', '.join(choices) or 'none'}"
 
 
+def one_line_each(complaints: Iterable[str], before: str = "") -> Words:
+    """``complaints``, sorted, each on a line that starts with ``before``: control characters in names are escaped."""
+    return "\n".join(before + "".join(map(_escaped, complaint)) for complaint in sorted(complaints))
+
+
+def _escaped(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+
+
 def first_line(error: BaseException, limit: int = 300) -> str:
     """The first line of an error's text that says something, cut to ``limit`` characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

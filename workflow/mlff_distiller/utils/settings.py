@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
 
-from mlff_distiller.utils.errors import UserError, nearest
+from mlff_distiller.utils.errors import UserError, nearest, one_line_each
 
 T = TypeVar("T")
 #: How YAML spells what Python spells otherwise.
@@ -37,7 +37,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            raise UserError("\n".join(complaints(error, cls, cls.place if place is None else place))) from None
+            raise UserError(one_line_each(complaints(error, cls, cls.place if place is None else place))) from None
 
     def to_mapping(self) -> dict[str, Any]:
         """All settings as JSON has them."""
