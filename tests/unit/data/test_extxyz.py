@@ -1,5 +1,7 @@
 """A user's own labels: what is read, how it is split, and what is refused before anything is learned of it."""
 
+import re
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -68,11 +70,14 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("check_units", [True, False])
-def test_a_position_that_is_not_finite_is_named(tmp_path, check_units):
+@pytest.mark.parametrize("value", ["nan", "inf", "1e+39"])
+def test_a_position_that_is_not_finite_is_named(tmp_path, value, check_units):
     frames = emt_frames(2)
-    frames[1].positions[0, 2] = np.nan
+    frames[1].positions[0, 2] = float(value)
     write(tmp_path / "own.extxyz", frames)
-    with pytest.raises(UserError, match=r"frame 1: atom 0 has the position \[.*nan\]; expected numbers"):
+    with pytest.raises(
+        UserError, match=rf"frame 1: atom 0 has the position \[.*{re.escape(value)}\]; expected numbers"
+    ):
         read_extxyz(tmp_path / "own.extxyz", OwnDataSettings(check_units=check_units))
 
 
@@ -104,6 +109,8 @@ def own_file(folder, energy="energy=-14.2", columns="forces:R:3", row=" 0.1 0.2 
         ({"columns": "DFT:S:3", "row": " a b c", "forces_key": "DFT"}, "frame 0: the forces 'DFT' are no real numbers"),
         ({"columns": "DFT:L:3", "row": " T F T", "forces_key": "DFT"}, "frame 0: the forces 'DFT' are no real numbers"),
         ({"row": " 0.1 nan 0.2"}, "frame 0 holds numbers that are not finite"),
+        ({"row": " 0.1 1e39 0.2"}, "frame 0 holds numbers that are not finite"),
+        ({"energy": "energy=-1e39"}, "frame 0 holds numbers that are not finite"),
         ({"info": "charge=1"}, r"frame 0: info\['charge'\] is .*1.*have it ignored with allow=\('charge',\)"),
         ({"info": "spin=2"}, r"frame 0: info\['spin'\] is"),
         ({"info": "spin_multiplicity=3"}, r"frame 0: info\['spin_multiplicity'\] is"),

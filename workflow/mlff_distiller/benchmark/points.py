@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlff_distiller.benchmark import boxes
+from mlff_distiller.benchmark import boxes, energy
 from mlff_distiller.benchmark.memory import PeakMemory, free_bytes, is_out_of_memory
 from mlff_distiller.benchmark.settings import ScalingSettings
 from mlff_distiller.benchmark.timing import interleaved
@@ -21,6 +21,7 @@ from mlff_distiller.records.outcome import failure
 from mlff_distiller.systems.batch import Batch
 from mlff_distiller.systems.liquid import liquid_box
 from mlff_distiller.systems.rattle import rattled
+from mlff_distiller.utils.errors import first_line
 from mlff_distiller.variants.artifact import LoadedVariant
 from mlff_distiller.variants.equivalence import TOLERANCES, judge
 from mlff_distiller.variants.plain_student import fp64_reference
@@ -299,9 +300,25 @@ class Bench:
                     if key == "variant":
                         fields["loop"] = moving.loop
                 fields |= self._timed(calls, {key: call.steps for key, call in calls.items()})
+                fields |= self._energy(calls)
             except Exception as error:
                 fields |= self._why(error, self.sides["variant"], len(atoms))
             yield fields
+
+    def _energy(self, calls: "dict[str, _Steps]") -> dict[str, Any]:
+        """Electrical energy of a step of each side, or why it was not measured."""
+        joules = {}
+        try:
+            for key, steps in calls.items():
+                used, meter = energy.per_call(steps, self.device, self._wait)
+                joules[key] = used / steps.steps
+        except Exception as error:
+            return {"joule_per_step": None, "energy_reason": first_line(error)}
+        return {
+            "joule_per_step": joules["variant"],
+            "baseline_joule_per_step": joules["eager"],
+            "energy_meter": meter,
+        }
 
     # Where the time goes
 

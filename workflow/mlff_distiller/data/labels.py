@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlff_distiller.systems.read import finite_in_fp32
 from mlff_distiller.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _energy(where: str, key: str, value: Any, n_atoms: int) -> float:
         said = "T" if isinstance(value, bool | np.bool_) and value else repr(value)[:60]
         raise UserError(f"{where}: {key!r} is {said}, no number; expected the total energy in eV")
     energy = float(value)
-    if not np.isfinite(energy):
+    if not finite_in_fp32(np.array(energy)):
         raise UserError(f"{where} holds numbers that are not finite (the energy {key!r} is {energy}); drop it")
     return energy
 
@@ -66,7 +67,7 @@ def _forces(where: str, key: str, value: Any, n_atoms: int) -> np.ndarray:
         )
     if np.ma.is_masked(value):
         raise UserError(f"{where}: the forces {key!r} are masked in part; drop the frame")
-    bad = np.flatnonzero(~np.isfinite(forces).all(axis=1))
+    bad = np.flatnonzero(~finite_in_fp32(forces).all(axis=1))
     if len(bad):
         raise UserError(
             f"{where} holds numbers that are not finite (the force on atom {bad[0]} is {forces[bad[0]].tolist()}); drop it"

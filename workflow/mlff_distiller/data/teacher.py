@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlff_distiller.data.teacher_settings import DEFAULT_CALCULATOR, TeacherSettings
+from mlff_distiller.systems.read import finite_in_fp32
 from mlff_distiller.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def label(atoms: "Atoms", calculator: "Calculator") -> tuple[float, np.ndarray]:
         raise LabelError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
     if forces.shape != (len(atoms), 3):
         raise LabelError(f"forces of shape {forces.shape} for {len(atoms)} atoms")
-    if not np.isfinite(energy) or not np.isfinite(forces).all():
+    if not finite_in_fp32(np.array(energy)) or not finite_in_fp32(forces).all():
         raise LabelError("energy or forces not finite")
     return energy, forces.copy()
 

@@ -19,7 +19,7 @@ from mlff_distiller.records.wording import (
     times_as_fast,
     title,
 )
-from mlff_distiller.report.tables import WIDE, half_width
+from mlff_distiller.report.tables import WIDE, half_width, ns_per_day
 
 #: Version of torch that the results are meant for, unless the settings name another.
 TORCH_VERSION = "2.5.1"
@@ -119,11 +119,6 @@ def _no_winner(run: Run) -> str:
 
 def _named(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
-
-
-def ns_per_day(milliseconds: float, timestep_fs: float = 0.5) -> float:
-    """Simulated time per day of steps that take so long each."""
-    return timestep_fs * 1e-6 * 86_400_000 / milliseconds
 
 
 def by_size(run: Run, variant: str) -> list[dict[str, Any]]:

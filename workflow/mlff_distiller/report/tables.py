@@ -237,7 +237,9 @@ def scaling(run: Run) -> dict[str, list[dict[str, Any]]]:
     made = {}
     for task, heading in SCALING_TITLES.items():
         rows = [
-            entry | {"memory_mib": entry.get("peak_memory_mib"), "speedup_text": _speedup_text(entry)}
+            entry
+            | {"memory_mib": entry.get("peak_memory_mib"), "speedup_text": _speedup_text(entry)}
+            | (_of_steps(entry) if task == "md_steps" else {})
             for entry in run.of("benchmark", task=task)
             if entry["variant"] != TEACHER
         ]
@@ -245,6 +247,59 @@ def scaling(run: Run) -> dict[str, list[dict[str, Any]]]:
         if rows:
             made[heading] = rows
     return made
+
+
+def ns_per_day(milliseconds: float, timestep_fs: float = 0.5) -> float:
+    """Simulated time per day of steps that take so long each."""
+    return timestep_fs * 1e-6 * 86_400_000 / milliseconds
+
+
+def _of_steps(entry: Mapping[str, Any]) -> dict[str, float | None]:
+    """What a step of a simulation means for a day and for a nanosecond; None for what was not measured."""
+    step, joule, baseline = (entry.get(field) for field in ("median_ms", "joule_per_step", "baseline_joule_per_step"))
+    # Runs of before the step's length was recorded have no rate.
+    length = entry.get("timestep_fs")
+    kj_per_joule = 1e3 / length if length else None  # 1e6 fs are a nanosecond
+    return {
+        "ns_per_day": ns_per_day(step, length) if step and length else None,
+        "mj_per_step": 1e3 * joule if joule else None,
+        "kj_per_ns": joule * kj_per_joule if joule and kj_per_joule else None,
+        "baseline_kj_per_ns": baseline * kj_per_joule if baseline and kj_per_joule else None,
+    }
+
+
+def energy_meter(run: Run) -> dict[str, Any]:
+    """Whether the energy of MD steps was ``measured``, and as ``text`` what counted it or why nothing did."""
+    entries = run.of("benchmark", task="md_steps")
+    if meters := sorted({entry["energy_meter"] for entry in entries if entry.get("energy_meter")}):
+        return {
+            "measured": True,
+            "text": f"Energy: {', '.join(meters)}, its idle share and other processes included.",
+        }
+    reasons = sorted({entry["energy_reason"] for entry in entries if entry.get("energy_reason")})
+    return {"measured": False, "text": f"Energy: not measured{': ' + '; '.join(reasons) if reasons else ''}."}
+
+
+def memory(run: Run) -> list[dict[str, Any]]:
+    """One row per variant: the largest periodic box that ran, what it takes, and why there is no larger one."""
+    rows = []
+    for name in run.variants:
+        found = [e for e in run.of("benchmark", variant=name, task="periodic") if e["n_atoms"]]
+        ran = [e for e in found if e["status"] == "ok" and e.get("peak_memory_mib")]
+        if not ran:
+            continue
+        largest = max(ran, key=lambda e: e["n_atoms"])
+        beyond = [e for e in found if e["n_atoms"] > largest["n_atoms"]]
+        rows.append(
+            {
+                "variant": name,
+                "n_atoms": largest["n_atoms"],
+                "gib": largest["peak_memory_mib"] / 1024,
+                "kib_per_atom": 1024 * largest["peak_memory_mib"] / largest["n_atoms"],
+                "next": min(beyond, key=lambda e: e["n_atoms"])["reason"] if beyond else "none was asked for",
+            }
+        )
+    return rows
 
 
 def _speedup_text(entry: Mapping[str, Any]) -> str:

@@ -159,6 +159,8 @@ def context(
         "week1": tables.week_1(run, known_claims),
         "week1_best": tables.week_1_best(run, known_claims, (settings.get("gates") or {}).get("week_1") or {}),
         "scaling": tables.scaling(run),
+        "energy_meter": tables.energy_meter(run),
+        "memory": tables.memory(run),
         "causes": tables.causes(run),
         "folder": f"results/{settings['run']}" if settings.get("run") else "results/<run>",
         "not_measured": method.not_measured(run, provenance),

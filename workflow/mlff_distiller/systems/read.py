@@ -133,11 +133,17 @@ def check_finite(atoms: "Atoms", where: str) -> None:
     """Raise a :class:`UserError` where there are no atoms, or a position or the cell is not finite; it begins with ``where``."""
     if len(atoms) == 0:
         raise UserError(f"{where}: no atoms in it")
-    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    bad = np.flatnonzero(~finite_in_fp32(atoms.positions).all(axis=1))
     if len(bad):
         raise UserError(f"{where}: atom {bad[0]} has the position {atoms.positions[bad[0]].tolist()}; expected numbers")
-    if not np.isfinite(atoms.cell.array).all():
+    if not finite_in_fp32(atoms.cell.array).all():
         raise UserError(f"{where}: the cell is not finite: {atoms.cell.array.tolist()}")
+
+
+def finite_in_fp32(values: np.ndarray) -> np.ndarray:
+    """Which of ``values`` are finite, in the float32 in which they are kept and computed, too."""
+    with np.errstate(over="ignore"):
+        return np.isfinite(np.asarray(values).astype(np.float32))
 
 
 def fingerprint(atoms: "Atoms") -> str:

@@ -12,6 +12,7 @@ from mlff_distiller.records.kinds.common import (
     GigabytesPerSecond,
     Interval,
     IntervalMs,
+    Joules,
     Megabytes,
     MevPerA,
     Mib,
@@ -100,6 +101,14 @@ class MdSteps(Timing, total=False):
     """Length of a step."""
     loop: str
     """Where the steps are taken: `ase` or `device`; missing where the simulation cannot be set up."""
+    joule_per_step: Joules | None
+    """Electrical energy of a step, of the whole board or CPU; null where it cannot be read, missing where no step was timed."""
+    baseline_joule_per_step: Joules
+    """The same of the baseline; missing where it cannot be read."""
+    energy_meter: str
+    """What counted the energy: NVML or RAPL; missing likewise."""
+    energy_reason: str
+    """Why there is no energy; missing where there is."""
 
 
 @with_config(CONFIG)
