@@ -62,6 +62,15 @@ def test_builds_loads_and_is_judged_against_fp64(tmp_path, checkpoint, name):
         assert bool(entry["reason"]) is not passes
 
 
+def test_in_a_run_on_a_gpu_the_c_kernel_is_built_for_the_host(tmp_path, checkpoint):
+    preflight, variant = tmp_path / "preflight.json", tmp_path / "cpp" / "variant.json"
+    schema.write(preflight, [schema.record("preflight", device="cuda", checks=[])])
+    told = {"variant": variant, "checkpoint": checkpoint, "systems": SYSTEMS, "preflight": preflight}
+    run_stage(compile_stage, name="cpp", settings='{"family": "cpp"}', **told)
+    (made,) = schema.read(variant)
+    assert (made["device"], made["status"]) == ("cpu", "ok"), made["reason"]
+
+
 def test_every_family_is_tested_here():
     # SchNetPack's is another network, never judged against the student; tests/unit/test_scaling.py times it.
     judged = {spec["family"] for spec, _ in CPU_VARIANTS.values()}

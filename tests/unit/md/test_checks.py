@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from ase.calculators.morse import MorsePotential
 
 from mlff_distiller.calculator import StudentCalculator
 from mlff_distiller.cli import main
-from mlff_distiller.md import reference
-from mlff_distiller.md.langevin import Samples, kinetic_energies, run_langevin
+from mlff_distiller.md import reference, thermostat
+from mlff_distiller.md.langevin import Samples, ase_langevin, kinetic_energies, run_langevin
 from mlff_distiller.md.measures import Slope, angles_of, bonds_of, drift_beyond, statistical_inefficiency
 from mlff_distiller.md.nve import NveSamples, SimulationFailed, judge, run_nve
 from mlff_distiller.md.settings import NveSettings
@@ -105,7 +106,7 @@ def test_canonical_kinetic_energies_pass_and_hot_ones_do_not():
 
     kt = units.kB * 300.0
     kinetic = np.random.default_rng(0).gamma(36.0, kt, size=500)
-    right, hot = compare_with_gamma(kinetic, 72, 300.0), compare_with_gamma(1.05 * kinetic, 72, 300.0)
+    right, hot = compare_with_gamma([kinetic], 72, 300.0), compare_with_gamma([1.05 * kinetic], 72, 300.0)
     assert right["p_value"] > 0.01
     assert right["mean_temperature_k"] == pytest.approx(300.0, abs=3 * right["temperature_stderr_k"])
     assert hot["p_value"] < 1e-3
@@ -129,7 +130,7 @@ def test_a_wrong_width_is_seen_at_the_right_mean():
     kt = units.kB * 300.0
     kinetic = np.random.default_rng(1).gamma(36.0, kt, size=2000)
     narrow = 36 * kt + 0.7 * (kinetic - 36 * kt)
-    assert compare_with_gamma(narrow, 72, 300.0)["p_value"] < 1e-3
+    assert compare_with_gamma([narrow], 72, 300.0)["p_value"] < 1e-3
 
 
 def test_langevin_dynamics_is_canonical():
@@ -140,9 +141,31 @@ def test_langevin_dynamics_is_canonical():
     assert samples.interval_fs == 10.0
     kinetic = kinetic_energies(samples, atoms.get_masses())
     assert kinetic[-1] == pytest.approx(atoms.get_kinetic_energy(), rel=1e-6)
-    found = compare_with_gamma(kinetic, 12, 300.0)
+    found = compare_with_gamma([kinetic], 12, 300.0)
     assert found["p_value"] > 1e-3
     assert found["mean_temperature_k"] == pytest.approx(300.0, abs=4 * found["temperature_stderr_k"])
+
+
+@pytest.mark.parametrize(("doubt", "trajectories"), [(0.0, 1), (1.1, 2)])
+def test_a_doubtful_p_value_calls_for_a_second_seed_and_both_are_judged(monkeypatch, doubt, trajectories):
+    started = []
+
+    def cluster_at(atoms, potential, settings):
+        started.append(settings.seed)
+        atoms.calc = morse_cluster().calc
+        return ase_langevin(atoms, settings)
+
+    monkeypatch.setattr(thermostat, "DOUBT", doubt)
+    monkeypatch.setattr(thermostat.artifact, "load_variant", lambda files: SimpleNamespace(potential=None))
+    monkeypatch.setattr("mlff_distiller.md.dynamics.thermostat", cluster_at)
+    settings = ThermostatSettings(steps=2000, sample_every=20, equilibration_steps=100, seed=7)
+    found = thermostat.measure(None, morse_cluster(), settings)
+    assert found["seeds"] == started == [7, 1007][:trajectories]
+    assert found["n_steps"] == 2000 * trajectories
+    assert ("first_p_value" in found) == (trajectories == 2)
+    if trajectories == 2:
+        assert found["p_value"] != found["first_p_value"]
+        assert found["gates"]["kinetic_energy_p"]["value"] == found["p_value"]
 
 
 def vibrating_water(molecules, wavenumber, amplitude=0.05, bend=0.0):

@@ -58,7 +58,7 @@ def test_the_thermostat_stays_on_the_device_too(molecules, student64):
     runs = [run_langevin(molecules["water"].copy(), settings, made) for _ in range(2)]
     np.testing.assert_array_equal(runs[0].positions, runs[1].positions)
     atoms = molecules["water"]
-    outcome = compare_with_gamma(kinetic_energies(runs[0], atoms.get_masses()), 9, 300.0)
+    outcome = compare_with_gamma([kinetic_energies(runs[0], atoms.get_masses())], 9, 300.0)
     assert abs(outcome["mean_temperature_k"] - 300.0) < 5 * outcome["temperature_stderr_k"]
     assert outcome["p_value"] > 1e-3
 

@@ -19,6 +19,7 @@ from mlff_distiller.records.wording import (
     times_as_fast,
     title,
 )
+from mlff_distiller.report.need_a_gpu import need_a_gpu
 from mlff_distiller.report.tables import WIDE, half_width, ns_per_day
 
 #: Version of torch that the results are meant for, unless the settings name another.
@@ -31,6 +32,7 @@ def first_lines(run: Run, provenance: Mapping[str, Any], settings: Mapping[str, 
     lines = {
         "How fast is it?": _winner_line(run, winner),
         "Without ASE": _beyond_ase(run, *winner) if winner else "",
+        "Do I need a GPU?": need_a_gpu(run, winner[0]) if winner else "",
         "Is it right?": _correct_line(run, [winner[0]] if winner else _candidates(run)),
         "Does it conserve energy?": _dynamics(run, [winner[0]] if winner else _candidates(run)),
         "Can I trust the numbers?": _trust_line(run, provenance, settings, winner),

@@ -16,6 +16,8 @@ class VariantFamily(ABC):
 
     #: How far from the fp64 reference a variant may be: a class of :data:`mlff_distiller.variants.equivalence.TOLERANCES`.
     precision = "float32"
+    #: The one device that the family is made for, whatever the run's is; None: that of the run.
+    only_device: str | None = None
 
     def unavailable(self, spec: dict[str, Any], device: str) -> str | None:
         """Why this variant cannot run on ``device`` ("cpu" or "cuda") here, in words; None when it can."""

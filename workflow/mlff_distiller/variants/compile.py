@@ -43,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write ``--variant`` (a record) and the artifact beside it. A variant that cannot be built is recorded, not an error."""
     spec = check_spec(args.name, load_settings(args.settings))
-    device = schema.read(args.preflight)[0]["device"] if args.preflight else "cpu"
+    chosen = schema.read(args.preflight)[0]["device"] if args.preflight else "cpu"
+    device = family_of(spec).only_device or chosen
     made = artifact.record_fields(args.name, spec, device) | {
         "family": spec["family"],
         "options": spec,

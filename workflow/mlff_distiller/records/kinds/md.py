@@ -188,6 +188,10 @@ class Thermostat(Dynamics, total=False):
     """Its standard error."""
     p_value: float | None
     """Of the Kolmogorov-Smirnov test against the gamma distribution."""
+    seeds: list[int]
+    """Of the trajectories: a second one follows where the first has p below 0.05, and both are judged together."""
+    first_p_value: float
+    """Of the first trajectory alone, where there are two; else missing."""
     independent_samples: Count
     """Samples left when they are thinned until independent."""
     degrees_of_freedom: Count

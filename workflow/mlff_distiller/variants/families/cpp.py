@@ -12,6 +12,8 @@ ARTIFACT = "painn.so"
 class Cpp(VariantFamily):
     """No options. The artifact is a program for this machine's processor: load only what this workflow built."""
 
+    only_device = "cpu"
+
     def unavailable(self, spec, device):
         """It needs the CPU and a compiler."""
         if device != "cpu":
