@@ -7,6 +7,7 @@ from matplotlib.image import imsave
 from numpy import zeros
 
 from mlff_distiller.report import pdf
+from mlff_distiller.report.first_fit import first_fit
 from mlff_distiller.utils.errors import UserError
 
 LONG = "a reason of many words " * 12
@@ -105,3 +106,25 @@ def test_the_command_prints_beside_the_document(folder, capsys):
 def test_a_missing_image_is_named(folder):
     with pytest.raises(UserError, match=r"two\.png: no such image"):
         pdf.document("![x](two.png)\n\ntext", folder)
+
+
+@pytest.mark.parametrize(
+    ("heights", "room", "drawn"),
+    [
+        # What fits into what is left of a page comes before what does not.
+        ([100, 300, 100], 250, [[0, 2], [1]]),
+        # The first is placed first: it may begin a section.
+        ([300, 100, 100], 250, [[], [0, 1, 2]]),
+        ([100, 100, 100], 700, [[0, 1, 2]]),
+    ],
+)
+def test_figures_fill_pages_in_their_order(heights, room, drawn):
+    from reportlab.platypus import Spacer
+
+    blocks = [Spacer(10, height) for height in heights]
+    waiting, found = first_fit([[block] for block in blocks]), []
+    for left in (room, 700)[: len(drawn)]:
+        made = waiting.split(400, left)
+        found.append([blocks.index(each) for each in made if each in blocks])
+        waiting = next((each for each in made if each not in blocks), waiting)
+    assert found == drawn

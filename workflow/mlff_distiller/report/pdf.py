@@ -11,17 +11,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mlff_distiller.report.first_fit import first_fit
 from mlff_distiller.report.html import parse, slug
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import write_bytes
 
 INK, QUIET, LINE, WASH, ACCENT = "#1d2328", "#5b6770", "#dde2e5", "#f4f6f7", "#0066a1"
 #: Margins of the page, points.
-MARGIN = 51
+MARGIN = 42
 #: Font sizes in tables, points: the first at which the table fits, else the last with words broken.
-TABLE_SIZES = (8.0, 7.0, 6.0)
-#: Largest height of a figure, points: of the first figure, which shares the first page with text, and of the others.
-FIRST_FIGURE, FIGURE = 165, 320
+TABLE_SIZES = (7.0, 6.5, 6.0)
+#: Figures are saved at 200 dots per inch and printed at this share of their size, at which their smallest text has 6 points.
+PRINTED = 0.75
 #: Space needed for a heading and the first lines below it, points; with less, it starts a new page.
 LEAST_BELOW_HEADING = 110
 FONTS = {
@@ -94,12 +95,12 @@ def _register_fonts() -> None:
 def _style(name: str, **options: Any) -> Any:
     from reportlab.lib.styles import ParagraphStyle
 
-    size = options.pop("fontSize", 9)
+    size = options.pop("fontSize", 8.5)
     given = {
         "fontName": "Text",
         "textColor": INK,
-        "leading": round(1.45 * size, 1),
-        "spaceAfter": 5,
+        "leading": round(1.35 * size, 1),
+        "spaceAfter": 4,
         "linkUnderline": 1,
     }
     return ParagraphStyle(name, fontSize=size, **given | options)
@@ -114,22 +115,38 @@ def _styles() -> dict[str, Any]:
         "p": _style("p"),
         "li": _style("li", leftIndent=10, bulletIndent=0, spaceAfter=3),
         "code": _style(
-            "code", fontName="Code", fontSize=7.5, backColor=WASH, borderPadding=6, spaceBefore=6, spaceAfter=12
+            "code", fontName="Code", fontSize=7, backColor=WASH, borderPadding=6, spaceBefore=6, spaceAfter=12
         ),
     }
 
 
 def _flowables(tokens: list[Any], folder: Path, width: float) -> Iterator[Any]:
-    """The blocks of the document in order."""
-    from reportlab.platypus import CondPageBreak, KeepTogether, Paragraph, Preformatted
+    """The blocks of the document in order; of figures that follow each other, those that fill a page come first."""
+    from reportlab.platypus import CondPageBreak
+
+    figures: list[list[Any]] = []
+    for block, is_figure in _blocks(tokens, folder, width):
+        if is_figure:
+            figures.append(block)
+            continue
+        if figures:
+            yield first_fit(figures)
+            figures = []
+        yield from ([CondPageBreak(LEAST_BELOW_HEADING)] if len(block) > 1 else [])
+        yield from block
+    if figures:
+        yield first_fit(figures)
+
+
+def _blocks(tokens: list[Any], folder: Path, width: float) -> Iterator[tuple[list[Any], bool]]:
+    """Each block with the headings before it, and whether it is a figure: headings, an image, and the text below."""
+    from reportlab.platypus import Paragraph, Preformatted
 
     styles = _styles()
     position = 0
     in_list = False
-    # Headings and figures are put on the same page as the block that follows them.
     waiting: list[Any] = []
     figure_waits = False
-    highest = FIRST_FIGURE
     while position < len(tokens):
         token = tokens[position]
         made = None
@@ -147,20 +164,17 @@ def _flowables(tokens: list[Any], folder: Path, width: float) -> Iterator[Any]:
         elif token.type == "inline":
             image = token.children[0] if len(token.children) == 1 and token.children[0].type == "image" else None
             if image is not None:
-                waiting.append(_image(folder / str(image.attrGet("src")), width, highest))
-                figure_waits, highest = True, FIGURE
+                waiting.append(_image(folder / str(image.attrGet("src")), width))
+                figure_waits = True
             elif tokens[position - 1].type == "paragraph_open":
                 style, bullet = (styles["li"], "•") if in_list else (styles["p"], None)
                 made = Paragraph(_inline(token, style.fontSize), style, bulletText=bullet)
-        if made is not None and figure_waits:
-            yield KeepTogether([*waiting, made])
-        elif made is not None:
-            yield from ([CondPageBreak(LEAST_BELOW_HEADING), *waiting] if waiting else [])
-            yield made
         if made is not None:
+            yield [*waiting, made], figure_waits
             waiting, figure_waits = [], False
         position += 1
-    yield from waiting
+    if waiting:
+        yield waiting, figure_waits
 
 
 def _heading(paragraph: Any, tag: str, text: str) -> Any:
@@ -197,14 +211,13 @@ def _inline(token: Any, size: float) -> str:
     return "".join(pieces)
 
 
-def _image(path: Path, width: float, height: float) -> Any:
+def _image(path: Path, width: float) -> Any:
     from reportlab.platypus import Image
 
     if not path.is_file():
         raise UserError(f"{path}: no such image; draw it with `python -m mlff_distiller figure --name {path.stem}`")
     image = Image(str(path), hAlign="LEFT")
-    # Figures are saved at 200 dots per inch and shown at that size, or smaller if the page is too small.
-    scale = min(72 / 200, width / image.imageWidth, height / image.imageHeight)
+    scale = min(PRINTED * 72 / 200, width / image.imageWidth)
     image.drawWidth, image.drawHeight = image.imageWidth * scale, image.imageHeight * scale
     image.spaceBefore, image.spaceAfter = 6, 6
     return image
@@ -254,14 +267,20 @@ def _width_on_one_line(paragraph: Any) -> float:
 
 
 def _share(longest: list[float], wanted: list[float], width: float) -> list[float]:
-    """Widths of columns: as wanted if all fit; else the longest word plus a share of the rest by what is lacking."""
+    """Widths of columns: as wanted if all fit; else so that the cell of the most lines has as few as can be."""
     if sum(wanted) <= width:
         return wanted
     if sum(longest) >= width:
         return [width * word / sum(longest) for word in longest]
-    lacking = [want - word for want, word in zip(wanted, longest, strict=True)]
-    share = (width - sum(longest)) / sum(lacking)
-    return [word + share * lack for word, lack in zip(longest, lacking, strict=True)]
+
+    def widths(lines: float) -> list[float]:
+        return [max(word, want / lines) for word, want in zip(longest, wanted, strict=True)]
+
+    too_few, enough = 1.0, max(wanted) / min(longest)
+    for _ in range(40):
+        lines = (too_few + enough) / 2
+        too_few, enough = (too_few, lines) if sum(widths(lines)) <= width else (lines, enough)
+    return widths(enough)
 
 
 def _numbered_pages() -> Callable[..., Any]:
