@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,6 +119,12 @@ def test_energies_per_atom_are_recognized(gfn2, tmp_path):
     frames = [labeled(f, f.get_potential_energy() / 9, f.get_forces()) for f in gfn2["ethanol"]]
     with pytest.raises(UserError, match="energies per atom"):
         read_all(tmp_path, frames)
+
+
+def test_energies_that_never_change_are_of_no_unit(gfn2, tmp_path):
+    dataset = read_all(tmp_path, gfn2["water"])
+    constant = replace(dataset, energies=np.full(len(dataset), -1.0))
+    assert any("energy changes are 0 times what the forces say" in doubt for doubt in check_units(constant).doubts)
 
 
 def with_emt(atoms):

@@ -230,6 +230,8 @@ def _hint(ratio: float, dataset: Dataset) -> str:
     if len(sizes := np.unique(dataset.n_atoms)) == 1:
         known["energies per atom"] = 1.0 / sizes[0]
     alike = [name for name in known if known[name] * ratio > 0]
+    if not alike:  # the energies do not change at all
+        return ""
     closest = min(alike, key=lambda name: abs(np.log(known[name] / ratio)))
     return f", as with {closest}" if abs(np.log(known[closest] / ratio)) < 0.2 else ""
 
