@@ -7,6 +7,7 @@ import pytest
 
 from mlff_distiller.decisions import comparison
 from mlff_distiller.records import collect
+from mlff_distiller.records.wording import number
 from mlff_distiller.report import compare, html
 from mlff_distiller.report.figures import comparison as figure
 from mlff_distiller.report.figures import draw
@@ -266,12 +267,52 @@ def test_the_page_needs_nothing_but_itself(written):
     assert html.FOOTER not in page
 
 
-def test_the_figure_can_be_read(place):
-    members = comparison.load_comparable(
-        [place("before"), place("after", slower("cpp", 1.5)), place("more", on_another_machine)]
-    )
-    drawn = figure.draw(members, comparison.changes(members))
-    for word in ("before", "after", "more", "cpp", "speed-up over eager"):
-        assert word in words(drawn)
+def test_the_figure_has_one_row_per_run_with_its_winner(place):
+    def gpu(made):
+        made["provenance"]["machines"] = [MACHINE | {"gpus": ["Card C", "Card C"]}]
+        for entry in made["records"]:
+            if entry.get("device") == "cpu":
+                entry["device"] = "cuda"
+        slower("cpp", 0.1)(made)
+
+    members = comparison.load_comparable([place("before"), place("same"), place("card", gpu)])
+    rows = figure.rows(members)
+    assert [row.member.label for row in rows] == ["card", "before", "same"]
+    assert {row.variant for row in rows} == {"cpp"}
+    assert rows[0].time.value == pytest.approx(rows[1].time.value / 10)
+    assert rows[0].gain.value == pytest.approx(10)
+    assert rows[1].gain is None
+    drawn = figure.draw(members)
+    for text in ("10 times as fast as before", "no difference from before shown", "Card C", "Processor A, 1 thread"):
+        assert text in words(drawn)
+    assert words(drawn).count(f"cpp {number(rows[1].time.value)} ms") == 2
+    assert f"cpp {number(rows[0].time.value)} ms" in words(drawn)
+    assert words(drawn).count("eager ") == 3
+    assert drawn.get_size_inches()[1] < 4
     assert overlaps(drawn) == []
     assert "comparison" not in draw.FIGURES
+
+
+def test_a_run_in_which_nothing_wins_shows_eager_and_a_slower_one_says_so(place):
+    def nothing_wins(made):
+        made["records"] = [e for e in made["records"] if e["variant"] in ("eager", None)]
+
+    members = comparison.load_comparable([place("before"), place("slow", nothing_wins)])
+    rows = figure.rows(members)
+    assert [(row.member.label, row.variant) for row in rows] == [("before", "cpp"), ("slow", "eager")]
+    drawn = figure.draw(members)
+    assert f"takes {number(1 / rows[1].gain.value, 2)} times as long as before" in words(drawn)
+    assert words(drawn).count("eager") == 2
+    assert overlaps(drawn) == []
+
+
+def test_runs_without_a_time_on_all_molecules_have_no_row(place):
+    def incomplete(made):
+        made["records"] = [
+            e
+            for e in made["records"]
+            if (e["system"], e["variant"]) not in (("caffeine", "cpp"), ("caffeine", "eager"))
+        ]
+
+    members = comparison.load_comparable([place("before"), place("after", incomplete)])
+    assert [row.member.label for row in figure.rows(members)] == ["before"]

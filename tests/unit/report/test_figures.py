@@ -102,7 +102,7 @@ def test_each_figure_has_a_title_a_sentence_and_a_way_to_read_it(name, run):
 def test_sentences_say_what_was_put_in(run):
     assert "cpp leads, 6" in captions.caption("ladder_all", run)
     assert "failed: analytic" in captions.caption("nve_drift", run)
-    assert "split 'test'" in captions.caption("accuracy", run)
+    assert "unseen 41, larger than trained 46.5" in captions.caption("accuracy", run)
 
 
 def test_losers_and_failures_are_in_the_figure_of_all_variants(run):

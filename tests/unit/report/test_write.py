@@ -146,7 +146,8 @@ def test_gates_claims_and_gaps_are_in_the_report(markdown):
     assert "| **Week 1** | all conditions | | **passed** |" in decided
     assert "| **Project** | all conditions | | **failed** |" in decided
     judged = markdown.split("claims against this run")[1].split("## ")[0]
-    assert judged.count("not testable here") > 5
+    untestable = judged.split("Not testable here: the claim is about CUDA; this run measured on CPU.")[1]
+    assert untestable.count(": source ") > 5
     assert "confirmed" in judged
     gaps = markdown.split("## What was not measured")[1]
     assert "Nothing ran on a GPU" in gaps
@@ -222,7 +223,10 @@ def test_batches_and_boxes_have_their_section_only_when_they_were_measured(docum
         "## Beyond one molecule"
     )[1]
     assert "| `cpp` | caffeine | 64 | 1,536 |" in section
-    assert "| 250,000 | 120 |" in section
+    assert "| 250,000 | 6" in section, "how much a process on a CPU grew is not the memory of a call"
+    assert "peak memory" not in section.split("###")[1]
+    (on_gpu,) = tables.scaling(Run([{**extra[0], "device": "cuda"}]))["Batches of molecules"]
+    assert on_gpu["memory_mib"] == 120.0
 
 
 def benchmark_record(document):

@@ -8,8 +8,14 @@ from collections.abc import Callable
 from mlff_distiller.decisions.ladder import ladder
 from mlff_distiller.records.outcome import FAILED, PASSED, TOO_SHORT, md_outcome
 from mlff_distiller.records.run import Run
+from mlff_distiller.records.schema import Record
 from mlff_distiller.records.vocabulary import BASELINE, TASKS
-from mlff_distiller.records.wording import drift, interval, times_as_fast, title
+from mlff_distiller.records.wording import drift, interval, spread, times_as_fast, title
+from mlff_distiller.report.bands import largest_shift
+from mlff_distiller.report.figures.accuracy import Group, group_name, groups, split_title, worst
+from mlff_distiller.report.figures.ase_overhead import through_ase
+from mlff_distiller.report.figures.checks import UNLIKELY
+from mlff_distiller.report.names import batch_title, kernel_name
 from mlff_distiller.report.render import slower_or_faster
 
 TITLES = {
@@ -47,31 +53,39 @@ READING = {
     "energy_forces": "Geometric means over the molecules with 95 % interval. A cross marks a variant that is not equivalent to "
     "the student.",
     "neighbors": "Both axes logarithmic. Each search is timed as the model calls it.",
-    "compile": "Steps to break even: compile time divided by the time saved per energy + forces evaluation.",
+    "compile": "Calls until it has paid: compile time divided by the time saved per energy + forces call. On molecules on "
+    "which a variant is not shown to be faster it never pays. What pays soonest is on top.",
     "throughput": "Energy + forces of many molecules in one call, both axes logarithmic. A line ends at the limit of memory or "
-    "time.",
+    "time; a mix has at least one of each molecule.",
     "system_size": "Boxes of a liquid, energy + forces. Eager uses the faster of its neighbor searches.",
-    "ase_overhead": "One dot per molecule; the positions change at every call.",
-    "kernel_times": "One energy + forces call of one molecule. Kernel times: torch.profiler; wall time: without it.",
-    "roofline": "FLOP and bytes are from formulas; the roofs are measured on the same device (copy, matrix products).",
-    "warm_up": "Every call after loading, in order, one molecule after the other. The other timings of this report begin "
-    "after these calls.",
+    "ase_overhead": "The positions change at every call. Bare calls were timed in other processes; where the 95 % intervals of "
+    "the times with and without ASE overlap, what ASE adds is not measurable. Each panel has its own scale.",
+    "kernel_times": "Kernel times: torch.profiler; wall time: without it. Operators that take longer under the profiler than the "
+    "whole call without it are shares of their sum. One-launch kernel: the whole network in one kernel.",
+    "roofline": "FLOP and bytes are from formulas for the network, so work that a kernel avoids counts as done, and a point may "
+    "lie above a roof. Slope and roofs are measured on the same device (copy, matrix products).",
+    "warm_up": "Every call after loading, in order, one molecule after the other; rings: the first. The other timings of this "
+    "report begin after these calls.",
     "pareto": "Lower left is better. Hollow: not equivalent to the student. Named: what differs. Dashed: the student's own error "
     "on molecules that it has not seen, beside which the errors of the variants vanish.",
     "nve_drift": "One point per molecule, the smallest on top, of runs long enough to tell; the name says how long. A run passes "
     "when its bar lies within the limit.",
     "md_energy": "Total energy relative to the first frame: the winner, eager, and all other variants in gray.",
     "md_timestep": "NVE in fp64. With exact forces the fluctuation of the energy grows with the square of the time step.",
-    "md_kinetic": "Langevin dynamics. p: Kolmogorov-Smirnov test on samples that are far enough apart to be independent.",
+    "md_kinetic": "Langevin dynamics. p: Kolmogorov-Smirnov test on samples that are far enough apart to be independent; "
+    f"orange: below {UNLIKELY:g}, as it is by chance in one run of {1 / UNLIKELY:.0f}.",
     "md_spectra": "The same Langevin dynamics with student and teacher. Vibrations: power spectrum of the mass-weighted "
     "velocities.",
-    "accuracy": "Errors against the teacher's labels. val, test: molecules not used in training; larger: molecules larger "
-    "than those; benchmark: the benchmark molecules; visited: frames of the student's own MD. Dashed lines: force errors up "
-    "to which a model counts as excellent, good or usable on molecules not used in training (Amin et al., ICLR 2025).",
-    "force_parity": "Each dot is one component of a force; on the line student and teacher agree. MAE and RMSE in meV/Å.",
-    "force_errors": "The error axis is logarithmic. Forces are grouped by their length in the teacher's label; groups "
-    "of fewer than 10 atoms are left out.",
-    "learning_curve": "Both error axes logarithmic. The dot marks the weights of the final student.",
+    "accuracy": "Mean absolute errors against the teacher's labels. Unseen: molecules not used in training; larger than "
+    "trained: molecules larger than any of those; own MD: frames of the student's own MD.",
+    "force_parity": "Error of each force component against the teacher's force, one panel per split of the data; the darker, "
+    "the more components (logarithmic). Between the dashed lines the error is smaller than the mean absolute error (MAE). The "
+    "axes hold 99 % of all forces and of all errors; how many components lie outside is written below.",
+    "force_errors": "One dot per group of atoms, sorted by the size of their molecule, their element, and the length of the "
+    "teacher's force; groups of fewer than 10 atoms are left out. Named: benchmark molecules, and the largest error of all in "
+    "bold.",
+    "learning_curve": "Both error axes start at zero. The dot marks the weights of the final student, the dashed line their "
+    "error.",
 }
 
 
@@ -145,11 +159,11 @@ def _compile(run: Run) -> str:
     dearest = max(seconds, key=lambda name: seconds[name])
     text = f"{dearest} takes longest to compile ({seconds[dearest]:.3g} s)"
     winner = run.winner()
-    steps = [e["break_even_steps"] for e in run.benchmarks(winner[0], "energy_forces").values()] if winner else []
-    if steps and all(steps):
-        text += (
-            f"; {winner[0]} has saved that time after {min(steps):,} to {max(steps):,} steps, depending on the molecule"
-        )
+    found = run.benchmarks(winner[0], "energy_forces").values() if winner else []
+    steps = [e["break_even_steps"] for e in found if e["break_even_steps"]]
+    if winner and steps:
+        on = "depending on the molecule" if len(steps) == len(found) else f"on {len(steps)} of {len(found)} molecules"
+        text += f"; {winner[0]} has saved its own compile time after {min(steps):,} to {max(steps):,} calls, {on}"
     return text + "."
 
 
@@ -161,7 +175,7 @@ def _throughput(run: Run) -> str:
     ratio = f", {best['speedup']:.1f}× eager" if best["speedup"] else ""
     return (
         f"The highest throughput is {best['atoms_per_s']:,.0f} atoms per second, by {best['variant']} with "
-        f"{best['batch']:,} molecules ({title(best['system'])}) in one call{ratio}."
+        f"{best['batch']:,} molecules ({batch_title(run, best['system'])}) in one call{ratio}."
     )
 
 
@@ -186,7 +200,14 @@ def _ase_overhead(run: Run) -> str:
     if not found:
         return ""
     best = max(found, key=lambda e: e["speedup"])
-    return f"Through ASE {best['variant']} is up to {best['speedup']:.2f}× as fast as eager ({title(best['system'])})."
+    text = f"Through ASE {best['variant']} is up to {best['speedup']:.3g}× as fast as eager ({title(best['system'])})"
+    calls = through_ase(run, best["variant"])
+    added = [ms for _, ms in calls.values() if ms is not None]
+    if added:
+        text += f"; ASE adds {spread(added)} ms to a call"
+    if len(added) < len(calls):
+        text += f"; on {len(calls) - len(added)} of {len(calls)} molecules what it adds is not measurable"
+    return text + "."
 
 
 def _kernel_times(run: Run) -> str:
@@ -198,8 +219,10 @@ def _kernel_times(run: Run) -> str:
     text = f"One call of {first['variant']} takes {first['wall_ms']:.3g} ms and runs {first['n_kernels']:.0f} {first['unit']}s"
     busy = first.get("gpu_busy_percent")
     text += f"; the GPU is busy for {busy:.0f} % of that time" if busy is not None else ""
-    name = largest["name"].partition("(")[0][:60]
-    return f"{text}; the longest {first['unit']}, named {name}, takes {largest['us'] / 1e3:.2g} ms."
+    outside = 1 - sum(kernel["us"] for kernel in first["kernels"]) / 1e3 / first["wall_ms"]
+    if busy is None and outside > 0.5:
+        return f"{text}; {outside:.0%} of that time is outside PyTorch's operators."
+    return f"{text}; the longest is the {kernel_name(largest['name'])}, {largest['us'] / 1e3:.2g} ms."
 
 
 def _roofline(run: Run) -> str:
@@ -208,8 +231,12 @@ def _roofline(run: Run) -> str:
     if not roofs or not found:
         return ""
     best = max(found, key=lambda e: e["gflop"] / e["median_ms"])
-    rate, roof = 1e3 * best["gflop"] / best["median_ms"], max(r["float32_gflop_per_s"] for r in roofs)
-    return f"{best['variant']} reaches {rate:,.0f} GFLOP/s, {rate / roof:.0%} of the rate of a float32 matrix product here."
+    rate = 1e3 * best["gflop"] / best["median_ms"]
+    shares = spread(100 * rate / roof["float32_gflop_per_s"] for roof in roofs)
+    return (
+        f"By formula {best['variant']} computes at {rate:,.0f} GFLOP/s: as fast as if it did all of that work at {shares} % of "
+        "the rate of a float32 matrix product here; work that a kernel avoids is counted as done."
+    )
 
 
 def _nve_drift(run: Run) -> str:
@@ -258,10 +285,12 @@ def _md_kinetic(run: Run) -> str:
     if not entries:
         return ""
     worst = min(entries, key=lambda e: e["p_value"])
+    unlikely = sum(e["p_value"] < UNLIKELY for e in entries)
     return (
-        f"{sum(bool(e.get('passed')) for e in entries)} of {len(entries)} runs passed; the smallest p is "
-        f"{worst['p_value']:.2g} ({worst['variant']} on {title(worst['system'])}, mean temperature "
-        f"{worst['mean_temperature_k']:.1f} ± {worst['temperature_stderr_k']:.1f} K for {worst['temperature_k']:g} K)."
+        f"{sum(bool(e.get('passed')) for e in entries)} of {len(entries)} runs passed; p is below {UNLIKELY:g} in "
+        f"{unlikely or 'none'} of them; the smallest p is {worst['p_value']:.2g} ({worst['variant']} on "
+        f"{title(worst['system'])}, mean temperature {worst['mean_temperature_k']:.1f} ± "
+        f"{worst['temperature_stderr_k']:.1f} K for {worst['temperature_k']:g} K)."
     )
 
 
@@ -274,17 +303,53 @@ def _md_spectra(run: Run) -> str:
     for field, unit in (("bond_distance_a", "Å between bond lengths"), ("angle_distance_deg", "° between angles")):
         if found := [e[field] for e in entries if e.get(field) is not None]:
             differences.append(f"at most {max(found):.2g} {unit}")
-    return f"Student and teacher have at least {', '.join(differences)} (mean Wasserstein distance)."
+    text = f"Student and teacher have at least {', '.join(differences)} (mean Wasserstein distance)"
+    return f"{text}{_shifted_band(entries)}."
+
+
+def _shifted_band(entries: list[Record]) -> str:
+    """On the band shifted most, of the spectrum that differs most beyond what the halves of the teacher's differ by."""
+    beyond = [e for e in entries if e.get("distributions") and e["spectrum_difference"] > _of_halves(e)]
+    if not beyond:
+        return ""
+    found = max(beyond, key=lambda e: e["spectrum_difference"] - _of_halves(e))
+    shift = largest_shift(found["distributions"])
+    if shift is None or abs(shift.by) < 5:  # the spectra have a point every 10 1/cm
+        return ""
+    at, by, side = round(shift.at, -1), round(abs(shift.by), -1), "higher" if shift.by > 0 else "lower"
+    return (
+        f"; the band of {title(found['system'])} near {at:.0f} 1/cm lies {by:.0f} 1/cm {side} with {found['variant']} than "
+        "with the teacher"
+    )
+
+
+def _of_halves(entry: Record) -> float:
+    floor: float = entry["floor"]["spectrum_difference"]
+    return floor
 
 
 def _accuracy(run: Run) -> str:
-    errors = {e["split"]: e["force_mae_mev_per_a"] for e in run.accuracy() if e.get("force_mae_mev_per_a")}
-    if not errors:
+    entries = [e for e in run.accuracy() if e.get("force_mae_mev_per_a")]
+    if not entries:
         return ""
-    split = next((name for name in ("test", "larger", "val") if name in errors), next(iter(errors)))
-    others = {name: value for name, value in errors.items() if name != split}
-    text = f"The mean absolute force error is {errors[split]:.3g} meV/Å on the split {split!r}"
-    return text + (f" ({', '.join(f'{name} {value:.3g}' for name, value in others.items())})." if others else ".")
+    errors = [f"{_split(e)} {e['force_mae_mev_per_a']:.3g}" for e in entries]
+    text = f"Mean absolute force error in meV/Å: {', '.join(errors)}."
+    benchmark = next((e for e in entries if e["split"] == "benchmark"), None)
+    named = [group for group in (groups(run, benchmark) if benchmark else []) if group.molecules]
+    if benchmark and named:
+        far = worst(named)
+        energy = benchmark["by_size"][far.name]["energy_mae_mev_per_atom"]
+        text += f" Worst of {_split(benchmark)}: {_molecules(far)} ({far.error:.3g} meV/Å, {energy:.3g} meV/atom)."
+    return text
+
+
+def _split(entry: Record) -> str:
+    """A split of the data within a sentence."""
+    return split_title(entry) + (" benchmark molecules" if entry["split"] == "benchmark" else "")
+
+
+def _molecules(group: Group) -> str:
+    return " and ".join(map(title, group.molecules))
 
 
 def _ladder(run: Run) -> str:
@@ -311,7 +376,9 @@ def _warm_up(run: Run) -> str:
         return ""
     name = max(found, key=lambda key: found[key])
     system = next(iter(run.first_calls()[name]))
-    return f"On {title(system)} the slowest of {name}'s first calls took {found[name]:.3g} times as long as the last of them."
+    text = f"On {title(system)} the slowest of {name}'s first calls took {found[name]:.3g} times as long as the last of them"
+    eager = next(iter(run.first_calls().get(BASELINE, {}).values()), [])
+    return f"{text}; eager's took {eager[0]:.3g} ms, then {eager[-1]:.3g} ms." if len(eager) > 1 else f"{text}."
 
 
 def _pareto(run: Run) -> str:
@@ -331,22 +398,35 @@ def _pareto(run: Run) -> str:
 
 
 def _force_parity(run: Run) -> str:
-    found = {e["split"]: e["force_r2"] for e in run.accuracy() if e.get("force_r2") is not None}
-    return f"R² of the forces: {', '.join(f'{split} {value:.4f}' for split, value in found.items())}." if found else ""
+    found = [f"{_split(e)} {e['force_r2']:.4f}" for e in run.accuracy() if e.get("force_r2") is not None]
+    return f"R² of the forces: {', '.join(found)}." if found else ""
 
 
 def _force_errors(run: Run) -> str:
+    entries = [e for e in run.accuracy() if e.get("by_element")]
+    found = [group for entry in entries for group in groups(run, entry)]
+    if not found:
+        return ""
+    names = {str(e["split"]): _split(e) for e in entries}
+    largest, first = worst(found), str(entries[0]["split"])
+    text = f"The force error is largest, {largest.error:.3g} meV/Å, on {_group(largest)} ({names[largest.split]})"
+    if elements := [g for g in found if g.grouping == "by_element" and g.split == first]:
+        far, near = worst(elements), min(elements, key=lambda g: g.error)
+        text += f"; among elements ({names[first]}) on {_group(far)} ({far.error:.3g}), smallest on {_group(near)} "
+        text += f"({near.error:.3g})"
+    return text + "."
+
+
+def _group(group: Group) -> str:
+    """The atoms of a group in words."""
     from ase.data import atomic_names
 
-    entries = [e for e in run.accuracy() if e.get("by_element")]
-    if not entries:
-        return ""
-    errors = {int(z): group["force_mae_mev_per_a"] for z, group in entries[0]["by_element"].items()}
-    worst, best = max(errors, key=lambda z: errors[z]), min(errors, key=lambda z: errors[z])
-    return (
-        f"On the split {entries[0]['split']!r} the force error is largest on {atomic_names[worst].lower()} "
-        f"({errors[worst]:.3g} meV/Å) and smallest on {atomic_names[best].lower()} ({errors[best]:.3g})."
-    )
+    if group.molecules:
+        return _molecules(group)
+    if group.grouping == "by_element":
+        return str(atomic_names[int(group.name)]).lower()
+    name = group_name(group.grouping, group.name)
+    return f"molecules of {name} atoms" if group.grouping == "by_size" else f"atoms with forces of {name} eV/Å"
 
 
 def _learning_curve(run: Run) -> str:

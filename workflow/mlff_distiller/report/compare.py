@@ -37,7 +37,7 @@ def run(args: Namespace) -> int:
 def write(members: Sequence[Member], output: Path) -> list[Path]:
     """Write ``COMPARISON.md``, ``COMPARISON.html`` and the figure to the folder ``output``; returns the documents' paths."""
     made = comparison.changes(members)
-    drawn = figure.draw(members, made)
+    drawn = figure.draw(members)
     for suffix in ("png", "svg"):
         style.save(drawn, output / f"{FIGURE}.{suffix}")
     text = render("COMPARISON.md.j2", context(members, made))

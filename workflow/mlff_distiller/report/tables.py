@@ -42,7 +42,6 @@ def overview(run: Run) -> list[dict[str, Any]]:
     problems = run.problems()
     for name in run.variants:
         ratios = {task: run.overall(name, task) for task in TASKS}
-        steps = [e["break_even_steps"] for e in run.benchmarks(name, "energy_forces").values() if e["break_even_steps"]]
         compiled = [e["compile_s"] for e in run.of("compile", variant=name) if e.get("compile_s") is not None]
         rows.append(
             {
@@ -56,11 +55,23 @@ def overview(run: Run) -> list[dict[str, Any]]:
                 "equivalence": run.equivalence(name),
                 "md": run.md(name),
                 "compile_s": compiled[0] if compiled else None,
-                "break_even": median(steps) if steps else None,
+                "break_even": _break_even(run, name) if any(compiled) else "-",
                 "rank": ratios["energy_forces"].value if ratios["energy_forces"] else 0.0,
             }
         )
     return sorted(rows, key=lambda row: -row["rank"])
+
+
+def _break_even(run: Run, name: str) -> str:
+    """Steps after which compiling has paid: the median over the molecules on which it pays, and on how many it does."""
+    timed = run.times(name, "energy_forces")
+    steps = [e["break_even_steps"] for e in run.benchmarks(name, "energy_forces").values() if e["break_even_steps"]]
+    if not timed:
+        return "not timed"
+    if not steps:
+        return f"never ({len(timed)} molecules)"
+    partly = "" if len(steps) == len(timed) else f" ({len(steps)} of {len(timed)} molecules)"
+    return f"{number(median(steps))}{partly}"
 
 
 def times(run: Run, task: str) -> list[dict[str, Any]]:
@@ -238,7 +249,7 @@ def scaling(run: Run) -> dict[str, list[dict[str, Any]]]:
     for task, heading in SCALING_TITLES.items():
         rows = [
             entry
-            | {"memory_mib": entry.get("peak_memory_mib"), "speedup_text": _speedup_text(entry)}
+            | {"memory_mib": _memory_mib(entry), "speedup_text": _speedup_text(entry)}
             | (_of_steps(entry) if task == "md_steps" else {})
             for entry in run.of("benchmark", task=task)
             if entry["variant"] != TEACHER
@@ -285,7 +296,7 @@ def memory(run: Run) -> list[dict[str, Any]]:
     rows = []
     for name in run.variants:
         found = [e for e in run.of("benchmark", variant=name, task="periodic") if e["n_atoms"]]
-        ran = [e for e in found if e["status"] == "ok" and e.get("peak_memory_mib")]
+        ran = [e for e in found if e["status"] == "ok" and _memory_mib(e)]
         if not ran:
             continue
         largest = max(ran, key=lambda e: e["n_atoms"])
@@ -300,6 +311,11 @@ def memory(run: Run) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _memory_mib(entry: Mapping[str, Any]) -> float | None:
+    """Memory of a call on a GPU; on a CPU what is recorded is by how much the process grew, which memory in reserve hides."""
+    return None if entry["device"] == "cpu" else entry.get("peak_memory_mib")
 
 
 def _speedup_text(entry: Mapping[str, Any]) -> str:
@@ -350,9 +366,11 @@ def _timestep_found(entry: Mapping[str, Any]) -> str:
 
 
 def _nvt_found(entry: Mapping[str, Any]) -> str:
+    first = entry.get("first_p_value")
+    repeated = f" of two trajectories (the first alone: p = {first:.2g})" if first is not None else ""
     return (
         f"{entry['mean_temperature_k']:.1f} ± {entry['temperature_stderr_k']:.1f} K for {entry['temperature_k']:g} K, "
-        f"p = {entry['p_value']:.2g} on {entry['independent_samples']} samples"
+        f"p = {entry['p_value']:.2g} on {entry['independent_samples']} samples{repeated}"
     )
 
 

@@ -154,6 +154,7 @@ def context(
         "gates": gates.decide(settings.get("gates") or {}, run),
         "gate_statements": gates.STATEMENTS,
         "claims": (judged := claims.judge(known_claims, run, provenance["machines"]) if known_claims else []),
+        "not_testable": claims.NOT_TESTABLE,
         "claims_judged": any(one.verdict != claims.NOT_TESTABLE for one in judged),
         "claims_source": {key: (known_claims or {}).get(key) for key in ("source", "hardware", "table_remark")},
         "week1": tables.week_1(run, known_claims),

@@ -1,112 +1,244 @@
 """Figures of the student's accuracy against its teacher."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import inf, isclose
+from typing import TYPE_CHECKING
 
 from mlff_distiller.records.run import Run
+from mlff_distiller.records.schema import Record
+from mlff_distiller.records.wording import number, title
 from mlff_distiller.report.figures import style
-from mlff_distiller.report.figures.shared import name_rows, nothing, row_axes
+from mlff_distiller.report.figures.shared import name_rows, nothing
+from mlff_distiller.report.names import count
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Force error up to which a model counts as such on molecules not used in training (Amin et al., ICLR 2025), meV/A.
-FORCE_TIERS = {20: "excellent", 50: "good", 100: "usable"}
-
-#: Most panels of the parity figure that fit side by side.
+#: Most panels of the parity figure.
 MOST_PANELS = 4
+#: Share of the force components (in percent) that the axes of the parity figure hold.
+WITHIN_AXES = 99
+#: Components per cell at the white end of the colors, so that a cell with one is seen.
+PALEST = 0.3
 #: Groups with fewer atoms are not drawn.
 FEWEST_ATOMS = 10
+#: Most molecules that a group is named after.
+MOST_NAMES = 2
 SPLIT_COLORS = {"test": "#0072B2", "larger": "#E69F00", "benchmark": "#009E73", "visited": "#CC79A7", "val": "#56B4E9"}
+SPLIT_TITLES = {"test": "unseen", "larger": "larger than trained", "visited": "own MD", "val": "validation"}
+#: Order within a row: the two splits whose dots have names are not next to each other.
+SLOTS = ("test", "benchmark", "larger", "visited", "val")
+#: How the force errors are grouped: field of the record -> title of the panel.
+GROUPINGS = {"by_size": "By size (atoms)", "by_element": "By element", "by_force": "By force (eV/Å)"}
+
+
+@dataclass(frozen=True)
+class Group:
+    """The force error of one group of a split; ``molecules`` are its names where the records tell."""
+
+    split: str
+    grouping: str
+    name: str
+    error: float
+    molecules: tuple[str, ...] = ()
+
+
+def split_title(entry: Record) -> str:
+    """A split of the data in plain words: ``unseen``, ``the seven`` (benchmark molecules), ``own MD``."""
+    if entry["split"] == "benchmark":
+        return f"the {count(entry['n_molecules'])}" if entry.get("n_molecules") else "benchmark"
+    return SPLIT_TITLES.get(str(entry["split"]), str(entry["split"]))
+
+
+def group_name(grouping: str, name: str) -> str:
+    """A group for people: ``1`` -> ``H``, ``0.5 to 1`` -> ``0.5–1``, ``1 to 9`` atoms -> ``1–8``, ``16 and more`` -> ``≥ 16``."""
+    if grouping == "by_element":
+        from ase.data import chemical_symbols
+
+        return chemical_symbols[int(name)]
+    low, high = _bounds(name)
+    if high == inf:
+        return f"≥ {low:g}"
+    return f"{low:g}–{high if grouping == 'by_force' else high - 1:g}"
+
+
+def groups(run: Run, entry: Record) -> list[Group]:
+    """The groups of one split with atoms enough to be drawn."""
+    found = []
+    for grouping in GROUPINGS:
+        for name, group in (entry.get(grouping) or {}).items():
+            if group["n_atoms"] >= FEWEST_ATOMS:
+                molecules = molecules_in(run, entry, name) if grouping == "by_size" else ()
+                error = group["force_mae_mev_per_a"]
+                found.append(Group(str(entry["split"]), grouping, name, error, molecules))
+    return found
+
+
+def molecules_in(run: Run, entry: Record, size: str) -> tuple[str, ...]:
+    """The run's molecules in a group by size, of a split that has equally many configurations of each of its molecules.
+
+    Records have the number of configurations and atoms of a group; empty unless one choice of molecules fits both.
+    """
+    group, known = entry["by_size"][size], {}
+    if entry["split"] in ("benchmark", "visited"):
+        low, high = _bounds(size)
+        known = {name: atoms for name, atoms in run.systems.items() if low <= atoms < high}
+    each = (entry.get("n_configurations") or 0) / (entry.get("n_molecules") or 1)
+    several = group.get("n_configurations", 0) / each if each else 0
+    if not 1 <= several <= MOST_NAMES or several % 1:
+        return ()
+    fitting = [
+        names
+        for names in combinations(known, int(several))
+        if isclose(sum(known[name] for name in names) * each, group["n_atoms"])
+    ]
+    return fitting[0] if len(fitting) == 1 else ()
+
+
+def worst(found: Sequence[Group]) -> Group:
+    """The group with the largest force error; of equal ones the one whose molecules are known."""
+    return max(found, key=lambda group: (group.error, bool(group.molecules)))
 
 
 def accuracy(run: Run) -> "Figure":
     """Force and energy error of the student against its teacher, per split of the data."""
-    entries = [e for e in run.accuracy() if e.get("force_mae_mev_per_a") is not None]
+    entries = [e for e in run.accuracy() if e.get("force_mae_mev_per_a") is not None][::-1]
     if not entries:
         return nothing("accuracy")
-    several = len({entry["variant"] for entry in entries}) > 1
-    rows = [f"{e['split']} ({e['variant']})" if several else str(e["split"]) for e in entries]
-    rows, entries = rows[::-1], entries[::-1]
-    figure, axes = row_axes(len(rows), columns=2)
-    fields = (("force_mae_mev_per_a", "Force error, mean absolute", "meV/Å"),
-              ("energy_mae_mev_per_atom", "Energy error, mean absolute", "meV/atom"))  # fmt: skip
-    for axis, (field, title, unit) in zip(axes, fields, strict=True):
+    figure, axes = style.new(0.9 + 0.45 * max(len(entries), 2), columns=2, sharey=True)
+    axes = axes[0]
+    fields = (
+        ("force_mae_mev_per_a", "Force error (MAE)", "meV/Å"),
+        ("energy_mae_mev_per_atom", "Energy error (MAE)", "meV/atom"),
+    )
+    for axis, (field, heading, unit) in zip(axes, fields, strict=True):
         values = [entry.get(field) for entry in entries]
-        for height, value in enumerate(values):
+        for height, (entry, value) in enumerate(zip(entries, values, strict=True)):
             if value is not None:
-                axis.plot([0, value], [height, height], color="#0072B2", lw=5, alpha=0.35, solid_capstyle="butt")
-                axis.plot(value, height, "o", color="#0072B2", ms=6)
-                axis.annotate(f"{value:.3g}", (value, height), xytext=(7, 0), textcoords="offset points", va="center",
-                              fontsize=8, bbox={"fc": "white", "ec": "none", "pad": 0.8, "alpha": 0.85})  # fmt: skip
-        axis.set(title=title, xlabel=unit)
-        axis.set_xlim(0, 1.25 * max([value for value in values if value is not None], default=1))
-    for tier, word in FORCE_TIERS.items():
-        if tier < axes[0].get_xlim()[1]:
-            axes[0].axvline(tier, color=style.GOOD, lw=1, ls=(0, (4, 2)), zorder=1)
-            axes[0].text(tier, len(rows) - 0.2, f"{word} ", color=style.GOOD, fontsize=7.5, va="center", ha="right")
-    name_rows(axes, rows, headroom=0.5)
+                axis.barh(height, value, height=0.55, color=_shade(str(entry["split"])))
+                axis.annotate(number(value), (value, height), xytext=(4, 0), textcoords="offset points", va="center")
+        axis.set(title=heading, xlabel=unit)
+        axis.set_xlim(0, 1.2 * max([value for value in values if value is not None], default=1))
+    several = len({entry["variant"] for entry in entries}) > 1
+    names = [split_title(e) + (f" ({e['variant']})" if several else "") for e in entries]
+    name_rows(axes, names)
+    axes[0].set_yticks([height + 0.14 for height in range(len(entries))], names)
+    for height, entry in enumerate(entries):
+        axes[0].annotate(_contents(entry), (0, height - 0.19), xycoords=axes[0].get_yaxis_transform(), xytext=(-4, 0),
+                         textcoords="offset points", ha="right", va="center", fontsize=7, color=style.QUIET)  # fmt: skip
     return figure
 
 
 def force_parity(run: Run) -> "Figure":
-    """Force components of the student against those of its teacher, one panel per split."""
+    """Error of the student's force components against the teacher's force, as density, one panel per split."""
+    import numpy as np
+    from matplotlib.colors import LogNorm
+
     entries = [e for e in run.accuracy() if (e.get("parity") or {}).get("teacher")][:MOST_PANELS]
     if not entries:
         return nothing("accuracy")
-    figure, axes = style.new(2.5, columns=len(entries), sharex=True, sharey=True)
-    reach = 1.03 * max(max(map(abs, e["parity"]["teacher"])) for e in entries)
-    for axis, entry in zip(axes[0], entries, strict=True):
-        parity = entry["parity"]
-        axis.plot([-reach, reach], [-reach, reach], color=style.QUIET, lw=0.8, zorder=1)
-        axis.plot(parity["teacher"], parity["student"], "o", color=_shade(entry), ms=2.2, alpha=0.35, mec="none",
-                  rasterized=True)  # fmt: skip
-        axis.set(title=entry["split"], xlabel="teacher (eV/Å)", xlim=(-reach, reach), ylim=(-reach, reach))
-        axis.set_aspect("equal")
-        text = f"R² {entry['force_r2']:.4f}\nMAE {entry['force_mae_mev_per_a']:.3g}\nRMSE {entry['force_rmse_mev_per_a']:.3g}"
-        axis.text(0.05, 0.95, text, transform=axis.transAxes, va="top", fontsize=7.5)
-    axes[0, 0].set_ylabel("student (eV/Å)")
+    forces = [np.array(e["parity"]["teacher"]) for e in entries]
+    errors = [1e3 * (np.array(e["parity"]["student"]) - force) for e, force in zip(entries, forces, strict=True)]
+    width, height = (
+        1.05 * np.percentile(abs(np.concatenate(values)), WITHIN_AXES) or 1.0 for values in (forces, errors)
+    )
+    columns = min(2, len(entries))
+    rows = -(-len(entries) // columns)
+    figure, axes = style.new(0.6 + 1.75 * rows, columns=columns, rows=rows, sharex=True, sharey=True)
+    norm = LogNorm(PALEST, max(20, *map(len, forces)) / 10)
+    for axis, entry, force, error in zip(axes.flat, entries, forces, errors, strict=False):
+        inside = (abs(force) <= width) & (abs(error) <= height)
+        cells = axis.hexbin(force[inside], error[inside], gridsize=(40, 17), extent=(-width, width, -height, height),
+                            mincnt=1, norm=norm, cmap="Blues", linewidths=0.1)  # fmt: skip
+        _mark_parity(axis, entry, int((~inside).sum()), len(force))
+        axis.set(xlim=(-width, width), ylim=(-height, height))
+    for axis in axes.flat[len(entries) :]:
+        axis.set_axis_off()
+    figure.supxlabel("force component of the teacher (eV/Å)", fontsize=9)
+    figure.supylabel("student − teacher (meV/Å)", fontsize=9)
+    bar = figure.colorbar(cells, ax=axes, shrink=0.6, pad=0.02)
+    bar.set_label("components per cell", fontsize=8)
+    bar.ax.set_ylim(1, None)
+    style.times_axis(bar.ax.yaxis)
     return figure
+
+
+def _mark_parity(axis: "Axes", entry: Record, outside: int, points: int) -> None:
+    """Title and lines with the split's mean absolute error, and how many components the axes do not hold."""
+    mae = entry["force_mae_mev_per_a"]
+    for level in (-mae, mae):
+        axis.axhline(level, color=style.BAD, lw=0.9, ls=(0, (4, 2)), zorder=3)
+    axis.set_title(f"{split_title(entry)}: MAE {number(mae)} meV/Å", fontsize=8.5)
+    if outside:
+        axis.text(0.985, 0.04, f"{outside:,} of {points:,} outside", transform=axis.transAxes, ha="right", fontsize=7.5,
+                  color=style.QUIET, bbox={"fc": "white", "ec": "none", "pad": 0.8, "alpha": 0.9})  # fmt: skip
 
 
 def force_errors(run: Run) -> "Figure":
-    """Force error by element, by length of the teacher's force and by size of the molecule, one color per split."""
-    entries = [e for e in run.accuracy() if e.get("by_element")]
-    if not entries:
+    """Force error by size of the molecule, by element and by force; one dot per group, one color per split."""
+    entries = sorted((e for e in run.accuracy() if e.get("by_element")), key=_slot)
+    found = [group for entry in entries for group in groups(run, entry)]
+    if not found:
         return nothing("accuracy")
-    figure, axes = style.new(2.7, columns=3, sharey=True)
-    panels = (
-        ("by_element", "By element", ""),
-        ("by_force", "By force", "length (eV/Å)"),
-        ("by_size", "By size", "atoms"),
-    )
-    for axis, (field, title, unit) in zip(axes[0], panels, strict=True):
-        known = [{name: g for name, g in e[field].items() if g["n_atoms"] >= FEWEST_ATOMS} for e in entries]
-        groups = sorted({name for groups in known for name in groups}, key=lambda name: float(name.split()[0]))
-        for number, entry in enumerate(entries):
-            found = {n: known[number][n]["force_mae_mev_per_a"] for n in groups if n in known[number]}
-            # Splits side by side, so that equal errors do not overlap.
-            shift = 0.14 * (number - (len(entries) - 1) / 2)
-            places = [groups.index(name) + shift for name in found]
-            options = {"color": _shade(entry), "marker": style.MARKERS[number], "ms": 4}
-            axis.plot(
-                places,
-                list(found.values()),
-                ls="" if field == "by_element" else "-",
-                lw=1,
-                label=entry["split"],
-                **options,
-            )
-        axis.set(title=title, xlabel=unit, yscale="log")
-        axis.set_xticks(range(len(groups)), [_group_name(field, name) for name in groups])
-        axis.set_xlim(-0.6, len(groups) - 0.4)
-        axis.grid(axis="x", visible=False)
-        if field != "by_element":
-            axis.tick_params(axis="x", rotation=55, labelsize=7.5)
-    style.times_axis(axes[0, 0].yaxis)
-    axes[0, 0].set_ylabel("force MAE (meV/Å)")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(entries))
+    splits = [str(entry["split"]) for entry in entries]
+    names = {
+        grouping: sorted({g.name for g in found if g.grouping == grouping}, key=lambda name: _bounds(name)[0])
+        for grouping in GROUPINGS
+    }
+    height = 1.1 + 0.4 * max(map(len, names.values()))
+    figure, axes = style.new(height, columns=len(GROUPINGS), sharex=True, width_ratios=(1.6, 1, 1))
+    largest = worst(found)
+    axes[0, 0].set_xlim(0, 1.12 * (largest.error or 1))
+    for axis, (grouping, heading) in zip(axes[0], GROUPINGS.items(), strict=True):
+        for group in (g for g in found if g.grouping == grouping):
+            place = names[grouping].index(group.name) + _shift(splits, group.split)
+            marker = style.MARKERS[splits.index(group.split)]
+            axis.plot(group.error, place, marker, color=_shade(group.split), ms=5)
+            if group == largest or (group.split == "benchmark" and group.molecules):
+                _name_dot(axis, group, place, is_worst=group == largest)
+        axis.set_title(heading)
+        _name_groups(axis, [group_name(grouping, name) for name in names[grouping]])
+    figure.supxlabel("mean absolute force error (meV/Å)", fontsize=9)
+    for position, entry in enumerate(entries):
+        axes[0, 0].plot([], [], style.MARKERS[position], color=_shade(splits[position]), ms=5, label=split_title(entry))
+    figure.legend(loc="outside upper center", ncols=len(entries))
     return figure
+
+
+def _name_dot(axis: "Axes", group: Group, place: float, *, is_worst: bool) -> None:
+    """The molecules behind a dot, on the side where there is room; with its value if it is the worst of all."""
+    words = ", ".join(map(title, group.molecules))
+    words += f" {number(group.error)}" if is_worst else ""
+    right = group.error < axis.get_xlim()[1] / 2
+    axis.annotate(words.strip(), (group.error, place), xytext=(5 if right else -5, 0), textcoords="offset points",
+                  va="center", ha="left" if right else "right", fontsize=7.5,
+                  fontweight="bold" if is_worst else "normal")  # fmt: skip
+
+
+def _name_groups(axis: "Axes", rows: Sequence[str]) -> None:
+    """One named row per group, the first on top, with lines between them."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_yticks(range(len(rows)), rows)
+    axis.set_ylim(len(rows) - 0.45, -0.55)
+    for line in range(1, len(rows)):
+        axis.axhline(line - 0.5, color=style.FAINT, lw=0.6, zorder=0)
+    axis.grid(axis="y", visible=False)
+    axis.tick_params(axis="y", length=0)
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+
+
+def _slot(entry: Record) -> int:
+    """The place of a split within a row."""
+    return SLOTS.index(entry["split"]) if entry["split"] in SLOTS else len(SLOTS)
+
+
+def _shift(splits: Sequence[str], split: str) -> float:
+    """Splits side by side within a row, so that equal errors do not overlap."""
+    return 0.22 * (splits.index(split) - (len(splits) - 1) / 2)
 
 
 def learning_curve(run: Run) -> "Figure":
@@ -116,36 +248,38 @@ def learning_curve(run: Run) -> "Figure":
         return nothing("training")
     curve = training["learning_curve"]
     best = min(curve, key=lambda e: e["val_force_mae_mev_per_a"])
+    minutes = [e["seconds"] / 60 for e in curve]
     figure, axes = style.new(2.5, columns=2)
     panels = (
-        ("val_force_mae_mev_per_a", "Force", "MAE (meV/Å)"),
-        ("val_energy_mae_mev_per_atom", "Energy", "MAE (meV/atom)"),
+        ("val_force_mae_mev_per_a", "Force error", "MAE (meV/Å)"),
+        ("val_energy_mae_mev_per_atom", "Energy error", "MAE (meV/atom)"),
     )
-    for axis, (field, title, unit) in zip(axes[0], panels, strict=True):
-        minutes = [e["seconds"] / 60 for e in curve]
-        axis.plot(minutes, [e[field] for e in curve], color=SPLIT_COLORS["val"], lw=1.4)
-        axis.plot(best["seconds"] / 60, best[field], "o", color=style.BAD, ms=5, zorder=3)
-        axis.annotate(f"{best[field]:.3g}, final student", (best["seconds"] / 60, best[field]), xytext=(0, 9),
-                      textcoords="offset points", ha="right", fontsize=8, color=style.BAD)  # fmt: skip
-        axis.set(title=f"{title} error on held-out molecules", xlabel="training time (min)", ylabel=unit, yscale="log")
-        style.times_axis(axis.yaxis)
+    for axis, (field, heading, unit) in zip(axes[0], panels, strict=True):
+        end = best[field]
+        axis.plot(minutes, [e[field] for e in curve], color="#0072B2", lw=1.6)
+        axis.axhline(end, color=style.BAD, lw=0.9, ls=(0, (4, 2)), zorder=1)
+        axis.plot(best["seconds"] / 60, end, "o", color=style.BAD, ms=5.5, zorder=3)
+        axis.annotate(f"final student: {number(end)}", (best["seconds"] / 60, end), xytext=(0, -7), va="top", ha="right",
+                      textcoords="offset points", fontsize=9, fontweight="bold", color=style.BAD)  # fmt: skip
+        axis.set(title=f"{heading} on held-out molecules", xlabel="training time (min)", ylabel=unit)
+        axis.set(xlim=(0, 1.03 * minutes[-1]), ylim=(0, None))
     return figure
 
 
-def _shade(entry: dict[str, Any]) -> str:
-    return SPLIT_COLORS.get(entry["split"], style.FALLBACK_COLOR)
+def _shade(split: str) -> str:
+    return SPLIT_COLORS.get(split, style.FALLBACK_COLOR)
 
 
-def _group_name(field: str, name: str) -> str:
-    """Tick label of a group: ``1`` -> ``H``, ``0.5 to 1`` -> ``0.5-1``, ``16 and more`` -> ``≥ 16``."""
-    if field == "by_element":
-        from ase.data import chemical_symbols
+def _contents(entry: Record) -> str:
+    """How many molecules a split holds: ``7 benchmark molecules``."""
+    molecules = entry.get("n_molecules")
+    return f"{molecules:,} {'benchmark ' if entry['split'] == 'benchmark' else ''}molecules" if molecules else ""
 
-        return chemical_symbols[int(name)]
+
+def _bounds(name: str) -> tuple[float, float]:
+    """Lower and upper end of a bin: ``1 to 9`` or ``16 and more``."""
     low, _, high = name.partition(" to ")
-    if not high:
-        return f"≥ {low.removesuffix(' and more')}"
-    return f"{low}–{high if field == 'by_force' else int(high) - 1}"
+    return (float(low), float(high)) if high else (float(name.split()[0]), inf)
 
 
 FIGURES = {

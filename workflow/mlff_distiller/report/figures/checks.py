@@ -8,9 +8,18 @@ from mlff_distiller.records.run import Run
 from mlff_distiller.records.wording import title
 from mlff_distiller.report.figures import style
 from mlff_distiller.report.figures.shared import nothing
+from mlff_distiller.report.names import count
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+#: Colors of what a figure names; what is beyond them is gray.
+SHADES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#A88B00", "#222222")
+#: Fluctuations that differ by less than this share lie on one line.
+SAME = 1e-3
+#: A p below this is marked: one run in twenty has one by chance.
+UNLIKELY = 0.05
 
 
 def _entries(run: Run, task: str, field: str) -> list[dict[str, Any]]:
@@ -24,24 +33,24 @@ def md_timestep(run: Run) -> "Figure":
     entries = _entries(run, "timestep", "fluctuation_mev_per_atom")
     if not entries:
         return nothing("time step")
-    appearance = style.appearance(run.families)
-    systems = list(dict.fromkeys(entry["system"] for entry in entries))
     figure, axes = style.new(2.9, columns=2)
     left, right = axes[0]
+    lines = _coinciding(entries)
+    markers = dict(zip(dict.fromkeys(e["system"] for e, _ in lines), style.MARKERS, strict=False))
     handles: dict[str, Any] = {}
-    for entry in entries:
-        options = {
-            "color": appearance[entry["variant"]]["color"],
-            "marker": style.MARKERS[systems.index(entry["system"])],
-        }
+    for position, (entry, name) in enumerate(lines):
+        shade = SHADES[position] if position < len(SHADES) else style.FAINT
+        options = {"color": shade, "marker": markers.get(entry["system"], "o"), "lw": 1.2}
         steps, values = np.array(entry["timesteps_fs"]), np.array(entry["fluctuation_mev_per_atom"])
-        (line,) = left.loglog(steps, values, lw=1.0, **options)
-        handles[f"{entry['variant']}, {title(entry['system'])}"] = line
-        right.plot(steps[1:], entry["ratios"], lw=1.0, **options)
+        (line,) = left.loglog(steps, values, **options)
+        if position < len(SHADES):
+            handles[", ".join(filter(None, (title(entry["system"]), name)))] = line
+        right.plot(steps[1:], entry["ratios"], **options)
     reach = np.array([min(e["timesteps_fs"][-1] for e in entries), max(e["timesteps_fs"][0] for e in entries)])
     finest = min(e["fluctuation_mev_per_atom"][-1] for e in entries)
     left.loglog(reach, finest / 2 * (reach / reach[0]) ** 2, color=style.QUIET, lw=0.9, ls=(0, (2, 2)))
-    left.set_title("dotted: slope of dt²", fontweight="normal", fontsize=8.5)
+    left.set_title("dotted: grows as dt²", fontweight="normal", fontsize=8.5)
+    style.times_axis(left.yaxis, dense=False)
     right.set_xscale("log")
     for axis, first in ((left, 0), (right, 1)):
         ticks = sorted({step for entry in entries for step in entry["timesteps_fs"][first:]})
@@ -59,8 +68,38 @@ def md_timestep(run: Run) -> "Figure":
     right.set_ylabel("ratio on halving")
     right.set_title("band: allowed for the finest pair", fontweight="normal", fontsize=8.5)
     right.set_ylim(min(3.4, right.get_ylim()[0]), max(4.8, right.get_ylim()[1]))
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3,
+                  title=None if any(name for _, name in lines) else _who(entries), title_fontsize=8.5)  # fmt: skip
     return figure
+
+
+def _coinciding(entries: list[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:
+    """One record per line that can be seen, with the variants on it; without names where all variants are on all lines."""
+    groups: list[list[dict[str, Any]]] = []
+    for entry in entries:
+        for group in groups:
+            if entry["system"] == group[0]["system"] and _same_line(entry, group[0]):
+                group.append(entry)
+                break
+        else:
+            groups.append([entry])
+    variants = {entry["variant"] for entry in entries}
+    together = all({entry["variant"] for entry in group} == variants for group in groups)
+    return [(group[0], "" if together else " and ".join(entry["variant"] for entry in group)) for group in groups]
+
+
+def _same_line(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    field = "fluctuation_mev_per_atom"
+    same_steps = one["timesteps_fs"] == other["timesteps_fs"]
+    return same_steps and bool(np.allclose(one[field], other[field], rtol=SAME, atol=0))
+
+
+def _who(entries: list[dict[str, Any]]) -> str:
+    """Of variants that lie on one another: how many, and which."""
+    names = sorted({entry["variant"] for entry in entries})
+    if len(names) == 1:
+        return str(names[0])
+    return f"{'both' if len(names) == 2 else f'all {count(len(names))}'} coincide: {', '.join(names)}"
 
 
 def md_kinetic(run: Run) -> "Figure":
@@ -92,16 +131,7 @@ def md_kinetic(run: Run) -> "Figure":
             )
         axis.set_title(title(system))
         axis.set_yticks([])
-        least = min(entry["p_value"] for entry in found)
-        axis.text(
-            0.97,
-            0.95,
-            f"p {'=' if len(found) == 1 else '≥'} {least:.2g}",
-            transform=axis.transAxes,
-            ha="right",
-            va="top",
-            fontsize=8,
-        )
+        _write_p(axis, found)
         axis.set_xlabel("kinetic energy (kT)")
     for axis in list(axes.flat)[len(panels) :]:
         axis.set_axis_off()
@@ -109,6 +139,21 @@ def md_kinetic(run: Run) -> "Figure":
         axis.set_ylabel("density")
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)))
     return figure
+
+
+def _write_p(axis: "Axes", found: list[dict[str, Any]]) -> None:
+    """The least p in the corner; in color and in words, with the temperature, where it is unlikely."""
+    worst = min(found, key=lambda entry: entry["p_value"])
+    text = f"p {'=' if len(found) == 1 else '≥'} {worst['p_value']:.2g}"
+    unlikely = worst["p_value"] < UNLIKELY
+    if unlikely:
+        mean, wanted = worst["mean_temperature_k"], worst["temperature_k"]
+        text += f", unlikely\n{mean:.0f} K for {wanted:.0f} K"
+        text += "" if len(found) == 1 else f"\n({worst['variant']})"
+    axis.text(0.99, 0.97, text, transform=axis.transAxes, ha="right", va="top", fontsize=8,
+              color=style.BAD if unlikely else style.INK, fontweight="bold" if unlikely else "normal")  # fmt: skip
+    if unlikely:
+        axis.set_ylim(top=1.2 * axis.get_ylim()[1])
 
 
 def md_spectra(run: Run) -> "Figure":

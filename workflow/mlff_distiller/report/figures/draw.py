@@ -11,7 +11,21 @@ from typing import TYPE_CHECKING
 from mlff_distiller.decisions import claims
 from mlff_distiller.records import collect
 from mlff_distiller.records.run import Run
-from mlff_distiller.report.figures import accuracy, checks, dynamics, ladder, pareto, scaling, speed, style, warm_up
+from mlff_distiller.report.figures import (
+    accuracy,
+    ase_overhead,
+    checks,
+    compile_cost,
+    dynamics,
+    kernel_times,
+    ladder,
+    pareto,
+    roofline,
+    scaling,
+    speed,
+    style,
+    warm_up,
+)
 from mlff_distiller.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -21,7 +35,11 @@ if TYPE_CHECKING:
 FIGURES: dict[str, Callable[[Run], "Figure"]] = {
     **ladder.FIGURES,
     **speed.FIGURES,
+    **compile_cost.FIGURES,
     **scaling.FIGURES,
+    **ase_overhead.FIGURES,
+    **kernel_times.FIGURES,
+    **roofline.FIGURES,
     **warm_up.FIGURES,
     **pareto.FIGURES,
     **dynamics.FIGURES,

@@ -1,9 +1,9 @@
-"""Figures of the timings: time against size, cost of the forces, neighbor search, compilation."""
+"""Figures of the timings: time against size, cost of the forces, neighbor search."""
 
 from typing import TYPE_CHECKING
 
 from mlff_distiller.records.run import Run
-from mlff_distiller.records.vocabulary import BASELINE, TASKS
+from mlff_distiller.records.vocabulary import TASKS
 from mlff_distiller.records.wording import TASK_TITLES
 from mlff_distiller.report.figures import style
 from mlff_distiller.report.figures.shared import (
@@ -91,38 +91,8 @@ def neighbors(run: Run) -> "Figure":
     return figure
 
 
-def compile_cost(run: Run) -> "Figure":
-    """Left: seconds to compile each variant. Right: steps after which compiling has saved time, per system."""
-    seconds = {e["variant"]: e["compile_s"] for e in run.of("compile", status="ok") if e.get("compile_s")}
-    if not seconds:
-        return nothing("compile")
-    rows = sorted(seconds, key=lambda name: -seconds[name])
-    figure, axes = row_axes(len(rows), columns=2)
-    for height, name in enumerate(rows):
-        shade = style.color(name, run.families.get(name))
-        axes[0].plot(seconds[name], height, "D", color=shade, ms=5.5)
-        axes[0].annotate(f"{seconds[name]:.2g} s" if seconds[name] < 10 else f"{seconds[name]:.0f} s",
-                         (seconds[name], height), xytext=(7, 0), textcoords="offset points", va="center", fontsize=8,
-                         color=shade)  # fmt: skip
-        steps = [e["break_even_steps"] for e in run.benchmarks(name, "energy_forces").values() if e["break_even_steps"]]
-        if steps:
-            axes[1].plot(steps, [height] * len(steps), "o", color=shade, ms=4.5, alpha=0.7, mec="none")
-        else:
-            axes[1].text(0.04, height, "nothing saved" if name != BASELINE else "baseline", color=style.QUIET,
-                         va="center", fontsize=8, style="italic", transform=axes[1].get_yaxis_transform())  # fmt: skip
-    axes[0].set(xscale="log", xlabel="seconds", title="Compile time")
-    axes[1].set(xscale="log", xlabel="energy + forces evaluations", title="Steps to break even, each system")
-    left, right = axes[0].get_xlim()
-    axes[0].set_xlim(left, right * (right / left) ** 0.25)
-    for axis in axes:
-        style.times_axis(axis.xaxis, dense=False)
-    name_rows(axes, rows)
-    return figure
-
-
 FIGURES = {
     "latency": latency,
     "energy_forces": energy_forces,
     "neighbors": neighbors,
-    "compile": compile_cost,
 }

@@ -92,6 +92,22 @@ def color(name: str, family: str | None = None) -> str:
     return FALLBACK_COLOR
 
 
+def readable(shade: str) -> str:
+    """``shade``, darkened until text in it has a contrast of at least 3:1 on white."""
+    from matplotlib.colors import to_hex, to_rgb
+
+    parts: Sequence[float] = to_rgb(shade)
+    while 1.05 / (_luminance(parts) + 0.05) < 3.05:
+        parts = [0.95 * part for part in parts]
+    return to_hex((parts[0], parts[1], parts[2]))
+
+
+def _luminance(parts: Sequence[float]) -> float:
+    """Relative luminance of an sRGB color, as WCAG defines it."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
 def appearance(families: dict[str, str]) -> dict[str, dict[str, Any]]:
     """Variant -> color, marker and linestyle; variants of one family share the color and differ in the other two."""
     used: dict[str, int] = {}
@@ -159,9 +175,10 @@ def label_lines(
     to_axes = axes.transData + axes.transAxes.inverted()
     placed = sorted(((*to_axes.transform((x, y)), text, shade) for x, y, text, shade in ends), key=lambda e: e[1])
     right = max((entry[0] for entry in placed), default=1.0)
-    for x, y, text, shade in [entry for entry in placed if entry[0] < right - SHORT]:
-        axes.annotate(text, (x, y), xycoords="axes fraction", xytext=(offset, 0), textcoords="offset points",
-                      color=shade, fontsize=8, va="center")  # fmt: skip
+    early = [entry for entry in placed if entry[0] < right - SHORT]
+    for (x, _, text, shade), height in zip(early, _spread([entry[1] for entry in early], gap), strict=True):
+        axes.annotate(text, (x, height), xycoords="axes fraction", xytext=(offset, 0), textcoords="offset points",
+                      color=readable(shade), fontsize=8, va="center")  # fmt: skip
     placed = [entry for entry in placed if entry[0] >= right - SHORT]
     heights = _spread([entry[1] for entry in placed], gap)
     for (x, y, text, shade), height in zip(placed, heights, strict=True):
@@ -171,7 +188,7 @@ def label_lines(
             xycoords="axes fraction",
             xytext=(right, height),
             textcoords=_shifted(axes, offset),
-            color=shade,
+            color=readable(shade),
             fontsize=8,
             va="center",
             annotation_clip=False,
