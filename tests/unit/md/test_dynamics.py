@@ -2,13 +2,18 @@
 
 import numpy as np
 import pytest
+import torch
+from ase import Atoms
 
 from mlff_distiller.md.device import AnyPotential
 from mlff_distiller.md.dynamics import driver, steps_between_samples, thermostat
 from mlff_distiller.md.langevin import kinetic_energies, run_langevin
 from mlff_distiller.md.langevin_settings import LangevinSettings
+from mlff_distiller.md.near_origin import NearOrigin
+from mlff_distiller.md.start import set_thermal_velocities
 from mlff_distiller.md.thermostat import compare_with_gamma
 from mlff_distiller.potentials.autograd import AutogradPotential
+from mlff_distiller.systems.batch import Batch
 from mlff_distiller.utils.errors import UserError
 
 
@@ -43,6 +48,47 @@ def test_both_loops_take_the_same_steps(molecules, student64):
         np.testing.assert_allclose(atoms.get_momenta(), ase_atoms.get_momenta(), rtol=0, atol=1e-5)
         assert atoms.get_total_energy() == pytest.approx(ase_atoms.get_total_energy(), abs=1e-6)
         np.testing.assert_allclose(atoms.get_forces(), ase_atoms.get_forces(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("pbc", "axis"), [([True] * 3, 0), ([True, True, False], 2), ([False] * 3, 1)])
+@pytest.mark.parametrize("vectors", [10, -1000, 100000])
+def test_atoms_far_from_the_origin_move_as_those_near_it(molecules, student, pbc, axis, vectors):
+    """Moved by whole lattice vectors, or along an open axis, in float32: not a digit of the forces is lost."""
+    water = molecules["water"]
+    water.center()
+    box = Atoms(cell=[12.3, 6.1, 6.1], pbc=pbc)
+    for shift in (0.0, 3.9, 8.1):
+        one = water.copy()
+        one.positions += [shift, 0.5, 0.5]
+        box += one
+    box.cell[1] = [0.7, 6.1, 0.2]
+    set_thermal_velocities(box, 300, 0)
+    found = []
+    for number in (0, vectors):
+        moved = box.copy()
+        moved.positions += number * box.cell[axis]
+        dynamics = driver(moved, OnDevice(student), timestep_fs=0.5, steps_between_samples=5)
+        forces = [moved.get_forces()]
+        dynamics.run(20)
+        found.append((*forces, moved.get_forces(), moved.positions - number * box.cell[axis]))
+    for near, far in zip(*found, strict=True):
+        np.testing.assert_allclose(far, near, rtol=0, atol=2e-5)
+
+
+def test_a_batch_far_from_the_origin_is_brought_near(molecules, student64):
+    """Two molecules and a box, each at another place: what the potential gets is within the cell, or around the origin."""
+    systems = [molecules["water"].copy(), molecules["benzene"].copy(), molecules["water"].copy()]
+    systems[1].set_cell([9.0, 8.0, 7.0])
+    systems[1].pbc = True
+    inputs = Batch.from_atoms(systems, dtype=torch.float64)
+    places = torch.tensor([[3e3, -2e3, 50.0], [900.0, -1600.0, 7.0], [0.0, 0.0, 0.0]], dtype=torch.float64)[inputs.batch]
+    moved = torch.empty_like(inputs.positions)
+    NearOrigin(inputs.positions + places, inputs.batch, inputs.cell, inputs.pbc).write(inputs.positions + places, moved)
+    assert moved.abs().max() < 10
+    energies, forces = AutogradPotential(student64)(*inputs)
+    again, their_forces = AutogradPotential(student64)(*inputs._replace(positions=moved))
+    torch.testing.assert_close(again, energies, rtol=0, atol=1e-9)
+    torch.testing.assert_close(their_forces, forces, rtol=0, atol=1e-9)
 
 
 def test_the_thermostat_stays_on_the_device_too(molecules, student64):

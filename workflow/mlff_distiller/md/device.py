@@ -2,7 +2,8 @@
 
 NVE by velocity Verlet (Swope et al. 1982); NVT by Langevin dynamics in the BAOAB splitting (Leimkuhler and Matthews 2013).
 Positions and velocities are float64, whatever the potential computes in: adding a step of 1e-3 A to a coordinate in
-float32 would lose digits at every step. Units: A, eV, fs, amu; velocities in A/fs.
+float32 would lose digits at every step, and far from the origin those of the distances. Units: A, eV, fs, amu; velocities
+in A/fs.
 """
 
 import math
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mlff_distiller.md.near_origin import NearOrigin
 from mlff_distiller.potentials.base import HasProgram, Potential, Program
 from mlff_distiller.potentials.graphed import CapturedCall
 from mlff_distiller.utils.errors import UserError
@@ -111,12 +113,15 @@ class DeviceDynamics:
         device = positions.device
         self.potential, self.batch = potential, batch
         self.timestep, self.friction, self.replay = timestep_fs, friction_per_fs, steps_per_replay
-        self.arguments = (numbers, positions.detach().to(potential.dtype), batch, cell, pbc)
         self.n_systems = cell.shape[0] if cell is not None else int(batch[-1]) + 1
         self.n_atoms = torch.bincount(batch, minlength=self.n_systems).clamp(min=1)
         self.masses = masses.to(device, torch.float64)[:, None]
         self.generator = torch.Generator(device).manual_seed(seed)
         self.positions = positions.detach().to(torch.float64).clone()
+        self.near_origin = NearOrigin(self.positions, batch, cell, pbc)
+        moved = torch.empty_like(self.positions, dtype=potential.dtype)
+        self.near_origin.write(self.positions, moved)
+        self.arguments = (numbers, moved, batch, cell, pbc)
         if velocities is None:
             velocities = self._thermal(temperature_k)
         self.velocities = velocities.to(device, torch.float64).clone()
@@ -161,7 +166,7 @@ class DeviceDynamics:
             self._evaluate()
 
     def _evaluate(self) -> None:
-        self.program.positions.copy_(self.positions)
+        self.near_origin.write(self.positions, self.program.positions)
         self.program.launch()
 
     def _kick(self, part: float) -> None:

@@ -7,8 +7,6 @@ and ``nsteps``; what :func:`driver` gives also has ``loop``: where the steps are
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mlff_distiller.potentials.base import HasProgram, Potential
 from mlff_distiller.utils.errors import UserError
 
@@ -99,16 +97,18 @@ class DeviceLoop:
 
         from mlff_distiller.md.device import DeviceDynamics
         from mlff_distiller.systems.batch import Batch
+        from mlff_distiller.systems.boxes import box_of, near_origin
 
         self.atoms, self.nsteps = atoms, 0
-        # float32 keeps its digits for the distances when the molecule is near the origin.
-        self.origin = np.zeros(3) if atoms.pbc.any() else atoms.positions.mean(axis=0)
+        # By the cell in float64: that of the potential may be off by 1e-7 of a lattice vector, for each of them.
+        moved = near_origin(atoms.positions, box_of(atoms))
+        self.origin = atoms.positions - moved
         inputs = Batch.from_atoms([atoms], potential.device, potential.dtype)
         self.per_fs = units.fs
         self.dynamics = DeviceDynamics(
             potential,
             inputs.numbers,
-            torch.tensor(atoms.positions - self.origin, device=potential.device),
+            torch.tensor(moved, device=potential.device),
             inputs.batch,
             torch.tensor(atoms.get_masses()),
             steps_per_replay=steps_between_samples,

@@ -25,6 +25,7 @@ class Box:
 
     Attributes:
         cell: [3, 3] A, as given where it spans a volume, else with unit vectors along axes that are not periodic.
+        vectors: [3, 3] A, with unit vectors perpendicular to the others along all axes that are not periodic.
 
     Raises:
         UserError: lattice vectors that are not finite, too long, or along periodic axes missing, parallel or in one plane.
@@ -35,14 +36,14 @@ class Box:
         if not np.isfinite(cell).all():
             raise UserError(f"the cell is not finite: {cell.tolist()}; has the simulation blown up?")
         # Along axes that are not periodic, unit vectors perpendicular to the others.
-        self._vectors = np.array(cell, dtype=np.float64)
+        self.vectors = np.array(cell, dtype=np.float64)
         if not pbc.all():
-            self._vectors[~pbc] = np.linalg.svd(cell * pbc[:, None])[2][int(pbc.sum()) :]
+            self.vectors[~pbc] = np.linalg.svd(cell * pbc[:, None])[2][int(pbc.sum()) :]
         names = ", ".join("abc"[axis] for axis in np.flatnonzero(pbc))
-        if (np.linalg.norm(self._vectors, axis=1) > MAX_EXTENT).any():
+        if (np.linalg.norm(self.vectors, axis=1) > MAX_EXTENT).any():
             raise UserError(f"the cell has lattice vectors beyond {MAX_EXTENT:g} A: {cell.tolist()}")
         try:
-            self._inverse = np.linalg.inv(self._vectors)
+            self._inverse = np.linalg.inv(self.vectors)
             thickness = float((1 / np.linalg.norm(self._inverse, axis=0))[pbc].min())
         except np.linalg.LinAlgError:
             thickness = 0.0
@@ -52,14 +53,14 @@ class Box:
                 f"{MIN_THICKNESS} A; set the lattice vectors, or pbc=False"
             )
         flat = abs(np.linalg.det(cell)) < 1e-4 * np.prod(np.linalg.norm(cell, axis=1))
-        self.cell = self._vectors if flat or not cell.any(axis=1).all() else cell
+        self.cell = self.vectors if flat or not cell.any(axis=1).all() else cell
 
     def wrapped(self, positions: np.ndarray) -> np.ndarray:
         """``positions`` [N, 3] A moved into the cell along periodic axes, and to an average of 0 along the others."""
         whole = np.floor(positions @ self._inverse)
-        moved: np.ndarray = positions - (whole * self.pbc) @ self._vectors
+        moved: np.ndarray = positions - (whole * self.pbc) @ self.vectors
         if not self.pbc.all():
-            moved -= (_average(moved) @ self._inverse * ~self.pbc) @ self._vectors
+            moved -= (_average(moved) @ self._inverse * ~self.pbc) @ self.vectors
         return moved
 
 
