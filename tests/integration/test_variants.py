@@ -1,13 +1,19 @@
 """Every family: build, load from what was written, as another process would, and compare with the fp64 reference."""
 
+import copy
+import pickle
+
 import pytest
+import torch
 
 from mlff_distiller.benchmark import single
 from mlff_distiller.md import simulate
 from mlff_distiller.records import collect, schema
 from mlff_distiller.records.outcome import of_the_run
 from mlff_distiller.student.checkpoint import save_student
-from mlff_distiller.variants import check_equivalence
+from mlff_distiller.systems.batch import Batch
+from mlff_distiller.systems.read import read_systems
+from mlff_distiller.variants import artifact, check_equivalence
 from mlff_distiller.variants import compile as compile_stage
 from mlff_distiller.variants.registry import FAMILIES
 from tests.conftest import MOLECULES, make_student, run_stage
@@ -60,6 +66,18 @@ def test_builds_loads_and_is_judged_against_fp64(tmp_path, checkpoint, name):
         assert entry["equivalent"] is passes, entry["reason"]
         assert entry["status"] == ("ok" if passes else "failed")
         assert bool(entry["reason"]) is not passes
+
+
+@pytest.mark.parametrize("name", ["torchscript", "torch_compile_forces"])
+def test_a_compiled_variant_goes_through_pickle(tmp_path, checkpoint, name):
+    variant, _ = build(tmp_path, checkpoint, name, CPU_VARIANTS[name][0])
+    potential = artifact.load_variant(artifact.VariantFiles(variant, checkpoint)).potential
+    inputs = Batch.from_atoms(list(read_systems(SYSTEMS).values()))
+    wanted = potential(*inputs)
+    for other in (pickle.loads(pickle.dumps(potential)), copy.deepcopy(potential)):
+        assert type(other) is type(potential)
+        for found, expected in zip(other(*inputs), wanted, strict=True):
+            assert torch.equal(found, expected)
 
 
 def test_in_a_run_on_a_gpu_the_c_kernel_is_built_for_the_host(tmp_path, checkpoint):

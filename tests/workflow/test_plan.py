@@ -38,7 +38,8 @@ ALL_VARIANTS = {
     "check_timestep": TIMESTEP,
     "measure_scaling": len(SCALED),
 }
-PREFLIGHT = {"check_machine": 1, "check_inputs": 1, "obtain_torch_cluster": 1}
+CHECKS = {"check_machine": 1, "check_inputs": 1, "check_teacher": 1}
+PREFLIGHT = CHECKS | {"obtain_torch_cluster": 1}
 DATASET = {"sample_configurations": 1, "label_configurations": 1}
 STUDENT = {"copy_student": 1, "measure_accuracy": 1}
 #: What follows from the trajectories of eager, and from those of no other variant.
@@ -63,10 +64,11 @@ def test_without_a_checkpoint_the_student_is_trained(fresh):
     ("target", "expected"),
     [
         ("preflight", PREFLIGHT | {"preflight": 1}),
-        ("distill", {"check_machine": 1, "check_inputs": 1, "distill": 1} | DATASET | STUDENT),
+        ("distill", CHECKS | {"distill": 1} | DATASET | STUDENT),
         (
             "accuracy",
-            {"check_machine": 1, "check_inputs": 1, "accuracy": 1}
+            CHECKS
+            | {"accuracy": 1}
             | DATASET
             | STUDENT
             | {"compile_variant": 1, "check_equivalence": 1, "run_md": MD_SYSTEMS, "write_model_card": 1}
@@ -228,7 +230,8 @@ def test_another_md_length_reruns_md_alone(finished):
 def test_the_recipe_is_one_command_from_the_molecule_list_to_the_accuracy(fresh):
     planned = fresh.plan("accuracy", "--configfile", "config/distill.yaml")
     assert planned == (
-        {"check_machine": 1, "check_inputs": 1, "accuracy": 1, "train_student": 1, "measure_accuracy": 1}
+        CHECKS
+        | {"accuracy": 1, "train_student": 1, "measure_accuracy": 1}
         | DATASET
         | {"compile_variant": 1, "check_equivalence": 1, "run_md": MD_SYSTEMS, "write_model_card": 1}
         | SHORT_REFERENCES
@@ -238,9 +241,7 @@ def test_the_recipe_is_one_command_from_the_molecule_list_to_the_accuracy(fresh)
 
 def test_without_visited_frames_the_teacher_labels_the_sample_alone(fresh):
     fresh.edit("config/config.yaml", "visited_frames: 6", "visited_frames: 0")
-    assert fresh.plan("accuracy") == (
-        {"check_machine": 1, "check_inputs": 1, "accuracy": 1, "write_model_card": 1} | DATASET | STUDENT
-    )
+    assert fresh.plan("accuracy") == (CHECKS | {"accuracy": 1, "write_model_card": 1} | DATASET | STUDENT)
 
 
 def test_labels_of_ones_own_take_the_place_of_sampling(fresh):

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import sys
 
 from mlff_distiller.utils.errors import UserError, nearest
@@ -11,6 +12,7 @@ STAGES = {
     "pins": ("preflight.pins", "check or renew the locked pins"),
     "preflight": ("preflight.machine", "record and check the machine and its software"),
     "check-inputs": ("preflight.inputs", "look at molecules, checkpoint and settings before any work"),
+    "check-teacher": ("preflight.teacher", "make the teacher and have it label a molecule, before any work"),
     "config-schema": ("preflight.config_schema", "write the configuration's schema and tables from its classes"),
     "torch-cluster": ("preflight.torch_cluster", "obtain torch-cluster: prebuilt, else built once and kept"),
     "molecules": ("data.molecules", "make the benchmark molecules again"),
@@ -46,6 +48,9 @@ STAGES = {
 def main(argv: list[str] | None = None) -> int:
     """Run one stage; a :class:`UserError` is printed as one message, exit status 2."""
     argv = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal or log without the letter Å shows its code instead of ending the stage.
+        sys.stdout.reconfigure(errors="backslashreplace")
     # Only the chosen stage's module is imported: `report` must not wait for torch.
     chosen = next((word for word in argv if not word.startswith("-")), None)
     parser = argparse.ArgumentParser(prog="python -m mlff_distiller", description=__doc__)

@@ -44,7 +44,7 @@ REPLICATES = range(config["benchmark"]["replicates"])
 SHIPPED = Path(config["student"]["checkpoint"] or "-").parent
 
 # Every stage that is requested by name needs these checks.
-CHECKS = [f"results/{RUN}/preflight/{what}.json" for what in ("machine", "inputs")]
+CHECKS = [f"results/{RUN}/preflight/{what}.json" for what in ("machine", "inputs", *(["teacher"] if TEACHER else []))]
 
 
 # Priority of jobs that use all cores of a small machine and that other jobs wait for. One-core jobs then run side by

@@ -1,5 +1,5 @@
 # Needs: nothing but the machine and the configured inputs.
-# Makes: results/{run}/preflight/{machine,inputs,torch_cluster}.json; stops the run early, with advice, if later jobs would fail.
+# Makes: results/{run}/preflight/{machine,inputs,teacher,torch_cluster}.json; stops the run early, with advice, if later jobs would fail.
 
 
 rule check_machine:
@@ -43,6 +43,25 @@ rule check_inputs:
         " {params.given} --settings {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
+rule check_teacher:
+    input:
+        molecules=files_of(SYSTEMS),
+    output:
+        "results/{run}/preflight/teacher.json",
+    log:
+        "logs/{run}/check_teacher.log",
+    priority: 100
+    conda:
+        "../../envs/teacher.yaml"
+    params:
+        code=code_of("preflight.teacher"),
+        systems=list(SYSTEMS.values()),
+        settings=settings({"teacher": config["teacher"]}),
+    shell:
+        "python -m mlff_distiller check-teacher --systems {params.systems:q}"
+        " --settings {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
 rule obtain_torch_cluster:
     input:
         machine="results/{run}/preflight/machine.json",
@@ -64,4 +83,5 @@ rule obtain_torch_cluster:
 
 rule preflight:
     input:
-        expand("results/{run}/preflight/{what}.json", run=RUN, what=["machine", "inputs", "torch_cluster"]),
+        CHECKS,
+        f"results/{RUN}/preflight/torch_cluster.json",

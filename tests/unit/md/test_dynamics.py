@@ -81,7 +81,9 @@ def test_a_batch_far_from_the_origin_is_brought_near(molecules, student64):
     systems[1].set_cell([9.0, 8.0, 7.0])
     systems[1].pbc = True
     inputs = Batch.from_atoms(systems, dtype=torch.float64)
-    places = torch.tensor([[3e3, -2e3, 50.0], [900.0, -1600.0, 7.0], [0.0, 0.0, 0.0]], dtype=torch.float64)[inputs.batch]
+    places = torch.tensor([[3e3, -2e3, 50.0], [900.0, -1600.0, 7.0], [0.0, 0.0, 0.0]], dtype=torch.float64)[
+        inputs.batch
+    ]
     moved = torch.empty_like(inputs.positions)
     NearOrigin(inputs.positions + places, inputs.batch, inputs.cell, inputs.pbc).write(inputs.positions + places, moved)
     assert moved.abs().max() < 10

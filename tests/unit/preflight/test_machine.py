@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -96,6 +97,33 @@ def test_cpu_only_build_on_a_gpu_machine_is_named(monkeypatch):
     assert (device, check.ok) == ("cpu", False)
     assert "CPU-only build" in check.advice
     assert "run `make`" in check.advice
+
+
+@pytest.mark.parametrize(
+    ("card", "kernels", "served"),
+    [
+        ((9, 0), ["sm_80", "sm_90"], True),
+        ((8, 9), ["sm_80", "sm_90"], True),
+        ((7, 5), ["sm_80", "sm_90"], False),
+        ((8, 0), ["sm_86"], False),
+        ((12, 0), ["sm_80", "sm_90"], False),
+        ((12, 0), ["sm_80", "sm_90a"], False),
+        ((12, 0), ["sm_90", "compute_90"], True),
+        ((10, 0), ["sm_100", "compute_120"], True),
+        ((10, 0), ["sm_90", "compute_120"], False),
+    ],
+)
+def test_a_card_without_kernels_is_refused_before_any_job(card, kernels, served):
+    cuda = SimpleNamespace(
+        is_available=lambda: True,
+        get_device_name=lambda index: "A card",
+        get_device_capability=lambda index: card,
+        get_arch_list=lambda: kernels,
+    )
+    device, check = machine.check_device("auto", ["A card"], SimpleNamespace(cuda=cuda, __version__="2.5.1"))
+    assert (device, check.ok) == (("cuda", True) if served else ("cpu", False))
+    if not served:
+        assert f"this GPU is sm_{card[0]}{card[1]}; newer cards need a newer torch" in check.advice
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use this machine's GPU")

@@ -6,6 +6,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import write
 from ase.neighborlist import neighbor_list
+from rdkit import Chem
 
 from mlff_distiller.data.molecule_list import flat_smiles
 from mlff_distiller.data.molecules import BENCHMARK_MOLECULES, atoms_from_smiles, conformers, molecule_from_smiles
@@ -183,3 +184,23 @@ def test_atoms_that_are_not_there_reserve_no_memory(tmp_path):
     path.write_text("27039369\n\nC 0 0 0\nC 0 0 1.4\n")
     with pytest.raises(UserError, match=r"frame 0 \(line 1\) says 27039369 atoms and has 2"):
         read_system(path)
+
+
+def test_a_key_that_stands_twice_in_a_comment_line_is_refused(tmp_path):
+    path = tmp_path / "water.xyz"
+    atoms = "O 0 0 0\nH 0 0.76 0.59\nH 0 -0.76 0.59\n"
+    path.write_text(f"3\nenergy=-10 energy=-20\n{atoms}")
+    with pytest.raises(UserError, match=r"frame 0 \(line 1\): 'energy' stands twice in its comment line"):
+        read_system(path)
+    # Within quotation marks and in plain words nothing is a key.
+    path.write_text(f'3\nenergy=-10 method="energy=0 charge=0" made by hand\n{atoms}')
+    assert len(read_system(path)) == 3
+
+
+def test_an_sdf_file_of_two_molecules_is_refused(tmp_path):
+    block = Chem.MolToMolBlock(Chem.MolFromSmiles("C")) + "$$$$\n"
+    (tmp_path / "two.sdf").write_text(block + block)
+    with pytest.raises(UserError, match="2 molecules in it; write each to a file of its own"):
+        read_system(tmp_path / "two.sdf")
+    (tmp_path / "one.sdf").write_text(block)
+    assert read_system(tmp_path / "one.sdf").get_chemical_formula() == "C"

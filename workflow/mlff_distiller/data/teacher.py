@@ -62,6 +62,11 @@ def make_calculator(teacher: Mapping[str, Any] | None = None) -> "Calculator":
         raise UserError(
             f"teacher.calculator: {module_name!r} has no {factory_name!r}{nearest(factory_name, _callables(module))}"
         )
+    if spec == DEFAULT_CALCULATOR:
+        # It takes any argument and ignores those that it does not know.
+        known = factory.default_parameters
+        for key in sorted(arguments.keys() - known.keys()):
+            raise UserError(f"teacher.arguments: unknown key {key!r}{nearest(key, known)}")
     try:
         calculator = factory(**arguments)
     except (Exception, SystemExit) as error:

@@ -2,8 +2,8 @@
 
 On one machine the ratio of times shows a regression. The two runs were not timed in turn, so slow changes of the machine
 do not cancel; the interval combines the bootstrap intervals of the two medians
-(:func:`mlff_distiller.records.statistics.ratio_of`). Across machines only the speed-ups over eager can be compared, because
-each was measured within one run.
+(:func:`mlff_distiller.records.statistics.ratio_of`). A speed-up over eager was measured within one run, but is of its machine
+all the same: on a GPU eager waits for the host, so a slower host makes every speed-up larger.
 """
 
 from collections.abc import Mapping, Sequence

@@ -6,6 +6,8 @@ from typing import Any
 from mlff_distiller.records.statistics import Ratio
 from mlff_distiller.records.wording import WORK_TITLES, number, times_as_fast
 
+#: Families whose kernels give energies and forces alone.
+WITHOUT_STRESS = ("cuda", "triton")
 #: The molecules of the run, which the examples read.
 MOLECULES = "molecules.extxyz"
 
@@ -138,7 +140,16 @@ and conserve energy in MD. `python example.py` runs it; in a program of your own
 
 {artifact} What is loaded must have the hash that `bundle.json` states. An artifact is a program: load bundles only from
 whom you trust.
-"""
+{_stress(entry)}"""
+
+
+def _stress(entry: Mapping[str, Any]) -> str:
+    if entry["options"]["family"] not in WITHOUT_STRESS:
+        return ""
+    return (
+        "\nIt gives no stress: for constant pressure, or to relax a cell, take the plain student, "
+        '`StudentCalculator.from_checkpoint("student.safetensors")`.\n'
+    )
 
 
 def _three_lines(entry: Mapping[str, Any]) -> str:

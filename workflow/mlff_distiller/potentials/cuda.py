@@ -16,7 +16,7 @@ from mlff_distiller.kernels.cuda import molecule, neighbor_matrix
 from mlff_distiller.kernels.cuda.build import build
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.potentials.checks import Cells, InputCheck, Systems, Topology, undisturbed
-from mlff_distiller.potentials.graphed import CapturedCall, Recent, systems_with_nan
+from mlff_distiller.potentials.graphed import CapturedCall, Recent, made_current, systems_with_nan
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError
 
@@ -48,8 +48,13 @@ class DeviceProgram:
 
     def __init__(self, program: Any, overflowed: Callable[[], bool]):
         self.positions, self.forces, self.energies = program.positions, program.forces, program.energies
-        self.launch = program.launch
+        self.program = program
         self.overflowed = overflowed
+
+    def launch(self) -> None:
+        """Energies and forces at the positions."""
+        with made_current(self.positions.device):
+            self.program.launch()
 
 
 def architecture(device: torch.device) -> str:
@@ -90,8 +95,9 @@ class CudaPotential(Potential):
 
         self.student, self.libraries, self.products = student, libraries, products
         self.neighbor_matrix = neighbor_matrix.Library(library("neighbor_matrix"))
-        self.molecule = molecule.Library(library("molecule")) if single_launch else None
-        with undisturbed(self.device):
+        with made_current(self.device), undisturbed(self.device):
+            # The library asks its device for what fits.
+            self.molecule = molecule.Library(library("molecule")) if single_launch else None
             self.neighbor_matrix_weights = neighbor_matrix.pack(student, self.neighbor_matrix.depth, products)
             self.molecule_weights = molecule.pack(student, self.molecule.ranks) if single_launch else None
         self.inputs = InputCheck(student)
@@ -140,7 +146,8 @@ class CudaPotential(Potential):
         while True:
             program = self._many(systems.topology, None).program
             program.positions.copy_(positions.detach())
-            program.find_neighbors()
+            with made_current(self.device):
+                program.find_neighbors()
             most = self._too_many(program, systems)
             if not most or not self._make_room(program, systems.topology, most):
                 break
@@ -299,7 +306,8 @@ class CudaPotential(Potential):
     def _captured(self, program: Any, n_atoms: int) -> Evaluation:
         def call(forces: bool) -> Any:
             def launch() -> None:
-                program.launch(forces=forces)
+                with made_current(self.device):
+                    program.launch(forces=forces)
 
             return CapturedCall(launch, self.device) if n_atoms <= GRAPH_LIMIT else launch
 

@@ -12,7 +12,7 @@ import gc
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -36,6 +36,13 @@ CALLS_BEFORE_CAPTURE = 3
 CAPTURING = threading.RLock()
 
 
+def made_current(device: torch.device) -> AbstractContextManager[None]:
+    """Have kernels that PyTorch does not launch run on ``device``, also where a process uses several GPUs."""
+    if device.type == "cpu" or torch.cuda.current_device() == device.index:
+        return nullcontext()
+    return torch.cuda.device(device)
+
+
 class CapturedCall:
     """A function without arguments, captured as a CUDA graph once it was called a few times; on a CPU simply called.
 
@@ -50,7 +57,11 @@ class CapturedCall:
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self) -> None:
-        """Run the function, or replay it."""
+        """Run the function, or replay it, on the current stream of its device."""
+        with made_current(self.device):
+            self._call()
+
+    def _call(self) -> None:
         if self.graph is not None:
             self.graph.replay()
             return

@@ -1,5 +1,7 @@
 """Energies and forces by the fused Triton kernels, each set of sizes captured in one CUDA graph."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,7 @@ from mlff_distiller.kernels.triton.program import PRECISIONS, Program, Tiles
 from mlff_distiller.kernels.triton.weights import pack
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.potentials.checks import InputCheck, Topology, undisturbed
-from mlff_distiller.potentials.graphed import CapturedCall, Recent, systems_with_nan
+from mlff_distiller.potentials.graphed import CapturedCall, Recent, made_current, systems_with_nan
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError
 
@@ -79,7 +81,8 @@ class TritonPotential(Potential):
         while True:
             program = self._evaluation(topology)[0]
             program.positions.copy_(positions.detach())
-            program.find_neighbors()
+            with made_current(self.device):
+                program.find_neighbors()
             if not self._full(program, topology) or not self._make_room(program, topology):
                 break
         slots = torch.arange(program.capacity, device=self.device)
@@ -123,7 +126,7 @@ class TritonPotential(Potential):
         program.forces.masked_fill_(atoms[:, None], torch.nan)
         return False
 
-    def _evaluation(self, topology: Topology, forces: bool = True) -> tuple[Program, CapturedCall]:
+    def _evaluation(self, topology: Topology, forces: bool = True) -> tuple[Program, Callable[[], None]]:
         n_systems = len(topology.sizes)
         capacity = rounded(max(topology.sizes) - 1)
         if capacity > ALWAYS_ENOUGH:
@@ -145,12 +148,16 @@ class TritonPotential(Potential):
         return {
             "program": program,
             "topology": None,
-            True: self._call(lambda: program.launch(forces=True)),
-            False: self._call(lambda: program.launch(forces=False)),
+            True: self._call(program, forces=True),
+            False: self._call(program, forces=False),
         }
 
-    def _call(self, function):
-        return CapturedCall(function, self.device) if self.graph else function
+    def _call(self, program: Program, forces: bool) -> Callable[[], None]:
+        def launch() -> None:
+            with made_current(self.device):
+                program.launch(forces=forces)
+
+        return CapturedCall(launch, self.device) if self.graph else launch
 
 
 def rounded(capacity: int) -> int:

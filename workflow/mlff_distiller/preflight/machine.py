@@ -21,7 +21,7 @@ from mlff_distiller.preflight.machine_settings import MachineSettings, TorchSett
 from mlff_distiller.records import schema
 from mlff_distiller.utils import provenance
 from mlff_distiller.utils.compilers import find_compiler, nvcc_version, version_of
-from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.errors import UserError, Words
 from mlff_distiller.utils.files import load_settings, user_cache
 
 #: Instruction sets that decide how fast the CPU variants can be.
@@ -107,6 +107,8 @@ def check_device(setting: str, gpus: list[str], torch: ModuleType | None) -> tup
     usable = torch.cuda.is_available()
     if setting == "cpu":
         return "cpu", Check("device", "cpu (by the configuration)")
+    if usable and (lacking := without_kernels(torch)):
+        return "cpu", Check("device", f"{setting}: {torch.cuda.get_device_name(0)}", False, lacking)
     if usable:
         return "cuda", Check("device", f"cuda: {torch.cuda.get_device_name(0)}")
     if not gpus:
@@ -128,6 +130,22 @@ def check_device(setting: str, gpus: list[str], torch: ModuleType | None) -> tup
             f"need a newer driver, or the GPU is not passed into this container; update the driver, {way_out}"
         )
     return "cpu", Check("device", f"{setting}: GPU present, torch cannot use it", False, advice)
+
+
+def without_kernels(torch: ModuleType) -> Words:
+    """What to do where this build of torch has no kernels for the GPU; empty where it has, or compiles them for it."""
+    card = torch.cuda.get_device_capability(0)
+    for name in torch.cuda.get_arch_list():
+        kind, digits = name.split("_")
+        made_for = int(digits.rstrip("af")[:-1]), int(digits.rstrip("af")[-1])
+        # Machine code runs on cards of the same generation that are not older, intermediate code on all that are not.
+        if made_for <= card and (kind == "compute" or made_for[0] == card[0]):
+            return ""
+    return (
+        f"torch {torch.__version__} has kernels for {', '.join(torch.cuda.get_arch_list())}, and this GPU is "
+        f"sm_{card[0]}{card[1]}; newer cards need a newer torch (2.7 and CUDA 12.8 for Blackwell): install it and set "
+        "torch: {allow_other: true}, or set device: cpu in the configuration to leave the GPU aside knowingly"
+    )
 
 
 def check_torch(wanted: TorchSettings, torch: ModuleType | None, error: str) -> Check:

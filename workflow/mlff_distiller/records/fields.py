@@ -15,7 +15,7 @@ from mlff_distiller.utils.errors import nearest
 
 #: Kind -> task -> class; None stands for all tasks that have no class of their own.
 CLASSES: dict[str, dict[str | None, type]] = {
-    "preflight": {None: Preflight, "inputs": Inputs},
+    "preflight": {None: Preflight, "inputs": Inputs, "teacher": Preflight},
     "torch_cluster": {None: TorchCluster},
     "compile": {None: Compile},
     "equivalence": {None: Equivalence},

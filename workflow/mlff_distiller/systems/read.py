@@ -73,6 +73,8 @@ def read_system(path: str | Path) -> "Atoms":
         raise UserError(f"{file}: no such file")
     if Path(file).suffix in SUFFIXES:
         check_xyz(file)
+    if Path(file).suffix.lower() in (".sdf", ".sd"):
+        _check_single(file)
     try:
         frames = list(iread(file, index=":"))
     except Exception as error:
@@ -91,6 +93,14 @@ def read_system(path: str | Path) -> "Atoms":
     # Results are filed under the name of the file, whatever name is inside.
     atoms.info["name"] = Path(file).stem
     return check_atoms(atoms, where=str(path))
+
+
+def _check_single(file: str) -> None:
+    """Refuse an SDF file of several molecules, of which ASE reads the first and says nothing of the others."""
+    molecules = Path(file).read_text(encoding="utf-8", errors="replace").split("$$$$")
+    count = sum(bool(text.strip()) for text in molecules)
+    if count > 1:
+        raise UserError(f"{file}: {count} molecules in it; write each to a file of its own")
 
 
 def check_atoms(atoms: "Atoms", where: str = "atoms", allow: Iterable[str] = ()) -> "Atoms":

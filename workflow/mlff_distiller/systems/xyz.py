@@ -13,6 +13,8 @@ from mlff_distiller.utils.errors import UserError
 #: The columns of an extended XYZ file, name:type:count and again.
 _PROPERTIES = re.compile(r"\bProperties=\S+", re.IGNORECASE)
 _COUNTS = re.compile(r":[A-Za-z]:(\d+)")
+#: Text in quotation marks, and a key of the comment line before its value.
+_QUOTED, _KEY = re.compile(r"\"[^\"]*\"|'[^']*'|\{[^}]*\}"), re.compile(r"(?:^|\s)([^\s=\"'{}]+)\s*=")
 
 
 def check_xyz(path: str | Path) -> None:
@@ -59,6 +61,11 @@ def _check_frames(path: str | Path, opened: IO[str]) -> None:
 def _check_frame(where: str, n_atoms: int, lines: Iterator[tuple[int, str]]) -> None:
     """Take the comment and the atoms of one frame from ``lines``."""
     _, comment = next(lines, (0, ""))
+    keys = _KEY.findall(_QUOTED.sub('""', comment))
+    if twice := next((key for index, key in enumerate(keys) if key in keys[:index]), None):
+        raise UserError(
+            f"{where}: {twice!r} stands twice in its comment line; ASE would take the last: keep one of them"
+        )
     named = _PROPERTIES.search(comment)
     declared = sum(map(int, _COUNTS.findall(named[0]))) if named else 0
     shapes: set[tuple[int, int]] = set()

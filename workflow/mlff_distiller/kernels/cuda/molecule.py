@@ -246,4 +246,4 @@ class MoleculeProgram:
         self.library.launch(self.arguments, self.clusters, self._stream())
 
     def _stream(self) -> int:
-        return torch.cuda.current_stream().cuda_stream if self.positions.is_cuda else 1
+        return torch.cuda.current_stream(self.positions.device).cuda_stream if self.positions.is_cuda else 1

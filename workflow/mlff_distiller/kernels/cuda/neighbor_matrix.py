@@ -463,7 +463,7 @@ class NeighborMatrixProgram:
         self.cell_start.copy_(torch.searchsorted(key, bounds))
 
     def _run(self, name: str, arguments: ctypes.Structure, choice: int) -> None:
-        stream = torch.cuda.current_stream().cuda_stream if self.positions.is_cuda else 1
+        stream = torch.cuda.current_stream(self.positions.device).cuda_stream if self.positions.is_cuda else 1
         self.library.run(name, arguments, choice, stream)
 
     def _linear(

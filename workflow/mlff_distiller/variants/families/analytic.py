@@ -3,7 +3,7 @@
 from mlff_distiller.potentials.analytic import AnalyticPotential, analytic_edge_gradient
 from mlff_distiller.utils.compilers import no_compiler
 from mlff_distiller.variants.base import VariantFamily
-from mlff_distiller.variants.families.torch_compile import ARTIFACT, compile_edge_gradient, use_cache
+from mlff_distiller.variants.families.torch_compile import ARTIFACT, CompiledEdgeGradient, use_cache
 
 
 class Analytic(VariantFamily):
@@ -22,7 +22,7 @@ class Analytic(VariantFamily):
         if spec["compile"] == "none":
             return AnalyticPotential(student)
         use_cache(folder / ARTIFACT)
-        compiled = compile_edge_gradient(analytic_edge_gradient(student), student)
+        compiled = CompiledEdgeGradient(analytic_edge_gradient(student), student)
         return AnalyticPotential(student, compiled)
 
     def in_double(self, student):

@@ -5,7 +5,7 @@ from mlff_distiller.potentials.edgewise import autograd_edge_gradient
 from mlff_distiller.potentials.graphed import GraphedPotential
 from mlff_distiller.utils.compilers import no_compiler
 from mlff_distiller.variants.base import VariantFamily
-from mlff_distiller.variants.families.torch_compile import ARTIFACT, compile_edge_gradient, use_cache
+from mlff_distiller.variants.families.torch_compile import ARTIFACT, CompiledEdgeGradient, use_cache
 
 EDGE_GRADIENTS = {"autograd": autograd_edge_gradient, "analytic": analytic_edge_gradient}
 
@@ -28,7 +28,7 @@ class CudaGraph(VariantFamily):
         edge_gradient = EDGE_GRADIENTS[spec["forces"]](student)
         if spec["compile"] == "inductor":
             use_cache(folder / ARTIFACT)
-            edge_gradient = compile_edge_gradient(edge_gradient, student)
+            edge_gradient = CompiledEdgeGradient(edge_gradient, student)
         return GraphedPotential(student, edge_gradient)
 
 

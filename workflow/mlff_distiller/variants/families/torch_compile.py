@@ -123,19 +123,30 @@ def filled_up(
     return numbers, vectors, receivers, senders
 
 
-def compile_edge_gradient(edge_gradient: EdgeGradient, student: StudentForceField) -> EdgeGradient:
-    """``edge_gradient`` traced with symbolic sizes (its autograd pass included) and handed to Inductor."""
-    canonical = canonical_graph(student.device, student.dtype)
-    traced = make_fx(edge_gradient, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*canonical)
-    compiled = torch.compile(traced, dynamic=True, fullgraph=True)
-    with small_numbers_kept():
-        compiled(*canonical)
+class CompiledEdgeGradient:
+    """``edge_gradient`` traced with symbolic sizes (its autograd pass included) and handed to Inductor.
 
-    def run(numbers: Tensor, vectors: Tensor, receivers: Tensor, senders: Tensor) -> tuple[Tensor, Tensor]:
-        atomic, gradient = compiled(*filled_up(numbers, vectors, receivers, senders, student.cutoff))
+    A pickle holds what it was made of, and compiles again where it is loaded; copies share the compiled code.
+    """
+
+    def __init__(self, edge_gradient: EdgeGradient, student: StudentForceField):
+        self.edge_gradient, self.student, self.cutoff = edge_gradient, student, student.cutoff
+        canonical = canonical_graph(student.device, student.dtype)
+        traced = make_fx(edge_gradient, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*canonical)
+        self.compiled = torch.compile(traced, dynamic=True, fullgraph=True)
+        with small_numbers_kept():
+            self.compiled(*canonical)
+
+    def __call__(self, numbers: Tensor, vectors: Tensor, receivers: Tensor, senders: Tensor) -> tuple[Tensor, Tensor]:
+        """See :data:`~mlff_distiller.potentials.edgewise.EdgeGradient`."""
+        atomic, gradient = self.compiled(*filled_up(numbers, vectors, receivers, senders, self.cutoff))
         return atomic[: numbers.shape[0]], gradient[: receivers.shape[0]]
 
-    return run
+    def __reduce__(self) -> tuple[type, tuple[EdgeGradient, StudentForceField]]:
+        return type(self), (self.edge_gradient, self.student)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "CompiledEdgeGradient":
+        return self
 
 
 class TorchCompile(VariantFamily):
@@ -154,7 +165,7 @@ class TorchCompile(VariantFamily):
         use_cache(folder / ARTIFACT)
         if spec["scope"] == "energy":
             return AutogradPotential(student, CompiledEnergy(student))
-        compiled = compile_edge_gradient(autograd_edge_gradient(student), student)
+        compiled = CompiledEdgeGradient(autograd_edge_gradient(student), student)
         return EdgewisePotential(student, compiled)
 
 
