@@ -20,6 +20,7 @@ STAGES = {
     "label": ("data.labeling", "label configurations by the teacher"),
     "import-data": ("data.import_data", "check labels of one's own and take them in"),
     "train": ("training.train", "train the student on labels"),
+    "learn-domain": ("training.domain", "fit what a student knows, and the errors to expect, to its labels"),
     "accuracy": ("training.accuracy", "student against teacher on held-out molecules"),
     "model-card": ("report.model_card", "write what a student is and how good"),
     "time-teacher": ("benchmark.teacher", "time the teacher on the benchmark molecules"),
