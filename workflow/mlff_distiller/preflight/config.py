@@ -212,6 +212,7 @@ class Report(Settings):
             "force_parity",
             "force_errors",
             "learning_curve",
+            "uncertainty",
         ]
     ] = Field(description="which figures it has")
 

@@ -10,12 +10,13 @@ from typing import Any
 from mlff_distiller.records import schema
 from mlff_distiller.records.run import Run
 from mlff_distiller.report.figures import draw, style
+from mlff_distiller.report.figures.uncertainty import judged
 from mlff_distiller.report.render import render
 from mlff_distiller.report.tables import accuracy as accuracy_table
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import read_json, sha256_of, write_text
 
-FIGURES = ("force_parity", "force_errors", "learning_curve")
+FIGURES = ("force_parity", "force_errors", "learning_curve", "uncertainty")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,12 +46,11 @@ def run(args: argparse.Namespace) -> int:
             f"{args.checkpoint}: the records of accuracy are of another student; run the accuracy stage for this one"
         )
     drawn = []
+    about = Run([*(recipe or found), *training])
     for name in FIGURES:
-        if name == "learning_curve" and not training:
+        if (name == "learning_curve" and not training) or (name == "uncertainty" and not judged(about)):
             continue
-        style.save(
-            draw.draw(name, Run([*(recipe or found), *training])), args.output.parent / "figures" / f"{name}.png"
-        )
+        style.save(draw.draw(name, about), args.output.parent / "figures" / f"{name}.png")
         drawn.append(name)
     dataset = read_json(args.dataset_card) if args.dataset_card else {}
     write_text(args.output, page(args.checkpoint, header, found, recipe, dataset, drawn))

@@ -16,10 +16,9 @@ from mlff_distiller.student.domain import Domain, Labeled, fit
 from mlff_distiller.student.last_layer import last_layer
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.systems.batch import Batch
-from mlff_distiller.training.accuracy import check_learned
 from mlff_distiller.training.data import Configurations
 from mlff_distiller.training.evaluate import predict
-from mlff_distiller.training.initial import choose_device, thinned
+from mlff_distiller.training.initial import check_learned, choose_device, thinned
 from mlff_distiller.utils.errors import UserError
 
 #: Configurations of a split that are looked at, and atoms at once.

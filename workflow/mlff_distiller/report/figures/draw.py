@@ -24,6 +24,7 @@ from mlff_distiller.report.figures import (
     scaling,
     speed,
     style,
+    uncertainty,
     warm_up,
 )
 from mlff_distiller.utils.errors import UserError, nearest
@@ -45,6 +46,7 @@ FIGURES: dict[str, Callable[[Run], "Figure"]] = {
     **dynamics.FIGURES,
     **checks.FIGURES,
     **accuracy.FIGURES,
+    **uncertainty.FIGURES,
 }
 
 
