@@ -66,7 +66,8 @@ READING = {
     "md_spectra": "The same Langevin dynamics with student and teacher. Vibrations: power spectrum of the mass-weighted "
     "velocities.",
     "accuracy": "Errors against the teacher's labels. val, test: molecules not used in training; larger: molecules larger "
-    "than those; benchmark: the benchmark molecules; visited: frames of the student's own MD. Dashed lines: force errors up "
+    "than those; benchmark: the benchmark molecules, of which the model card says which were trained on; visited: frames of the "
+    "student's own MD; coverage: other configurations of what is always trained on. Dashed lines: force errors up "
     "to which a model counts as excellent, good or usable on molecules not used in training (Amin et al., ICLR 2025).",
     "force_parity": "Each dot is one component of a force; on the line student and teacher agree. MAE and RMSE in meV/Å.",
     "force_errors": "The error axis is logarithmic. Forces are grouped by their length in the teacher's label; groups "

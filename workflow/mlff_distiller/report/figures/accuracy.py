@@ -16,7 +16,14 @@ FORCE_TIERS = {20: "excellent", 50: "good", 100: "usable"}
 MOST_PANELS = 4
 #: Groups with fewer atoms are not drawn.
 FEWEST_ATOMS = 10
-SPLIT_COLORS = {"test": "#0072B2", "larger": "#E69F00", "benchmark": "#009E73", "visited": "#CC79A7", "val": "#56B4E9"}
+SPLIT_COLORS = {
+    "test": "#0072B2",
+    "larger": "#E69F00",
+    "benchmark": "#009E73",
+    "visited": "#CC79A7",
+    "val": "#56B4E9",
+    "coverage": "#D55E00",
+}
 
 
 def accuracy(run: Run) -> "Figure":
