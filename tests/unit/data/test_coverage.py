@@ -143,10 +143,27 @@ def test_every_kind_gets_its_configurations_and_a_share_measures_it(plans, alway
     for kind, section in coverage.SECTIONS.items():
         jobs = [job for job in new if job.counts[0][0] == kind]
         assert sum(job.counts[0][1] for job in jobs) == EVERY_KIND[section]
-    assert 0.05 < sum(job.split == "coverage" for job in new) / len(new) < 0.4
+        assert sum(job.counts[0][1] for job in jobs if job.split == "coverage") == round(0.2 * EVERY_KIND[section])
     alone = [job for job in after[: -len(new)] if job.split == "coverage"]
     assert [sum(n for _, n in job.counts) for job in alone] == [2] * len(always)
     assert len({job.seed for job in after}) == len(after) - sum(job.split == "benchmark" for job in after) + 1
+
+
+def test_what_another_run_measures_was_not_trained_on(molecules, always, plans):
+    """A run that trains nothing makes the held-out part alone, of the numbers that the training did not have."""
+    measure = USUAL | {"splits": ["test"], "coverage": EVERY_KIND | {"held_out": 1.0}}
+    jobs, _ = plan(molecules, SamplingSettings.from_mapping(measure), EMT, None, always)
+    assert {job.split for job in jobs} == {"test", "larger", "coverage"}
+    trained = {job.seed for job in plans[1] if job.split == "train"}
+    assert not trained & {job.seed for job in jobs if job.split == "coverage"}
+    part, _ = plan(
+        molecules,
+        SamplingSettings.from_mapping(USUAL | {"splits": ["test"], "coverage": EVERY_KIND}),
+        EMT,
+        None,
+        always,
+    )
+    assert {job.split for job in part} == {"test", "larger", "coverage"}
 
 
 def test_groups_are_of_the_size_and_density_asked_for(plans, always):
@@ -209,9 +226,10 @@ def test_senseless_settings_are_refused(given, message):
     ],
 )
 def test_what_cannot_be_made_says_what_to_do(molecules, always, given, teacher, message):
-    settings = SamplingSettings.from_mapping({"molecules": 20, "splits": ["test"], "coverage": given})
+    settings = SamplingSettings.from_mapping({"molecules": 20, "coverage": given})
+    alkanes = [m for m in molecules if m.family == "alkane"]
     with pytest.raises(UserError, match=message):
-        plan(molecules, settings, teacher, None, always)
+        plan(alkanes, settings, teacher, None, always)
 
 
 def test_without_the_file_it_is_asked_for(molecules):

@@ -57,24 +57,31 @@ def group_jobs(pool: Pool, settings: SamplingSettings, teacher: Mapping[str, Any
     draw = {"small_molecule_cluster": _cluster, "solvation": _shell, "droplet": _droplet, "box": _box}
     jobs: list[GroupJob] = []
     for kind, section in SECTIONS.items():
-        rng = generator(settings.seed, f"coverage {kind}")
-        for index, n in enumerate(_parts(getattr(coverage, section), PER_JOB[kind])):
-            species, edge, temperatures = draw[kind](pool, settings, index, rng)
-            split = "coverage" if rng.random() < coverage.held_out else "train"
-            small = sum(m.n_atoms for m in species) <= coverage.dynamics_atoms
-            jobs.append(
-                GroupJob(
-                    split=split,
-                    seed=int(rng.integers(2**31)),
-                    counts=((kind, n),),
-                    species=tuple(m.smiles for m in species),
-                    edge=edge,
-                    temperature=float(rng.choice(temperatures)),
-                    dynamics=bool(rng.random() < coverage.dynamics) and small and not edge,
-                    settings=spec,
+        for split, wanted in shared(getattr(coverage, section), settings).items():
+            # Numbers of their own: no other run's settings make what is measured there of what is trained on here.
+            rng = generator(settings.seed, f"coverage {kind} {split}")
+            for index, n in enumerate(_parts(wanted, PER_JOB[kind])):
+                species, edge, temperatures = draw[kind](pool, settings, index, rng)
+                small = sum(m.n_atoms for m in species) <= coverage.dynamics_atoms
+                jobs.append(
+                    GroupJob(
+                        split=split,
+                        seed=int(rng.integers(2**31)),
+                        counts=((kind, n),),
+                        species=tuple(m.smiles for m in species),
+                        edge=edge,
+                        temperature=float(rng.choice(temperatures)),
+                        dynamics=bool(rng.random() < coverage.dynamics) and small and not edge,
+                        settings=spec,
+                    )
                 )
-            )
     return jobs
+
+
+def shared(n: int, settings: SamplingSettings) -> dict[str, int]:
+    """How many of ``n`` configurations are trained on (none, where the settings make no training set), and measured."""
+    measured = round(n * settings.coverage.held_out)
+    return {"train": n - measured if "train" in settings.splits else 0, "coverage": measured}
 
 
 def check_periodic(teacher: Mapping[str, Any] | None) -> None:

@@ -18,7 +18,7 @@ class Coverage(Settings):
     """Kinds of matter that no list of organic molecules covers; the molecules are those of `molecules.always_trained`.
 
     Where any of the five numbers is not 0, these molecules are trained on whatever the split, and leave `val`; none that is in
-    `test` is taken.
+    `test` is taken. Where `splits` has no `train`, only the part that is held out is made.
     """
 
     molecules: Count = Field(0, description="configurations of each of these molecules")

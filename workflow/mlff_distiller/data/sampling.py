@@ -157,7 +157,9 @@ def plan(
     return [
         *_without(jobs, {flat_smiles(entry.molecule.smiles) for entry in taken}),
         *_always_trained_jobs(taken, settings, spec),
-        *coverage.group_jobs(coverage.Pool(taken, left_out, _solutes(chosen, splits, settings)), settings, teacher),
+        *coverage.group_jobs(
+            coverage.Pool(taken, left_out, _solutes([*molecules, *chosen], settings)), settings, teacher
+        ),
     ], dict(families.most_common())
 
 
@@ -179,21 +181,21 @@ def _without(jobs: Sequence[Job], trained: set[str]) -> list[Job]:
 
 def _always_trained_jobs(always: Sequence[AlwaysTrained], settings: SamplingSettings, spec: str) -> list[Job]:
     """Each molecule by itself: to train on, and a share that measures it."""
-    wanted = settings.coverage.molecules
-    measured = round(wanted * settings.coverage.held_out)
     alone = settings.shares.model_copy(update={"cluster": 0.0, "contact": 0.0})
     solo = settings.model_copy(update={"shares": alone, "md_molecules": 1.0})
     jobs = []
-    for split, n in (("train", wanted - measured), ("coverage", measured)):
+    for split, n in coverage.shared(settings.coverage.molecules, settings).items():
         # Other numbers than those of the same molecule in the list, and in the other split.
         draw = solo.model_copy(update={"seed": int(generator(settings.seed, f"coverage {split}").integers(2**31))})
         jobs += [_job(entry.molecule, split, n, [], draw, spec) for entry in always if n]
     return jobs
 
 
-def _solutes(chosen: Sequence[Molecule], splits: Mapping[str, str], settings: SamplingSettings) -> list[Molecule]:
-    most = settings.coverage.solute_atoms
-    return [m for m in chosen if splits[m.smiles] == "train" and coverage.may_be_dissolved(m, most)]
+def _solutes(molecules: Sequence[Molecule], settings: SamplingSettings) -> list[Molecule]:
+    most = min(settings.coverage.solute_atoms, settings.max_atoms)
+    fractions = settings.fractions.to_mapping()
+    fit = {m.smiles: m for m in molecules if coverage.may_be_dissolved(m, most)}
+    return [m for m in fit.values() if split_of(m.smiles, fractions, settings.seed) == "train"]
 
 
 def _notes_on_plan(settings: SamplingSettings, always: Sequence[AlwaysTrained]) -> dict[str, int]:
