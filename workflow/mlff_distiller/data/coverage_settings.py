@@ -26,7 +26,7 @@ class Coverage(Settings):
     solvation: Count = Field(0, description="configurations of a training molecule among molecules of a solvent")
     droplets: Count = Field(0, description="configurations of spheres cut out of a liquid, without periodic images")
     boxes: Count = Field(
-        0, description="configurations of periodic boxes of a liquid; labels cost fifty times a droplet's"
+        0, description="configurations of periodic boxes of a liquid; labels cost some 25 times a droplet's"
     )
     held_out: Share = Field(
         0.03, description="share of each kind that is not trained on and measures it, as the split `coverage`"
@@ -61,7 +61,8 @@ class Coverage(Settings):
         (300, 400, 500, 600), min_length=1, description="of boxes and droplets, one drawn for each"
     )
     box_edge: Annotated[float, Field(gt=0), unit("A")] = Field(
-        9.8, description="shortest edge of a box; below this GFN2-xTB's forces in a box change when the box is doubled"
+        9.8,
+        description="shortest edge of a box; a teacher without k-points has other forces in smaller ones",
     )
     droplet_atoms: Annotated[Items[Annotated[int, Field(ge=3)]], Field(min_length=2, max_length=2)] = Field(
         (40, 90), description="size of a droplet, from and to"
