@@ -11,6 +11,7 @@ from mlff_distiller.data.sampling_settings import SamplingSettings
 from mlff_distiller.data.teacher import teacher_name
 from mlff_distiller.records import schema
 from mlff_distiller.records.wording import number
+from mlff_distiller.report.model_card import page, read_header
 from mlff_distiller.training.expected import sample_identity
 from mlff_distiller.utils.files import sha256_of
 from tests.unit.records.synthetic_records import accuracy, training
@@ -42,6 +43,19 @@ def test_the_card_tells_what_the_student_is_and_what_was_measured(tmp_path):
 def test_without_a_record_of_the_training_there_is_no_learning_curve(tmp_path):
     assert write_card(tmp_path, sha256_of(CHECKPOINT)) == 0
     assert "learning_curve" not in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("trained", "told"), [(["O", "C"], ", of which water, methane were trained on, too"), ([], "")]
+)
+def test_the_card_names_the_benchmark_molecules_that_were_trained_on(trained, told):
+    header = read_header(CHECKPOINT)
+    counts = header["card"]["data"]["by_split"]["benchmark"]
+    header["card"]["data"]["by_split"]["benchmark"] = counts | {"also_trained_on": trained}
+    card = page(CHECKPOINT, header, [accuracy("test", 41.5), accuracy("coverage", 30.0)], [], {}, [])
+    assert f"*benchmark*: the seven benchmark molecules{told}; *visited*" in card
+    assert "*coverage*: other configurations of molecules" in card
+    assert ("trained on, too" in card) == bool(trained)
 
 
 def test_figures_of_another_student_are_not_put_on_its_card(tmp_path, capsys):

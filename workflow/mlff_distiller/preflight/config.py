@@ -47,6 +47,10 @@ class Molecules(Settings):
 
     folder: str = Field(description="where molecules named by a bare name lie (`NAME.extxyz`)")
     list: str = Field(description="SMILES that the student learns from (`resources/README.md`)")
+    always_trained: str = Field(
+        description="SMILES that are trained on whatever the split, where `student.sampling.coverage` asks for any; with the "
+        "densities of their liquids"
+    )
     systems: Names = Field(
         min_length=1, description="names, or paths of files of your own (`mine.xyz`, `trajectory.xyz@-1`)"
     )

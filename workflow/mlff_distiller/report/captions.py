@@ -79,7 +79,8 @@ READING = {
     "md_spectra": "The same Langevin dynamics with student and teacher. Vibrations: power spectrum of the mass-weighted "
     "velocities.",
     "accuracy": "Mean absolute errors against the teacher's labels. Unseen: molecules not used in training; larger than "
-    "trained: molecules larger than any of those; own MD: frames of the student's own MD.",
+    "trained: molecules larger than any of those; own MD: frames of the student's own MD; the benchmark molecules, of which "
+    "the model card says which were trained on; clusters and droplets: other configurations of what is always trained on.",
     "force_parity": "Error of each force component against the teacher's force, one panel per split of the data; the darker, "
     "the more components (logarithmic). Between the dashed lines the error is smaller than the mean absolute error (MAE). The "
     "axes hold 99 % of all forces and of all errors; how many components lie outside is written below.",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlff_distiller.data.molecules import BENCHMARK_MOLECULES
 from mlff_distiller.records import schema
 from mlff_distiller.records.run import Run
 from mlff_distiller.report.figures import draw, style
@@ -82,6 +83,8 @@ def page(
     from mlff_distiller.training.expected import TOLERANCES
 
     card = header["card"]
+    names = {molecule.smiles: molecule.name for molecule in BENCHMARK_MOLECULES}
+    trained = ((card.get("data") or {}).get("by_split") or {}).get("benchmark") or {}
     by_element = (recipe or found)[0].get("by_element") or {}
     benchmark = next((record for record in (recipe or found) if record["split"] == "benchmark"), {})
     values = {
@@ -101,6 +104,9 @@ def page(
         "by_element": {chemical_symbols[int(z)]: group for z, group in by_element.items()},
         # Each benchmark molecule has a different size, so errors by size are errors by molecule.
         "by_size": benchmark.get("by_size") or {},
+        # Older students trained on none of them, and their cards do not say.
+        "also_trained_on": [names.get(smiles, smiles) for smiles in trained.get("also_trained_on") or []],
+        "covers": any(record["split"] == "coverage" for record in [*recipe, *found]),
         "by_element_split": (recipe or found)[0]["split"],
         "figures": [(name, captions.TITLES[name], captions.READING[name]) for name in drawn],
     }
