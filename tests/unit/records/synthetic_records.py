@@ -263,6 +263,11 @@ def accuracy(split: str, mae: float) -> dict[str, Any]:
         by_element={z: group(factor) for z, factor in (("1", 0.6), ("6", 1.2), ("8", 1.4), ("16", 2.5))},
         by_force={"0 to 0.5": group(0.6), "0.5 to 1": group(0.9), "16 and more": group(4)},
         by_size={"1 to 9": group(0.8), "9 to 17": group(1.0), "97 and more": group(1.3)},
+        reliability={
+            "expected_mev_per_a": [0.5 * mae, mae, 2 * mae],
+            "found_mev_per_a": [0.6 * mae, mae, 1.8 * mae],
+            "detection": {"a bond pulled": 0.97, "a hydrogen less": 0.91},
+        },
         parity={
             "teacher": teacher.tolist(),
             "student": (teacher + random.normal(0, mae / 800, 300)).tolist(),
