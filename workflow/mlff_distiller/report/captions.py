@@ -10,6 +10,7 @@ from mlff_distiller.records.outcome import FAILED, PASSED, TOO_SHORT, md_outcome
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.vocabulary import BASELINE, TASKS
 from mlff_distiller.records.wording import drift, interval, times_as_fast, title
+from mlff_distiller.report import acceptance_captions
 from mlff_distiller.report.render import slower_or_faster
 
 TITLES = {
@@ -35,6 +36,7 @@ TITLES = {
     "force_parity": "Forces of student and teacher",
     "force_errors": "Where the force error lies",
     "learning_curve": "Learning curve of the student",
+    **acceptance_captions.TITLES,
 }
 #: How to read each figure; the same for every run.
 READING = {
@@ -72,6 +74,7 @@ READING = {
     "force_errors": "The error axis is logarithmic. Forces are grouped by their length in the teacher's label; groups "
     "of fewer than 10 atoms are left out.",
     "learning_curve": "Both error axes logarithmic. The dot marks the weights of the final student.",
+    **acceptance_captions.READING,
 }
 
 
@@ -384,4 +387,5 @@ SENTENCES: dict[str, Callable[[Run], str]] = {
     "force_parity": _force_parity,
     "force_errors": _force_errors,
     "learning_curve": _learning_curve,
+    **acceptance_captions.SENTENCES,
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 from mlff_distiller.records import schema
 from mlff_distiller.records.run import Run
+from mlff_distiller.report import acceptance
 from mlff_distiller.report.figures import draw, style
 from mlff_distiller.report.render import render
 from mlff_distiller.report.tables import accuracy as accuracy_table
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="the student (safetensors)")
     parser.add_argument("--accuracy", type=Path, nargs="+", required=True, help="accuracy records of this run")
     parser.add_argument("--recipe-accuracy", type=Path, help="accuracy records of the run that trained the student")
+    parser.add_argument("--acceptance", type=Path, help="acceptance records of this run")
     parser.add_argument("--training", type=Path, help="record of the training, for the learning curve")
     parser.add_argument("--dataset-card", type=Path, help="card of the training data")
     parser.add_argument(
@@ -36,10 +38,12 @@ def run(args: argparse.Namespace) -> int:
     found = [record for path in args.accuracy for record in schema.read(path)]
     recipe = schema.read(args.recipe_accuracy) if args.recipe_accuracy else []
     training = schema.read(args.training) if args.training else []
+    chemistry = schema.read(args.acceptance) if args.acceptance else []
     header = read_header(args.checkpoint)
     # Older recipe records do not name their student.
     other = {record.get("student_sha256") for record in found} - {sha256_of(args.checkpoint)}
     other |= {record.get("student_sha256") for record in recipe} - {sha256_of(args.checkpoint), None}
+    other |= {record.get("checkpoint_sha256") for record in chemistry} - {sha256_of(args.checkpoint)}
     if other:
         raise UserError(
             f"{args.checkpoint}: the records of accuracy are of another student; run the accuracy stage for this one"
@@ -53,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         )
         drawn.append(name)
     dataset = read_json(args.dataset_card) if args.dataset_card else {}
-    write_text(args.output, page(args.checkpoint, header, found, recipe, dataset, drawn))
+    write_text(args.output, page(args.checkpoint, header, found, recipe, dataset, drawn, chemistry))
     print(args.output)
     return 0
 
@@ -65,6 +69,7 @@ def page(
     recipe: Sequence[Mapping[str, Any]],
     dataset: Mapping[str, Any],
     drawn: Sequence[str],
+    chemistry: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The card as Markdown.
 
@@ -75,6 +80,7 @@ def page(
         recipe: accuracy records of the run that trained the student; may be empty.
         dataset: card of the data; may be empty.
         drawn: names of the figures in ``figures/``.
+        chemistry: acceptance records of this run; may be empty.
     """
     from ase.data import chemical_symbols
 
@@ -97,6 +103,7 @@ def page(
         "elements": [chemical_symbols[int(z)] for z in (card.get("data") or {}).get("atoms_by_atomic_number", {})],
         "recipe": accuracy_table(Run(recipe)),
         "found": accuracy_table(Run(found)),
+        "acceptance": acceptance.context(Run(chemistry)),
         "tolerances": TOLERANCES,
         "by_element": {chemical_symbols[int(z)]: group for z, group in by_element.items()},
         # Each benchmark molecule has a different size, so errors by size are errors by molecule.

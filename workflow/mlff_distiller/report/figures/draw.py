@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING
 from mlff_distiller.decisions import claims
 from mlff_distiller.records import collect
 from mlff_distiller.records.run import Run
-from mlff_distiller.report.figures import accuracy, checks, dynamics, ladder, pareto, scaling, speed, style, warm_up
+from mlff_distiller.report.figures import (
+    acceptance,
+    accuracy,
+    checks,
+    dynamics,
+    ladder,
+    pareto,
+    scaling,
+    speed,
+    style,
+    warm_up,
+)
 from mlff_distiller.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -27,6 +38,7 @@ FIGURES: dict[str, Callable[[Run], "Figure"]] = {
     **dynamics.FIGURES,
     **checks.FIGURES,
     **accuracy.FIGURES,
+    **acceptance.FIGURES,
 }
 
 
