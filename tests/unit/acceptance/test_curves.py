@@ -26,7 +26,7 @@ def judged(energies, forces, hole_depth=1.0):
 
 
 def test_a_morse_curve_has_no_hole_and_no_cusp():
-    assert judged(*morse(X)) == {"holes": [], "cusps": [], "below_a": None, "below_kcal_mol": None}
+    assert judged(*morse(X)) == {"holes": [], "walls": [], "cusps": [], "below_a": None, "below_kcal_mol": None}
 
 
 @pytest.mark.parametrize(("place", "depth"), [(0.8, 150.0), (2.0, 30.0)])
@@ -46,6 +46,8 @@ def test_an_energy_that_turns_over_is_a_hole_and_falls_below_the_minimum():
     energies, forces = morse(X)
     found = judged(np.where(X < 0.9, energies - 4000 * (0.9 - X), energies), forces)
     assert found["holes"] == [0.6]
+    # The highest point is where the energy turns over.
+    assert found["walls"] == [pytest.approx(morse(0.9)[0] + 100, rel=0.02)]
     assert 0.6 <= found["below_a"] < 0.9
     assert found["below_kcal_mol"] > 100
 

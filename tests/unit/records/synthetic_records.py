@@ -364,7 +364,14 @@ def acceptance() -> list[dict[str, Any]]:
         made(
             "approach",
             "C-O",
-            **smooth | {"split": "train", "holes_a": [1.0], "below_minimum_a": 1.0, "below_minimum_kcal_mol": 90.0},
+            **smooth
+            | {
+                "split": "train",
+                "holes_a": [1.0],
+                "walls_kcal_mol": [60.0],
+                "below_minimum_a": 1.0,
+                "below_minimum_kcal_mol": 90.0,
+            },
         ),
         made("geometry", "triazine", status="failed", reason="the student's optimisation did not end in 300 steps"),
     ]

@@ -30,7 +30,7 @@ def test_rows_have_the_median_and_the_worst(run):
 def test_holes_are_counted_and_named(run):
     assert row(run, "Bonds pulled and pressed: curves")["typical"] == "0 of 1"
     found = row(run, "Atoms pushed together: curves")
-    assert (found["typical"], found["where"]) == ("1 of 1", "C-O: hole at 1.00 Å")
+    assert (found["typical"], found["where"]) == ("1 of 1", "C-O: hole at 1.00 Å behind 60 kcal/mol")
     assert "C-O at 1.00 Å, by 90 kcal/mol" in row(run, "Atoms pushed together: energy below")["where"]
 
 

@@ -171,7 +171,11 @@ class CaseMaker:
         numbers = shape.numbers.tolist()
         if not shape.torsions:
             return {"numbers": numbers, "frames": [], "energies": []}
-        found = [self._optimised(numbers, start) for start in shape.starts]
+        limits = self.settings.molecules
+        # Both models are asked at the same geometry: it need not be a minimum to the last digit.
+        found = [
+            optimise(self.calculator, numbers, start, limits.force_limit, limits.max_steps) for start in shape.starts
+        ]
         energies, positions = [one["energy"] for one in found], [np.array(one["positions"]) for one in found]
         kept = distinct(energies, positions)
         return {

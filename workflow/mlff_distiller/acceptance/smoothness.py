@@ -5,9 +5,9 @@ little. On points [P] at ascending distances:
 
 - A **hole**: from the main minimum to either side the energy must only rise. Where it falls by ``hole_depth`` or more from the
   highest point on the way, there is a hole at the lowest point of that fall; once it has risen by as much again, it may fall
-  into another. The main minimum of the teacher is its lowest, if that is ``hole_depth`` deep (the prominence of
-  ``scipy.signal.find_peaks``); the student's is the one of its minima that is nearest. Without one of the teacher's, the way
-  begins at the longest distance.
+  into another. Its **wall** is that highest point above the minimum: what a collision must bring to fall in. The main minimum
+  of the teacher is its lowest, if that is ``hole_depth`` deep (the prominence of ``scipy.signal.find_peaks``); the student's is
+  the one of its minima that is nearest. Without one of the teacher's, the way begins at the longest distance.
 - A **cusp** is a jump of the slope between two points that is more than :data:`CUSP` times the larger of the two jumps beside
   it, and more than :data:`SMALLEST_JUMP`.
 - The energy **falls below the minimum** where the teacher has its repulsive wall (:data:`WALL` above its minimum, and closer)
@@ -92,18 +92,22 @@ def judge(
         hole_depth: kcal/mol.
 
     Returns:
-        ``holes`` and ``cusps``: their distances, A; ``below_a``: where the energy falls below the minimum, or None, and by how
-        much it does so at most, ``below_kcal_mol``.
+        ``holes`` and ``cusps``: their distances, A; ``walls`` of the holes, kcal/mol; ``below_a``: where the energy falls below
+        the minimum, or None, and by how much it does so at most, ``below_kcal_mol``.
     """
     minima = _minima(energies, hole_depth)
     start = len(distances) - 1
     if main is not None:
         start = min(minima or range(len(distances)), key=lambda k: abs(distances[k] - main))
-    inward = [start - step for step in _falls(energies[start::-1], hole_depth)]
-    outward = [start + step for step in _falls(energies[start:], hole_depth)]
+    holes = sorted(
+        [start - step for step in _falls(energies[start::-1], hole_depth)]
+        + [start + step for step in _falls(energies[start:], hole_depth)]
+    )
+    walls = [energies[min(k, start) : max(k, start) + 1].max() - energies[start] for k in holes]
     below = np.flatnonzero((energies < energies[start]) & wall)
     return {
-        "holes": sorted(round(float(distances[k]), 4) for k in inward + outward),
+        "holes": [round(float(distances[k]), 4) for k in holes],
+        "walls": [round(float(wall), 4) for wall in walls],
         "cusps": [round(float(distance), 4) for distance in _cusps(distances, forces)],
         "below_a": round(float(distances[below[-1]]), 4) if len(below) else None,
         "below_kcal_mol": float(energies[start] - energies[below].min()) if len(below) else None,
@@ -156,6 +160,7 @@ def compare_curves(
         "refused": int((~accepted).sum()),
         "minimum_a": main,
         "holes_a": found["holes"],
+        "walls_kcal_mol": found["walls"],
         "cusps_a": found["cusps"],
         "below_minimum_a": found["below_a"],
         "below_minimum_kcal_mol": found["below_kcal_mol"],

@@ -1,5 +1,6 @@
 """The acceptance suite in the report: its table."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -124,7 +125,9 @@ def _smoothness(found: Sequence[Record], words: str) -> list[dict[str, str]]:
     if not found:
         return []
     rough = [entry for entry in found if entry.get("holes_a") or entry.get("cusps_a")]
-    row = _counted(f"{words}: curves with a hole or cusp", found, rough, map(_holes_and_cusps, rough))
+    # The easiest to fall into first.
+    rough.sort(key=_lowest_wall)
+    row = _counted(f"{words}: curves with a hole or cusp", found, rough, map(_hole_or_cusp, rough))
     theirs = sum(bool(entry.get("teacher_holes_a") or entry.get("teacher_cusps_a")) for entry in found)
     below = [entry for entry in found if entry.get("below_minimum_a") is not None]
     names = [
@@ -139,14 +142,17 @@ def _smoothness(found: Sequence[Record], words: str) -> list[dict[str, str]]:
     ]
 
 
-def _holes_and_cusps(entry: Mapping[str, Any]) -> str:
-    """``H-C (holes at 0.85, 1.05 Å, cusp at 1.02 Å)``."""
-    parts = []
-    for field, word in (("holes_a", "hole"), ("cusps_a", "cusp")):
-        if values := entry.get(field):
-            plural = "s" if len(values) > 1 else ""
-            parts.append(f"{word}{plural} at {', '.join(f'{value:.2f}' for value in values)} Å")
-    return f"{place(entry)}: {', '.join(parts)}"
+def _lowest_wall(entry: Mapping[str, Any]) -> float:
+    """What the nearest of its holes is behind, kcal/mol; infinite where it has cusps alone."""
+    return min(entry.get("walls_kcal_mol") or [], default=math.inf)
+
+
+def _hole_or_cusp(entry: Mapping[str, Any]) -> str:
+    """The hole behind the lowest wall: ``H-C: hole at 0.85 Å behind 90 kcal/mol``; a cusp where there is no hole."""
+    if entry.get("holes_a"):
+        wall, at = min(zip(entry["walls_kcal_mol"], entry["holes_a"], strict=True))
+        return f"{place(entry)}: hole at {at:.2f} Å behind {number(wall, 2)} kcal/mol"
+    return f"{place(entry)}: cusp at {entry['cusps_a'][0]:.2f} Å"
 
 
 def _counted(words: str, found: Sequence[Record], some: Sequence[Record], names: Iterable[str]) -> dict[str, str]:

@@ -164,6 +164,8 @@ class Smoothness(Compared, total=False):
     """Distance of the teacher's minimum; null without one that is deep enough to count."""
     holes_a: list[Angstrom]
     """Distances of the student's holes."""
+    walls_kcal_mol: list[KcalPerMol]
+    """Highest energy on the way from the minimum into each of them."""
     cusps_a: list[Angstrom]
     """Distances of its cusps."""
     below_minimum_a: Angstrom | None
