@@ -43,10 +43,13 @@ def run(args: argparse.Namespace) -> int:
     # Older recipe records do not name their student.
     other = {record.get("student_sha256") for record in found} - {sha256_of(args.checkpoint)}
     other |= {record.get("student_sha256") for record in recipe} - {sha256_of(args.checkpoint), None}
-    other |= {record.get("checkpoint_sha256") for record in chemistry} - {sha256_of(args.checkpoint)}
     if other:
         raise UserError(
             f"{args.checkpoint}: the records of accuracy are of another student; run the accuracy stage for this one"
+        )
+    if {record.get("checkpoint_sha256") for record in chemistry} - {sha256_of(args.checkpoint)}:
+        raise UserError(
+            f"{args.checkpoint}: the records of acceptance are of another student; run the acceptance stage for this one"
         )
     drawn = []
     for name in FIGURES:
