@@ -58,6 +58,23 @@ def test_a_jump_of_the_slope_is_one_cusp_at_its_place():
     assert found["cusps"] == [pytest.approx(1.825, abs=0.026)]
 
 
+def test_two_molecules_may_have_a_well_but_no_hole_in_the_wall():
+    x = np.arange(0.8, 4.0, 0.05)
+    curve = 3 * ((3.0 / x) ** 6 - 2 * (3.0 / x) ** 3)
+    flat = np.zeros_like(x)
+    clean = compare_curves(x, kcal(curve), flat, np.array(kcal(1.5 * curve)), flat, x > 0, 1.0, bond=False)
+    assert (clean["holes_a"], clean["below_minimum_a"], clean["teacher_holes_a"]) == ([], None, [])
+    fallen = np.where(x < 1.5, curve - 4000 * (1.5 - x), curve)
+    found = compare_curves(x, kcal(curve), flat, np.array(kcal(fallen)), flat, x > 0, 1.0, bond=False)
+    assert len(found["holes_a"]) == 1
+    assert found["walls_kcal_mol"][0] == pytest.approx(curve[x >= 1.5][0] - curve[-1], rel=0.05)
+    assert 0.8 <= found["below_minimum_a"] < 1.5
+    # An energy that never rises is found, too.
+    sunk = compare_curves(x, kcal(curve), flat, np.array(kcal(-curve)), flat, x > 0, 1.0, bond=False)
+    assert sunk["holes_a"] == [0.8]
+    assert sunk["below_minimum_a"] is not None
+
+
 def test_what_the_student_refuses_is_told_apart():
     energies, forces = morse(X)
     dented = energies - 150 * np.exp(-(((X - 0.8) / 0.08) ** 2))

@@ -3,15 +3,16 @@
 A bond that is pulled and pressed, or two atoms that are pushed together, have one minimum, and a force that changes little by
 little. On points [P] at ascending distances:
 
-- A **hole**: from the main minimum to either side the energy must only rise. Where it falls by ``hole_depth`` or more from the
-  highest point on the way, there is a hole at the lowest point of that fall; once it has risen by as much again, it may fall
-  into another. Its **wall** is that highest point above the minimum: what a collision must bring to fall in. The main minimum
-  of the teacher is its lowest, if that is ``hole_depth`` deep (the prominence of ``scipy.signal.find_peaks``); the student's is
-  the one of its minima that is nearest. Without one of the teacher's, the way begins at the longest distance.
+- A **hole** of a bond: from the main minimum to either side the energy must only rise. Of two molecules: from where the teacher
+  has its repulsive wall (:data:`WALL` above the longest distance) it must only rise inwards; wells farther out are those of the
+  dimer. Where it falls by ``hole_depth`` or more from the highest point on the way, there is a hole at the lowest point of that
+  fall; once it has risen by as much again, it may fall into another. The hole's **wall** is that highest point above the minimum
+  or the longest distance: what a collision must bring to fall in. The main minimum of the teacher is its lowest, if that is
+  ``hole_depth`` deep (the prominence of ``scipy.signal.find_peaks``); the student's is the one of its minima that is nearest.
 - A **cusp** is a jump of the slope between two points that is more than :data:`CUSP` times the larger of the two jumps beside
   it, and more than :data:`SMALLEST_JUMP`.
-- The energy **falls below the minimum** where the teacher has its repulsive wall (:data:`WALL` above its minimum, and closer)
-  and the student's energy is lower than at its own minimum; the distance is that of the outermost such point.
+- The energy **falls below the minimum** where the teacher has its repulsive wall and the student's energy is lower than at its
+  own minimum, or at the longest distance; the distance is that of the outermost such point.
 """
 
 from collections.abc import Sequence
@@ -87,7 +88,7 @@ def judge(
         distances: [P] A, ascending.
         energies: [P] kcal/mol.
         forces: the slopes dE/dr [P], eV/A.
-        main: distance of the teacher's minimum, A; None without one.
+        main: distance of the teacher's minimum, A; None for two molecules.
         wall: [P] bool: where the teacher has its repulsive wall.
         hole_depth: kcal/mol.
 
@@ -95,22 +96,25 @@ def judge(
         ``holes`` and ``cusps``: their distances, A; ``walls`` of the holes, kcal/mol; ``below_a``: where the energy falls below
         the minimum, or None, and by how much it does so at most, ``below_kcal_mol``.
     """
-    minima = _minima(energies, hole_depth)
-    start = len(distances) - 1
-    if main is not None:
-        start = min(minima or range(len(distances)), key=lambda k: abs(distances[k] - main))
-    holes = sorted(
-        [start - step for step in _falls(energies[start::-1], hole_depth)]
-        + [start + step for step in _falls(energies[start:], hole_depth)]
-    )
-    walls = [energies[min(k, start) : max(k, start) + 1].max() - energies[start] for k in holes]
-    below = np.flatnonzero((energies < energies[start]) & wall)
+    if main is None:
+        # Two molecules: the way begins where the teacher's wall does.
+        outer, bottom = (int(np.flatnonzero(wall)[-1]) if wall.any() else 0), energies[-1]
+        holes = [outer - step for step in _falls(energies[outer::-1], hole_depth)]
+    else:
+        minima = _minima(energies, hole_depth)
+        outer = min(minima or range(len(distances)), key=lambda k: abs(distances[k] - main))
+        bottom = energies[outer]
+        holes = [outer - step for step in _falls(energies[outer::-1], hole_depth)]
+        holes += [outer + step for step in _falls(energies[outer:], hole_depth)]
+    holes.sort()
+    walls = [energies[min(k, outer) : max(k, outer) + 1].max() - bottom for k in holes]
+    below = np.flatnonzero((energies < bottom) & wall)
     return {
         "holes": [round(float(distances[k]), 4) for k in holes],
         "walls": [round(float(wall), 4) for wall in walls],
         "cusps": [round(float(distance), 4) for distance in _cusps(distances, forces)],
         "below_a": round(float(distances[below[-1]]), 4) if len(below) else None,
-        "below_kcal_mol": float(energies[start] - energies[below].min()) if len(below) else None,
+        "below_kcal_mol": float(bottom - energies[below].min()) if len(below) else None,
     }
 
 
@@ -122,6 +126,7 @@ def compare_curves(
     student_slopes: np.ndarray,
     accepted: np.ndarray,
     hole_depth: float,
+    bond: bool = True,
 ) -> dict[str, Any]:
     """Fields of a ``dissociation`` or ``approach`` record.
 
@@ -131,6 +136,7 @@ def compare_curves(
         student, student_slopes: [P] eV and eV/A, also where it refuses unless told otherwise.
         accepted: [P] bool: where it does not refuse.
         hole_depth: kcal/mol.
+        bond: whether it is a bond, rather than two molecules.
 
     Raises:
         ValueError: fewer than four points that the student accepts, or that the teacher has an energy for.
@@ -141,7 +147,7 @@ def compare_curves(
     if known.sum() < 4 or accepted.sum() < 4:
         raise ValueError("fewer than four distances with an energy of the teacher, or that the student accepts")
     theirs, ours = theirs - theirs[known][-1], KCAL_PER_EV * (np.asarray(student) - np.asarray(student)[accepted][-1])
-    lowest = main_minimum(theirs[known], hole_depth)
+    lowest = main_minimum(theirs[known], hole_depth) if bond else None
     main = None if lowest is None else float(x[known][lowest])
     bottom = theirs[known][-1 if lowest is None else lowest]
     wall = np.nan_to_num(theirs, nan=-np.inf) > bottom + WALL

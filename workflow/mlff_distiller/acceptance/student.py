@@ -148,9 +148,10 @@ class Student:
             ours,
             accepted,
             self.settings.smoothness.hole_depth,
+            bond=case["task"] == "dissociation",
         )
 
-    #: Two atoms pushed together are judged as a bond is.
+    #: Two atoms pushed together; it is computed as a bond is.
     approach = dissociation
 
     def _energies(self, case: Mapping[str, Any]) -> np.ndarray:

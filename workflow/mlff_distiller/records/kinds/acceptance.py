@@ -161,11 +161,11 @@ class Smoothness(Compared, total=False):
     refused: Count
     """Distances that it refuses."""
     minimum_a: Angstrom | None
-    """Distance of the teacher's minimum; null without one that is deep enough to count."""
+    """Distance of the teacher's minimum; null without one that is deep enough to count, and for two molecules."""
     holes_a: list[Angstrom]
     """Distances of the student's holes."""
     walls_kcal_mol: list[KcalPerMol]
-    """Highest energy on the way from the minimum into each of them."""
+    """Highest energy on the way into each of them, above the minimum or (two molecules) above the longest distance."""
     cusps_a: list[Angstrom]
     """Distances of its cusps."""
     below_minimum_a: Angstrom | None
