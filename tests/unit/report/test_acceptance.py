@@ -2,10 +2,13 @@
 
 import pytest
 
+from mlff_distiller.records.acceptance import changing_mode
 from mlff_distiller.records.run import Run
 from mlff_distiller.report import acceptance, captions
 from mlff_distiller.report.render import render
 from tests.unit.records.synthetic_records import acceptance as records
+
+FREQUENCIES = ("student_per_cm", "teacher_per_cm")
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +54,17 @@ def test_what_failed_and_what_was_trained_on_is_told(run):
 
 def test_the_caption_tells_the_dependence_on_the_displacement(run):
     text = captions.caption("vibrations", run)
-    assert "changes from 1175 to 1325 (methane, teacher 1400)" in text
-    assert "none of the teacher's by more than 2" in text
+    assert "changes from 1175 to 1325 (methane; teacher 1400 to 1400)" in text
+
+
+def test_a_mode_that_is_anharmonic_in_both_is_no_error():
+    entry = next(e for e in records() if e["task"] == "frequencies")
+    curves = {key: [list(map(float, modes)) for modes in entry["vibrations"][key]] for key in FREQUENCIES}
+    for modes in (curves[key][2] for key in FREQUENCIES):
+        modes[0] -= 400.0  # of both, at the largest displacement
+    lengths, student, teacher = changing_mode(entry | {"vibrations": entry["vibrations"] | curves})
+    assert lengths == [0.002, 0.01, 0.05]
+    assert (student, teacher) == ([1175.0, 1250.0, 1325.0], [1400.0] * 3)
 
 
 def test_records_of_a_run_on_a_gpu_count_too():

@@ -11,5 +11,31 @@ def compared(run: Run, task: str) -> list[Record]:
 
 
 def by_dependence(run: Run) -> list[Record]:
-    """Records of frequencies, the one that depends most on the displacement first."""
-    return sorted(compared(run, "frequencies"), key=lambda entry: -entry["change_per_cm"])
+    """Records of frequencies, the one whose error depends most on the displacement first."""
+
+    def spread(entry: Record) -> float:
+        _, student, teacher = changing_mode(entry)
+        errors = [one - other for one, other in zip(student, teacher, strict=True)]
+        return max(errors) - min(errors)
+
+    return sorted(compared(run, "frequencies"), key=lambda entry: -spread(entry))
+
+
+def changing_mode(entry: Record) -> tuple[list[float], list[float], list[float]]:
+    """Of the mode whose error depends most on the displacement: displacements (A, ascending), student's and teacher's
+    frequencies (1/cm) there.
+
+    Both at the same displacement: what is anharmonic in both is no error.
+    """
+    curves = entry["vibrations"]
+    rows = sorted(
+        zip(curves["displacements_a"], curves["student_per_cm"], curves["teacher_per_cm"], strict=True),
+        key=lambda row: float(row[0]),
+    )
+
+    def spread(mode: int) -> float:
+        errors = [student[mode] - teacher[mode] for _, student, teacher in rows]
+        return float(max(errors) - min(errors))
+
+    most = max(range(len(rows[0][1])), key=spread)
+    return [row[0] for row in rows], [row[1][most] for row in rows], [row[2][most] for row in rows]

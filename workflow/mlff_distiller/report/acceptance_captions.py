@@ -1,10 +1,9 @@
 """What is said about the figures of the acceptance suite (see :mod:`.captions`)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from statistics import median
-from typing import Any
 
-from mlff_distiller.records.acceptance import by_dependence, compared
+from mlff_distiller.records.acceptance import by_dependence, changing_mode, compared
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.wording import number, title
 
@@ -14,8 +13,8 @@ TITLES = {
 }
 READING = {
     "vibrations": "Harmonic frequencies of each model at its own minimum, by central differences of the forces; on the line both "
-    "agree. Right: the mode of each molecule that depends most on the displacement, which no harmonic mode does; named are the "
-    "three that change most, with the teacher's frequency.",
+    "agree. Right: both at the same displacement, the mode of each molecule whose error depends most on it; named are the three "
+    "that change most, with the teacher's frequency.",
     "energy_curves": "Top: two rigid molecules drawn apart, energy less that of the molecules alone. Bottom: a single bond "
     "turned, everything else rigid. Gray: teacher.",
 }
@@ -35,15 +34,14 @@ def _vibrations(run: Run) -> str:
     )
     if len(lengths) > 1:
         moves = [
-            f"{_wavenumber(among[0])} to {_wavenumber(among[-1])} ({title(entry['system'])}, teacher "
-            f"{entry['changed_frequency_per_cm']:.0f})"
+            f"{_wavenumber(student[0])} to {_wavenumber(student[-1])} ({title(entry['system'])}; teacher "
+            f"{_wavenumber(teacher[0])} to {_wavenumber(teacher[-1])})"
             for entry in found[:2]
-            for among in [_at_displacements(entry)]
+            for _, student, teacher in [changing_mode(entry)]
         ]
-        theirs = max(entry["teacher_change_per_cm"] for entry in found)
         text += (
             f"; between displacements of {lengths[0]:g} and {lengths[-1]:g} Å a mode of the student changes from "
-            f"{', another from '.join(moves)}; none of the teacher's by more than {theirs:.0f}"
+            f"{', another from '.join(moves)}"
         )
     return text + "."
 
@@ -75,12 +73,3 @@ SENTENCES: dict[str, Callable[[Run], str]] = {"vibrations": _vibrations, "energy
 def _wavenumber(value: float) -> str:
     """A frequency in 1/cm, an imaginary one (negative) as chemists write it: ``155i``."""
     return f"{value:.0f}" if value >= 0 else f"{-value:.0f}i"
-
-
-def _at_displacements(entry: Mapping[str, Any]) -> list[float]:
-    """Frequencies of the mode that changes most, in ascending order of the displacement."""
-    curves = entry["vibrations"]
-    spreads = [max(mode) - min(mode) for mode in zip(*curves["student_per_cm"], strict=True)]
-    most = spreads.index(max(spreads))
-    ordered = sorted(zip(curves["displacements_a"], curves["student_per_cm"], strict=True))
-    return [modes[most] for _, modes in ordered]

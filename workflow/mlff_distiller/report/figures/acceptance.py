@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlff_distiller.records.acceptance import by_dependence, compared
+from mlff_distiller.records.acceptance import by_dependence, changing_mode, compared
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.wording import title
 from mlff_distiller.report.figures import style
@@ -64,7 +64,7 @@ def vibrations(run: Run) -> "Figure":
     ends = []
     for entry in found[: len(NAMED)]:
         x, errors = _errors_of_the_changing_mode(entry)
-        words = f"{title(entry['system'])}, {entry['changed_frequency_per_cm']:.0f}"
+        words = f"{title(entry['system'])}, {changing_mode(entry)[2][0]:.0f}"
         ends.append((x[-1], errors[-1], words, named[entry["system"]]))
     figure.canvas.draw()
     style.label_lines(right, ends, gap=0.06)
@@ -133,11 +133,9 @@ def _in_lines(words: str, dimer: bool) -> str:
 
 
 def _errors_of_the_changing_mode(entry: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Displacements (A, ascending) and the student's error there (1/cm) of the mode that changes most."""
-    curves = entry["vibrations"]
-    ours, theirs = np.array(curves["student_per_cm"]), np.array(curves["teacher_per_cm"])
-    mode, order = int(np.argmax(np.ptp(ours, axis=0))), np.argsort(curves["displacements_a"])
-    return np.array(curves["displacements_a"])[order], (ours - theirs[0])[order, mode]
+    """Displacements (A, ascending) and the error (1/cm) there of the mode whose error changes most."""
+    lengths, student, teacher = changing_mode(entry)
+    return np.array(lengths), np.array(student) - np.array(teacher)
 
 
 FIGURES = {"vibrations": vibrations, "energy_curves": energy_curves}
