@@ -22,6 +22,8 @@ STAGES = {
     "train": ("training.train", "train the student on labels"),
     "learn-domain": ("training.domain", "fit what a student knows, and the errors to expect, to its labels"),
     "accuracy": ("training.accuracy", "student against teacher on held-out molecules"),
+    "acceptance-teacher": ("acceptance.teacher", "what the teacher finds for small unseen molecules"),
+    "acceptance": ("acceptance.student", "student against teacher: geometries, vibrations, torsions, dimers, holes"),
     "model-card": ("report.model_card", "write what a student is and how good"),
     "time-teacher": ("benchmark.teacher", "time the teacher on the benchmark molecules"),
     "compile": ("variants.compile", "build one variant"),

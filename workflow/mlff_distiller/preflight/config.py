@@ -12,6 +12,7 @@ import yaml
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 from typing_extensions import TypedDict
 
+from mlff_distiller.acceptance.settings import AcceptanceSettings
 from mlff_distiller.benchmark.settings import ScalingSettings
 from mlff_distiller.data.labeling_settings import LabelLimits
 from mlff_distiller.data.own_data_settings import OwnDataSettings
@@ -217,6 +218,8 @@ class Report(Settings):
             "force_errors",
             "learning_curve",
             "uncertainty",
+            "vibrations",
+            "energy_curves",
         ]
     ] = Field(description="which figures it has")
 
@@ -249,6 +252,7 @@ class Config(Settings):
     benchmark: Benchmark
     md: Md
     accuracy: Accuracy
+    acceptance: AcceptanceSettings
     gates: dict[str, Gate] = Field(description="decisions, by name; a gate passes when all its measures do")
     claims: str | None = Field(description="a file of claims to be judged, as `claims.yaml`; null for none")
     report: Report

@@ -11,6 +11,7 @@ from mlff_distiller.records.run import Run
 from mlff_distiller.records.schema import Record
 from mlff_distiller.records.vocabulary import BASELINE, TASKS
 from mlff_distiller.records.wording import drift, interval, number, spread, times_as_fast, title
+from mlff_distiller.report import acceptance_captions
 from mlff_distiller.report.bands import largest_shift
 from mlff_distiller.report.figures.accuracy import Group, group_name, groups, split_title, worst
 from mlff_distiller.report.figures.ase_overhead import through_ase
@@ -43,6 +44,7 @@ TITLES = {
     "force_errors": "Where the force error lies",
     "learning_curve": "Learning curve of the student",
     "uncertainty": "Errors that the student expects",
+    **acceptance_captions.TITLES,
 }
 #: How to read each figure; the same for every run.
 READING = {
@@ -92,6 +94,7 @@ READING = {
     "uncertainty": "On molecules that the student has not seen. Left: root mean square errors of force components in groups of "
     "equally many atoms, sorted by the error expected; dashed: as expected. Right: the same configurations, changed into "
     "others unlike any trained; the area is the chance that such a one looks stranger than one that was not changed.",
+    **acceptance_captions.READING,
 }
 
 
@@ -487,4 +490,5 @@ SENTENCES: dict[str, Callable[[Run], str]] = {
     "force_errors": _force_errors,
     "learning_curve": _learning_curve,
     "uncertainty": _uncertainty,
+    **acceptance_captions.SENTENCES,
 }

@@ -10,6 +10,7 @@ from typing import Any
 from mlff_distiller.data.molecules import BENCHMARK_MOLECULES
 from mlff_distiller.records import schema
 from mlff_distiller.records.run import Run
+from mlff_distiller.report import acceptance
 from mlff_distiller.report.figures import draw, style
 from mlff_distiller.report.figures.uncertainty import judged
 from mlff_distiller.report.render import render
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="the student (safetensors)")
     parser.add_argument("--accuracy", type=Path, nargs="+", required=True, help="accuracy records of this run")
     parser.add_argument("--recipe-accuracy", type=Path, help="accuracy records of the run that trained the student")
+    parser.add_argument("--acceptance", type=Path, help="acceptance records of this run")
     parser.add_argument("--training", type=Path, help="record of the training, for the learning curve")
     parser.add_argument("--dataset-card", type=Path, help="card of the training data")
     parser.add_argument(
@@ -38,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     found = [record for path in args.accuracy for record in schema.read(path)]
     recipe = schema.read(args.recipe_accuracy) if args.recipe_accuracy else []
     training = schema.read(args.training) if args.training else []
+    chemistry = schema.read(args.acceptance) if args.acceptance else []
     header = read_header(args.checkpoint)
     # Older recipe records do not name their student.
     other = {record.get("student_sha256") for record in found} - {sha256_of(args.checkpoint)}
@@ -45,6 +48,10 @@ def run(args: argparse.Namespace) -> int:
     if other:
         raise UserError(
             f"{args.checkpoint}: the records of accuracy are of another student; run the accuracy stage for this one"
+        )
+    if {record.get("checkpoint_sha256") for record in chemistry} - {sha256_of(args.checkpoint)}:
+        raise UserError(
+            f"{args.checkpoint}: the records of acceptance are of another student; run the acceptance stage for this one"
         )
     drawn = []
     about = Run([*(recipe or found), *training])
@@ -54,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         style.save(draw.draw(name, about), args.output.parent / "figures" / f"{name}.png")
         drawn.append(name)
     dataset = read_json(args.dataset_card) if args.dataset_card else {}
-    write_text(args.output, page(args.checkpoint, header, found, recipe, dataset, drawn))
+    write_text(args.output, page(args.checkpoint, header, found, recipe, dataset, drawn, chemistry))
     print(args.output)
     return 0
 
@@ -66,6 +73,7 @@ def page(
     recipe: Sequence[Mapping[str, Any]],
     dataset: Mapping[str, Any],
     drawn: Sequence[str],
+    chemistry: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The card as Markdown.
 
@@ -76,6 +84,7 @@ def page(
         recipe: accuracy records of the run that trained the student; may be empty.
         dataset: card of the data; may be empty.
         drawn: names of the figures in ``figures/``.
+        chemistry: acceptance records of this run; may be empty.
     """
     from ase.data import chemical_symbols
 
@@ -100,6 +109,7 @@ def page(
         "elements": [chemical_symbols[int(z)] for z in (card.get("data") or {}).get("atoms_by_atomic_number", {})],
         "recipe": accuracy_table(Run(recipe)),
         "found": accuracy_table(Run(found)),
+        "acceptance": acceptance.context(Run(chemistry)),
         "tolerances": TOLERANCES,
         "by_element": {chemical_symbols[int(z)]: group for z, group in by_element.items()},
         # Each benchmark molecule has a different size, so errors by size are errors by molecule.

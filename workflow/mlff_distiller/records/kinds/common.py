@@ -29,6 +29,7 @@ Megabytes = Annotated[float, unit("MB")]
 GigabytesPerSecond = Annotated[float, unit("GB/s")]
 Microseconds = Annotated[float, unit("us")]
 PerCm = Annotated[float, unit("1/cm")]
+KcalPerMol = Annotated[float, unit("kcal/mol")]
 Percent = Annotated[float, unit("%")]
 Count = Annotated[int, Field(ge=0)]
 #: Of one call.

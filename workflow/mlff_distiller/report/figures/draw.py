@@ -12,6 +12,7 @@ from mlff_distiller.decisions import claims
 from mlff_distiller.records import collect
 from mlff_distiller.records.run import Run
 from mlff_distiller.report.figures import (
+    acceptance,
     accuracy,
     ase_overhead,
     checks,
@@ -47,6 +48,7 @@ FIGURES: dict[str, Callable[[Run], "Figure"]] = {
     **checks.FIGURES,
     **accuracy.FIGURES,
     **uncertainty.FIGURES,
+    **acceptance.FIGURES,
 }
 
 
