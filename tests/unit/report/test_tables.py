@@ -3,7 +3,7 @@
 import pytest
 
 from mlff_distiller.records.run import Run
-from mlff_distiller.report import tables
+from mlff_distiller.report import first_page, tables
 
 
 def steps(**fields):
@@ -66,3 +66,10 @@ def test_force_errors_are_told_as_a_share_of_the_forces():
     errors = {"force_rmse_mev_per_a": 60.0}
     rows = tables.accuracy(Run([entry | errors | {"force_rms_mev_per_a": 1500.0}, entry | errors]))
     assert [row["relative_error"] for row in rows] == ["4.0 %", "-"]
+
+
+def test_the_teachers_threads_are_named():
+    entry = steps(task="energy_forces", variant="teacher", device="cpu", threads=2)
+    assert first_page.teacher_threads(Run([entry])) == "2 threads"
+    assert first_page.teacher_threads(Run([entry | {"threads": 1}])) == "1 thread"
+    assert first_page.teacher_threads(Run([])) == ""

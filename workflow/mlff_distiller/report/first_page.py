@@ -141,6 +141,14 @@ def by_size(run: Run, variant: str) -> list[dict[str, Any]]:
     ]
 
 
+def teacher_threads(run: Run) -> str:
+    """On how many threads of the CPU the teacher was timed, in words; empty where it was not."""
+    threads = sorted({entry["threads"] for entry in run.teacher() if entry.get("threads")})
+    if not threads:
+        return ""
+    return f"{' or '.join(map(number, threads))} thread{'s' if threads != [1] else ''}"
+
+
 def through_ase(run: Run, variant: str) -> str:
     """What the code printed on the first page takes: a call through the ASE calculator; empty where it was not timed."""
     found = [e for e in run.scaling(variant, "calculator") if e.get("median_ms") and e["status"] == "ok"]
