@@ -70,7 +70,8 @@ def _what(run: Run) -> str:
     students = {
         e["checkpoint_sha256"] for kind in ("compile", "md") for e in run.of(kind) if e.get("checkpoint_sha256")
     }
-    student = f"Student {', '.join(sorted(digest[:10] for digest in students))} (SHA-256); " if students else ""
+    hashes = ", ".join(sorted(digest[:10] for digest in students))
+    student = f"The distilled model, the student, is {hashes} (SHA-256); " if students else ""
     return (
         f"{student}{len(run.variants) - others} variants of it on {molecules}: "
         f"{ok} ran and passed every check"
