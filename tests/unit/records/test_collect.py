@@ -114,6 +114,28 @@ def test_a_replicate_that_failed_fails_the_measurement_but_keeps_its_numbers():
     assert found["median_ms"] > 0
 
 
+def of_replicates(*others):
+    beside = [{} if cores == "older" else {"others_cores": cores} for cores in others]
+    entries = [benchmark("eager", "energy", "water", 1.0, replicate=k, **fields) for k, fields in enumerate(beside)]
+    (entry,) = collect.merge(entries)
+    return entry.get("others_cores"), entry["alone"]
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ((0.02, 0.0, 0.05), (0.05, True)),
+        ((0.02, 0.7, 0.05), (0.7, False)),
+        ((0.02, None, 0.7), (0.7, False)),
+        ((0.02, None, 0.05), (0.05, None)),
+        ((None, None), (None, None)),
+        (("older", "older"), (None, None)),
+    ],
+)
+def test_a_timing_was_alone_when_each_replicate_was(others, expected):
+    assert of_replicates(*others) == expected
+
+
 def test_unavailable_variants_keep_their_reason(merged):
     for variant, reason in UNAVAILABLE.items():
         for entry in merged:

@@ -30,6 +30,8 @@ from mlff_distiller.utils.files import read_json, sha256_of, write_bytes, write_
 BENCHMARK_KEY = ("variant", "task", "system", "batch", "device", "dtype")
 #: Times of the first call of a turn (see :func:`mlff_distiller.benchmark.timing.interleaved`), the median of each process.
 FIRST_CALL_FIELDS = ("first_call_ms", "baseline_first_call_ms")
+#: Above this, others that keep so many cores busy during a timing are worth a word.
+FEW_CORES = 0.1
 #: Benchmark fields that belong to one replicate and are replaced by their summary.
 REPLICATE_FIELDS = ("replicate", "samples_ms", "baseline_samples_ms")
 #: Fields that hold curves: for the figures, not for a table.
@@ -233,6 +235,12 @@ def _summarize_samples(merged: Record, good: Sequence[Record]) -> None:
         # Noise is the spread within a process; that between processes is in the interval.
         "noisy": any(statistics.is_noisy(series) for series in samples),
     }
+    beside = [entry["others_cores"] for entry in good if entry.get("others_cores") is not None]
+    if beside:
+        merged["others_cores"] = max(beside)
+        # Alone is what is known of every replicate.
+        alone = max(beside) <= FEW_CORES
+        merged["alone"] = None if alone and len(beside) < len(good) else alone
     for name in FIRST_CALL_FIELDS:
         if all(entry.get(name) for entry in good):
             merged[name] = median(entry[name] for entry in good)

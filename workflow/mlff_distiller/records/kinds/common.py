@@ -30,6 +30,7 @@ GigabytesPerSecond = Annotated[float, unit("GB/s")]
 Microseconds = Annotated[float, unit("us")]
 PerCm = Annotated[float, unit("1/cm")]
 Percent = Annotated[float, unit("%")]
+Cores = Annotated[float, unit("cores")]
 Count = Annotated[int, Field(ge=0)]
 #: Of one call.
 Time = Annotated[Ms, Field(gt=0)]
