@@ -248,6 +248,14 @@ def test_another_version_of_torch_is_said_on_the_first_page(document):
     assert "2.11.0 (not the 2.5.1 that the results are meant for)" in lines["Where"]
 
 
+def test_the_nodes_of_a_batch_system_are_named(document):
+    def where(**more):
+        return first_page.first_lines(Run(document["records"]), document["provenance"] | more, SETTINGS)["Where"]
+
+    assert "node" not in where()
+    assert "; nodes c1, c2 (slurm); on CPU" in where(nodes=["c1", "c2"], batch_systems=["slurm"])
+
+
 def test_a_control_that_differs_from_itself_is_a_doubt(document):
     entries = json.loads(json.dumps(document["records"]))
     for entry in entries:

@@ -31,6 +31,17 @@ def test_says_what_explains_a_number():
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
+def test_names_the_node_of_a_batch_system_alone():
+    code = (
+        "import json; from mlff_distiller.utils import provenance; print(json.dumps(provenance.collect()['batch_job']))"
+    )
+    plain = {name: value for name, value in with_package().items() if not name.startswith(("SLURM", "PBS", "LSB"))}
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, env=plain) == "null\n"
+    job = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "c1", "SLURM_CPUS_ON_NODE": "2"}
+    found = json.loads(subprocess.check_output([sys.executable, "-c", code], text=True, env=plain | job))
+    assert found == {"system": "slurm", "node": "c1", "id": "7", "cpus": 2}
+
+
 def test_names_no_host_user_or_place():
     text = json.dumps(provenance.collect())
     for private in (platform.node(), str(Path.home()), str(Path.cwd()), sys.prefix):

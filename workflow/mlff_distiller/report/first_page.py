@@ -50,6 +50,9 @@ def _where(run: Run, provenance: Mapping[str, Any], settings: Mapping[str, Any])
     commit = ", ".join(commit[:10] for commit in provenance["commits"]) or "unknown"
     when = (provenance.get("measured_utc") or ["an unknown day"])[-1][:10]
     device = str(run.device or "no device").upper()
+    if nodes := provenance.get("nodes"):
+        named = f"{', '.join(nodes[:5])}{', ...' if len(nodes) > 5 else ''}"
+        machines += f"; node{'s' if len(nodes) > 1 else ''} {named} ({', '.join(provenance['batch_systems'])})"
     return f"{machines}; on {device}, torch {', '.join(versions) or 'unknown'}{note}; {when}, commit {commit}."
 
 

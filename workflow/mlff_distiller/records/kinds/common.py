@@ -68,6 +68,8 @@ class Common(TypedDict, total=False):
     """`ok`, `failed` (it should have worked), or `unavailable` (it cannot work here)."""
     reason: str
     """Why the status is not `ok`, in words; else empty, or a remark."""
+    nodes: list[str]
+    """What the batch system calls the nodes that it was measured on; put in when records are merged, missing without one."""
 
 
 class OfVariant(Common, total=False):
