@@ -6,8 +6,8 @@ min_version("9.20")
 
 # For every job that it has started Snakemake wakes up once a second from then on, to see whether its limit of jobs a second
 # lets another start: after a hundred jobs that takes a quarter of a core, beside jobs whose time is measured. Without the
-# limit it sleeps until a job ends.
-if workflow.scheduling_settings:
+# limit it sleeps until a job ends. Jobs of a batch system are not beside it, and a site may want the limit.
+if workflow.scheduling_settings and workflow.local_exec:
     workflow.scheduling_settings.max_jobs_per_timespan = None
 
 

@@ -52,6 +52,38 @@ CHECKS = [f"results/{RUN}/preflight/{what}.json" for what in ("machine", "inputs
 ALL_CORES_FIRST = 10
 
 
+# What a job needs, for a batch system to know; on one machine only `--resources` of the command line make it count.
+
+
+def memory(mb, per_thread=0):
+    """``mb`` megabytes and so many for each thread; a job that is tried again gets as much again."""
+    return lambda wildcards, threads, attempt: (mb + per_thread * threads) * attempt
+
+
+def minutes(n):
+    """``n`` minutes; a job that is tried again gets as many again."""
+    return lambda wildcards, attempt: int(n) * attempt
+
+
+# A batch system must be told; `auto` would be decided on whatever node the first job gets.
+ON_DEVICE = {"gpu": int(config["device"] == "cuda")}
+# Megabytes with the two Snakemakes that each job brings to its node, which hold 350.
+SMALL = {"mem_mb": memory(2000), "runtime": minutes(20), "gpu": 0}
+BUILD = {"mem_mb": memory(500, per_thread=2000), "runtime": minutes(60)} | ON_DEVICE
+LABELS = {"mem_mb": memory(1500, per_thread=250), "runtime": minutes(60), "gpu": 0}
+COMPILE = {"mem_mb": memory(4000), "runtime": minutes(30)} | ON_DEVICE
+MEASURED = {"mem_mb": memory(3000), "runtime": minutes(30)} | ON_DEVICE
+SCALED = MEASURED | {"mem_mb": memory(4000), "runtime": minutes(60)}
+MD_RUN = MEASURED | {"runtime": minutes(240)}
+TEACHER_RUN = SMALL | {"runtime": minutes(240)}
+# Without a limit of its own, a training ends with its steps: a day is a guess.
+TRAINING = {
+    # The dataset is read as a whole.
+    "mem_mb": lambda wildcards, input, attempt: (4000 + 20 * int(input.size_mb)) * attempt,
+    "runtime": minutes((config["student"]["training"]["max_seconds"] or 24 * 3600) / 60 + 15),
+} | ON_DEVICE
+
+
 wildcard_constraints:
     run=RUN,
     variant="|".join(config["variants"]),
