@@ -4,12 +4,6 @@ from snakemake.utils import min_version
 
 min_version("9.20")
 
-# For every job that it has started Snakemake wakes up once a second from then on, to see whether its limit of jobs a second
-# lets another start: after a hundred jobs that takes a quarter of a core, beside jobs whose time is measured. Without the
-# limit it sleeps until a job ends. Jobs of a batch system are not beside it, and a site may want the limit.
-if workflow.scheduling_settings and workflow.local_exec:
-    workflow.scheduling_settings.max_jobs_per_timespan = None
-
 
 configfile: "config/config.yaml"
 
@@ -46,6 +40,10 @@ rule all:
     default_target: True
     input:
         rules.report.input,
+
+
+onstart:
+    before_the_first_job()
 
 
 onsuccess:

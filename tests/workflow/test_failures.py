@@ -33,3 +33,24 @@ def test_a_stage_that_fails_is_on_the_screen_with_its_reason(fresh):
     assert done.returncode == 1, screen
     for text in ("Error in rule check_inputs:", "logs/default/check_inputs.log", "water.extxyz: "):
         assert text in screen
+
+
+#: What Snakemake's scheduler has when it begins, in place of the work.
+LOOK = """
+from snakemake.cli import main
+from snakemake.scheduling.job_scheduler import JobScheduler
+
+def look(self):
+    print("limit:", self.job_rate_limiter)
+    return True
+
+JobScheduler.schedule = look
+main(["preflight", "--cores", "2", *{options}])
+"""
+
+
+def test_snakemake_sleeps_while_a_job_is_timed(fresh):
+    """A limit of jobs a second would wake it up every second, more and more often: a quarter of a core after 100 jobs."""
+    command = [sys.executable, "-c", LOOK.format(options=["--max-jobs-per-timespan", "100/1s"])]
+    done = subprocess.run(command, cwd=fresh.folder, capture_output=True, text=True, timeout=100)
+    assert "limit: None\n" in done.stdout, done.stdout + done.stderr

@@ -13,6 +13,7 @@ from mlff_distiller.preflight.config import (
     system_name,
     system_path,
 )
+from mlff_distiller.preflight import slurm
 from mlff_distiller.preflight.config_checks import check_config
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import split_frame
@@ -192,6 +193,24 @@ def compared_results(wildcards):
         except UserError as error:
             raise WorkflowError(f"compare.runs: {error}") from None
     return files
+
+
+def before_the_first_job():
+    """On one machine let Snakemake sleep between jobs; on Slurm refuse what would wait for ever.
+
+    For every job that it has started Snakemake wakes up once a second from then on, to see whether its limit of jobs a second
+    lets another start: after a hundred jobs that takes a quarter of a core, beside jobs whose time is measured. Without the
+    limit it sleeps until a job ends. On a cluster no job is beside it, and a site may want the limit.
+    """
+    if workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
+        return
+    told = workflow.executor_settings
+    # Other batch systems have other settings.
+    if hasattr(told, "status_command") and (
+        problems := slurm.problems(Path.cwd(), workflow.cores, told.status_command)
+    ):
+        raise WorkflowError("\n".join(problems))
 
 
 def print_outcome():
