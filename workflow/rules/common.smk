@@ -70,6 +70,8 @@ def minutes(n):
 ON_DEVICE = {"gpu": int(config["device"] == "cuda")}
 # Megabytes with the two Snakemakes that each job brings to its node, which hold 350.
 SMALL = {"mem_mb": memory(2000), "runtime": minutes(20), "gpu": 0}
+# Its own limit is the memory that it judges.
+MACHINE = SMALL | {"mem_mb": memory(4000)} | ON_DEVICE
 BUILD = {"mem_mb": memory(500, per_thread=2000), "runtime": minutes(60)} | ON_DEVICE
 LABELS = {"mem_mb": memory(1500, per_thread=250), "runtime": minutes(60), "gpu": 0}
 COMPILE = {"mem_mb": memory(4000), "runtime": minutes(30)} | ON_DEVICE

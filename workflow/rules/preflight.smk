@@ -12,7 +12,7 @@ rule check_machine:
     conda:
         "../../envs/student.yaml"
     resources:
-        **(SMALL | ON_DEVICE),
+        **MACHINE,
     params:
         code=code_of("preflight.machine"),
         settings=settings({"device": config["device"], "torch": config["torch"]}),

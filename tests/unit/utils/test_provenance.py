@@ -117,6 +117,27 @@ def with_package() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(Path(provenance.__file__).parents[2])}
 
 
+@pytest.mark.parametrize(
+    ("group", "limit"),
+    [
+        ("0::/system.slice/job_7/step_0", "/sys/fs/cgroup/system.slice/job_7/memory.max"),
+        ("4:cpu,memory:/slurm/uid_0/job_7", "/sys/fs/cgroup/memory/slurm/uid_0/job_7/memory.limit_in_bytes"),
+        ("0::/", "/sys/fs/cgroup/memory.max"),
+    ],
+)
+def test_memory_is_that_of_the_job(monkeypatch, group, limit):
+    files = {
+        "/proc/meminfo": ["MemTotal:  8388608 kB"],
+        "/proc/self/cgroup": ["2:cpu:/elsewhere", group],
+        limit: [str(2**30)],
+        "/sys/fs/cgroup/memory/elsewhere/memory.limit_in_bytes": ["1"],
+    }
+    monkeypatch.setattr(provenance, "_lines", lambda path: files.get(str(path), []))
+    assert provenance.memory_gib() == 1
+    del files[limit]
+    assert provenance.memory_gib() == 8
+
+
 def test_processors_of_one_name_are_told_apart(monkeypatch):
     lines = ["model name\t: Xeon", "cpu family\t: 6", "model\t\t: 143", "stepping\t: 8", "cpu MHz\t\t: 2100.0"]
     monkeypatch.setattr(provenance, "_lines", lambda path: lines if path == "/proc/cpuinfo" else [])

@@ -136,14 +136,30 @@ def usable_cores() -> int:
 
 
 def memory_gib() -> float | None:
-    """Physical memory in GiB, or the control group's limit where that is lower; null where neither is known."""
+    """Physical memory in GiB, or the limit of a control group around this process where that is lower; null where unknown.
+
+    A batch system's job and a container each have such a group.
+    """
     sizes = []
     for line in _lines("/proc/meminfo"):
         if line.startswith("MemTotal:"):
             sizes.append(int(line.split()[1]) * 1024)
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for limit in _memory_limits():
         sizes += [int(line) for line in _lines(limit) if line.strip().isdigit()]
     return round(min(sizes) / 2**30, 1) if sizes else None
+
+
+def _memory_limits() -> list[Path]:
+    """Files with the memory limits of the control groups around this process, of both versions that Linux has."""
+    found = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
+    for line in _lines("/proc/self/cgroup"):
+        _, controllers, place = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top = found[1] if controllers else found[0]
+        inside = Path(place.lstrip("/"))
+        found += [top.parent / group / top.name for group in (inside, *inside.parents)]
+    return list(dict.fromkeys(found))
 
 
 def gpu_names() -> list[str]:
