@@ -43,7 +43,6 @@ def checkpoint(tmp_path_factory):
 
 
 def build(folder, checkpoint, name, spec):
-
     variant = folder / name / "variant.json"
     run_stage(
         compile_stage, variant=variant, checkpoint=checkpoint, name=name, settings=json.dumps(spec), systems=SYSTEMS
