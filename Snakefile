@@ -14,6 +14,7 @@ include: "workflow/rules/distill.smk"
 include: "workflow/rules/compile.smk"
 include: "workflow/rules/benchmark.smk"
 include: "workflow/rules/md.smk"
+include: "workflow/rules/acceptance.smk"
 include: "workflow/rules/accuracy.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/deploy.smk"
@@ -31,6 +32,7 @@ localrules:
     benchmark,
     md,
     accuracy,
+    acceptance,
     report,
     deploy,
     compare,

@@ -15,6 +15,7 @@ from mlff_distiller.utils.files import exclusive
 from tests.workflow.conftest import ROOT, copy_workflow
 from tests.workflow.test_cluster_plan import TIMED
 from tests.workflow.test_failures import SNAKEFILE
+from tests.workflow.test_smoke import TINY as SMALLEST
 
 SCRIPT = Path(__file__).with_name("start_slurm.sh")
 #: Slurm's daemons lie where only root looks.
@@ -45,6 +46,7 @@ TINY = {
         }
     },
     "accuracy": {"visited_frames": 0},
+    "acceptance": SMALLEST["acceptance"],
     "benchmark": {"warmup": 1, "runs": 10, "replicates": 2, "threads": 1, "scaling": {"variants": []}},
     "md": {"systems": [], "timestep": {"variants": []}, "long": {"variants": []}},
     "report": {"figures": ["ladder"]},

@@ -20,6 +20,7 @@ LAYERS = (
     "potentials",
     "variants",
     "md",
+    "acceptance",
     "benchmark",
     "decisions",
     "deploy",

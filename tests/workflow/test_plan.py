@@ -44,12 +44,21 @@ DATASET = {"sample_configurations": 1, "label_configurations": 1}
 STUDENT = {"copy_student": 1, "measure_accuracy": 1}
 #: What follows from the trajectories of eager, and from those of no other variant.
 VISITED = {"label_visited": 1, "measure_visited_accuracy": 1}
+ACCEPTANCE = {"run_teacher_acceptance": 1, "measure_acceptance": 1}
 
 
 def test_a_fresh_run_starts_every_job_once(fresh):
     assert (
         fresh.plan()
-        == PREFLIGHT | DATASET | STUDENT | VISITED | {"time_teacher": 1} | ALL_VARIANTS | REFERENCES | REPORT
+        == PREFLIGHT
+        | DATASET
+        | STUDENT
+        | VISITED
+        | ACCEPTANCE
+        | {"time_teacher": 1}
+        | ALL_VARIANTS
+        | REFERENCES
+        | REPORT
     )
 
 
@@ -73,7 +82,12 @@ def test_without_a_checkpoint_the_student_is_trained(fresh):
             | STUDENT
             | {"compile_variant": 1, "check_equivalence": 1, "run_md": MD_SYSTEMS, "write_model_card": 1}
             | SHORT_REFERENCES
-            | VISITED,
+            | VISITED
+            | ACCEPTANCE,
+        ),
+        (
+            "acceptance",
+            CHECKS | {"copy_student": 1, "acceptance": 1} | ACCEPTANCE,
         ),
         (
             "report",
@@ -81,6 +95,7 @@ def test_without_a_checkpoint_the_student_is_trained(fresh):
             | DATASET
             | STUDENT
             | VISITED
+            | ACCEPTANCE
             | {"time_teacher": 1}
             | ALL_VARIANTS
             | REFERENCES
@@ -118,6 +133,7 @@ PAGES = {"render_report", "print_reports", "plot_figure", "all"}
     ("module", "old", "new", "rerun"),
     [
         ("report/captions.py", "Latency against size", "Latency by size", {"render_report", "print_reports", "all"}),
+        ("report/acceptance_captions.py", "Gray: teacher.", "Gray is the teacher.", {"render_report", "print_reports", "all"}),
         ("report/figures/style.py", 'INK = "#222222"', 'INK = "#111111"', PAGES),
         ("deploy/texts.py", "potential = load_bundle(bundle)", "fast = load_bundle(bundle)",
          {"deploy_winners", "render_report", "print_reports", "all"}),
@@ -211,6 +227,18 @@ def test_the_full_run_makes_every_md_check():
     assert full["systems"] == CONFIG["molecules"]["systems"]
 
 
+def test_the_teachers_part_of_the_acceptance_waits_for_nothing_of_the_student(finished):
+    finished.change_code("acceptance/student.py")
+    assert finished.plan() == {"measure_acceptance": 1} | REPORT
+    finished.change_code("acceptance/cases.py")
+    assert finished.plan() == ACCEPTANCE | REPORT
+
+
+def test_other_settings_of_the_acceptance_rerun_it_alone(finished):
+    finished.edit("config/config.yaml", "  molecules: {most: 9, max_atoms: 9}", "  molecules: {most: 8, max_atoms: 9}")
+    assert finished.plan() == ACCEPTANCE | REPORT
+
+
 def test_more_timed_runs_rerun_the_benchmarks_alone(finished):
     finished.edit("config/config.yaml", "  runs: 50", "  runs: 60")
     assert finished.plan() == {"benchmark_variant": VARIANTS * REPLICATES} | REPORT
@@ -236,24 +264,24 @@ def test_the_recipe_is_one_command_from_the_molecule_list_to_the_accuracy(fresh)
         | {"compile_variant": 1, "check_equivalence": 1, "run_md": MD_SYSTEMS, "write_model_card": 1}
         | SHORT_REFERENCES
         | VISITED
+        | ACCEPTANCE
     )
 
 
 def test_without_visited_frames_the_teacher_labels_the_sample_alone(fresh):
     fresh.edit("config/config.yaml", "visited_frames: 6", "visited_frames: 0")
-    assert fresh.plan("accuracy") == (CHECKS | {"accuracy": 1, "write_model_card": 1} | DATASET | STUDENT)
+    assert fresh.plan("accuracy") == (CHECKS | {"accuracy": 1, "write_model_card": 1} | DATASET | STUDENT | ACCEPTANCE)
 
 
 def test_labels_of_ones_own_take_the_place_of_sampling(fresh):
     (fresh.folder / "mine.extxyz").touch()
     fresh.edit("config/config.yaml", "  dataset: null", "  dataset: mine.extxyz")
     imported = {"import_dataset": 1} | STUDENT
-    checks = {"check_machine": 1, "check_inputs": 1}
-    assert fresh.plan("distill") == checks | imported | {"distill": 1}
+    assert fresh.plan("distill") == CHECKS | imported | {"distill": 1}
     # Without a teacher nothing is asked of one.
     fresh.edit("config/config.yaml", "calculator: tblite.ase:TBLite", "calculator: null")
-    planned = fresh.plan()
-    assert planned == PREFLIGHT | imported | ALL_VARIANTS | REFERENCES | REPORT
+    asked_nothing = {name: count for name, count in PREFLIGHT.items() if name != "check_teacher"}
+    assert fresh.plan() == asked_nothing | imported | ALL_VARIANTS | REFERENCES | REPORT
 
 
 def test_more_visited_frames_label_those_alone(finished):

@@ -45,6 +45,12 @@ TINY = {
         "settings": {"steps": 200, "equilibration_steps": 20, "sample_every": 4},
         "long": {"settings": {"steps": 400, "equilibration_steps": 20, "sample_every": 4, "force_check_every": 100}},
     },
+    "acceptance": {
+        "molecules": {"most": 1, "max_atoms": 6, "max_steps": 20, "benchmark": ["water"]},
+        "conformers": {"molecules": 0},
+        "dimers": {"pairs": ["water_hydrogen_bond"], "step": 0.5},
+        "smoothness": {"elements": ["H", "O"], "step": 0.1},
+    },
 }
 
 
@@ -76,6 +82,7 @@ def test_the_whole_chain_ends_in_a_report(fresh, monkeypatch):
         "benchmark",
         "md",
         "accuracy",
+        "acceptance",
     }
 
     timed = {

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 
 from mlff_distiller.deploy.bundle import load_bundle
-from mlff_distiller.potentials.ase import PotentialCalculator
+from mlff_distiller.potentials.ase import OutsideTraining, PotentialCalculator
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.student.checkpoint import load_student
 from mlff_distiller.systems.batch import Batch
 from mlff_distiller.systems.liquid import liquid_box
 from mlff_distiller.utils.errors import UserError
 
-__all__ = ["Batch", "StudentCalculator", "UserError", "liquid_box", "load", "load_bundle"]
+__all__ = ["Batch", "OutsideTraining", "StudentCalculator", "UserError", "liquid_box", "load", "load_bundle"]
 
 
 class StudentCalculator(PotentialCalculator):

@@ -85,12 +85,15 @@ rule write_model_card:
     input:
         student="results/{run}/student/student.safetensors",
         accuracy=ACCURACY,
+        acceptance=ACCEPTANCE,
         recipe_accuracy=shipped("accuracy.json"),
         training=TRAINING,
         dataset_card=(
             shipped("dataset_card.json") if config["student"]["checkpoint"] else "results/{run}/dataset/labels.json"
         ),
-        template="workflow/mlff_distiller/report/templates/STUDENT_CARD.md.j2",
+        templates=expand(
+            "workflow/mlff_distiller/report/templates/{name}.md.j2", name=["STUDENT_CARD", "acceptance"]
+        ),
     output:
         "results/{run}/student/README.md",
     log:
@@ -103,7 +106,7 @@ rule write_model_card:
         code=code_of("report.model_card"),
         given=lambda wildcards, input: " ".join(
             option(name.replace("_", "-"), getattr(input, name))
-            for name in ("recipe_accuracy", "training", "dataset_card")
+            for name in ("recipe_accuracy", "acceptance", "training", "dataset_card")
         ),
     shell:
         "python -m mlff_distiller model-card --checkpoint {input.student:q} --accuracy {input.accuracy:q} {params.given}"

@@ -1,4 +1,4 @@
-# Needs: preflight; the molecule list and the teacher, or labels and a checkpoint named in the configuration.
+# Needs: preflight; the molecule lists and the teacher, or labels and a checkpoint named in the configuration.
 # Makes: results/{run}/dataset/: labels.h5 and its card; results/{run}/student/student.safetensors; times of the teacher.
 
 SAMPLING = {"sampling": config["student"]["sampling"], "teacher": config["teacher"]}
@@ -35,6 +35,7 @@ else:
     rule sample_configurations:
         input:
             molecules=config["molecules"]["list"],
+            always_trained=config["molecules"]["always_trained"],
         output:
             configurations="results/{run}/dataset/configurations.h5",
             card="results/{run}/dataset/sampling.json",
@@ -52,7 +53,7 @@ else:
             benchmark=config["molecules"]["folder"],
         shell:
             "python -m mlff_distiller sample --molecules {input.molecules:q} --benchmark {params.benchmark:q}"
-            " --settings {params.settings:q} --cores {threads} --card {output.card:q}"
+            " --always-trained {input.always_trained:q} --settings {params.settings:q} --cores {threads} --card {output.card:q}"
             " --output {output.configurations:q} 2>&1 | tee {log:q}"
 
     rule label_configurations:

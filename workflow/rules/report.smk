@@ -12,6 +12,7 @@ rule collect_results:
         rules.benchmark.input,
         rules.md.input,
         ACCURACY,
+        ACCEPTANCE,
         TRAINING,
         student="results/{run}/student/student.safetensors",
     output:
@@ -66,7 +67,7 @@ rule render_report:
         claims=config["claims"] or [],
         templates=expand(
             "workflow/mlff_distiller/report/templates/{name}",
-            name=[*(f"{name}.md.j2" for name in DOCUMENTS), "md_checks.md.j2", "page.html.j2"],
+            name=[*(f"{name}.md.j2" for name in DOCUMENTS), "md_checks.md.j2", "acceptance.md.j2", "page.html.j2"],
         ),
     output:
         html=report("results/{run}/report/PHASE3_REPORT.html", caption="../report/report.rst", category="Report"),

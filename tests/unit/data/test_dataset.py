@@ -385,7 +385,7 @@ def put(name, value):
         (put("positions", np.full((24, 3), np.inf, np.float32)), "positions holds numbers that are not finite"),
         (put("numbers", np.full(24, 0, np.uint8)), "an atomic number is 0"),
         (put("numbers", np.full(24, 300)), "numbers holds numbers beyond uint8"),
-        (put("split", np.full(6, 9, np.uint8)), "split 9 has no name: there are 6"),
+        (put("split", np.full(6, 9, np.uint8)), "split 9 has no name: there are 7"),
         (put("method", np.full(6, 200, np.uint8)), "method 200 has no name"),
         (put("molecule", np.full(6, -1, np.int32)), "molecule -1 has no name"),
         (put("molecules", ["O"]), "molecule 1 has no name: there are 1"),

@@ -263,6 +263,11 @@ def accuracy(split: str, mae: float) -> dict[str, Any]:
         by_element={z: group(factor) for z, factor in (("1", 0.6), ("6", 1.2), ("8", 1.4), ("16", 2.5))},
         by_force={"0 to 0.5": group(0.6), "0.5 to 1": group(0.9), "16 and more": group(4)},
         by_size={"1 to 9": group(0.8), "9 to 17": group(1.0), "97 and more": group(1.3)},
+        reliability={
+            "expected_mev_per_a": [0.5 * mae, mae, 2 * mae],
+            "found_mev_per_a": [0.6 * mae, mae, 1.8 * mae],
+            "detection": {"a bond pulled": 0.97, "a hydrogen less": 0.91},
+        },
         parity={
             "teacher": teacher.tolist(),
             "student": (teacher + random.normal(0, mae / 800, 300)).tolist(),
@@ -293,6 +298,93 @@ def training() -> dict[str, Any]:
         training={"n_training": 5000, "steps": 1000, "seconds": 300.0, "device": "cpu"},
         learning_curve=curve,
     )
+
+
+def acceptance() -> list[dict[str, Any]]:
+    """A record of each task of the acceptance suite, with a methane whose bend depends on the displacement, and a failure."""
+    common = {"variant": "student", "device": "cpu", "dtype": "float64", "split": "test"}
+
+    def made(task: str, system: str, **fields: Any) -> dict[str, Any]:
+        return schema.record("acceptance", task=task, system=system, **(common | fields))
+
+    entries = []
+    for system, change in (("methane", 150.0), ("carbonic_acid", 20.0), ("vinyl_alcohol", 5.0)):
+        modes = np.array([500.0, 1400.0, 3000.0])
+        entries.append(
+            made(
+                "geometry",
+                system,
+                rmsd_a=0.01,
+                bond_error_a=-0.002,
+                worst_bond="C0-H1",
+                energy_error_kcal_mol=change / 50,
+            )
+        )
+        entries.append(
+            made(
+                "frequencies",
+                system,
+                frequency_mae_per_cm=change / 3,
+                frequency_error_per_cm=-change,
+                worst_frequency_per_cm=1400.0,
+                imaginary=0,
+                change_per_cm=change,
+                changed_frequency_per_cm=1400.0,
+                teacher_change_per_cm=2.0,
+                vibrations={
+                    "displacements_a": [0.01, 0.002, 0.05],
+                    "teacher_per_cm": [modes.tolist()] * 3,
+                    "student_per_cm": [(modes - [0, factor * change, 0]).tolist() for factor in (1.0, 1.5, 0.5)],
+                },
+            )
+        )
+    angles = np.arange(0, 360, 15.0)
+    profile = 2 * (1 - np.cos(np.radians(angles)))
+    distances = np.arange(2, 8, 0.2)
+    curve = 4 * ((3 / distances) ** 12 - 2 * (3 / distances) ** 6)
+    smooth = {"holes_a": [], "cusps_a": [], "below_minimum_a": None, "teacher_holes_a": [], "teacher_cusps_a": []}
+    entries += [
+        made(
+            "torsion",
+            "vinyl_alcohol",
+            coordinate="C0-C1-O2-H6",
+            barrier_kcal_mol=4.0,
+            barrier_error_kcal_mol=-0.4,
+            profile_mae_kcal_mol=0.2,
+            curve=_curve(angles, profile, 0.9 * profile),
+        ),
+        made("conformers", "ethanolamine", conformer_mae_kcal_mol=0.2, spearman=0.9, n_conformers=5, same_lowest=True),
+        made(
+            "dimer",
+            "water_hydrogen_bond",
+            split="benchmark",
+            dimer_mae_kcal_mol=0.5,
+            well_depth_kcal_mol=4.0,
+            well_depth_error_kcal_mol=-0.8,
+            minimum_a=3.0,
+            student_minimum_a=3.2,
+            curve=_curve(distances, curve, 0.8 * curve),
+        ),
+        made("dissociation", "methane", coordinate="C0-H1", **smooth),
+        made(
+            "approach",
+            "C-O",
+            **smooth
+            | {
+                "split": "train",
+                "holes_a": [1.0],
+                "walls_kcal_mol": [60.0],
+                "below_minimum_a": 1.0,
+                "below_minimum_kcal_mol": 90.0,
+            },
+        ),
+        made("geometry", "triazine", status="failed", reason="the student's optimisation did not end in 300 steps"),
+    ]
+    return entries
+
+
+def _curve(x: np.ndarray, teacher: np.ndarray, student: np.ndarray) -> dict[str, list[float]]:
+    return {"x": x.tolist(), "teacher_kcal_mol": teacher.tolist(), "student_kcal_mol": student.tolist()}
 
 
 def run_records(replicates: int = 3) -> list[dict[str, Any]]:
@@ -376,6 +468,7 @@ def run_records(replicates: int = 3) -> list[dict[str, Any]]:
     for split, mae in (("test", 41.0), ("larger", 46.5), ("benchmark", 71.0), ("visited", 38.2)):
         made.append(accuracy(split, mae))
     made.append(training())
+    made += acceptance()
     return made
 
 

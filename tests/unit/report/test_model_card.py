@@ -11,9 +11,10 @@ from mlff_distiller.data.sampling_settings import SamplingSettings
 from mlff_distiller.data.teacher import teacher_name
 from mlff_distiller.records import schema
 from mlff_distiller.records.wording import number
+from mlff_distiller.report.model_card import page, read_header
 from mlff_distiller.training.expected import sample_identity
 from mlff_distiller.utils.files import sha256_of
-from tests.unit.records.synthetic_records import accuracy, training
+from tests.unit.records.synthetic_records import acceptance, accuracy, training
 
 SHIPPED = Path("resources/student")
 CHECKPOINT = SHIPPED / "student.safetensors"
@@ -44,9 +45,35 @@ def test_without_a_record_of_the_training_there_is_no_learning_curve(tmp_path):
     assert "learning_curve" not in (tmp_path / "README.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("trained", "told"), [(["O", "C"], ", of which water, methane were trained on, too"), ([], "")]
+)
+def test_the_card_names_the_benchmark_molecules_that_were_trained_on(trained, told):
+    header = read_header(CHECKPOINT)
+    counts = header["card"]["data"]["by_split"]["benchmark"]
+    header["card"]["data"]["by_split"]["benchmark"] = counts | {"also_trained_on": trained}
+    card = page(CHECKPOINT, header, [accuracy("test", 41.5), accuracy("coverage", 30.0)], [], {}, [])
+    assert f"*benchmark*: the seven benchmark molecules{told}; *visited*" in card
+    assert "*coverage*: other configurations of molecules" in card
+    assert ("trained on, too" in card) == bool(trained)
+
+
 def test_figures_of_another_student_are_not_put_on_its_card(tmp_path, capsys):
     assert write_card(tmp_path, "another") == 2
     assert "the records of accuracy are of another student" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_card_has_the_chemistry_of_its_own_student_alone(tmp_path, own, capsys):
+    sha256 = sha256_of(CHECKPOINT)
+    records = [entry | {"checkpoint_sha256": sha256 if own else "another"} for entry in acceptance()]
+    schema.write(tmp_path / "acceptance.json", records)
+    done = write_card(tmp_path, sha256, "--acceptance", str(tmp_path / "acceptance.json"))
+    assert done == (0 if own else 2)
+    if own:
+        assert "| Harmonic frequencies: MAE (cm⁻¹) | 3 | 6.7 | 50 | methane |" in (tmp_path / "README.md").read_text()
+    else:
+        assert "the records of acceptance are of another student" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_student_is_named(tmp_path, capsys):

@@ -59,3 +59,10 @@ def test_memory_tells_the_largest_box_and_why_there_is_no_larger_one():
     assert row["n_atoms"] == 9600
     assert row["kib_per_atom"] == pytest.approx(8.0)
     assert row["next"] == "some 20,000 atoms fit"
+
+
+def test_force_errors_are_told_as_a_share_of_the_forces():
+    entry = {"kind": "accuracy", "variant": "student", "task": None, "device": None, "split": "test"}
+    errors = {"force_rmse_mev_per_a": 60.0}
+    rows = tables.accuracy(Run([entry | errors | {"force_rms_mev_per_a": 1500.0}, entry | errors]))
+    assert [row["relative_error"] for row in rows] == ["4.0 %", "-"]

@@ -36,10 +36,14 @@ if TYPE_CHECKING:
 
 FORMAT = "mlff-distiller dataset"
 VERSION = 1
-#: larger: beyond the size of any trained molecule. benchmark: the seven molecules, never trained on. visited: frames of
-#: MD that the student itself ran.
-SPLITS = ("train", "val", "test", "larger", "benchmark", "visited")
-METHODS = ("conformer", "normal_modes", "random", "stretch", "torsion", "md", "cluster", "contact", "given")
+#: larger: beyond the size of any trained molecule. benchmark: the seven molecules; those that are trained on, too, stand in
+#: the card. visited: frames of MD that the student itself ran. coverage: other configurations of molecules, clusters and
+#: liquids that are always trained on.
+SPLITS = ("train", "val", "test", "larger", "benchmark", "visited", "coverage")
+METHODS = (
+    *("conformer", "normal_modes", "random", "stretch", "torsion", "md", "cluster", "contact", "given"),
+    *("small_molecule_cluster", "solvation", "droplet", "box"),
+)
 
 
 @dataclass(frozen=True)
@@ -320,6 +324,15 @@ def summary(dataset: Dataset) -> dict[str, Any]:
                 "max": int(sizes[here].max()),
             },
         }
+        if name == "benchmark" and (dataset.split == dataset.splits.index("train")).any():
+            result["by_split"][name]["also_trained_on"] = also_trained_on(dataset, name)
+    if dataset.pbc is not None and (periodic := dataset.pbc.any(axis=1)).any():
+        lengths = np.linalg.norm(dataset.cells[periodic], axis=2)
+        result["periodic"] = {
+            "configurations": int(periodic.sum()),
+            "shortest_edge_a": round(float(lengths.min()), 3),
+            "longest_edge_a": round(float(lengths.max()), 3),
+        }
     if dataset.forces is not None and len(dataset):
         norm = np.linalg.norm(dataset.forces, axis=1)
         result["force_norm_ev_per_a"] = {
@@ -329,6 +342,18 @@ def summary(dataset: Dataset) -> dict[str, Any]:
             "max": float(norm.max()),
         }
     return result
+
+
+def also_trained_on(dataset: Dataset, split: str) -> list[str]:
+    """The molecules of ``split`` that are in ``train``, too, by themselves or in a cluster, by their names."""
+
+    def of(name: str) -> list[str]:
+        return [
+            dataset.molecules[row] for row in np.unique(dataset.molecule[dataset.split == dataset.splits.index(name)])
+        ]
+
+    trained = {part for name in of("train") for part in name.split(".")}
+    return [name for name in of(split) if name in trained]
 
 
 #: Types and shapes as in the module's text: n configurations, A atoms.

@@ -22,6 +22,8 @@ from mlff_distiller.utils.errors import UserError
 NO_LIMITS = LabelLimits(max_force_ev_per_a=None, max_energy_ev_per_atom=None)
 #: Squared atom numbers per part: about two seconds of GFN2-xTB.
 PART_WEIGHT = 40_000
+#: What a periodic box costs, in units of as many atoms without images.
+PERIODIC_COST = 30
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def label_dataset(
     key = hashlib.sha256(f"{content_hash(dataset)} {spec} {PART_WEIGHT}".encode()).hexdigest()
     bounds = _bounds(dataset)
     tasks = [_task(dataset, a, b, spec) for a, b in itertools.pairwise(bounds)]
-    weights = [float((task.counts**2).sum()) for task in tasks]
+    costs = _costs(dataset)
+    weights = [float(costs[a:b].sum()) for a, b in itertools.pairwise(bounds)]
 
     def name_of(index: int) -> str:
         here = range(bounds[index], bounds[index + 1])
@@ -126,12 +129,18 @@ def _judge(labeled: Dataset, reasons: np.ndarray, limits: LabelLimits) -> None:
 def _bounds(dataset: Dataset) -> list[int]:
     """Where to cut the configurations into parts of about equal cost."""
     bounds, weight = [0], 0
-    for i, n in enumerate(dataset.n_atoms.tolist()):
-        weight += n * n
+    for i, cost in enumerate(_costs(dataset).tolist()):
+        weight += cost
         if weight >= PART_WEIGHT:
             bounds.append(i + 1)
             weight = 0
     return bounds if bounds[-1] == len(dataset) else [*bounds, len(dataset)]
+
+
+def _costs(dataset: Dataset) -> np.ndarray:
+    """[n] int64: of each configuration, in squared atom numbers."""
+    costs = dataset.n_atoms.astype(np.int64) ** 2
+    return costs if dataset.pbc is None else costs * np.where(dataset.pbc.any(axis=1), PERIODIC_COST, 1)
 
 
 def _task(dataset: Dataset, start: int, stop: int, teacher: str) -> _Task:
@@ -218,7 +227,7 @@ def run(args: argparse.Namespace) -> int:
         sampling = read_json(args.sample_card) if args.sample_card else {}
         card = summary(dataset) | outcome
         card["file_sha256"] = sha256_of(path)
-        kept = ("settings", "molecule_list_sha256", "molecules_by_class", "notes")
+        kept = ("settings", "molecule_list_sha256", "always_trained_sha256", "molecules_by_class", "notes")
         card["sampling"] = {key: sampling[key] for key in kept if key in sampling}
         write_json(args.card, card | {"provenance": provenance.collect()})
     shutil.rmtree(parts, ignore_errors=True)

@@ -3,7 +3,7 @@
 ``resources/molecule_list.csv`` (columns name, smiles, class) is written by hand. Three rules grow it: substituents in
 place of hydrogens, capped and free peptides, and recombination of BRICS fragments (Degen et al., ChemMedChem 3, 1503
 (2008)). Everything is a function of the seed. The seven benchmark molecules are never in the list: not in either hand,
-and not as part of a cluster.
+and not as part of a cluster. ``always_trained.py`` has those that are trained on all the same.
 """
 
 import csv
@@ -122,15 +122,15 @@ def flat_smiles(smiles: str) -> str:
 
 @functools.cache
 def benchmark_smiles() -> frozenset[str]:
-    """Flat SMILES of the seven benchmark molecules, which are never trained on."""
+    """Flat SMILES of the seven benchmark molecules, which are never in the list or grown from it."""
     return frozenset(flat_smiles(molecule.smiles) for molecule in BENCHMARK_MOLECULES)
 
 
-def objection(smiles: str) -> str:
+def objection(smiles: str, benchmark: bool = False) -> str:
     """Why ``smiles`` cannot stand in the list; empty when it can.
 
-    A molecule of the list is one neutral closed-shell molecule of H, C, N, O, F, P, S, Cl, Br, and not the benchmark's.
-    Charges inside a group (nitro, azide, N-oxide) are fine as long as they cancel between bonded atoms.
+    A molecule of the list is one neutral closed-shell molecule of H, C, N, O, F, P, S, Cl, Br, and not the benchmark's unless
+    ``benchmark``. Charges inside a group (nitro, azide, N-oxide) are fine as long as they cancel between bonded atoms.
     """
     molecule = _parse(smiles)
     if molecule is None:
@@ -152,8 +152,8 @@ def objection(smiles: str) -> str:
     strange = sorted({atom.GetSymbol() for atom in molecule.GetAtoms()} - set(ELEMENTS))
     if strange:
         return f"it holds {', '.join(strange)}; elements are {', '.join(ELEMENTS)}"
-    if flat_smiles(smiles) in benchmark_smiles():
-        return "it is a benchmark molecule, held out of every training set"
+    if not benchmark and flat_smiles(smiles) in benchmark_smiles():
+        return "it is a benchmark molecule, and those are not in the list; `molecules.always_trained` may have it"
     return ""
 
 
@@ -163,17 +163,34 @@ def read_molecule_list(path: str | Path) -> list[Molecule]:
     Raises:
         UserError: missing file or column, or rows that cannot stay, all of them named.
     """
+    return molecule_rows(path)[0]
+
+
+def molecule_rows(
+    path: str | Path, more_columns: Sequence[str] = (), benchmark: bool = False
+) -> tuple[list[Molecule], list[dict[str, str | None]]]:
+    """The molecules of a CSV file with columns name, smiles, class and ``more_columns``, each checked, and their rows.
+
+    Args:
+        path: of the file.
+        more_columns: that it must have, too.
+        benchmark: whether benchmark molecules may be in it.
+
+    Raises:
+        UserError: missing file or column, or rows that cannot stay, all of them named.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such molecule list")
+    columns = ("name", "smiles", "class", *more_columns)
     try:
         # A byte order mark, as spreadsheets write it, is no part of the first column's name.
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
-            lacking = {"name", "smiles", "class"} - set(reader.fieldnames or ())
+            lacking = set(columns) - set(reader.fieldnames or ())
             if lacking:
                 raise UserError(
-                    f"{path}: no column {', '.join(sorted(lacking))}; the columns are name,smiles,class, with commas"
+                    f"{path}: no column {', '.join(sorted(lacking))}; the columns are {','.join(columns)}, with commas"
                 )
             rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
@@ -181,7 +198,7 @@ def read_molecule_list(path: str | Path) -> list[Molecule]:
     molecules, wrong, seen = [], [], {}
     for line, row in enumerate(rows, start=2):
         name, smiles = (row["name"] or "").strip(), (row["smiles"] or "").strip()
-        reason = objection(smiles)
+        reason = objection(smiles, benchmark)
         if not reason:
             molecule = _made(name, smiles, (row["class"] or "").strip())
             if molecule.smiles in seen:
@@ -194,7 +211,7 @@ def read_molecule_list(path: str | Path) -> list[Molecule]:
         raise UserError(f"{path}: {len(wrong)} of {len(rows)} rows cannot stay:\n  " + "\n  ".join(wrong[:20]))
     if not molecules:
         raise UserError(f"{path}: no molecules in it")
-    return molecules
+    return molecules, rows
 
 
 def grow(molecules: Sequence[Molecule], n: int, seed: int, max_atoms: int, min_atoms: int = 0) -> list[Molecule]:

@@ -30,7 +30,7 @@ class BenchmarkMolecule:
     n_atoms: int
 
 
-#: In order of size. They are held out of every training set (see molecule_list.py).
+#: In order of size. None is in the molecule list; which of them a student was trained on, its dataset's card says.
 BENCHMARK_MOLECULES = (
     BenchmarkMolecule("water", "O", 3),
     BenchmarkMolecule("methane", "C", 5),

@@ -9,7 +9,8 @@ Every molecule is embedded, its conformers relaxed by a few teacher steps, and s
 - ``md``: Langevin dynamics of the teacher at the temperatures of the settings, frames ``md_stride`` steps apart;
 - ``cluster`` and ``contact``: two to four molecules at van der Waals distance, or pressed into each other.
 
-A cluster takes its molecules from one split, and none is a benchmark molecule.
+A cluster takes its molecules from one split, and none is a benchmark molecule. What ``coverage`` in the settings adds to that
+(:mod:`mlff_distiller.data.coverage`) is always trained on, and may be: small molecules, their clusters, and liquids.
 """
 
 import argparse
@@ -17,30 +18,20 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mlff_distiller.data import coverage
+from mlff_distiller.data.always_trained import AlwaysTrained, outside_test, read_always_trained
 from mlff_distiller.data.dataset import METHODS, Dataset, content_hash, from_lists, summary, write_dataset
-from mlff_distiller.data.molecule_list import Molecule, grow, read_molecule_list, split_of
+from mlff_distiller.data.jobs import GroupJob, Job, generator
+from mlff_distiller.data.molecule_list import Molecule, flat_smiles, grow, read_molecule_list, split_of
 from mlff_distiller.data.molecules import BENCHMARK_MOLECULES
 from mlff_distiller.data.sampling_settings import SampleInput, SamplingSettings
 from mlff_distiller.utils.errors import UserError
-
-
-@dataclass(frozen=True)
-class Job:
-    """All configurations of one molecule, for one worker."""
-
-    smiles: str
-    split: str
-    seed: int
-    counts: tuple[tuple[str, int], ...]
-    partners: tuple[str, ...]
-    settings: str
-    geometry: tuple[tuple[float, float, float], ...] | None = None
 
 
 def sample(
@@ -50,6 +41,7 @@ def sample(
     parts: Path,
     cores: int,
     benchmark_directory: Path | None = None,
+    always: Sequence[AlwaysTrained] = (),
 ) -> tuple[Dataset, dict[str, Any]]:
     """Unlabeled configurations of ``molecules`` and what the settings grow from them.
 
@@ -60,6 +52,7 @@ def sample(
         parts: directory for finished molecules, by which an interrupted run resumes.
         cores: worker processes.
         benchmark_directory: with the benchmark geometries; None leaves the benchmark split out.
+        always: molecules that are always trained on, if ``settings.coverage`` wants any.
 
     Returns:
         The dataset, and ``{"settings", "molecules": {class: n}, "notes": {text: n}}`` for its card.
@@ -69,12 +62,12 @@ def sample(
     """
     from mlff_distiller.utils.parallel import run_in_parts
 
-    jobs, families = plan(molecules, settings, teacher, benchmark_directory)
+    jobs, families = plan(molecules, settings, teacher, benchmark_directory, always)
     key = hashlib.sha256(repr(jobs).encode()).hexdigest()
     weights = [sum(n for _, n in job.counts) for job in jobs]
     results = run_in_parts(_sample_job, jobs, parts, key, cores, "sampling", weights)
-    numbers, positions, names, split, method = [], [], [], [], []
-    notes: Counter[str] = Counter()
+    numbers, positions, names, split, method, edges = [], [], [], [], [], []
+    notes = Counter(_notes_on_plan(settings, always))
     for job, result in zip(jobs, results, strict=True):
         bounds = np.concatenate([[0], np.cumsum(result["counts"])])
         for i, name in enumerate(result["names"]):
@@ -83,10 +76,15 @@ def sample(
             names.append(str(name))
             split.append(job.split)
             method.append(METHODS[result["method"][i]])
+            edges.append(job.edge if isinstance(job, GroupJob) and method[-1] == "box" else 0.0)
         notes.update(str(note) for note in result["notes"])
     if not numbers:
         raise UserError("no configurations came of these settings; raise 'configurations' or 'max_atoms'")
-    return from_lists(numbers, positions, names, split, method), {
+    boxes = {}
+    if any(edges):
+        cells = np.array(edges)[:, None, None] * np.eye(3)
+        boxes = {"cells": cells, "pbc": np.repeat(np.array(edges)[:, None] > 0, 3, axis=1)}
+    return from_lists(numbers, positions, names, split, method, **boxes), {
         "settings": settings.to_mapping(),
         "molecules_by_class": families,
         "notes": dict(notes.most_common()),
@@ -98,8 +96,16 @@ def plan(
     settings: SamplingSettings,
     teacher: Mapping[str, Any] | None,
     benchmark_directory: Path | None,
-) -> tuple[list[Job], dict[str, int]]:
-    """One job per molecule, and how many molecules each class gave. A function of its arguments alone."""
+    always: Sequence[AlwaysTrained] = (),
+) -> tuple[list[Job | GroupJob], dict[str, int]]:
+    """One job per molecule, and how many molecules each class gave. A function of its arguments alone.
+
+    What ``settings.coverage`` wants is appended. For all else it changes ``val`` alone, from where the molecules ``always``
+    go: ``test``, ``larger`` and ``benchmark`` are the same with and without it.
+
+    Raises:
+        UserError: ``settings.coverage`` asks for what cannot be made.
+    """
     seed, limit, larger = settings.seed, settings.max_atoms, settings.larger
     fractions = settings.fractions.to_mapping()
 
@@ -127,7 +133,7 @@ def plan(
         split: [m.smiles for m in chosen if splits[m.smiles] == split and m.n_atoms <= settings.cluster_partner_atoms]
         for split in ("train", "val", "test")
     }
-    jobs = [
+    jobs: list[Job] = [
         _job(m, splits[m.smiles], int(n), partners[splits[m.smiles]], settings, spec)
         for m, n in zip(chosen, budget, strict=True)
         if n > 0
@@ -139,7 +145,65 @@ def plan(
         jobs.append(_job(m, "larger", int(n), [], solo, spec))
     if benchmark_directory is not None and settings.benchmark_configurations:
         jobs += _benchmark_jobs(benchmark_directory, settings, spec)
-    return jobs, dict(Counter(m.family for m in [*chosen, *big]).most_common())
+    families = Counter(m.family for m in [*chosen, *big])
+    if not settings.coverage.wanted:
+        return jobs, dict(families.most_common())
+    if not always:
+        raise UserError(
+            "student.sampling.coverage: no molecules for it; give --always-trained resources/always_trained.csv"
+        )
+    taken, left_out = outside_test(always, fractions, seed)
+    families["always trained"] = len(taken)
+    return [
+        *_without(jobs, {flat_smiles(entry.molecule.smiles) for entry in taken}),
+        *_always_trained_jobs(taken, settings, spec),
+        *coverage.group_jobs(
+            coverage.Pool(taken, left_out, _solutes([*molecules, *chosen], settings)), settings, teacher
+        ),
+    ], dict(families.most_common())
+
+
+def _without(jobs: Sequence[Job], trained: set[str]) -> list[Job]:
+    """``jobs`` without validation on molecules that are trained on, by themselves or beside another one.
+
+    Where one was the partner of a molecule that stays, another partner takes its place, so that nothing else changes.
+    """
+    kept: list[Job] = []
+    for job in jobs:
+        if job.split != "val" or not (job.partners or flat_smiles(job.smiles) in trained):
+            kept.append(job)
+        elif flat_smiles(job.smiles) not in trained:
+            rest = [name for name in job.partners if flat_smiles(name) not in trained] or [job.smiles]
+            partners = [n if flat_smiles(n) not in trained else rest[i % len(rest)] for i, n in enumerate(job.partners)]
+            kept.append(replace(job, partners=tuple(partners)))
+    return kept
+
+
+def _always_trained_jobs(always: Sequence[AlwaysTrained], settings: SamplingSettings, spec: str) -> list[Job]:
+    """Each molecule by itself: to train on, and a share that measures it."""
+    alone = settings.shares.model_copy(update={"cluster": 0.0, "contact": 0.0})
+    solo = settings.model_copy(update={"shares": alone, "md_molecules": 1.0})
+    jobs = []
+    for split, n in coverage.shared(settings.coverage.molecules, settings).items():
+        # Other numbers than those of the same molecule in the list, and in the other split.
+        draw = solo.model_copy(update={"seed": int(generator(settings.seed, f"coverage {split}").integers(2**31))})
+        jobs += [_job(entry.molecule, split, n, [], draw, spec) for entry in always if n]
+    return jobs
+
+
+def _solutes(molecules: Sequence[Molecule], settings: SamplingSettings) -> list[Molecule]:
+    most = min(settings.coverage.solute_atoms, settings.max_atoms)
+    fractions = settings.fractions.to_mapping()
+    fit = {m.smiles: m for m in molecules if coverage.may_be_dissolved(m, most)}
+    return [m for m in fit.values() if split_of(m.smiles, fractions, settings.seed) == "train"]
+
+
+def _notes_on_plan(settings: SamplingSettings, always: Sequence[AlwaysTrained]) -> dict[str, int]:
+    """Which molecules are not trained on all the same, for the card."""
+    if not settings.coverage.wanted:
+        return {}
+    _, left_out = outside_test(always, settings.fractions.to_mapping(), settings.seed)
+    return {f"{name}: not always trained on, for it is in the split test": 1 for name in left_out}
 
 
 def _benchmark_jobs(directory: Path, settings: SamplingSettings, spec: str) -> list[Job]:
@@ -158,7 +222,7 @@ def _benchmark_jobs(directory: Path, settings: SamplingSettings, spec: str) -> l
 
 
 def _job(molecule: Molecule, split: str, n: int, partners: Sequence[str], settings: SamplingSettings, spec: str) -> Job:
-    rng = _rng(settings.seed, molecule.smiles)
+    rng = generator(settings.seed, molecule.smiles)
     shares = {name: share for name, share in settings.shares.to_mapping().items() if name in METHODS}
     if not partners:
         shares |= {"cluster": 0.0, "contact": 0.0}
@@ -175,9 +239,33 @@ def _job(molecule: Molecule, split: str, n: int, partners: Sequence[str], settin
     return Job(molecule.smiles, split, int(rng.integers(2**31)), tuple(counts.items()), others, spec)
 
 
-def _sample_job(job: Job) -> dict[str, np.ndarray]:
-    """Every configuration of one molecule (runs in a worker)."""
+def _sample_job(job: Job | GroupJob) -> dict[str, np.ndarray]:
+    """Every configuration of one job (runs in a worker)."""
     from mlff_distiller.data.geometry import closest
+
+    made, notes = _group(job) if isinstance(job, GroupJob) else _molecule(job)
+    # The teacher labels the positions as rounded in the file.
+    made = [entry for entry in made if np.isfinite(entry[1]).all() and closest(entry[1]) > 0.45]
+    return {
+        "numbers": np.concatenate([z for z, *_ in made]).astype(np.uint8) if made else np.zeros(0, np.uint8),
+        "positions": np.concatenate([r for _, r, *_ in made]).astype(np.float32)
+        if made
+        else np.zeros((0, 3), np.float32),
+        "counts": np.array([len(z) for z, *_ in made], dtype=np.int64),
+        "method": np.array([METHODS.index(m) for *_, m in made], dtype=np.uint8),
+        "names": np.array([name for *_, name, _ in made], dtype=str),
+        "notes": np.array(notes, dtype=str),
+    }
+
+
+def _group(job: GroupJob) -> tuple[list[tuple[np.ndarray, np.ndarray, str, str]], list[str]]:
+    try:
+        return coverage.sample_group(job)
+    except UserError as error:
+        return [], [f"group left out: {error}"]
+
+
+def _molecule(job: Job) -> tuple[list[tuple[np.ndarray, np.ndarray, str, str]], list[str]]:
     from mlff_distiller.data.teacher import make_calculator
 
     spec = json.loads(job.settings)
@@ -190,18 +278,7 @@ def _sample_job(job: Job) -> dict[str, np.ndarray]:
                 made += getattr(sampler, method)(n)
     except UserError as error:
         sampler.notes.append(f"molecule left out: {error}")
-    # The teacher labels the positions as rounded in the file.
-    made = [entry for entry in made if np.isfinite(entry[1]).all() and closest(entry[1]) > 0.45]
-    return {
-        "numbers": np.concatenate([z for z, *_ in made]).astype(np.uint8) if made else np.zeros(0, np.uint8),
-        "positions": np.concatenate([r for _, r, *_ in made]).astype(np.float32)
-        if made
-        else np.zeros((0, 3), np.float32),
-        "counts": np.array([len(z) for z, *_ in made], dtype=np.int64),
-        "method": np.array([METHODS.index(m) for *_, m in made], dtype=np.uint8),
-        "names": np.array([name for *_, name, _ in made], dtype=str),
-        "notes": np.array(sampler.notes, dtype=str),
-    }
+    return made, sampler.notes
 
 
 class _Sampler:
@@ -258,31 +335,15 @@ class _Sampler:
 
     def md(self, n: int) -> list:
         """Frames of one Langevin trajectory; it ends early where the teacher fails or the molecule flies apart."""
-        from ase import Atoms, units
-        from ase.md.langevin import Langevin
-        from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+        from mlff_distiller.data.teacher_moves import langevin
 
         temperature = float(self.rng.choice(self.settings.md_temperatures))
-        atoms = Atoms(self.shape.numbers, self._start()[1])
-        atoms.calc = self.calculator
-        seed = np.random.RandomState(int(self.rng.integers(2**31)))
-        # Twice the temperature at the start: half of it becomes potential energy.
-        MaxwellBoltzmannDistribution(atoms, temperature_K=2 * temperature, rng=seed)
-        dynamics = Langevin(
-            atoms, 1.0 * units.fs, temperature_K=temperature, friction=0.02 / units.fs, fixcm=False, rng=seed
-        )
-        frames: list[np.ndarray] = []
-        try:
-            for _ in range(n):
-                dynamics.run(self.settings.md_stride)
-                if not np.isfinite(atoms.positions).all() or np.ptp(atoms.positions, axis=0).max() > 60.0:
-                    self.notes.append("md: molecule flew apart")
-                    break
-                frames.append(atoms.get_positions() - atoms.positions.mean(axis=0))
-        except Exception as error:
-            self.calculator.reset()
-            self.notes.append(f"md: {type(error).__name__}")
-        return self._own(frames, "md")
+        start = self._start()[1]
+        seed = int(self.rng.integers(2**31))
+        stride = self.settings.md_stride
+        moves = langevin(self.shape.numbers, start, self.calculator, temperature, n, stride, seed)
+        self.notes += moves.notes
+        return self._own(moves.frames, "md")
 
     def cluster(self, n: int) -> list:
         return [
@@ -332,21 +393,12 @@ class _Sampler:
         return vibrate(start, self._modes[which], temperature, self.rng)
 
     def _relaxed(self, positions: np.ndarray) -> np.ndarray:
-        from ase import Atoms
-        from ase.optimize import BFGS
+        from mlff_distiller.data.teacher_moves import relax
 
-        if not self.settings.relax_steps:
-            return positions
-        atoms = Atoms(self.shape.numbers, positions)
-        atoms.calc = self.calculator
-        try:
-            for _ in BFGS(atoms, logfile=None).irun(fmax=0.03, steps=self.settings.relax_steps):
-                self.path.append(atoms.get_positions())
-        except Exception as error:
-            self.calculator.reset()
-            self.notes.append(f"relaxation: {type(error).__name__}")
-            return positions
-        return atoms.get_positions()
+        moves = relax(self.shape.numbers, positions, self.calculator, self.settings.relax_steps)
+        self.path += moves.frames
+        self.notes += moves.notes
+        return moves.end
 
 
 def _evenly(molecules: Sequence[Molecule], n: int, seed: int) -> list[Molecule]:
@@ -374,16 +426,15 @@ def _rounded(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return base
 
 
-def _rng(seed: int, smiles: str) -> np.random.Generator:
-    return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(smiles.encode()).digest()[:8], "big")])
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command ``sample``."""
     parser.description = "Make configurations of many molecules, split by molecule, for the teacher to label."
     parser.add_argument("--molecules", type=Path, required=True, help="molecule list (CSV: name, smiles, class)")
     parser.add_argument(
         "--benchmark", type=Path, help="directory of the benchmark geometries, for a split of their own"
+    )
+    parser.add_argument(
+        "--always-trained", type=Path, help="molecules for 'coverage' (CSV: name, smiles, class, density_g_cm3)"
     )
     parser.add_argument("--settings", help="JSON text or file: 'sampling' (sizes, shares) and 'teacher' mappings")
     parser.add_argument("--output", type=Path, required=True, help="configurations to write (HDF5, without labels)")
@@ -399,6 +450,7 @@ def run(args: argparse.Namespace) -> int:
 
     given = SampleInput.from_mapping(load_settings(args.settings) if args.settings else {})
     parts = args.output.with_name(args.output.name + ".parts")
+    covers = given.sampling.coverage.wanted and args.always_trained is not None
     dataset, card = sample(
         read_molecule_list(args.molecules),
         given.sampling,
@@ -406,10 +458,13 @@ def run(args: argparse.Namespace) -> int:
         parts,
         args.cores,
         args.benchmark,
+        read_always_trained(args.always_trained) if covers else (),
     )
     write_dataset(args.output, dataset)
     card = summary(dataset) | card
     card["molecule_list_sha256"] = sha256_of(args.molecules)
+    if covers:
+        card["always_trained_sha256"] = sha256_of(args.always_trained)
     if args.card:
         write_json(args.card, card)
     shutil.rmtree(parts, ignore_errors=True)

@@ -1,9 +1,10 @@
 """Which configurations are sampled for the teacher to label, and how many."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_serializer, model_serializer, model_validator
 
+from mlff_distiller.data.coverage_settings import Coverage
 from mlff_distiller.data.teacher_settings import TeacherSettings
 from mlff_distiller.utils.settings import Items, Seed, Settings, UniqueItems, unit
 
@@ -84,6 +85,7 @@ class SamplingSettings(Settings):
     conformers: Annotated[int, Field(ge=1)] = Field(3, description="at most; one for every eight configurations")
     cluster_partner_atoms: Count = Field(12, description="largest molecule that others are put beside")
     cluster_atoms: Count = Field(40, description="largest cluster")
+    coverage: Coverage = Coverage()
 
     @model_validator(mode="after")
     def _check(self) -> "SamplingSettings":
@@ -99,6 +101,14 @@ class SamplingSettings(Settings):
     def _whole(self, temperatures: tuple[float, ...]) -> list[int | float]:
         # Whole numbers without a point, as in the cards by which a sample is recognized.
         return [int(value) if value == int(value) else value for value in temperatures]
+
+    @model_serializer(mode="wrap")
+    def _without_coverage(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Samples from before there was any are recognized by their settings, too.
+        found: dict[str, Any] = handler(self)
+        if not self.coverage.wanted:
+            del found["coverage"]
+        return found
 
 
 class SampleInput(Settings):

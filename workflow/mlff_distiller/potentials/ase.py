@@ -2,13 +2,17 @@
 
 import math
 import threading
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
+from torch import Tensor
 
 from mlff_distiller.potentials.base import Potential
+from mlff_distiller.student.domain import INSIDE, Domain
+from mlff_distiller.student.last_layer import last_layer
 from mlff_distiller.systems.batch import Batch
 from mlff_distiller.systems.boxes import Box, box_of
 from mlff_distiller.systems.distances import DistanceCheck
@@ -17,6 +21,16 @@ from mlff_distiller.utils.settings import refuse_unknown
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+
+#: What errors to expect, as properties of the calculator.
+UNCERTAINTIES = ("energy_uncertainty", "force_uncertainties")
+#: Calls between two looks whether the system is like those trained on.
+LOOK_EVERY = 20
+WITHOUT_DOMAIN = (
+    "the student's checkpoint does not say what it was trained on; `python -m mlff_distiller learn-domain` fits that to "
+    "labels like those that it was trained on"
+)
 
 
 @dataclass(slots=True)
@@ -29,8 +43,15 @@ class _Last:
     distances: DistanceCheck
 
 
+class OutsideTraining(UserWarning):
+    """A system unlike anything that the student was trained on."""
+
+
 class PotentialCalculator(Calculator):
     """Energy (eV), free energy, forces (eV/A) and stress (eV/A^3, Voigt) of a potential; no energies per atom.
+
+    Where the student's checkpoint has a :class:`~mlff_distiller.student.domain.Domain`, also what errors to expect, when asked
+    for by ``get_property``: ``energy_uncertainty`` (eV) and, for each atom, ``force_uncertainties`` (eV/A, of a component).
 
     ASE keeps the results and asks again whenever positions, elements, cell or periodicity have changed.
 
@@ -39,22 +60,32 @@ class PotentialCalculator(Calculator):
 
     Args:
         potential: any :class:`~mlff_distiller.potentials.base.Potential`; its ``limits`` say which systems it accepts.
+        warn: look at the first call and every :data:`LOOK_EVERY`-th whether an atom's surroundings are unlike any that the
+            student was trained on, and warn once (:class:`OutsideTraining`), naming the atom. A look takes a fraction of
+            the plain student's time.
 
     Threads may share one: its calls take turns. Copies and pickles have their own atoms and results.
 
     Raises:
         UserError: from every method that computes, for atoms beyond the limits, invalid positions or cells, and energies
-            that are not finite.
+            that are not finite; and at once, where ``warn`` is asked of a student without a domain.
     """
 
-    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 (ASE's convention)
+    implemented_properties = [  # noqa: RUF012 (ASE's convention)
+        *("energy", "free_energy", "forces", "stress"),
+        *UNCERTAINTIES,
+    ]
 
-    def __init__(self, potential: Potential, **kwargs):
+    def __init__(self, potential: Potential, warn: bool = False, **kwargs):
         # ASE takes any other keyword for a parameter of the calculation, a misspelt one too.
         refuse_unknown(kwargs, ("atoms", "directory", "label", "restart"), type(self).__name__)
         super().__init__(**kwargs)
         self.potential = potential
         self.limits = potential.limits
+        self.warn = warn
+        if warn and potential.domain is None:
+            raise UserError(f"warn=True: {WITHOUT_DOMAIN}")
+        self._calls = 0
         self._last: _Last | None = None
         self._turn = threading.RLock()
 
@@ -140,6 +171,42 @@ class PotentialCalculator(Calculator):
         self.results = {"energy": energy, "free_energy": energy, "forces": forces.cpu().double().numpy()}
         if stress is not None:
             self.results["stress"] = stress
+        if not set(UNCERTAINTIES).isdisjoint(properties):
+            self._add_uncertainties(last)
+        if self.warn and self._calls % LOOK_EVERY == 0:
+            self._look(last)
+        self._calls += 1
+
+    def _add_uncertainties(self, last: _Last) -> None:
+        domain, features = self._features(last)
+        self.results["energy_uncertainty"] = float(domain.energy_errors(features, last.batch.batch, 1)[0])
+        self.results["force_uncertainties"] = domain.force_errors(
+            domain.distances(features, last.batch.numbers)
+        ).numpy()
+
+    def _look(self, last: _Last) -> None:
+        """Warn, once, where an atom is unlike any trained."""
+        domain, features = self._features(last)
+        distances = domain.distances(features, last.batch.numbers)
+        atom = int(distances.argmax())
+        if float(distances[atom]) <= domain.limit:
+            return
+        self.warn = False
+        error = float(domain.force_errors(distances[atom : atom + 1])[0])
+        warnings.warn(
+            f"atom {atom} ({last.atoms.symbols[atom]}) has surroundings unlike any that the student was trained on: "
+            f"{float(distances[atom]) / domain.limit:.2g} times the distance within which {INSIDE:.1%} of atoms that it had not "
+            f"seen lie; expect errors of its force of {error:.2g} eV/A or more. This is said once",
+            OutsideTraining,
+            stacklevel=2,
+        )
+
+    def _features(self, last: _Last) -> tuple[Domain, Tensor]:
+        """The student's domain, and the values of its last layer for these atoms."""
+        student = self.potential.student
+        if student is None or student.domain is None:
+            raise PropertyNotImplementedError(WITHOUT_DOMAIN)
+        return student.domain, last_layer(student, *last.batch)
 
 
 def _refuse_stress(atoms: "Atoms") -> None:

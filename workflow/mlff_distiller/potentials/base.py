@@ -6,6 +6,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from mlff_distiller.student.domain import Domain
+from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.systems.limits import Limits
 
 
@@ -40,6 +42,13 @@ class Potential(ABC):
     dtype: torch.dtype
     #: Which systems it accepts: those that its student learned.
     limits: Limits = Limits()
+    #: What it computes, in plain form; None where there is no such network.
+    student: StudentForceField | None = None
+
+    @property
+    def domain(self) -> Domain | None:
+        """What its student was trained on, and the errors to expect; None where the checkpoint does not say."""
+        return None if self.student is None else self.student.domain
 
     @abstractmethod
     def energy(

@@ -12,6 +12,7 @@ import yaml
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 from typing_extensions import TypedDict
 
+from mlff_distiller.acceptance.settings import AcceptanceSettings
 from mlff_distiller.benchmark.settings import ScalingSettings
 from mlff_distiller.data.labeling_settings import LabelLimits
 from mlff_distiller.data.own_data_settings import OwnDataSettings
@@ -47,6 +48,10 @@ class Molecules(Settings):
 
     folder: str = Field(description="where molecules named by a bare name lie (`NAME.extxyz`)")
     list: str = Field(description="SMILES that the student learns from (`resources/README.md`)")
+    always_trained: str = Field(
+        description="SMILES that are trained on whatever the split, where `student.sampling.coverage` asks for any; with the "
+        "densities of their liquids"
+    )
     systems: Names = Field(
         min_length=1, description="names, or paths of files of your own (`mine.xyz`, `trajectory.xyz@-1`)"
     )
@@ -212,6 +217,9 @@ class Report(Settings):
             "force_parity",
             "force_errors",
             "learning_curve",
+            "uncertainty",
+            "vibrations",
+            "energy_curves",
         ]
     ] = Field(description="which figures it has")
 
@@ -244,6 +252,7 @@ class Config(Settings):
     benchmark: Benchmark
     md: Md
     accuracy: Accuracy
+    acceptance: AcceptanceSettings
     gates: dict[str, Gate] = Field(description="decisions, by name; a gate passes when all its measures do")
     claims: str | None = Field(description="a file of claims to be judged, as `claims.yaml`; null for none")
     report: Report

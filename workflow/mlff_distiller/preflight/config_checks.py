@@ -126,6 +126,7 @@ def _paths(
         "student.dataset": student.dataset,
         "claims": claims,
         "molecules.list": molecules.list,
+        "molecules.always_trained": molecules.always_trained,
     }
     named = [(key, path) for key, path in files.items() if path is not None]
     yield from (f"{key}: {path}: no such file" for key, path in named if not os.path.isfile(path))

@@ -44,6 +44,8 @@ SERIES = (
     "kernels",
     "baseline",
     "parity",
+    "curve",
+    "vibrations",
 )
 #: Every merged benchmark record has these, null where the measurement failed.
 SUMMARY_FIELDS = tuple(Summary.__annotations__)

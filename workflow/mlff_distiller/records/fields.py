@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from mlff_distiller.records.kinds.acceptance import Conformers, Dimer, Geometry, Smoothness, Torsion, Vibration
 from mlff_distiller.records.kinds.accuracy import Accuracy, Training
 from mlff_distiller.records.kinds.machine import Inputs, Preflight, TorchCluster
 from mlff_distiller.records.kinds.md import Nve, Reference, Spectra, Thermostat, Timestep
@@ -36,6 +37,15 @@ CLASSES: dict[str, dict[str | None, type]] = {
         "reference": Reference,
     },
     "accuracy": {None: Accuracy, "training": Training},
+    "acceptance": {
+        "geometry": Geometry,
+        "frequencies": Vibration,
+        "torsion": Torsion,
+        "conformers": Conformers,
+        "dimer": Dimer,
+        "dissociation": Smoothness,
+        "approach": Smoothness,
+    },
     "deploy": {None: Deploy},
 }
 #: Kinds whose records must name a variant.

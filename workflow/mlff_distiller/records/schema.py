@@ -16,7 +16,10 @@ RESULTS = "phase3_results.json"
 #: One measurement, or the reason why there is none.
 Record = dict[str, Any]
 STATUSES = ("ok", "failed", "unavailable")
-KINDS = ("preflight", "torch_cluster", "compile", "equivalence", "benchmark", "profile", "md", "accuracy", "deploy")
+KINDS = (
+    *("preflight", "torch_cluster", "compile", "equivalence", "benchmark", "profile", "md", "accuracy", "acceptance"),
+    "deploy",
+)
 #: What every record carries, whatever its kind; a field that does not apply is null.
 COMMON_FIELDS = {
     "kind": None,

@@ -10,11 +10,13 @@ from mlff_distiller.records.outcome import FAILED, PASSED, TOO_SHORT, md_outcome
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.schema import Record
 from mlff_distiller.records.vocabulary import BASELINE, TASKS
-from mlff_distiller.records.wording import drift, interval, spread, times_as_fast, title
+from mlff_distiller.records.wording import drift, interval, number, spread, times_as_fast, title
+from mlff_distiller.report import acceptance_captions
 from mlff_distiller.report.bands import largest_shift
 from mlff_distiller.report.figures.accuracy import Group, group_name, groups, split_title, worst
 from mlff_distiller.report.figures.ase_overhead import through_ase
 from mlff_distiller.report.figures.checks import UNLIKELY
+from mlff_distiller.report.figures.uncertainty import judged
 from mlff_distiller.report.names import batch_title, kernel_name
 from mlff_distiller.report.render import slower_or_faster
 
@@ -41,6 +43,8 @@ TITLES = {
     "force_parity": "Forces of student and teacher",
     "force_errors": "Where the force error lies",
     "learning_curve": "Learning curve of the student",
+    "uncertainty": "Errors that the student expects",
+    **acceptance_captions.TITLES,
 }
 #: How to read each figure; the same for every run.
 READING = {
@@ -77,7 +81,8 @@ READING = {
     "md_spectra": "The same Langevin dynamics with student and teacher. Vibrations: power spectrum of the mass-weighted "
     "velocities.",
     "accuracy": "Mean absolute errors against the teacher's labels. Unseen: molecules not used in training; larger than "
-    "trained: molecules larger than any of those; own MD: frames of the student's own MD.",
+    "trained: molecules larger than any of those; own MD: frames of the student's own MD; the benchmark molecules, of which "
+    "the model card says which were trained on; clusters and droplets: other configurations of what is always trained on.",
     "force_parity": "Error of each force component against the teacher's force, one panel per split of the data; the darker, "
     "the more components (logarithmic). Between the dashed lines the error is smaller than the mean absolute error (MAE). The "
     "axes hold 99 % of all forces and of all errors; how many components lie outside is written below.",
@@ -86,6 +91,10 @@ READING = {
     "bold.",
     "learning_curve": "Both error axes start at zero. The dot marks the weights of the final student, the dashed line their "
     "error.",
+    "uncertainty": "On molecules that the student has not seen. Left: root mean square errors of force components in groups of "
+    "equally many atoms, sorted by the error expected; dashed: as expected. Right: the same configurations, changed into "
+    "others unlike any trained; the area is the chance that such a one looks stranger than one that was not changed.",
+    **acceptance_captions.READING,
 }
 
 
@@ -441,6 +450,22 @@ def _learning_curve(run: Run) -> str:
     )
 
 
+def _uncertainty(run: Run) -> str:
+    entry = judged(run)
+    if entry is None:
+        return ""
+    expected, found = (entry["reliability"][key] for key in ("expected_mev_per_a", "found_mev_per_a"))
+    apart = [max(e / f, f / e) for e, f in zip(expected, found, strict=True) if e and f]
+    detection = entry["reliability"]["detection"]
+    text = (
+        f"Expected errors of {spread([e for e in expected if e])} meV/Å are at most {number(max(apart), 2)} times off"
+    )
+    if detection:
+        worst = min(detection, key=lambda name: detection[name])
+        text += f"; hardest to recognize: {worst} ({number(detection[worst], 2)})"
+    return f"{text}."
+
+
 SENTENCES: dict[str, Callable[[Run], str]] = {
     "ladder": _ladder,
     "ladder_all": _ladder_all,
@@ -464,4 +489,6 @@ SENTENCES: dict[str, Callable[[Run], str]] = {
     "force_parity": _force_parity,
     "force_errors": _force_errors,
     "learning_curve": _learning_curve,
+    "uncertainty": _uncertainty,
+    **acceptance_captions.SENTENCES,
 }

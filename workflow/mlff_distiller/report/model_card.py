@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlff_distiller.data.molecules import BENCHMARK_MOLECULES
 from mlff_distiller.records import schema
 from mlff_distiller.records.run import Run
+from mlff_distiller.report import acceptance
 from mlff_distiller.report.figures import draw, style
+from mlff_distiller.report.figures.uncertainty import judged
 from mlff_distiller.report.render import render
 from mlff_distiller.report.tables import accuracy as accuracy_table
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import read_json, sha256_of, write_text
 
-FIGURES = ("force_parity", "force_errors", "learning_curve")
+FIGURES = ("force_parity", "force_errors", "learning_curve", "uncertainty")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="the student (safetensors)")
     parser.add_argument("--accuracy", type=Path, nargs="+", required=True, help="accuracy records of this run")
     parser.add_argument("--recipe-accuracy", type=Path, help="accuracy records of the run that trained the student")
+    parser.add_argument("--acceptance", type=Path, help="acceptance records of this run")
     parser.add_argument("--training", type=Path, help="record of the training, for the learning curve")
     parser.add_argument("--dataset-card", type=Path, help="card of the training data")
     parser.add_argument(
@@ -36,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     found = [record for path in args.accuracy for record in schema.read(path)]
     recipe = schema.read(args.recipe_accuracy) if args.recipe_accuracy else []
     training = schema.read(args.training) if args.training else []
+    chemistry = schema.read(args.acceptance) if args.acceptance else []
     header = read_header(args.checkpoint)
     # Older recipe records do not name their student.
     other = {record.get("student_sha256") for record in found} - {sha256_of(args.checkpoint)}
@@ -44,16 +49,19 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f"{args.checkpoint}: the records of accuracy are of another student; run the accuracy stage for this one"
         )
-    drawn = []
-    for name in FIGURES:
-        if name == "learning_curve" and not training:
-            continue
-        style.save(
-            draw.draw(name, Run([*(recipe or found), *training])), args.output.parent / "figures" / f"{name}.png"
+    if {record.get("checkpoint_sha256") for record in chemistry} - {sha256_of(args.checkpoint)}:
+        raise UserError(
+            f"{args.checkpoint}: the records of acceptance are of another student; run the acceptance stage for this one"
         )
+    drawn = []
+    about = Run([*(recipe or found), *training])
+    for name in FIGURES:
+        if (name == "learning_curve" and not training) or (name == "uncertainty" and not judged(about)):
+            continue
+        style.save(draw.draw(name, about), args.output.parent / "figures" / f"{name}.png")
         drawn.append(name)
     dataset = read_json(args.dataset_card) if args.dataset_card else {}
-    write_text(args.output, page(args.checkpoint, header, found, recipe, dataset, drawn))
+    write_text(args.output, page(args.checkpoint, header, found, recipe, dataset, drawn, chemistry))
     print(args.output)
     return 0
 
@@ -65,6 +73,7 @@ def page(
     recipe: Sequence[Mapping[str, Any]],
     dataset: Mapping[str, Any],
     drawn: Sequence[str],
+    chemistry: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The card as Markdown.
 
@@ -75,6 +84,7 @@ def page(
         recipe: accuracy records of the run that trained the student; may be empty.
         dataset: card of the data; may be empty.
         drawn: names of the figures in ``figures/``.
+        chemistry: acceptance records of this run; may be empty.
     """
     from ase.data import chemical_symbols
 
@@ -82,6 +92,8 @@ def page(
     from mlff_distiller.training.expected import TOLERANCES
 
     card = header["card"]
+    names = {molecule.smiles: molecule.name for molecule in BENCHMARK_MOLECULES}
+    trained = ((card.get("data") or {}).get("by_split") or {}).get("benchmark") or {}
     by_element = (recipe or found)[0].get("by_element") or {}
     benchmark = next((record for record in (recipe or found) if record["split"] == "benchmark"), {})
     values = {
@@ -97,10 +109,14 @@ def page(
         "elements": [chemical_symbols[int(z)] for z in (card.get("data") or {}).get("atoms_by_atomic_number", {})],
         "recipe": accuracy_table(Run(recipe)),
         "found": accuracy_table(Run(found)),
+        "acceptance": acceptance.context(Run(chemistry)),
         "tolerances": TOLERANCES,
         "by_element": {chemical_symbols[int(z)]: group for z, group in by_element.items()},
         # Each benchmark molecule has a different size, so errors by size are errors by molecule.
         "by_size": benchmark.get("by_size") or {},
+        # Older students trained on none of them, and their cards do not say.
+        "also_trained_on": [names.get(smiles, smiles) for smiles in trained.get("also_trained_on") or []],
+        "covers": any(record["split"] == "coverage" for record in [*recipe, *found]),
         "by_element_split": (recipe or found)[0]["split"],
         "figures": [(name, captions.TITLES[name], captions.READING[name]) for name in drawn],
     }

@@ -201,14 +201,21 @@ def teacher(run: Run) -> list[dict[str, Any]]:
 
 #: Fields in the table of accuracy; None if a record lacks one (no labels of that split, an older file).
 ACCURACY_FIELDS = (
-    *("split", "n_configurations", "n_molecules", "force_mae_mev_per_a", "force_rmse_mev_per_a", "force_r2"),
+    *("split", "n_configurations", "n_molecules", "force_mae_mev_per_a", "force_rmse_mev_per_a"),
+    *("force_rms_mev_per_a", "force_r2"),
     *("force_cosine", "energy_mae_mev_per_atom", "card", "status", "reason"),
 )
 
 
 def accuracy(run: Run) -> list[dict[str, Any]]:
     """One row per split: errors of the student against its teacher."""
-    return [{field: entry.get(field) for field in ACCURACY_FIELDS} for entry in run.accuracy()]
+    rows = [{field: entry.get(field) for field in ACCURACY_FIELDS} for entry in run.accuracy()]
+    return [row | {"relative_error": _share(row["force_rmse_mev_per_a"], row["force_rms_mev_per_a"])} for row in rows]
+
+
+def _share(part: float | None, whole: float | None) -> str:
+    """``3.1 %``, or a dash where one of them was not recorded."""
+    return "-" if part is None or not whole else f"{number(100 * part / whole, 2)} %"
 
 
 def week_1(run: Run, known_claims: Mapping[str, Any] | None) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from mlff_distiller.records.run import Run
 from mlff_distiller.records.schema import results_file
 from mlff_distiller.records.vocabulary import TASKS
 from mlff_distiller.records.wording import TASK_TITLES, title
-from mlff_distiller.report import captions, html, method, tables
+from mlff_distiller.report import acceptance, captions, html, method, tables
 from mlff_distiller.report.figures import draw, style
 from mlff_distiller.report.first_page import by_size, first_lines
 from mlff_distiller.report.handover import handed_over, read_bundles
@@ -145,6 +145,7 @@ def context(
         "drift_unlike_fp64": tables.drift_unlike_fp64(run),
         "md_checks": tables.md_checks(run),
         "accuracy": tables.accuracy(run),
+        "acceptance": acceptance.context(run),
         "teacher": tables.teacher(run),
         "figures": [
             {"name": name, "title": captions.TITLES[name], "sentence": captions.caption(name, run),

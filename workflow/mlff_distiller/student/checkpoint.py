@@ -2,11 +2,13 @@
 
 Header (the metadata of the safetensors file): ``format`` = ``mlff-distiller-student``, ``version``, ``config`` (JSON of
 :class:`StudentConfig`), ``neighbors`` (since version 2) and ``card`` (JSON: teacher, data, figures; may be empty).
-Version 1 had no ``neighbors``: such files load with the native search.
+Version 1 had no ``neighbors``: such files load with the native search. Since version 3 there may be tensors ``domain.*``, the
+student's :class:`~mlff_distiller.student.domain.Domain`.
 """
 
 import json
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +17,23 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
 from mlff_distiller.student.config import StudentConfig
+from mlff_distiller.student.domain import Domain
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.systems.limits import Limits
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import write_bytes
 
 FORMAT = "mlff-distiller-student"
-VERSION = 2
+VERSION = 3
+#: What the names of the domain's tensors begin with.
+DOMAIN = "domain."
 #: Of the weights in a file, and of a student that is to run.
 PRECISIONS = (torch.float32, torch.float64)
 _MEND = "Copy the file anew from where it came, or make one: `snakemake -c4 distill`"
 
 
 def save_student(path: str | Path, student: StudentForceField, card: dict[str, Any] | None = None) -> Path:
-    """Write ``student`` to ``path`` (atomically), with ``card`` saying where it comes from."""
+    """Write ``student`` and its domain to ``path`` (atomically), with ``card`` saying where it comes from."""
     header = {
         "format": FORMAT,
         "version": str(VERSION),
@@ -37,6 +42,8 @@ def save_student(path: str | Path, student: StudentForceField, card: dict[str, A
         "card": json.dumps(card or {}),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
+    if student.domain is not None:
+        tensors |= {f"{DOMAIN}{name}": tensor for name, tensor in student.domain.tensors().items()}
     return write_bytes(path, to_safetensors(tensors, metadata=header))
 
 
@@ -70,13 +77,16 @@ def load_student(
     sizes, elements = _mapping(path, header, "config"), _elements(path, _mapping(path, header, "card", optional=True))
     try:
         config = StudentConfig.from_mapping(sizes, "config")
+        found = {name: tensors.pop(name) for name in list(tensors) if name.startswith(DOMAIN)}
         _check_tensors(config, tensors)
+        domain = _domain(config, {name.removeprefix(DOMAIN): tensor for name, tensor in found.items()})
         student = StudentForceField(
             config, neighbors=neighbors or header.get("neighbors", "native"), use_torch_cluster=use_torch_cluster
         )
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     student.load_state_dict(tensors)
+    student.domain = domain
     student.limits = Limits(elements, allow, config.max_atomic_number)
     return student.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
@@ -115,6 +125,20 @@ def _mapping(path: str | Path, header: dict[str, str], key: str, optional: bool 
     if not isinstance(value, dict):
         raise UserError(f"{path}: {key!r} in its header is {value!r}, not a mapping. {_MEND}")
     return value
+
+
+def _domain(config: StudentConfig, tensors: dict[str, torch.Tensor]) -> Domain | None:
+    """The domain in a checkpoint; None where it has none."""
+    if not tensors:
+        return None
+    wide = [config.readout_width + 1] * 2
+    n_elements = len(tensors.get("elements", ()))
+    shapes = {"elements": [n_elements], "atoms": [n_elements, *wide], "systems": wide}
+    expected = {each.name: shapes.get(each.name, []) for each in fields(Domain)}
+    for name, shape in expected.items():
+        if name not in tensors or list(tensors[name].shape) != shape or not torch.isfinite(tensors[name]).all():
+            raise UserError(f"{DOMAIN}{name} is missing, not finite or not of shape {shape}. {_MEND}")
+    return Domain.from_tensors({name: tensors[name].double() for name in expected})
 
 
 def _check_tensors(config: StudentConfig, tensors: dict[str, torch.Tensor]) -> None:

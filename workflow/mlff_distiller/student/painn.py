@@ -17,6 +17,7 @@ from torch.nn.functional import silu
 
 from mlff_distiller.neighbors.search import choose_neighbor_search, edge_vectors
 from mlff_distiller.student.config import StudentConfig
+from mlff_distiller.student.domain import Domain
 from mlff_distiller.student.radial import GaussianBasis, cosine_cutoff
 from mlff_distiller.systems.limits import Limits
 from mlff_distiller.utils.errors import UserError
@@ -127,6 +128,7 @@ class StudentForceField(nn.Module):
 
     Attributes:
         limits: what it may be asked about; the elements that it learned, where its checkpoint's card says so.
+        domain: what it was trained on and the errors to expect, where its checkpoint says so; else None.
     """
 
     # TorchScript must not compile these properties.
@@ -150,6 +152,7 @@ class StudentForceField(nn.Module):
         self.neighbor_search = choose_neighbor_search(neighbors)
         self.cutoff = float(self.config.cutoff)
         self.limits = Limits(most=self.config.max_atomic_number)
+        self.domain: Domain | None = None
         if reference_energies is None:
             reference_energies = torch.zeros(self.config.max_atomic_number + 1, dtype=torch.float64)
         self.register_buffer("reference_energies", reference_energies.to(torch.float64))

@@ -14,12 +14,13 @@ from pydantic import Field
 from mlff_distiller.data.dataset import Dataset
 from mlff_distiller.data.read import read_dataset
 from mlff_distiller.records import schema
-from mlff_distiller.student.checkpoint import learned_elements, load_student
+from mlff_distiller.student.checkpoint import load_student
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.training.data import Configurations
 from mlff_distiller.training.evaluate import MEV, predict
 from mlff_distiller.training.expected import compare, sample_identity
-from mlff_distiller.training.initial import choose_device, thinned
+from mlff_distiller.training.initial import check_learned, choose_device, thinned
+from mlff_distiller.training.reliability import reliability
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import load_settings, read_json, sha256_of
 from mlff_distiller.utils.settings import Seed, Settings
@@ -85,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
             continue
         part = thinned(part, settings.n_configurations, settings.seed)
         found = measure(student, part, settings.n_points, settings.seed, settings.batch_atoms)
+        if student.domain is not None:
+            found["reliability"] = reliability(student, part, settings.seed)
         made.append(_record(student, split, **about, **found))
         print(
             f"{split}: force MAE {found['force_mae_mev_per_a']:.1f} meV/A ({found['tier']}), "
@@ -112,16 +115,6 @@ def held_out_splits(dataset: Dataset) -> list[str]:
     return present
 
 
-def check_learned(dataset: Dataset, checkpoint: Path) -> None:
-    """Raise a :class:`UserError` for elements in ``dataset`` that the student in ``checkpoint`` was not trained on."""
-    learned = learned_elements(checkpoint)
-    if learned is not None and (strange := set(np.unique(dataset.numbers).tolist()) - learned):
-        from ase.data import chemical_symbols
-
-        names = ", ".join(chemical_symbols[number] for number in sorted(strange))
-        raise UserError(f"the dataset has {names}, which the student in {checkpoint} was not trained on; leave it out")
-
-
 def measure(
     student: StudentForceField, dataset: Dataset, n_points: int = 1000, seed: int = 0, batch_atoms: int = 4096
 ) -> dict[str, Any]:
@@ -135,11 +128,11 @@ def measure(
         batch_atoms: see :func:`predict`.
 
     Returns:
-        Fields of an ``accuracy`` record. Forces: MAE, RMSE (meV/A) and R2 over components, mean cosine over atoms with
-        labels above 0.05 eV/A. Energies: MAE and RMSE per atom (meV), and the MAE after subtracting each molecule's mean
-        error (which does not matter in MD). Force errors also ``by_element`` and ``by_force``, force and energy errors
-        ``by_size`` and ``by_method``. ``parity``: force components of ``teacher`` and ``student``, eV/A, and the atomic
-        number of each.
+        Fields of an ``accuracy`` record. Forces: MAE, RMSE (meV/A), R2 and the labels' own root mean square over components,
+        mean cosine over atoms with labels above 0.05 eV/A. Energies: MAE and RMSE per atom (meV), and the MAE after
+        subtracting each molecule's mean error (which does not matter in MD). Force errors also ``by_element`` and
+        ``by_force``, force and energy errors ``by_size`` and ``by_method``. ``parity``: force components of ``teacher`` and
+        ``student``, eV/A, and the atomic number of each.
     """
     references = student.reference_energies.cpu().numpy()
     configurations = Configurations.build(dataset, references, student.cutoff, student.device, student.dtype)
@@ -162,6 +155,7 @@ def measure(
         "n_molecules": len(np.unique(dataset.molecule)),
         "force_mae_mev_per_a": mae,
         "force_rmse_mev_per_a": MEV * float(np.sqrt((wrong**2).mean())),
+        "force_rms_mev_per_a": MEV * float(np.sqrt((truth**2).mean())),
         "force_r2": _r2(truth, wrong),
         "force_cosine": _cosine(truth, forces),
         "energy_mae_mev_per_atom": MEV * float(np.abs(energy_errors).mean()),

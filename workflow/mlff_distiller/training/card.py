@@ -12,7 +12,7 @@ GENERAL_LIMITS = (
     "Interactions end where message passing ends: no electrostatics or dispersion at long range.",
     "No charge or spin input: neutral closed-shell systems only, unless the training data say otherwise.",
     "Not to be trusted far from its training data. It refuses elements that it never learned and atoms closer together than "
-    "any that it learned; of other bonds and energies that are new to it, it gives no warning.",
+    "any that it learned; of other surroundings that are new to it, it warns only where asked to (`warn=True`).",
     "It can be no better than its teacher.",
 )
 

@@ -1,12 +1,13 @@
 """Start of a training: device, initial student with reference energies, subset of the held-out configurations."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from mlff_distiller.data.dataset import Dataset
-from mlff_distiller.student.checkpoint import load_student
+from mlff_distiller.student.checkpoint import learned_elements, load_student
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.training.data import Configurations, composition_energies, fit_reference_energies
 from mlff_distiller.training.evaluate import predict
@@ -51,3 +52,13 @@ def thinned(dataset: Dataset, n: int, seed: int) -> Dataset:
     if len(dataset) <= n:
         return dataset
     return dataset.select(np.sort(np.random.default_rng([seed, n]).choice(len(dataset), n, replace=False)))
+
+
+def check_learned(dataset: Dataset, checkpoint: Path) -> None:
+    """Raise a :class:`UserError` for elements in ``dataset`` that the student in ``checkpoint`` was not trained on."""
+    learned = learned_elements(checkpoint)
+    if learned is not None and (strange := set(np.unique(dataset.numbers).tolist()) - learned):
+        from ase.data import chemical_symbols
+
+        names = ", ".join(chemical_symbols[number] for number in sorted(strange))
+        raise UserError(f"the dataset has {names}, which the student in {checkpoint} was not trained on; leave it out")

@@ -23,6 +23,7 @@ from mlff_distiller.training import schedule
 from mlff_distiller.training.card import make_card
 from mlff_distiller.training.data import Configurations, pack, plan_capacity
 from mlff_distiller.training.display import ProgressDisplay
+from mlff_distiller.training.domain import learn_domain
 from mlff_distiller.training.evaluate import errors, predict
 from mlff_distiller.training.initial import choose_device, initial_student, thinned
 from mlff_distiller.training.interruption import Interruption
@@ -66,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     if student is None:
         print(f"paused at step {progress.step}, {100 * trainer.done():.0f} %; the same command continues from there")
         return PAUSED
+    student.domain = learn_domain(student.to(trainer.device), dataset, settings.seed)
     card = make_card(dataset, settings, progress, trainer.made_on())
     save_student(args.output, student, card)
     schema.write(args.record, [training_record(card, progress)])

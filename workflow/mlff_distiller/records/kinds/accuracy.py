@@ -48,6 +48,18 @@ class Card(TypedDict, total=False):
     """How far, as a share of it, an error may be from the one expected."""
 
 
+@with_config(CONFIG)
+class Reliability(TypedDict, total=False):
+    """What the student says of its own errors, against those found."""
+
+    expected_mev_per_a: list[MevPerA | None]
+    """Root mean square error of the force components that the student expects, in groups of equally many atoms by it."""
+    found_mev_per_a: list[MevPerA | None]
+    """The same as found."""
+    detection: dict[str, float]
+    """Way of making a configuration unlike any trained -> area under the ROC curve by which it is told from the others."""
+
+
 class Errors(Common, total=False):
     """Errors on one part of a dataset. Missing where it has no configurations."""
 
@@ -74,6 +86,8 @@ class Accuracy(Errors, total=False):
     """What decides which configurations the dataset holds; null without the dataset's card."""
     n_molecules: Count
     """Different molecules among the configurations."""
+    force_rms_mev_per_a: MevPerA | None
+    """Root mean square of the teacher's force components."""
     force_r2: float | None
     """R2 of the force components; null where all of them are the same."""
     force_cosine: float | None
@@ -94,6 +108,8 @@ class Accuracy(Errors, total=False):
     """Errors by how the configuration was sampled."""
     parity: Parity
     """Some force components, for a figure."""
+    reliability: Reliability
+    """What the student says of its own errors; missing where its checkpoint does not say what it was trained on."""
     card: Card | None
     """Comparison with what ships with the student; missing where nothing does, null where that is of other data."""
 

@@ -27,10 +27,16 @@ PALEST = 0.3
 FEWEST_ATOMS = 10
 #: Most molecules that a group is named after.
 MOST_NAMES = 2
-SPLIT_COLORS = {"test": "#0072B2", "larger": "#E69F00", "benchmark": "#009E73", "visited": "#CC79A7", "val": "#56B4E9"}
-SPLIT_TITLES = {"test": "unseen", "larger": "larger than trained", "visited": "own MD", "val": "validation"}
+SPLIT_COLORS = {
+    "test": "#0072B2", "larger": "#E69F00", "benchmark": "#009E73", "visited": "#CC79A7", "val": "#56B4E9",
+    "coverage": "#A88B00",
+}  # fmt: skip
+SPLIT_TITLES = {
+    "test": "unseen", "larger": "larger than trained", "visited": "own MD", "val": "validation",
+    "coverage": "clusters, droplets",
+}  # fmt: skip
 #: Order within a row: the two splits whose dots have names are not next to each other.
-SLOTS = ("test", "benchmark", "larger", "visited", "val")
+SLOTS = ("test", "benchmark", "larger", "visited", "coverage", "val")
 #: How the force errors are grouped: field of the record -> title of the panel.
 GROUPINGS = {"by_size": "By size (atoms)", "by_element": "By element", "by_force": "By force (eV/Å)"}
 

@@ -12,6 +12,7 @@ from mlff_distiller.decisions import claims
 from mlff_distiller.records import collect
 from mlff_distiller.records.run import Run
 from mlff_distiller.report.figures import (
+    acceptance,
     accuracy,
     ase_overhead,
     checks,
@@ -24,6 +25,7 @@ from mlff_distiller.report.figures import (
     scaling,
     speed,
     style,
+    uncertainty,
     warm_up,
 )
 from mlff_distiller.utils.errors import UserError, nearest
@@ -45,6 +47,8 @@ FIGURES: dict[str, Callable[[Run], "Figure"]] = {
     **dynamics.FIGURES,
     **checks.FIGURES,
     **accuracy.FIGURES,
+    **uncertainty.FIGURES,
+    **acceptance.FIGURES,
 }
 
 

@@ -1,0 +1,145 @@
+"""Both stages on a few molecules: what is chosen, what is written, and that an error of one stops no other."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mlff_distiller import cli
+from mlff_distiller.acceptance.cases import CaseMaker
+from mlff_distiller.acceptance.exchange import VERSION, read_cases
+from mlff_distiller.acceptance.molecules import split_in, unseen
+from mlff_distiller.acceptance.settings import AcceptanceInput, AcceptanceSettings
+from mlff_distiller.calculator import StudentCalculator
+from mlff_distiller.data.molecule_list import Molecule, read_molecule_list
+from mlff_distiller.data.sampling_settings import SamplingSettings
+from mlff_distiller.records import schema
+from mlff_distiller.records.fields import problem
+from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.files import sha256_of, write_json
+from tests.unit.acceptance.toys import Broken
+
+CHECKPOINT = "resources/student/student.safetensors"
+SAMPLING = SamplingSettings.from_mapping({"fractions": {"val": 0.03, "test": 0.04}})
+SMALL = {
+    "molecules": {"most": 2, "max_atoms": 6, "benchmark": ["water"]},
+    "conformers": {"molecules": 0},
+    "dimers": {"pairs": ["water_hydrogen_bond"], "step": 0.5},
+    "smoothness": {"elements": ["H"], "step": 0.1},
+    "torsions": {"points": 6},
+    "vibrations": {"others": [0.05]},
+}
+LIST = [
+    Molecule(*row) for row in (("a", "CC", "x", 8), ("b", "O", "x", 3), ("c", "OC(=O)O", "y", 6), ("d", "CO", "y", 6))
+]
+
+
+def test_only_molecules_of_the_test_split_are_taken():
+    chosen = unseen(read_molecule_list("resources/molecule_list.csv"), SAMPLING, 9)
+    assert {split_in(m.smiles, SAMPLING) for m in chosen} == {"test"}
+    assert max(m.n_atoms for m in chosen) <= 9
+    # Every class in turn before a second molecule of one.
+    classes = [m.family for m in chosen]
+    assert len(set(classes[: len(set(classes))])) == len(set(classes))
+
+
+def test_splits_are_told_and_unknown_ones_too():
+    assert [split_in(m.smiles, SAMPLING) for m in LIST] == ["train", "benchmark", "test", "train"]
+    assert [split_in(m.smiles, None) for m in LIST] == ["unknown"] * 4
+    assert [m.name for m in unseen(LIST, None, 6)] == ["b", "c", "d"]
+
+
+@pytest.fixture(scope="module")
+def teacher_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("acceptance") / "teacher.json"
+    settings = json.dumps({"acceptance": SMALL, "sampling": {"fractions": {"val": 0.03, "test": 0.04}}})
+    # In a process of its own: GFN2-xTB and torch bring two OpenMP runtimes.
+    command = [
+        sys.executable,
+        "-m",
+        "mlff_distiller",
+        "acceptance-teacher",
+        "--molecules",
+        "resources/molecule_list.csv",
+    ]
+    subprocess.run([*command, "--settings", settings, "--output", str(path)], check=True, timeout=300)
+    return path
+
+
+def test_student_against_teacher_on_a_few_molecules(teacher_file, tmp_path):
+    found = read_cases(teacher_file)
+    assert [case["status"] for case in found["cases"]] == ["ok"] * len(found["cases"])
+    command = ["acceptance", "--checkpoint", CHECKPOINT, "--teacher", str(teacher_file)]
+    assert cli.main([*command, "--output", str(tmp_path / "student.json")]) == 0
+    records = schema.read(tmp_path / "student.json")
+    assert not [entry for entry in records if problem(entry) or entry["status"] != "ok"]
+    assert {entry["checkpoint_sha256"] for entry in records} == {sha256_of(CHECKPOINT)}
+    tasks = {entry["task"]: entry for entry in records}
+    assert set(tasks) == {"geometry", "frequencies", "torsion", "dissociation", "dimer", "approach"}
+    water = next(e for e in records if e["task"] == "frequencies" and e["system"] == "water")
+    # GFN2-xTB has 1540, 3640 and 3650 1/cm; the shipped student is some 170 1/cm below.
+    assert np.allclose(water["vibrations"]["teacher_per_cm"][0], [1539, 3643, 3652], atol=5)
+    assert 100 < water["frequency_mae_per_cm"] < 250
+    assert tasks["dimer"]["well_depth_kcal_mol"] == pytest.approx(4.1, abs=0.3)
+    assert tasks["dissociation"]["refused"] > 0
+    assert {entry["split"] for entry in records if entry["task"] != "approach"} == {"test", "benchmark"}
+
+
+def test_the_student_is_that_of_its_ordinary_calculator(teacher_file):
+    from ase import Atoms
+
+    from mlff_distiller.acceptance.student import Student
+
+    case = next(c for c in read_cases(teacher_file)["cases"] if c["task"] == "dimer")
+    student = Student(CHECKPOINT, AcceptanceSettings.from_mapping(SMALL))
+    atoms = Atoms(case["numbers"], case["frames"][3])
+    atoms.calc = StudentCalculator.from_checkpoint(CHECKPOINT, dtype="float64")
+    assert student.calculator.get_potential_energy(atoms) == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
+
+
+def test_an_error_of_the_teacher_is_a_case_with_a_reason():
+    maker = CaseMaker(Broken([], 1.0, 1.0), AcceptanceSettings.from_mapping(SMALL), SAMPLING)
+    cases = maker.all(LIST)
+    assert {case["status"] for case in cases} == {"failed"}
+    assert all(case["reason"].startswith("the teacher: ") for case in cases)
+
+
+def test_an_error_of_the_student_is_a_record_with_a_reason(teacher_file):
+    from mlff_distiller.acceptance.student import Student
+
+    student = Student(CHECKPOINT, AcceptanceSettings.from_mapping(SMALL))
+    geometry, frequencies = (
+        next(c for c in read_cases(teacher_file)["cases"] if c["task"] == task) for task in ("geometry", "frequencies")
+    )
+    assert student.record(frequencies)["reason"] == "UserError: the student has no minimum of it"
+    stopped = Student(CHECKPOINT, AcceptanceSettings.from_mapping(SMALL | {"molecules": {"max_steps": 1}}))
+    record = stopped.record(geometry)
+    assert (record["status"], record["reason"]) == ("failed", "the student's optimisation did not end in 1 steps")
+    assert "did not end" in stopped.record(frequencies)["reason"]
+    silicon = geometry | {"numbers": [14] * len(geometry["numbers"])}
+    assert student.record(silicon)["status"] == "unavailable"
+    assert "never learned" in student.record(silicon)["reason"]
+    failed = geometry | {"status": "failed", "reason": "the teacher: no"}
+    assert student.record(failed)["reason"] == "the teacher: no"
+
+
+def test_a_file_of_another_form_is_named(tmp_path):
+    write_json(tmp_path / "teacher.json", {"version": VERSION + 1, "cases": []})
+    with pytest.raises(UserError, match=r"teacher.json: not what the teacher found"):
+        read_cases(tmp_path / "teacher.json")
+
+
+def test_the_teachers_stage_needs_no_torch_and_the_students_no_teacher():
+    code = "import sys, mlff_distiller.acceptance.{}; print(sorted({} & set(sys.modules)))"
+    for stage, absent in (("teacher", {"torch"}), ("student", {"tblite", "rdkit"})):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(stage, absent)], capture_output=True, text=True, check=True, timeout=120
+        )
+        assert done.stdout.strip() == "[]"
+
+
+def test_unknown_settings_are_named():
+    with pytest.raises(UserError, match="unknown key 'dimer'; did you mean 'dimers'"):
+        AcceptanceInput.from_mapping({"acceptance": {"dimer": {}}}, "")

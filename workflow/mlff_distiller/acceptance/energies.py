@@ -1,0 +1,73 @@
+"""Energies and forces of many frames by one calculator, with those that it refuses marked."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlff_distiller.data.teacher import LabelError, label
+from mlff_distiller.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+#: kcal/mol of 1 eV (CODATA 2018, thermochemical calorie).
+KCAL_PER_EV = 23.060547830619
+
+
+def energies_and_forces(
+    calculator: "Calculator", numbers: Sequence[int], frames: np.ndarray, refusing: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Energies [P] eV and forces [P, N, 3] eV/A; NaN for frames without an answer.
+
+    Args:
+        calculator: of the teacher or the student.
+        numbers: [N] atomic numbers.
+        frames: [P, N, 3] A.
+        refusing: only a refusal (:class:`UserError`) leaves a frame without an answer, and any other error is raised. False
+            for a teacher, whose failures have many types.
+
+    Raises:
+        Exception: what the calculator raised, see ``refusing``.
+    """
+    from ase import Atoms
+
+    frames = np.asarray(frames, dtype=float)
+    energies, forces = np.full(len(frames), np.nan), np.full(frames.shape, np.nan)
+    atoms = Atoms(numbers, frames[0] if len(frames) else None)
+    for row, positions in enumerate(frames):
+        atoms.positions[:] = positions
+        try:
+            energies[row], forces[row] = label(atoms, calculator)
+        except LabelError as error:
+            calculator.reset()
+            if refusing and not isinstance(error.__cause__, UserError):
+                raise error.__cause__ or error from None
+    return energies, forces
+
+
+def refused(numbers: Sequence[int], frames: np.ndarray) -> np.ndarray:
+    """[P] bool: frames with atoms closer together than any that a student learned (see :mod:`.systems.distances`)."""
+    from ase import Atoms
+
+    from mlff_distiller.systems.distances import DistanceCheck
+
+    check = DistanceCheck(Atoms(numbers, np.zeros((len(numbers), 3))))
+    found = np.zeros(len(frames), dtype=bool)
+    for row, positions in enumerate(np.asarray(frames, dtype=float)):
+        try:
+            check(positions)
+        except UserError:
+            found[row] = True
+    return found
+
+
+def numbers_or_null(values: np.ndarray, digits: int = 6) -> list[float | None]:
+    """``values`` as JSON has them, NaN as null."""
+    return [None if np.isnan(value) else round(float(value), digits) for value in values]
+
+
+def relative(energies: Sequence[float | None]) -> np.ndarray:
+    """Energies in eV as kcal/mol above the lowest of them; NaN stays."""
+    values = np.array(energies, dtype=float)
+    return KCAL_PER_EV * (values - np.nanmin(values)) if np.isfinite(values).any() else values
