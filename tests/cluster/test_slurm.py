@@ -68,7 +68,7 @@ def slurm(tmp_path_factory):
 def snakemake(folder, environment, *arguments, timeout=900):
     """Run Snakemake in ``folder`` with the project's profile for Slurm, made to fit the nodes; the outcome and its text."""
     command = [sys.executable, "-m", "snakemake", *arguments, "--workflow-profile", "profiles/slurm"]
-    command += ["--cores", str(CORES), "--slurm-status-command", "squeue", "--resources", "mem_mb=5800"]
+    command += ["--cores", str(CORES), "--slurm-status-command", "squeue", "--resources", "mem_mb=5800", "runtime=110"]
     command += ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10"]
     threads = yaml.safe_load((ROOT / "profiles/slurm/profile.yaml").read_text())["set-threads"]
     command += ["--set-threads", *(f"{rule}={min(CORES, number)}" for rule, number in threads.items())]

@@ -73,6 +73,7 @@ rule one:
 def test_on_slurm_what_is_timed_has_its_node_to_itself(fresh):
     local = fresh.plan("report")
     command = [sys.executable, "-m", "snakemake", "report", "--workflow-profile", "profiles/slurm", "--dry-run"]
+    command += ["--resources", "mem_mb=2500", "runtime=110"]
     done = subprocess.run(command, cwd=fresh.folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     jobs = jobs_of(done.stdout + done.stderr)
@@ -80,6 +81,10 @@ def test_on_slurm_what_is_timed_has_its_node_to_itself(fresh):
     alone = {rule for rule, _, resources in jobs if resources.get("slurm_extra") == "--exclusive"}
     assert alone == TIMED & {rule for rule, _, _ in jobs}
     assert all(threads <= PROFILE["cores"] for _, threads, _ in jobs)
+    # No job asks for more than a node or a partition allows; which many would.
+    for name, most in (("mem_mb", 2500), ("runtime", 110)):
+        asked = [int(resources[name]) for _, _, resources in jobs if resources[name] != "<TBD>"]
+        assert max(asked) == most
 
 
 def test_the_profile_holds_what_the_default_holds_and_names_no_site():
