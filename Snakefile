@@ -4,12 +4,6 @@ from snakemake.utils import min_version
 
 min_version("9.20")
 
-# For every job that it has started Snakemake wakes up once a second from then on, to see whether its limit of jobs a second
-# lets another start: after a hundred jobs that takes a quarter of a core, beside jobs whose time is measured. Without the
-# limit it sleeps until a job ends.
-if workflow.scheduling_settings:
-    workflow.scheduling_settings.max_jobs_per_timespan = None
-
 
 configfile: "config/config.yaml"
 
@@ -48,6 +42,10 @@ rule all:
     default_target: True
     input:
         rules.report.input,
+
+
+onstart:
+    before_the_first_job()
 
 
 onsuccess:

@@ -1,6 +1,7 @@
 """Every family: build, load from what was written, as another process would, and compare with the fp64 reference."""
 
 import copy
+import json
 import pickle
 
 import pytest
@@ -42,8 +43,6 @@ def checkpoint(tmp_path_factory):
 
 
 def build(folder, checkpoint, name, spec):
-    import json
-
     variant = folder / name / "variant.json"
     run_stage(
         compile_stage, variant=variant, checkpoint=checkpoint, name=name, settings=json.dumps(spec), systems=SYSTEMS
@@ -198,6 +197,26 @@ def test_a_variant_of_another_student_is_refused(tmp_path, checkpoint):
     other = save_student(tmp_path / "other.safetensors", make_student(n_features=16, mlp_width=8))
     with pytest.raises(UserError, match="compiled from another student"):
         load_variant(VariantFiles(variant, other))
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [("architecture", "another processor", "made for architecture another"), ("fingerprint", "0", "instruction sets")],
+)
+def test_a_variant_compiled_for_another_kind_of_node_is_refused(tmp_path, checkpoint, part, value, message):
+    from mlff_distiller.utils.errors import UserError
+    from mlff_distiller.variants.artifact import VariantFiles, load_variant
+
+    variant, _ = build(tmp_path, checkpoint, "eager", {"family": "eager"})
+    document = json.loads(variant.read_text())
+    document["records"][0]["target"][part] = value
+    variant.write_text(json.dumps(document))
+    # Nothing was compiled: it runs on any kind.
+    load_variant(VariantFiles(variant, checkpoint))
+    document["records"][0]["artifact"] = "compiled.so"
+    variant.write_text(json.dumps(document))
+    with pytest.raises(UserError, match=f"{message}.* one kind of node"):
+        load_variant(VariantFiles(variant, checkpoint))
 
 
 def test_instruction_sets_are_tried_once(tmp_path, monkeypatch):

@@ -94,6 +94,9 @@ def test_the_whole_chain_ends_in_a_report(fresh, monkeypatch):
         low, high = timed[name]["speedup_ci95"]
         assert low <= timed[name]["speedup"] <= high
         assert timed[name]["equivalent"] is True
+    # Whether the timings were alone is known of each, the teacher's too; of simulations, how busy the machine was.
+    assert all(r["alone"] is not None for r in rows if r["kind"] == "benchmark" and r["status"] == "ok")
+    assert all(r["others_cores"] >= 0 for r in rows if r["kind"] == "md" and r["task"] == "nve" and r["status"] == "ok")
     scaled = [r for r in rows if r["kind"] == "benchmark" and r["variant"] == "cpp" and r["task"] in SCALING_TASKS]
     assert {r["task"] for r in scaled} == {"throughput", "periodic", "calculator"}
     assert all(r["status"] == "ok" and r["speedup"] for r in scaled)

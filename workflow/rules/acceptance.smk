@@ -15,6 +15,8 @@ rule run_teacher_acceptance:
     conda:
         "../../envs/teacher.yaml"
     threads: 1
+    resources:
+        **TEACHER_RUN,
     params:
         code=code_of("acceptance.teacher"),
         # How labels of one's own were chosen from all molecules, nobody knows.
@@ -41,6 +43,8 @@ rule measure_acceptance:
     conda:
         "../../envs/student.yaml"
     threads: 1
+    resources:
+        **MEASURED,
     params:
         code=code_of("acceptance.student"),
     shell:

@@ -30,6 +30,8 @@ rule measure_accuracy:
         "logs/{run}/measure_accuracy.log",
     conda:
         "../../envs/student.yaml"
+    resources:
+        **MEASURED,
     params:
         code=code_of("training.accuracy"),
         expected=lambda wildcards, input: option("expected", input.expected),
@@ -49,6 +51,8 @@ rule label_visited:
     conda:
         "../../envs/teacher.yaml"
     threads: workflow.cores
+    resources:
+        **LABELS,
     params:
         code=code_of("data.labeling"),
         settings=settings({"teacher": config["teacher"]}),
@@ -68,6 +72,8 @@ rule measure_visited_accuracy:
         "logs/{run}/measure_visited_accuracy.log",
     conda:
         "../../envs/student.yaml"
+    resources:
+        **MEASURED,
     params:
         code=code_of("training.accuracy"),
     shell:
@@ -94,6 +100,8 @@ rule write_model_card:
         "logs/{run}/write_model_card.log",
     conda:
         "../../envs/report.yaml"
+    resources:
+        **SMALL,
     params:
         code=code_of("report.model_card"),
         given=lambda wildcards, input: " ".join(

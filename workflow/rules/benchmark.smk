@@ -23,6 +23,8 @@ rule benchmark_variant:
         "../../envs/student.yaml"
     # No other job may run during a timing.
     threads: workflow.cores
+    resources:
+        **MEASURED,
     params:
         code=variant_code("benchmark.single"),
         systems=list(SYSTEMS.values()),
@@ -58,6 +60,8 @@ rule measure_scaling:
         "../../envs/student.yaml"
     # No other job may run during a timing.
     threads: workflow.cores
+    resources:
+        **SCALED,
     params:
         code=variant_code("benchmark.scaling"),
         systems=list(SYSTEMS.values()),

@@ -13,6 +13,7 @@ from mlff_distiller.preflight.config import (
     system_name,
     system_path,
 )
+from mlff_distiller.preflight import slurm
 from mlff_distiller.preflight.config_checks import check_config
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import split_frame
@@ -50,6 +51,40 @@ CHECKS = [f"results/{RUN}/preflight/{what}.json" for what in ("machine", "inputs
 # Priority of jobs that use all cores of a small machine and that other jobs wait for. One-core jobs then run side by
 # side afterwards; a one-core job between two of these jobs would leave the other cores idle.
 ALL_CORES_FIRST = 10
+
+
+# What a job needs, for a batch system to know; on one machine only `--resources` of the command line make it count.
+
+
+def memory(mb, per_thread=0):
+    """``mb`` megabytes and so many for each thread; a job that is tried again gets as much again."""
+    return lambda wildcards, threads, attempt: (mb + per_thread * threads) * attempt
+
+
+def minutes(n):
+    """``n`` minutes; a job that is tried again gets as many again."""
+    return lambda wildcards, attempt: int(n) * attempt
+
+
+# A batch system must be told; `auto` would be decided on whatever node the first job gets.
+ON_DEVICE = {"gpu": int(config["device"] == "cuda")}
+# Megabytes with the two Snakemakes that each job brings to its node, which hold 350.
+SMALL = {"mem_mb": memory(2000), "runtime": minutes(20), "gpu": 0}
+# Its own limit is the memory that it judges.
+MACHINE = SMALL | {"mem_mb": memory(4000)} | ON_DEVICE
+BUILD = {"mem_mb": memory(500, per_thread=2000), "runtime": minutes(60)} | ON_DEVICE
+LABELS = {"mem_mb": memory(1500, per_thread=250), "runtime": minutes(60), "gpu": 0}
+COMPILE = {"mem_mb": memory(4000), "runtime": minutes(30)} | ON_DEVICE
+MEASURED = {"mem_mb": memory(3000), "runtime": minutes(30)} | ON_DEVICE
+SCALED = MEASURED | {"mem_mb": memory(4000), "runtime": minutes(60)}
+MD_RUN = MEASURED | {"runtime": minutes(240)}
+TEACHER_RUN = SMALL | {"runtime": minutes(240)}
+# Without a limit of its own, a training ends with its steps: a day is a guess.
+TRAINING = {
+    # The dataset is read as a whole.
+    "mem_mb": lambda wildcards, input, attempt: (4000 + 20 * int(input.size_mb)) * attempt,
+    "runtime": minutes((config["student"]["training"]["max_seconds"] or 24 * 3600) / 60 + 15),
+} | ON_DEVICE
 
 
 wildcard_constraints:
@@ -160,6 +195,24 @@ def compared_results(wildcards):
         except UserError as error:
             raise WorkflowError(f"compare.runs: {error}") from None
     return files
+
+
+def before_the_first_job():
+    """On one machine let Snakemake sleep between jobs; on Slurm refuse what would wait for ever.
+
+    For every job that it has started Snakemake wakes up once a second from then on, to see whether its limit of jobs a second
+    lets another start: after a hundred jobs that takes a quarter of a core, beside jobs whose time is measured. Without the
+    limit it sleeps until a job ends. On a cluster no job is beside it, and a site may want the limit.
+    """
+    if workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
+        return
+    told = workflow.executor_settings
+    # Other batch systems have other settings.
+    if hasattr(told, "status_command") and (
+        problems := slurm.problems(Path.cwd(), workflow.cores, told.status_command)
+    ):
+        raise WorkflowError("\n".join(problems))
 
 
 def print_outcome():

@@ -13,6 +13,8 @@ rule compare_runs:
         "logs/{run}/compare_runs.log",
     conda:
         "../../envs/report.yaml"
+    resources:
+        **SMALL,
     params:
         code=code_of("report.compare"),
         folder=subpath(output.html, parent=True),

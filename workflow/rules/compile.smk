@@ -19,6 +19,8 @@ rule compile_variant:
         "../../envs/student.yaml"
     # Compile time is a result, so the job has all cores of a small machine, or four of a larger one, to itself.
     threads: 4
+    resources:
+        **COMPILE,
     params:
         code=variant_code("variants.compile"),
         spec=lambda wildcards: as_json(config["variants"][wildcards.variant]),
@@ -46,6 +48,8 @@ rule check_equivalence:
         "logs/{run}/check_equivalence/{variant}.tsv"
     conda:
         "../../envs/student.yaml"
+    resources:
+        **MEASURED,
     params:
         code=variant_code("variants.check_equivalence"),
         systems=list(SYSTEMS.values()),

@@ -16,6 +16,8 @@ rule deploy_winners:
         "logs/{run}/deploy_winners.log",
     conda:
         "../../envs/student.yaml"
+    resources:
+        **MEASURED,
     params:
         code=code_of("deploy.deploy"),
         systems=list(SYSTEMS.values()),

@@ -19,6 +19,8 @@ if config["student"]["dataset"]:
         priority: 100
         conda:
             "../../envs/student.yaml"
+        resources:
+            **SMALL,
         params:
             code=code_of("data.import_data"),
             settings=settings(config["student"]["own_data"]),
@@ -43,6 +45,8 @@ else:
         conda:
             "../../envs/teacher.yaml"
         threads: workflow.cores
+        resources:
+            **LABELS,
         params:
             code=code_of("data.sampling"),
             settings=settings(SAMPLING),
@@ -65,6 +69,8 @@ else:
         conda:
             "../../envs/teacher.yaml"
         threads: workflow.cores
+        resources:
+            **LABELS,
         params:
             code=code_of("data.labeling"),
             settings=settings(LABELING),
@@ -84,6 +90,8 @@ if config["student"]["checkpoint"]:
             "logs/{run}/copy_student.log",
         conda:
             "../../envs/student.yaml"
+        resources:
+            **SMALL,
         shell:
             "cp {input.checkpoint:q} {output:q} 2> {log:q}"
 
@@ -101,6 +109,8 @@ else:
         conda:
             "../../envs/student.yaml"
         threads: workflow.cores
+        resources:
+            **TRAINING,
         params:
             code=code_of("training.train"),
             settings=settings(config["student"]["training"]),
@@ -121,6 +131,8 @@ rule time_teacher:
     conda:
         "../../envs/teacher.yaml"
     threads: workflow.cores
+    resources:
+        **SMALL,
     params:
         code=code_of("benchmark.teacher"),
         settings=settings({"teacher": config["teacher"]}),

@@ -27,6 +27,8 @@ rule run_reference:
     conda:
         "../../envs/student.yaml"
     threads: MD["threads"]
+    resources:
+        **MD_RUN,
     params:
         code=lambda wildcards: family_code("md.reference", "eager", REFERENCE_FAMILY[wildcards.length]),
         system=lambda wildcards: SYSTEMS[wildcards.system],
@@ -56,6 +58,8 @@ rule run_md:
     conda:
         "../../envs/student.yaml"
     threads: MD["threads"]
+    resources:
+        **MD_RUN,
     params:
         code=variant_code("md.simulate"),
         system=lambda wildcards: SYSTEMS[wildcards.system],
@@ -98,6 +102,8 @@ rule check_timestep:
     conda:
         "../../envs/student.yaml"
     threads: MD["threads"]
+    resources:
+        **MD_RUN,
     params:
         command="md-timestep",
         code=variant_code("md.timestep"),
@@ -133,6 +139,8 @@ rule run_teacher_dynamics:
     conda:
         "../../envs/teacher.yaml"
     threads: MD["threads"]
+    resources:
+        **TEACHER_RUN,
     params:
         code=code_of("md.teacher_trajectory"),
         system=lambda wildcards: SYSTEMS[wildcards.system],

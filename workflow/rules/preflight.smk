@@ -11,6 +11,8 @@ rule check_machine:
     priority: 100
     conda:
         "../../envs/student.yaml"
+    resources:
+        **MACHINE,
     params:
         code=code_of("preflight.machine"),
         settings=settings({"device": config["device"], "torch": config["torch"]}),
@@ -31,6 +33,8 @@ rule check_inputs:
     priority: 100
     conda:
         "../../envs/student.yaml"
+    resources:
+        **SMALL,
     params:
         code=code_of("preflight.inputs"),
         systems=list(SYSTEMS.values()),
@@ -53,6 +57,8 @@ rule check_teacher:
     priority: 100
     conda:
         "../../envs/teacher.yaml"
+    resources:
+        **SMALL,
     params:
         code=code_of("preflight.teacher"),
         systems=list(SYSTEMS.values()),
@@ -74,6 +80,8 @@ rule obtain_torch_cluster:
         "../../envs/student.yaml"
     # A build compiles on torch_cluster.build_jobs cores, all by default.
     threads: workflow.cores
+    resources:
+        **BUILD,
     params:
         code=code_of("preflight.torch_cluster"),
         settings=settings(config["torch_cluster"]),

@@ -23,6 +23,8 @@ rule collect_results:
         "logs/{run}/collect_results.log",
     conda:
         "../../envs/report.yaml"
+    resources:
+        **SMALL,
     params:
         code=code_of("records.collect"),
         records=lambda wildcards, input: [path for path in input if path.endswith(".json")],
@@ -47,6 +49,8 @@ rule plot_figure:
         "logs/{run}/plot_figure/{figure}.log",
     conda:
         "../../envs/report.yaml"
+    resources:
+        **SMALL,
     params:
         code=code_of("report.figures.draw"),
         claims=lambda wildcards, input: option("claims", input.claims),
@@ -75,6 +79,8 @@ rule render_report:
         "logs/{run}/render_report.log",
     conda:
         "../../envs/report.yaml"
+    resources:
+        **SMALL,
     params:
         code=code_of("report.write"),
         settings=settings(
@@ -102,6 +108,8 @@ rule print_reports:
         "logs/{run}/print_reports.log",
     conda:
         "../../envs/report.yaml"
+    resources:
+        **SMALL,
     params:
         code=code_of("report.pdf"),
     shell:

@@ -69,6 +69,7 @@ def test_every_task_gives_records_with_a_speed_up(tmp_path, checkpoint, family):
     timed = [entry for entry in merged if entry["kind"] == "benchmark"]
     assert all(entry["status"] == "ok" for entry in timed), [entry["reason"] for entry in timed]
     assert all(entry["speedup"] and entry["equivalent"] for entry in timed)
+    assert all(entry["others_cores"] >= 0 and entry["alone"] is not None for entry in timed)
     shapes = {(entry["task"], entry["system"], entry["batch"], entry["n_atoms"]) for entry in timed}
     assert shapes == {
         ("throughput", "water", 1, 3),

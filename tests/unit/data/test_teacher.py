@@ -165,6 +165,7 @@ def test_time_teacher_writes_one_record_per_system_with_its_threads_fixed(tmp_pa
         ("methane", 5, "teacher", "energy_forces", "ok"),
     ]
     assert all(len(r["samples_ms"]) == 3 and min(r["samples_ms"]) > 0.05 and r["threads"] == 1 for r in found)
+    assert all(r["others_cores"] >= 0 for r in found)
     assert json.loads(output.read_text())["provenance"]["threads"]["OMP_NUM_THREADS"] == "1"
 
 

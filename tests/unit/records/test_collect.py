@@ -114,6 +114,28 @@ def test_a_replicate_that_failed_fails_the_measurement_but_keeps_its_numbers():
     assert found["median_ms"] > 0
 
 
+def of_replicates(*others):
+    beside = [{} if cores == "older" else {"others_cores": cores} for cores in others]
+    entries = [benchmark("eager", "energy", "water", 1.0, replicate=k, **fields) for k, fields in enumerate(beside)]
+    (entry,) = collect.merge(entries)
+    return entry.get("others_cores"), entry["alone"]
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ((0.02, 0.0, 0.05), (0.05, True)),
+        ((0.02, 0.7, 0.05), (0.7, False)),
+        ((0.02, None, 0.7), (0.7, False)),
+        ((0.02, None, 0.05), (0.05, None)),
+        ((None, None), (None, None)),
+        (("older", "older"), (None, None)),
+    ],
+)
+def test_a_timing_was_alone_when_each_replicate_was(others, expected):
+    assert of_replicates(*others) == expected
+
+
 def test_unavailable_variants_keep_their_reason(merged):
     for variant, reason in UNAVAILABLE.items():
         for entry in merged:
@@ -232,6 +254,38 @@ def test_mixing_machines_is_said(tmp_path):
     warnings = collect.collect(files)["provenance"]["warnings"]
     assert any("2 different machines" in warning for warning in warnings)
     assert any("2 different versions of torch" in warning for warning in warnings)
+
+
+def on_node(path, node):
+    document = json.loads(path.read_text())
+    document["provenance"]["batch_job"] = {"system": "slurm", "node": node, "id": "7", "cpus": 2}
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_replicates_on_two_nodes_are_said(tmp_path):
+    files = [
+        on_node(schema.write(tmp_path / f"{k}.json", [benchmark("eager", "energy", "water", 1.0, replicate=k)]), node)
+        for k, node in enumerate(["c2", "c1", "c2"])
+    ]
+    document = collect.collect(files)
+    (entry,) = document["records"]
+    assert entry["nodes"] == ["c1", "c2"]
+    assert (document["provenance"]["nodes"], document["provenance"]["batch_systems"]) == (["c1", "c2"], ["slurm"])
+    (warning,) = (text for text in document["provenance"]["warnings"] if "node" in text)
+    assert warning == (
+        "timed on 2 nodes (c1, c2), 1 of 1 repeated on more than one of them: compare speed-ups, not times"
+    )
+
+
+def test_one_node_or_none_is_no_warning(tmp_path, monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    for node in (None, "c1"):
+        path = schema.write(tmp_path / "0.json", [benchmark("eager", "energy", "water", 1.0)])
+        document = collect.collect([on_node(path, node) if node else path])
+        assert document["provenance"]["nodes"] == ([node] if node else [])
+        assert document["records"][0].get("nodes") == ([node] if node else None)
+        assert not any("node" in text for text in document["provenance"]["warnings"])
 
 
 def test_a_run_is_found_by_its_folder_or_file(tmp_path):

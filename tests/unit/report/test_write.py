@@ -229,6 +229,9 @@ def test_batches_and_boxes_have_their_section_only_when_they_were_measured(docum
     assert on_gpu["memory_mib"] == 120.0
 
 
+NO_WARNINGS = {"warnings": []}
+
+
 def benchmark_record(document):
     """A merged timing of the fastest variant."""
     return next(
@@ -245,6 +248,14 @@ def test_another_version_of_torch_is_said_on_the_first_page(document):
     assert "2.11.0 (not the 2.5.1 that the results are meant for)" in lines["Where"]
 
 
+def test_the_nodes_of_a_batch_system_are_named(document):
+    def where(**more):
+        return first_page.first_lines(Run(document["records"]), document["provenance"] | more, SETTINGS)["Where"]
+
+    assert "node" not in where()
+    assert "; nodes c1, c2 (slurm); on CPU" in where(nodes=["c1", "c2"], batch_systems=["slurm"])
+
+
 def test_a_control_that_differs_from_itself_is_a_doubt(document):
     entries = json.loads(json.dumps(document["records"]))
     for entry in entries:
@@ -252,6 +263,20 @@ def test_a_control_that_differs_from_itself_is_a_doubt(document):
             entry |= {"speedup": 1.2, "speedup_ci95": [1.15, 1.25]}
     doubts = first_page.doubts_about(Run(entries), document["provenance"], SETTINGS, None)
     assert any("eager timed against itself shows 1.20×" in doubt for doubt in doubts)
+
+
+def test_others_on_the_machine_are_a_doubt(document):
+    entries = json.loads(json.dumps(document["records"]))
+    assert not any(
+        "others on the machine" in d for d in first_page.doubts_about(Run(entries), NO_WARNINGS, SETTINGS, None)
+    )
+    timed = [e for e in entries if e["kind"] == "benchmark" and e["status"] == "ok"]
+    for entry in timed:
+        entry |= {"others_cores": 0.04, "alone": True}
+    timed[0] |= {"others_cores": 1.26, "alone": False}
+    timed[1] |= {"others_cores": 0.3, "alone": False}
+    doubts = first_page.doubts_about(Run(entries), NO_WARNINGS, SETTINGS, None)
+    assert f"2 of {len(timed)} timings had others on the machine: up to 1.3 cores" in doubts
 
 
 def test_when_nothing_is_faster_the_report_says_so(document):

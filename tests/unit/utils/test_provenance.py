@@ -31,6 +31,17 @@ def test_says_what_explains_a_number():
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
+def test_names_the_node_of_a_batch_system_alone():
+    code = (
+        "import json; from mlff_distiller.utils import provenance; print(json.dumps(provenance.collect()['batch_job']))"
+    )
+    plain = {name: value for name, value in with_package().items() if not name.startswith(("SLURM", "PBS", "LSB"))}
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, env=plain) == "null\n"
+    job = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "c1", "SLURM_CPUS_ON_NODE": "2"}
+    found = json.loads(subprocess.check_output([sys.executable, "-c", code], text=True, env=plain | job))
+    assert found == {"system": "slurm", "node": "c1", "id": "7", "cpus": 2}
+
+
 def test_names_no_host_user_or_place():
     text = json.dumps(provenance.collect())
     for private in (platform.node(), str(Path.home()), str(Path.cwd()), sys.prefix):
@@ -104,6 +115,27 @@ def test_without_git_on_the_machine(tmp_path, monkeypatch):
 
 def with_package() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(Path(provenance.__file__).parents[2])}
+
+
+@pytest.mark.parametrize(
+    ("group", "limit"),
+    [
+        ("0::/system.slice/job_7/step_0", "/sys/fs/cgroup/system.slice/job_7/memory.max"),
+        ("4:cpu,memory:/slurm/uid_0/job_7", "/sys/fs/cgroup/memory/slurm/uid_0/job_7/memory.limit_in_bytes"),
+        ("0::/", "/sys/fs/cgroup/memory.max"),
+    ],
+)
+def test_memory_is_that_of_the_job(monkeypatch, group, limit):
+    files = {
+        "/proc/meminfo": ["MemTotal:  8388608 kB"],
+        "/proc/self/cgroup": ["2:cpu:/elsewhere", group],
+        limit: [str(2**30)],
+        "/sys/fs/cgroup/memory/elsewhere/memory.limit_in_bytes": ["1"],
+    }
+    monkeypatch.setattr(provenance, "_lines", lambda path: files.get(str(path), []))
+    assert provenance.memory_gib() == 1
+    del files[limit]
+    assert provenance.memory_gib() == 8
 
 
 def test_processors_of_one_name_are_told_apart(monkeypatch):

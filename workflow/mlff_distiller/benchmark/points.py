@@ -22,6 +22,7 @@ from mlff_distiller.systems.batch import Batch
 from mlff_distiller.systems.liquid import liquid_box
 from mlff_distiller.systems.rattle import rattled
 from mlff_distiller.utils.errors import first_line
+from mlff_distiller.utils.other_work import OtherWork
 from mlff_distiller.variants.artifact import LoadedVariant
 from mlff_distiller.variants.equivalence import TOLERANCES, judge
 from mlff_distiller.variants.plain_student import fp64_reference
@@ -244,11 +245,14 @@ class Bench:
             self._wait()
             seconds = time.perf_counter() - start
         runs = max(FEWEST_RUNS, min(self.settings.runs, int(self.settings.max_seconds / max(seconds, 1e-6))))
+        others = OtherWork()
         times, _ = interleaved(list(calls.values()), runs, synchronize=self._wait)
+        others_cores = others.cores()
         turns = dict(zip(calls, times, strict=True))
         made = {
             "runs": runs,
             "samples_ms": [value / units.get("variant", 1) for value in turns["variant"].samples],
+            "others_cores": others_cores,
         }
         if "eager" in turns:
             made["baseline_samples_ms"] = [value / units.get("eager", 1) for value in turns["eager"].samples]

@@ -13,6 +13,7 @@ from mlff_distiller.records.outcome import failure
 from mlff_distiller.records.vocabulary import BASELINE
 from mlff_distiller.systems.rattle import rattled
 from mlff_distiller.systems.read import read_systems
+from mlff_distiller.utils.other_work import OtherWork
 from mlff_distiller.variants import artifact
 from mlff_distiller.variants.artifact import VariantFiles
 from mlff_distiller.variants.gate import refusal_of_timing
@@ -151,7 +152,9 @@ def time_task(potential, baseline, atoms: "Atoms", task: str, runs: int, warmup:
         inputs = [inputs[0]._replace(positions=one.positions) for one in inputs]
         calls.append(_call(which, task, inputs))
     wait = torch.cuda.synchronize if potential.device.type == "cuda" else None
+    others = OtherWork()
     (mine, reference), warmed = interleaved(calls, runs, warmup, wait)
+    others_cores = others.cores()
     n_edges = baseline.neighbors(*_search_arguments(Batch.from_atoms([atoms], baseline.device, baseline.dtype)))[
         0
     ].shape[0]
@@ -162,6 +165,7 @@ def time_task(potential, baseline, atoms: "Atoms", task: str, runs: int, warmup:
         "baseline_samples_ms": reference.samples,
         "first_call_ms": median(mine.first),
         "baseline_first_call_ms": median(reference.first),
+        "others_cores": others_cores,
     }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from mlff_distiller.data.teacher import LabelError, label, make_calculator, teacher_name
 from mlff_distiller.data.teacher_settings import TeacherInput
 from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.other_work import OtherWork
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -67,8 +68,10 @@ def run(args: argparse.Namespace) -> int:
     made = []
     for name, atoms in systems.items():
         outcome: dict[str, Any] = {"status": "ok", "samples_ms": []}
+        others = OtherWork()
         try:
             outcome["samples_ms"] = time_teacher(atoms, teacher, args.runs, args.warmup, seed=args.replicate)
+            outcome["others_cores"] = others.cores()
             print(f"{name}: {len(atoms)} atoms, median {np.median(outcome['samples_ms']):.2f} ms", flush=True)
         except LabelError as error:
             outcome |= {"status": "failed", "reason": f"the teacher failed: {error}"}

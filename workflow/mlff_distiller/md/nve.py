@@ -15,6 +15,7 @@ from mlff_distiller.md.measures import Slope, bonds_of, drift, drift_beyond
 from mlff_distiller.md.settings import GOOD_DRIFT, NveSettings
 from mlff_distiller.md.start import moving_degrees_of_freedom, set_thermal_velocities
 from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.other_work import OtherWork
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -42,6 +43,8 @@ class NveSamples:
     broken: np.ndarray = field(init=False)
     #: Seconds that the steps took, and which loop took them: ``ase`` or ``device``.
     elapsed: float = 0.0
+    #: Cores that others kept busy meanwhile; None where the system does not count that.
+    others_cores: float | None = None
     loop: str = "ase"
 
     def __post_init__(self):
@@ -89,6 +92,7 @@ def run_nve(atoms: "Atoms", potential: Any, settings: NveSettings, reference: An
     observe = Observer(start, settings, None if reference is None else PotentialCalculator(reference))
     observe.samples.loop = dynamics.loop
     observe(0, atoms)
+    others = OtherWork()
     for done in range(0, settings.steps, settings.sample_every):
         now = min(settings.sample_every, settings.steps - done)
         started = time.perf_counter()
@@ -98,6 +102,7 @@ def run_nve(atoms: "Atoms", potential: Any, settings: NveSettings, reference: An
             raise SimulationFailed(str(error), observe.samples) from error
         observe.samples.elapsed += time.perf_counter() - started
         observe(done + now, atoms)
+    observe.samples.others_cores = others.cores()
     return observe.samples
 
 
@@ -189,6 +194,7 @@ def judge(samples: NveSamples, settings: NveSettings, reference: Slope | None = 
         "force_rmse_mev_per_a": values["force_rmse_mev_per_a"],
         "bonds_broken": values["bonds_broken"],
         "steps_per_s": settings.steps / samples.elapsed,
+        "others_cores": samples.others_cores,
         "loop": samples.loop,
         "passed": all(gate["passed"] for gate in gates.values()),
         "gates": gates,

@@ -30,6 +30,8 @@ from mlff_distiller.utils.files import read_json, sha256_of, write_bytes, write_
 BENCHMARK_KEY = ("variant", "task", "system", "batch", "device", "dtype")
 #: Times of the first call of a turn (see :func:`mlff_distiller.benchmark.timing.interleaved`), the median of each process.
 FIRST_CALL_FIELDS = ("first_call_ms", "baseline_first_call_ms")
+#: Above this, others that keep so many cores busy during a timing are worth a word.
+FEW_CORES = 0.1
 #: Benchmark fields that belong to one replicate and are replaced by their summary.
 REPLICATE_FIELDS = ("replicate", "samples_ms", "baseline_samples_ms")
 #: Fields that hold curves: for the figures, not for a table.
@@ -103,12 +105,13 @@ def collect(files: Sequence[Path], student: str | None = None) -> dict[str, Any]
         # A student may have been trained elsewhere, long before: that says nothing about this run's measurements.
         if any(isinstance(entry, dict) and entry.get("task") != "training" for entry in found):
             origins.append(document.get("provenance") or {})
+        node = _batch_job(document.get("provenance") or {}).get("node")
         problems: dict[str, list[int]] = {}
         for position, entry in enumerate(found):
             if problem := problem_of(entry) or _other_student(entry, student):
                 problems.setdefault(problem, []).append(position)
             else:
-                gathered.append(schema.COMMON_FIELDS | entry)
+                gathered.append(schema.COMMON_FIELDS | entry | ({"nodes": [node]} if node else {}))
         for problem, where in problems.items():
             counted = f"record {where[0]}" if len(where) == 1 else f"{len(where)} of {len(found)} records"
             left_out.append({"file": name, "reason": f"{counted}: {problem}"})
@@ -210,6 +213,8 @@ def merge_replicates(group: Sequence[Record]) -> Record:
     merged = {key: value for key, value in first.items() if key not in REPLICATE_FIELDS}
     merged |= dict.fromkeys(SUMMARY_FIELDS)
     merged["replicates"] = len(good)
+    if nodes := sorted({node for entry in good or group for node in entry.get("nodes") or []}):
+        merged["nodes"] = nodes
     if bad:
         merged["status"] = "failed" if good or any(entry["status"] == "failed" for entry in bad) else "unavailable"
         reasons = list(dict.fromkeys(entry["reason"] for entry in bad))
@@ -235,6 +240,12 @@ def _summarize_samples(merged: Record, good: Sequence[Record]) -> None:
         # Noise is the spread within a process; that between processes is in the interval.
         "noisy": any(statistics.is_noisy(series) for series in samples),
     }
+    beside = [entry["others_cores"] for entry in good if entry.get("others_cores") is not None]
+    if beside:
+        merged["others_cores"] = max(beside)
+        # Alone is what is known of every replicate.
+        alone = max(beside) <= FEW_CORES
+        merged["alone"] = None if alone and len(beside) < len(good) else alone
     for name in FIRST_CALL_FIELDS:
         if all(entry.get(name) for entry in good):
             merged[name] = median(entry[name] for entry in good)
@@ -349,6 +360,7 @@ def _merge_provenance(
         for what, found in (("machines", machines), ("versions of torch", packages.get("torch", [])))
         if len(found) > 1
     ]
+    warnings += _warnings_about_nodes(merged)
     if len(commits) > 1:
         warnings.append(f"records of {len(commits)} commits are mixed: {', '.join(c[:10] for c in commits)}")
     if dirty:
@@ -363,6 +375,8 @@ def _merge_provenance(
     return {
         "schema_version": schema.SCHEMA_VERSION,
         "machines": machines,
+        "batch_systems": sorted({job["system"] for job in map(_batch_job, origins) if job.get("system")}),
+        "nodes": sorted({job["node"] for job in map(_batch_job, origins) if job.get("node")}),
         "os": _distinct(origin.get("os") for origin in origins),
         "python": _distinct(origin.get("python") for origin in origins),
         "packages": packages,
@@ -376,6 +390,23 @@ def _merge_provenance(
         "left_out": left_out,
         "warnings": warnings,
     }
+
+
+def _batch_job(origin: dict[str, Any]) -> dict[str, Any]:
+    """Of what wrote the records; empty without a batch system and in older records."""
+    return origin.get("batch_job") or {}
+
+
+def _warnings_about_nodes(merged: Sequence[Record]) -> list[str]:
+    """What to mind when timings come from more than one node; empty otherwise."""
+    timed = [entry for entry in merged if entry["kind"] == "benchmark" and entry["status"] == "ok"]
+    nodes = sorted({node for entry in timed for node in entry.get("nodes") or []})
+    if len(nodes) < 2:
+        return []
+    spread = sum(len(entry.get("nodes") or []) > 1 for entry in timed)
+    which = ", ".join(nodes[:5]) + (", ..." if len(nodes) > 5 else "")
+    repeated = f", {spread} of {len(timed)} repeated on more than one of them" if spread else ""
+    return [f"timed on {len(nodes)} nodes ({which}){repeated}: compare speed-ups, not times"]
 
 
 def _machines(origins: list[dict[str, Any]]) -> list[dict[str, Any]]:

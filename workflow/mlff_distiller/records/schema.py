@@ -118,10 +118,10 @@ def _has_origin(document: dict[str, Any]) -> bool:
     origin = document.get("provenance") or {}
     if not isinstance(origin, dict):
         return False
-    machine, packages, git = (origin.get(part) or {} for part in ("machine", "packages", "git"))
-    if not all(isinstance(part, dict) for part in (machine, packages, git)):
+    machine, packages, git, job = (origin.get(part) or {} for part in ("machine", "packages", "git", "batch_job"))
+    if not all(isinstance(part, dict) for part in (machine, packages, git, job)):
         return False
-    texts = [*packages.values(), git.get("commit"), origin.get("time_utc")]
+    texts = [*packages.values(), git.get("commit"), origin.get("time_utc"), job.get("system"), job.get("node")]
     return all(isinstance(text, str | None) for text in texts) and isinstance(machine.get("cores") or 0, int)
 
 

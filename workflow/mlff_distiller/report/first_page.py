@@ -50,6 +50,9 @@ def _where(run: Run, provenance: Mapping[str, Any], settings: Mapping[str, Any])
     commit = ", ".join(commit[:10] for commit in provenance["commits"]) or "unknown"
     when = (provenance.get("measured_utc") or ["an unknown day"])[-1][:10]
     device = str(run.device or "no device").upper()
+    if nodes := provenance.get("nodes"):
+        named = f"{', '.join(nodes[:5])}{', ...' if len(nodes) > 5 else ''}"
+        machines += f"; node{'s' if len(nodes) > 1 else ''} {named} ({', '.join(provenance['batch_systems'])})"
     return f"{machines}; on {device}, torch {', '.join(versions) or 'unknown'}{note}; {when}, commit {commit}."
 
 
@@ -283,6 +286,17 @@ def _trust_line(
     return f"With care: {'; '.join(doubts)}."
 
 
+def _others(run: Run) -> list[str]:
+    """What else kept the machine busy during timings, as text; empty where nothing did or it was not counted."""
+    # On a CPU the teacher's timings are among both.
+    timed = {id(e): e for e in (*run.of("benchmark"), *run.teacher()) if e["status"] == "ok"}
+    known = [e for e in timed.values() if e.get("alone") is not None]
+    beside = [e.get("others_cores") or 0.0 for e in known if not e["alone"]]
+    if not beside:
+        return []
+    return [f"{len(beside)} of {len(known)} timings had others on the machine: up to {number(max(beside), 2)} cores"]
+
+
 def doubts_about(
     run: Run, provenance: Mapping[str, Any], settings: Mapping[str, Any], winner: tuple[str, Any] | None
 ) -> list[str]:
@@ -299,6 +313,7 @@ def doubts_about(
     fewest = min(entry["replicates"] for entry in timed)
     if fewest < 3:
         doubts.append(f"only {fewest} process{'es' if fewest > 1 else ''} per measurement")
+    doubts += _others(run)
     wide = sum(half_width(entry) > WIDE for entry in timed)
     if wide > len(timed) / 10:
         share = f"{100 * wide / len(timed):.0f}\u00a0% of the median times"

@@ -1,7 +1,8 @@
 """Where a result came from: machine, versions, commit, time. Written into every file of records.
 
-Only what explains a number: no host name, no user name, no path. Heavy libraries are not imported
-(versions come from the installed packages' metadata) and no GPU tool is started, so this costs a few milliseconds.
+Only what explains a number: no user name, no path, and no host but a batch system's node, by its name there. Heavy
+libraries are not imported (versions come from the installed packages' metadata) and no GPU tool is started, so this costs
+a few milliseconds.
 """
 
 import copy
@@ -16,6 +17,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from mlff_distiller.utils.batch_system import batch_job
 
 #: Packages whose version can change a number.
 PACKAGES = (
@@ -47,9 +50,10 @@ def collect() -> dict[str, Any]:
     """What produced the results of this process.
 
     Returns:
-        ``{"stage", "time_utc", "machine", "os", "python", "packages", "git", "threads"}``; everything but time and
-        threads is gathered once per process. ``machine`` is :func:`machine`; ``git`` is ``{"commit", "dirty"}``, both
-        null outside a git checkout; ``packages`` maps a distribution's name to its version, null where it is missing.
+        ``{"stage", "time_utc", "machine", "batch_job", "os", "python", "packages", "git", "threads"}``; everything but time
+        and threads is gathered once per process. ``machine`` is :func:`machine`; ``batch_job`` is
+        :func:`~mlff_distiller.utils.batch_system.batch_job`, null without a batch system; ``git`` is ``{"commit", "dirty"}``,
+        both null outside a git checkout; ``packages`` maps a distribution's name to its version, null where it is missing.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return copy.deepcopy(_collect_once()) | {"time_utc": now, "threads": threads()}
@@ -61,6 +65,7 @@ def _collect_once() -> dict[str, Any]:
         "stage": stage(),
         "time_utc": None,  # keeps its place in the file; collect() fills it in, threads likewise
         "machine": machine(),
+        "batch_job": batch_job(),
         "os": operating_system(),
         "python": platform.python_version(),
         "packages": {name: package_version(name) for name in PACKAGES},
@@ -131,14 +136,30 @@ def usable_cores() -> int:
 
 
 def memory_gib() -> float | None:
-    """Physical memory in GiB, or the control group's limit where that is lower; null where neither is known."""
+    """Physical memory in GiB, or the limit of a control group around this process where that is lower; null where unknown.
+
+    A batch system's job and a container each have such a group.
+    """
     sizes = []
     for line in _lines("/proc/meminfo"):
         if line.startswith("MemTotal:"):
             sizes.append(int(line.split()[1]) * 1024)
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for limit in _memory_limits():
         sizes += [int(line) for line in _lines(limit) if line.strip().isdigit()]
     return round(min(sizes) / 2**30, 1) if sizes else None
+
+
+def _memory_limits() -> list[Path]:
+    """Files with the memory limits of the control groups around this process, of both versions that Linux has."""
+    found = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
+    for line in _lines("/proc/self/cgroup"):
+        _, controllers, place = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top = found[1] if controllers else found[0]
+        inside = Path(place.lstrip("/"))
+        found += [top.parent / group / top.name for group in (inside, *inside.parents)]
+    return list(dict.fromkeys(found))
 
 
 def gpu_names() -> list[str]:

@@ -10,6 +10,7 @@ from mlff_distiller.records import schema
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import sha256_of
 from mlff_distiller.variants.registry import check_spec, family_of, needs_torch_cluster
+from mlff_distiller.variants.target import differences, target_of
 
 #: The record in a variant's folder.
 METADATA = "variant.json"
@@ -92,7 +93,7 @@ def load_variant(files: VariantFiles) -> LoadedVariant:
 
     Raises:
         VariantNotThere: its compile record says unavailable or failed.
-        UserError: it was built from another student or by another torch.
+        UserError: it was built from another student, by another torch, or for another processor or GPU.
     """
     made = read_metadata(files.variant)
     if made["status"] != "ok":
@@ -108,6 +109,11 @@ def load_variant(files: VariantFiles) -> LoadedVariant:
     if made["torch"] != torch.__version__:
         raise UserError(
             f"{files.variant}: compiled by torch {made['torch']}, this is {torch.__version__}; run `snakemake compile` again"
+        )
+    if made.get("artifact") and (why := differences(made["target"], target_of(made["device"]))):
+        raise UserError(
+            f"{files.variant}: {'; '.join(why)}; run `snakemake --forcerun compile_variant` here, and on a cluster constrain "
+            "the whole run to one kind of node"
         )
     torch.set_num_threads(files.threads)
     spec = check_spec(made["variant"], made["options"])

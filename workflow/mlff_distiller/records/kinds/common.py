@@ -31,6 +31,7 @@ Microseconds = Annotated[float, unit("us")]
 PerCm = Annotated[float, unit("1/cm")]
 KcalPerMol = Annotated[float, unit("kcal/mol")]
 Percent = Annotated[float, unit("%")]
+Cores = Annotated[float, unit("cores")]
 Count = Annotated[int, Field(ge=0)]
 #: Of one call.
 Time = Annotated[Ms, Field(gt=0)]
@@ -68,6 +69,8 @@ class Common(TypedDict, total=False):
     """`ok`, `failed` (it should have worked), or `unavailable` (it cannot work here)."""
     reason: str
     """Why the status is not `ok`, in words; else empty, or a remark."""
+    nodes: list[str]
+    """What the batch system calls the nodes that it was measured on; put in when records are merged, missing without one."""
 
 
 class OfVariant(Common, total=False):

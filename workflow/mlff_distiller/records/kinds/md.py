@@ -7,6 +7,7 @@ from mlff_distiller.records.kinds.common import (
     CONFIG,
     Angstrom,
     Common,
+    Cores,
     Count,
     Degrees,
     Femtoseconds,
@@ -141,6 +142,9 @@ class Nve(Dynamics, total=False):
     """Bonds that were ever longer than 1.5 times their length at the start."""
     steps_per_s: PerSecond
     """Steps in a second, the samples' own time not counted."""
+    others_cores: Cores | None
+    """Cores that other processes of the machine, such as simulations beside this one, kept busy meanwhile, on average; null
+    where the system does not count it, missing in older records."""
     loop: str
     """Where the steps are taken: `ase` or `device`."""
     energy_trace: EnergyTrace

@@ -5,6 +5,7 @@ from typing_extensions import TypedDict
 
 from mlff_distiller.records.kinds.common import (
     CONFIG,
+    Cores,
     Count,
     Femtoseconds,
     Gflop,
@@ -39,6 +40,9 @@ class Timing(OfVariant, total=False):
     """Time of one call, each turn's mean over its calls."""
     baseline_samples_ms: list[Time] | None
     """The same of the baseline; missing where it does not fit or takes too long, null for the teacher."""
+    others_cores: Cores | None
+    """Cores that other processes of the machine (also of a container's host) kept busy meanwhile, on average; merged, the most
+    beside any replicate. Null where the system does not count it, missing in older records."""
 
 
 class Benchmark(Timing, total=False):
@@ -143,6 +147,8 @@ class Summary(TypedDict, total=False):
     """Whether the variant is equivalent on every system; null for the teacher and for another network."""
     noisy: bool | None
     """Whether the samples of one process scatter more than a quiet machine's."""
+    alone: bool | None
+    """Whether others kept at most a tenth of a core busy beside every replicate; null where that is not known."""
     verdict: str | None
     """What the interval of the speed-up says: `faster`, `slower` or `no difference shown`; null without a speed-up."""
     atoms_per_s: PerSecond | None

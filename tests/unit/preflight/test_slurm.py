@@ -1,0 +1,53 @@
+"""What would let a run on Slurm wait for ever is found by what Slurm's own commands say."""
+
+import os
+
+import pytest
+
+from mlff_distiller.preflight import slurm
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Writes commands that print what Slurm would; none of them is there until it is written."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+    def write(**said):
+        for name, text in said.items():
+            (folder / name).write_text(f"#!/bin/sh\ncat << END\n{text}\nEND\n")
+            os.chmod(folder / name, 0o755)
+
+    write(sinfo="16\n32+", scontrol="AccountingStorageType   = accounting_storage/slurmdbd", squeue="")
+    return write
+
+
+def test_a_sound_cluster_gives_no_word(cluster, tmp_path):
+    assert slurm.problems(tmp_path, 32, "sacct", {}) == []
+
+
+def test_more_cores_than_any_node_has(cluster, tmp_path):
+    (said,) = slurm.problems(tmp_path, 64, "sacct", {})
+    assert "no node has more than 32" in said
+    assert "--cores 32" in said
+
+
+@pytest.mark.parametrize("storage", ["accounting_storage/none", "(null)"])
+def test_no_accounting(cluster, tmp_path, storage):
+    cluster(scontrol=f"MinJobAge = 300 sec\nAccountingStorageType   = {storage}\nEnd")
+    (said,) = slurm.problems(tmp_path, 8, "sacct", {})
+    assert "--slurm-status-command squeue" in said
+    assert slurm.problems(tmp_path, 8, "squeue", {}) == []
+
+
+def test_jobs_of_a_killed_snakemake(cluster, tmp_path):
+    cluster(squeue=f"74 {tmp_path}\n75 {tmp_path}/another\n76 {tmp_path}\n80 {tmp_path}")
+    (said,) = slurm.problems(tmp_path, 8, "sacct", {"SLURM_JOB_ID": "80"})
+    assert "2 jobs" in said
+    assert "`scancel 74 76`" in said
+
+
+def test_without_an_answer_there_is_nothing_to_say(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert slurm.problems(tmp_path, 1000, "sacct", {}) == []

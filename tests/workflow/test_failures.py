@@ -1,0 +1,56 @@
+"""A job that fails says so on the screen: its rule, its log file and what stands in it."""
+
+import shutil
+import subprocess
+import sys
+
+from tests.workflow.conftest import ROOT
+
+SNAKEFILE = """
+rule broken:
+    output: "made"
+    log: "logs/broken.log"
+    shell: "echo the reason stands here > {log}; exit 3"
+"""
+
+
+def test_a_failing_job_is_on_the_screen_with_its_log(tmp_path):
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-c1"], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    screen = done.stdout + done.stderr
+    assert done.returncode == 1, screen
+    for text in ("Error in rule broken:", "log: logs/broken.log", "\nthe reason stands here\n"):
+        assert text in screen
+
+
+def test_a_stage_that_fails_is_on_the_screen_with_its_reason(fresh):
+    (fresh.folder / "resources/molecules/water.extxyz").write_text("3\n\nO 0 0 0\n")
+    done = fresh.snakemake("preflight", "--until", "check_inputs")
+    screen = done.stdout + done.stderr
+    assert done.returncode == 1, screen
+    for text in ("Error in rule check_inputs:", "logs/default/check_inputs.log", "water.extxyz: "):
+        assert text in screen
+
+
+#: What Snakemake's scheduler has when it begins, in place of the work.
+LOOK = """
+from snakemake.cli import main
+from snakemake.scheduling.job_scheduler import JobScheduler
+
+def look(self):
+    print("limit:", self.job_rate_limiter)
+    return True
+
+JobScheduler.schedule = look
+main(["preflight", "--cores", "2", *{options}])
+"""
+
+
+def test_snakemake_sleeps_while_a_job_is_timed(fresh):
+    """A limit of jobs a second would wake it up every second, more and more often: a quarter of a core after 100 jobs."""
+    command = [sys.executable, "-c", LOOK.format(options=["--max-jobs-per-timespan", "100/1s"])]
+    done = subprocess.run(command, cwd=fresh.folder, capture_output=True, text=True, timeout=100)
+    assert "limit: None\n" in done.stdout, done.stdout + done.stderr

@@ -1,0 +1,58 @@
+"""What would let a run on Slurm wait for ever, or do the same work twice, found before its first job is submitted."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from mlff_distiller.utils.provenance import output_of
+
+
+def problems(
+    folder: Path, cores: int, status_command: str | None, environment: Mapping[str, str] = os.environ
+) -> list[str]:
+    """What is wrong, each with what to do about it; empty if nothing is, or if Slurm does not answer.
+
+    Args:
+        folder: of the run.
+        cores: the most that a job asks for.
+        status_command: by which the state of jobs is asked for: ``sacct`` or ``squeue``.
+        environment: names the job that Snakemake itself runs in, if it does.
+    """
+    found = [_too_large(cores), _unheard(status_command), _still_running(folder, environment.get("SLURM_JOB_ID"))]
+    return [text for text in found if text]
+
+
+def _too_large(cores: int) -> str:
+    """A job that no node has the cores for waits for ever where Slurm is not set up to refuse it."""
+    sizes = [int(size) for size in re.findall(r"\d+", output_of(["sinfo", "--noheader", "--format=%c"]) or "")]
+    if not sizes or cores <= max(sizes):
+        return ""
+    return (
+        f"cores: {cores}, and no node has more than {max(sizes)}: jobs would wait for ever; "
+        f"say --cores {max(sizes)} or fewer, and set-threads likewise"
+    )
+
+
+def _unheard(status_command: str | None) -> str:
+    """Without accounting ``sacct`` knows no job, so that none ever seems to end."""
+    if status_command != "sacct":
+        return ""
+    settings = output_of(["scontrol", "show", "config"]) or ""
+    storage = re.search(r"^AccountingStorageType\s*=\s*(\S+)", settings, re.MULTILINE)
+    if storage is None or storage[1] not in ("accounting_storage/none", "(null)"):
+        return ""
+    return "this Slurm keeps no account of its jobs, so that none would seem to end: add --slurm-status-command squeue"
+
+
+def _still_running(folder: Path, own: str | None) -> str:
+    """Jobs of a Snakemake that was killed go on; the same ones would be submitted beside them."""
+    listed = output_of(["squeue", "--me", "--noheader", "--format=%i %Z"]) or ""
+    jobs = [job for job, _, place in (line.partition(" ") for line in listed.splitlines()) if Path(place) == folder]
+    jobs = [job for job in jobs if job != own]
+    if not jobs:
+        return ""
+    return (
+        f"{len(jobs)} job{'s' if len(jobs) > 1 else ''} of an earlier start still run in this folder, and the same work would be "
+        f"done twice at once: wait for them, or `scancel {' '.join(jobs)}`"
+    )
