@@ -1,5 +1,6 @@
 # make         set up .venv from the locked pins, run the workflow, print where the report is
 # make test    set up, then run the tests
+# make test-slurm    set up, install Slurm (as root, Debian), then run the whole workflow on a cluster of virtual nodes
 # make fuzz    set up, then compare forces of N random calls with fp64 (N=100000 SEED=0; a failure prints the smallest system)
 # make lint    set up, then check style, types and workflow
 # make card    set up, measure the student in resources/ and write its model card anew
@@ -9,7 +10,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all test fuzz lint card lock set-up
+.PHONY: all test test-slurm fuzz lint card lock set-up
 # One step after the other, whatever -j says: Snakemake does the parallel work.
 .NOTPARALLEL:
 
@@ -25,6 +26,10 @@ all: set-up
 
 test: set-up
 	pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+test-slurm: set-up
+	tests/cluster/start_slurm.sh install
+	TEST_SLURM=1 pytest tests/cluster $(ARGS)
 
 fuzz: set-up
 	FUZZ_CALLS=$(or $(N),100000) FUZZ_SEED=$(or $(SEED),0) pytest tests/fuzz $(ARGS)

@@ -20,16 +20,10 @@ from tests.workflow.test_smoke import TINY as SMALLEST
 SCRIPT = Path(__file__).with_name("start_slurm.sh")
 #: Slurm's daemons lie where only root looks.
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"
-#: Continuous integration sets this: there, Slurm that is missing is a failure and no reason to skip.
-EXPECTED = "EXPECT_SLURM" in os.environ
-AVAILABLE = os.geteuid() == 0 and shutil.which("slurmctld", path=PATH) is not None
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1500),
-    pytest.mark.skipif(
-        not (AVAILABLE or EXPECTED),
-        reason="needs root and Slurm's daemons: `tests/cluster/start_slurm.sh install` as root, then again as root",
-    ),
+    pytest.mark.skipif("TEST_SLURM" not in os.environ, reason="installs and starts Slurm: `make test-slurm`, as root"),
 ]
 CORES = os.cpu_count()
 TINY = {
