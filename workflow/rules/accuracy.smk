@@ -91,9 +91,7 @@ rule write_model_card:
         dataset_card=(
             shipped("dataset_card.json") if config["student"]["checkpoint"] else "results/{run}/dataset/labels.json"
         ),
-        templates=expand(
-            "workflow/mlff_distiller/report/templates/{name}.md.j2", name=["STUDENT_CARD", "acceptance"]
-        ),
+        templates=expand("workflow/mlff_distiller/report/templates/{name}.md.j2", name=["STUDENT_CARD", "acceptance"]),
     output:
         "results/{run}/student/README.md",
     log:
