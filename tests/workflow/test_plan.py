@@ -45,21 +45,13 @@ STUDENT = {"copy_student": 1, "measure_accuracy": 1}
 #: What follows from the trajectories of eager, and from those of no other variant.
 VISITED = {"label_visited": 1, "measure_visited_accuracy": 1}
 ACCEPTANCE = {"run_teacher_acceptance": 1, "measure_acceptance": 1}
+EVERYTHING = (
+    PREFLIGHT | DATASET | STUDENT | VISITED | ACCEPTANCE | {"time_teacher": 1} | ALL_VARIANTS | REFERENCES | REPORT
+)
 
 
 def test_a_fresh_run_starts_every_job_once(fresh):
-    assert (
-        fresh.plan()
-        == PREFLIGHT
-        | DATASET
-        | STUDENT
-        | VISITED
-        | ACCEPTANCE
-        | {"time_teacher": 1}
-        | ALL_VARIANTS
-        | REFERENCES
-        | REPORT
-    )
+    assert fresh.plan() == EVERYTHING
 
 
 def test_without_a_checkpoint_the_student_is_trained(fresh):
@@ -91,16 +83,7 @@ def test_without_a_checkpoint_the_student_is_trained(fresh):
         ),
         (
             "report",
-            PREFLIGHT
-            | DATASET
-            | STUDENT
-            | VISITED
-            | ACCEPTANCE
-            | {"time_teacher": 1}
-            | ALL_VARIANTS
-            | REFERENCES
-            | REPORT
-            | {"report": 1, "all": 0},
+            EVERYTHING | {"report": 1, "all": 0},
         ),
     ],
 )

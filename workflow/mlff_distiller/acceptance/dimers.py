@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mlff_distiller.acceptance.energies import KCAL_PER_EV
+from mlff_distiller.acceptance.energies import KCAL_PER_EV, curve, points_of_both
 
 
 @dataclass(frozen=True)
@@ -115,14 +115,9 @@ def compare_dimers(
     Raises:
         ValueError: fewer than four points that both have.
     """
-    both = [
-        (x, one, other)
-        for x, one, other in zip(distances, teacher, student, strict=True)
-        if one is not None and other is not None
-    ]
-    if len(both) < 4:
+    x, theirs, ours = points_of_both(distances, teacher, student)
+    if len(x) < 4:
         raise ValueError("fewer than four distances at which both have an energy")
-    x, theirs, ours = map(np.array, zip(*both, strict=True))
     theirs, ours = KCAL_PER_EV * theirs, KCAL_PER_EV * ours
     counted = theirs < highest
     wells = [well(x[counted], energies[counted]) for energies in (theirs, ours)]
@@ -134,11 +129,7 @@ def compare_dimers(
         "student_minimum_a": wells[1][1],
         "points": len(x),
         "refused": sum(one is not None and other is None for one, other in zip(teacher, student, strict=True)),
-        "curve": {
-            "x": np.round(x, 4).tolist(),
-            "teacher_kcal_mol": np.round(theirs, 4).tolist(),
-            "student_kcal_mol": np.round(ours, 4).tolist(),
-        },
+        "curve": curve(x, theirs, ours),
     }
 
 

@@ -67,6 +67,28 @@ def numbers_or_null(values: np.ndarray, digits: int = 6) -> list[float | None]:
     return [None if np.isnan(value) else round(float(value), digits) for value in values]
 
 
+def points_of_both(
+    x: Sequence[float], teacher: Sequence[float | None], student: Sequence[float | None]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``x`` and the energies of both where neither is None, [P] each."""
+    both = [
+        (at, one, other)
+        for at, one, other in zip(x, teacher, student, strict=True)
+        if one is not None and other is not None
+    ]
+    at, theirs, ours = np.array(both, dtype=float).reshape(-1, 3).T
+    return at, theirs, ours
+
+
+def curve(x: np.ndarray, theirs: np.ndarray, ours: np.ndarray) -> dict[str, list[float]]:
+    """A curve of both models, energies in kcal/mol, as records keep it for a figure."""
+    return {
+        "x": np.round(x, 4).tolist(),
+        "teacher_kcal_mol": np.round(theirs, 4).tolist(),
+        "student_kcal_mol": np.round(ours, 4).tolist(),
+    }
+
+
 def relative(energies: Sequence[float | None]) -> np.ndarray:
     """Energies in eV as kcal/mol above the lowest of them; NaN stays."""
     values = np.array(energies, dtype=float)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlff_distiller.acceptance.energies import relative
+from mlff_distiller.acceptance.energies import curve, points_of_both, relative
 
 if TYPE_CHECKING:
     from mlff_distiller.data.geometry import Shape
@@ -61,14 +61,9 @@ def compare_profiles(
     Raises:
         ValueError: there is no point that both have.
     """
-    both = [
-        (angle, one, other)
-        for angle, one, other in zip(angles, teacher, student, strict=True)
-        if one is not None and other is not None
-    ]
-    if not both:
+    x, theirs, ours = points_of_both(angles, teacher, student)
+    if len(x) == 0:
         raise ValueError("no angle at which both have an energy")
-    x, theirs, ours = map(np.array, zip(*both, strict=True))
     theirs, ours = relative(theirs), relative(ours)
     return {
         "barrier_kcal_mol": float(theirs.max()),
@@ -76,11 +71,7 @@ def compare_profiles(
         "profile_mae_kcal_mol": float(np.abs(ours - theirs).mean()),
         "points": len(x),
         "refused": sum(one is not None and other is None for one, other in zip(teacher, student, strict=True)),
-        "curve": {
-            "x": [round(float(value), 4) for value in x],
-            "teacher_kcal_mol": np.round(theirs, 4).tolist(),
-            "student_kcal_mol": np.round(ours, 4).tolist(),
-        },
+        "curve": curve(x, theirs, ours),
     }
 
 
