@@ -27,7 +27,7 @@ def drawn(n_systems, atoms_each, seed, error=lambda features: torch.zeros(len(fe
     batch = torch.arange(n_systems).repeat_interleave(atoms_each)
     forces = torch.randn(len(features), 3, generator=generator, dtype=torch.float64) * error(features)[:, None]
     energies = torch.randn(n_systems, generator=generator, dtype=torch.float64) * 0.2
-    return Labeled(features, torch.full([len(features)], 6), batch, energies, forces)
+    return Labeled(features, torch.full([len(features)], 6), batch, n_systems, energies, forces)
 
 
 def test_distance_is_one_in_the_root_mean_square_and_counts_in_widths():
@@ -52,7 +52,7 @@ def test_each_element_has_a_training_of_its_own():
     features = torch.cat([plain.features, shifted.features + torch.tensor([0.0, 8.0, 0.0, 0.0, 0.0])])
     numbers = torch.cat([plain.numbers, shifted.numbers + 1])
     batch = torch.arange(600).repeat_interleave(5)
-    both = Labeled(features, numbers, batch, torch.ones(600), torch.ones(3000, 3))
+    both = Labeled(features, numbers, batch, 600, torch.ones(600), torch.ones(3000, 3))
     domain = fit([both], [both])
     assert domain.elements.tolist() == [6, 7]
     own = domain.distances(features, numbers)
@@ -93,7 +93,7 @@ def with_domain(molecules):
         n = len(inputs.numbers)
         errors = torch.from_numpy(rng.normal(0, 0.05, (n, 3)))
         features = last_layer(student, *inputs)
-        parts.append(Labeled(features, inputs.numbers, inputs.batch, torch.from_numpy(rng.normal(size=90)), errors))
+        parts.append(Labeled(features, inputs.numbers, inputs.batch, 90, torch.from_numpy(rng.normal(size=90)), errors))
     student.domain = fit(parts[:1], parts[1:])
     return student
 

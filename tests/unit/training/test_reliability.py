@@ -12,7 +12,7 @@ from mlff_distiller.student.domain import fit
 from mlff_distiller.systems.batch import Batch
 from mlff_distiller.training.accuracy import measure
 from mlff_distiller.training.domain import compared, learn_domain
-from mlff_distiller.training.reliability import CHANGES, area, reliability
+from mlff_distiller.training.reliability import CHANGES, area
 from mlff_distiller.utils.errors import UserError
 from tests.conftest import make_student
 
@@ -62,7 +62,7 @@ def test_errors_are_compared_in_the_order_of_the_configurations(molecules, stude
 def test_what_is_unlike_the_training_is_noticed_and_errors_are_those_expected(molecules, student):
     training, held_out = (labeled(molecules, student, 0.05, seed, "train") for seed in (0, 1))
     student.domain = fit(compared(student, training), compared(student, held_out))
-    found = reliability(student, labeled(molecules, student, 0.05, 2, "test"))
+    found = measure(student, labeled(molecules, student, 0.05, 2, "test"))["reliability"]
     assert len(found["expected_mev_per_a"]) == len(found["found_mev_per_a"]) == 8
     np.testing.assert_allclose(found["found_mev_per_a"], 50, rtol=0.3)
     np.testing.assert_allclose(found["expected_mev_per_a"], 50, rtol=0.3)

@@ -82,17 +82,24 @@ class Domain:
 
 
 @dataclass(frozen=True)
-class Labeled:
-    """What one batch says of a student: ``features`` [N, R + 1], and its errors against the labels."""
+class Seen:
+    """What a student makes of one batch: ``features`` [N, R + 1] of its last layer."""
 
     features: Tensor
     numbers: Tensor  # [N]
     batch: Tensor  # [N]
+    n_systems: int
+
+
+@dataclass(frozen=True)
+class Labeled(Seen):
+    """The same of a batch that was not trained on, and the student's errors there against the labels."""
+
     energy_errors: Tensor  # [B] eV
     force_errors: Tensor  # [N, 3] eV/A
 
 
-def fit(training: Iterable[Labeled], held_out: Iterable[Labeled]) -> Domain:
+def fit(training: Iterable[Seen], held_out: Iterable[Labeled]) -> Domain:
     """The domain of a student from what it was trained on, with scales from data that it was not trained on."""
     plain = _rigid(training)
     distances, forces, energies = [], [], []
@@ -100,7 +107,7 @@ def fit(training: Iterable[Labeled], held_out: Iterable[Labeled]) -> Domain:
         known = torch.isin(part.numbers.cpu(), plain.elements.long())
         distances.append(plain.distances(part.features, part.numbers)[known])
         forces.append(part.force_errors.to("cpu", torch.float64).square().mean(dim=1)[known])
-        expected = plain.energy_errors(part.features, part.batch, len(part.energy_errors))
+        expected = plain.energy_errors(part.features, part.batch, part.n_systems)
         energies.append(part.energy_errors.to("cpu", torch.float64) / expected)
     distance = torch.cat(distances)
     scale, power = _power_law(distance, torch.cat(forces))
@@ -113,14 +120,14 @@ def fit(training: Iterable[Labeled], held_out: Iterable[Labeled]) -> Domain:
     )
 
 
-def _rigid(training: Iterable[Labeled]) -> Domain:
+def _rigid(training: Iterable[Seen]) -> Domain:
     """A domain whose scales are 1."""
     sums: dict[int, Tensor] = {}
     counts: Counter[int] = Counter()
     for part in training:
         features, numbers = part.features.to("cpu", torch.float64), part.numbers.cpu()
         groups = {int(number): features[numbers == number] for number in numbers.unique()}
-        groups[SYSTEMS] = _summed(features, part.batch.cpu(), len(part.energy_errors))
+        groups[SYSTEMS] = _summed(features, part.batch.cpu(), part.n_systems)
         for key, values in groups.items():
             sums[key] = sums.get(key, 0.0) + values.T @ values
             counts[key] += len(values)

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
 
 from mlff_distiller.neighbors.search import edge_vectors
 from mlff_distiller.student.painn import StudentForceField
@@ -20,10 +19,5 @@ def last_layer(
     """The values that the last layer sums [N, R], and a 1; arguments as of :meth:`StudentForceField.forward`."""
     receivers, senders, shifts = student.neighbor_search(positions, student.cutoff, batch, cell, pbc)
     vectors = edge_vectors(positions, receivers, senders, batch, cell, shifts)
-    hidden: list[Tensor] = []
-    hook = student.network.readout_in.register_forward_hook(lambda module, inputs, output: hidden.append(silu(output)))
-    try:
-        student.network(numbers, vectors, receivers, senders)
-    finally:
-        hook.remove()
-    return torch.cat([hidden[0], hidden[0].new_ones([len(numbers), 1])], dim=1)
+    hidden = student.network.hidden(numbers, vectors, receivers, senders)
+    return torch.cat([hidden, hidden.new_ones([len(numbers), 1])], dim=1)

@@ -104,6 +104,10 @@ class PaiNN(nn.Module):
         Returns:
             [N] eV, in the dtype of the parameters.
         """
+        return self.readout_out(self.hidden(numbers, vectors, receivers, senders)).squeeze(-1)
+
+    def hidden(self, numbers: Tensor, vectors: Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
+        """The values of each atom [N, R] that the last layer sums; arguments as of :meth:`forward`."""
         distances = torch.linalg.vector_norm(vectors, dim=-1)
         directions = vectors / distances[:, None]
         envelope = cosine_cutoff(distances, self.cutoff)
@@ -113,7 +117,7 @@ class PaiNN(nn.Module):
         for index, (message, update) in enumerate(zip(self.messages, self.updates)):  # noqa: B905 (TorchScript)
             s, v = message(s, v, filters[index], directions, receivers, senders)
             s, v = update(s, v)
-        return self.readout_out(silu(self.readout_in(s))).squeeze(-1)
+        return silu(self.readout_in(s))
 
 
 class StudentForceField(nn.Module):

@@ -86,8 +86,6 @@ def run(args: argparse.Namespace) -> int:
             continue
         part = thinned(part, settings.n_configurations, settings.seed)
         found = measure(student, part, settings.n_points, settings.seed, settings.batch_atoms)
-        if student.domain is not None:
-            found["reliability"] = reliability(student, part, settings.seed)
         made.append(_record(student, split, **about, **found))
         print(
             f"{split}: force MAE {found['force_mae_mev_per_a']:.1f} meV/A ({found['tier']}), "
@@ -132,7 +130,8 @@ def measure(
         mean cosine over atoms with labels above 0.05 eV/A. Energies: MAE and RMSE per atom (meV), and the MAE after
         subtracting each molecule's mean error (which does not matter in MD). Force errors also ``by_element`` and
         ``by_force``, force and energy errors ``by_size`` and ``by_method``. ``parity``: force components of ``teacher`` and
-        ``student``, eV/A, and the atomic number of each.
+        ``student``, eV/A, and the atomic number of each. Of a student with a domain
+        also :func:`~mlff_distiller.training.reliability.reliability`.
     """
     references = student.reference_energies.cpu().numpy()
     configurations = Configurations.build(dataset, references, student.cutoff, student.device, student.dtype)
@@ -171,7 +170,7 @@ def measure(
             "student": np.round(forces.reshape(-1)[chosen], 5).tolist(),
             "numbers": dataset.numbers[chosen // 3].tolist(),
         },
-    }
+    } | ({} if student.domain is None else {"reliability": reliability(student, dataset, wrong, seed)})
 
 
 def tier(force_mae: float) -> str:

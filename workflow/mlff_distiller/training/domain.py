@@ -12,12 +12,12 @@ import numpy as np
 from mlff_distiller.data.dataset import Dataset
 from mlff_distiller.data.read import read_dataset
 from mlff_distiller.student.checkpoint import load_student, read_card, save_student
-from mlff_distiller.student.domain import Domain, Labeled, fit
+from mlff_distiller.student.domain import Domain, Labeled, Seen, fit
 from mlff_distiller.student.last_layer import last_layer
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.systems.batch import Batch
 from mlff_distiller.training.data import Configurations
-from mlff_distiller.training.evaluate import predict
+from mlff_distiller.training.evaluate import chunks, predict
 from mlff_distiller.training.initial import check_learned, choose_device, thinned
 from mlff_distiller.utils.errors import UserError
 
@@ -63,23 +63,31 @@ def learn_domain(student: StudentForceField, dataset: Dataset, seed: int = 0) ->
         if len(part) == 0:
             raise UserError(f"the dataset has no configurations in the split {name!r}: sample more molecules")
     training, held_out = (thinned(part, MOST, seed) for part in parts.values())
-    return fit(compared(student, training), compared(student, held_out))
+    return fit(seen(student, training), compared(student, held_out))
+
+
+def seen(student: StudentForceField, dataset: Dataset) -> Iterator[Seen]:
+    """What ``student`` makes of each batch of a dataset, in the order of the configurations."""
+    return (_seen(student, part) for part in _parts(dataset))
 
 
 def compared(student: StudentForceField, dataset: Dataset) -> Iterator[Labeled]:
-    """What each batch of a labeled dataset says of ``student``, in the order of the configurations."""
+    """The same, with its errors against the labels."""
     references = student.reference_energies.cpu().numpy()
     parameters = dict(student.network.named_parameters())
-    ends = np.cumsum(dataset.n_atoms)
-    first = 0
-    while first < len(dataset):
-        done = int(ends[first - 1]) if first else 0
-        last = max(first + 1, int(np.searchsorted(ends, done + BATCH_ATOMS, side="right")))
-        part = dataset.select(np.arange(first, last))
+    for part in _parts(dataset):
         labels = Configurations.build(part, references, student.cutoff, student.device, student.dtype)
         energies, forces = predict(student.network, parameters, labels, BATCH_ATOMS)
-        frames = [part.atoms(i) for i in range(len(part))]
-        inputs = Batch.from_atoms(frames, student.device, student.dtype, allow=("charge", "spin"))
-        features = last_layer(student, *inputs)
-        yield Labeled(features, inputs.numbers, inputs.batch, energies - labels.energies, forces - labels.forces)
-        first = last
+        yield Labeled(**vars(_seen(student, part)), energy_errors=energies - labels.energies,
+                      force_errors=forces - labels.forces)  # fmt: skip
+
+
+def _seen(student: StudentForceField, part: Dataset) -> Seen:
+    frames = [part.atoms(i) for i in range(len(part))]
+    inputs = Batch.from_atoms(frames, student.device, student.dtype, allow=("charge", "spin"))
+    return Seen(last_layer(student, *inputs), inputs.numbers, inputs.batch, len(part))
+
+
+def _parts(dataset: Dataset) -> Iterator[Dataset]:
+    for first, last in chunks(dataset.n_atoms, BATCH_ATOMS):
+        yield dataset.select(np.arange(first, last))

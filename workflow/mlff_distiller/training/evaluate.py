@@ -25,7 +25,7 @@ def predict(
     """
     energies, forces = [], []
     device = configurations.positions.device
-    for first, last in _chunks(configurations, batch_atoms):
+    for first, last in chunks(configurations.host_atom_counts, batch_atoms):
         n_atoms = int(configurations.host_atom_counts[first:last].sum())
         n_edges = int(configurations.host_edge_counts[first:last].sum())
         capacity = Capacity(n_atoms + N_GHOSTS, n_edges, last - first + 1)
@@ -47,8 +47,9 @@ def errors(configurations: Configurations, energies: Tensor, forces: Tensor) -> 
     }
 
 
-def _chunks(configurations: Configurations, batch_atoms: int) -> Iterator[tuple[int, int]]:
-    ends = np.cumsum(configurations.host_atom_counts)
+def chunks(atom_counts: np.ndarray, batch_atoms: int) -> Iterator[tuple[int, int]]:
+    """First and end of runs of configurations of at most ``batch_atoms`` atoms, or of one; ``atom_counts`` [C]."""
+    ends = np.cumsum(atom_counts)
     first = 0
     while first < len(ends):
         done = ends[first - 1] if first else 0

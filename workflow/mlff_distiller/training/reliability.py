@@ -10,7 +10,7 @@ from mlff_distiller.data.dataset import Dataset
 from mlff_distiller.student.last_layer import last_layer
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.systems.batch import Batch
-from mlff_distiller.training.domain import compared
+from mlff_distiller.training.domain import seen
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -24,8 +24,14 @@ CHANGED = 300
 BOND = 1.15
 
 
-def reliability(student: StudentForceField, dataset: Dataset, seed: int = 0) -> dict[str, Any]:
+def reliability(student: StudentForceField, dataset: Dataset, wrong: np.ndarray, seed: int = 0) -> dict[str, Any]:
     """Fields of an accuracy record about the student's domain, on labels that it was not trained on.
+
+    Args:
+        student: with a domain.
+        dataset: configurations.
+        wrong: [T, 3] eV/A, errors of their forces.
+        seed: of what is changed.
 
     Returns:
         ``expected_mev_per_a`` and ``found_mev_per_a``: root mean square errors of force components in :data:`GROUPS` groups
@@ -38,13 +44,12 @@ def reliability(student: StudentForceField, dataset: Dataset, seed: int = 0) -> 
     domain = student.domain
     if domain is None:
         raise ValueError("a student without a domain")
-    expected, found, inside = [], [], []
-    for part in compared(student, dataset):
-        distances = domain.distances(part.features, part.numbers)
-        expected.append(domain.force_errors(distances))
-        found.append(part.force_errors.cpu().double().square().mean(dim=1))
-        inside.append(_farthest(distances, part.batch.cpu(), len(part.energy_errors)))
-    errors, squares = torch.cat(expected), torch.cat(found)
+    distances, inside = [], []
+    for part in seen(student, dataset):
+        distances.append(domain.distances(part.features, part.numbers))
+        inside.append(_farthest(distances[-1], part.batch.cpu(), part.n_systems))
+    errors = domain.force_errors(torch.cat(distances))
+    squares = torch.from_numpy(wrong).double().square().mean(dim=1)
     parts = [part for part in torch.argsort(errors).chunk(GROUPS) if len(part)]
     known = torch.cat(inside).numpy()
     rng = np.random.default_rng(seed)
