@@ -55,6 +55,7 @@ def make_student(**config):
     """A student with fixed random weights; ``config`` as for StudentConfig, ``neighbors`` too."""
     import torch
 
+    from mlff_distiller.student import wall
     from mlff_distiller.student.painn import StudentConfig, StudentForceField
 
     neighbors = config.pop("neighbors", "native")
@@ -65,6 +66,8 @@ def make_student(**config):
         with torch.no_grad():
             made.network.readout_out.weight.mul_(30.0)
         made.reference_energies[1:20] = -torch.linspace(10.0, 2000.0, 19, dtype=torch.float64)
+        # Walls that begin beyond the bonds, so that whatever is computed of a molecule meets them.
+        made.network.wall.copy_(wall.pair_table(1.1 * wall.bond_lengths(made.config.max_atomic_number)))
     return made.eval().requires_grad_(False)
 
 

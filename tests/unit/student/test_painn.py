@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.student.config import StudentConfig
-from mlff_distiller.student.painn import NORM_EPSILON, StudentForceField
+from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.systems.batch import Batch
 from mlff_distiller.utils.errors import UserError
 from tests.conftest import make_student
@@ -189,7 +189,7 @@ def test_equals_schnetpack_weight_for_weight(molecules):
         n_interactions=config.n_blocks,
         radial_basis=spk.nn.GaussianRBF(n_rbf=config.n_radial, cutoff=config.cutoff),
         cutoff_fn=spk.nn.CosineCutoff(config.cutoff),
-        epsilon=NORM_EPSILON,
+        epsilon=student.config.norm_epsilon,
     ).to(torch.float64)
     weights = {"embedding.weight": network.embedding.weight}
     pairs = [("filter_net", network.filters)]

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from mlff_distiller.potentials.checks import undisturbed
 from mlff_distiller.potentials.edgewise import EdgeGradient, EdgewisePotential
-from mlff_distiller.student.painn import NORM_EPSILON, StudentForceField
+from mlff_distiller.student import wall
+from mlff_distiller.student.painn import StudentForceField
 
 
 class AnalyticWeights(NamedTuple):
@@ -28,6 +29,7 @@ class AnalyticWeights(NamedTuple):
     exponent: float  # of the Gaussians, 1/A^2 (negative)
     norm_epsilon: float  # under the square root of |V v|
     centers: Tensor  # [K], A
+    wall: Tensor  # [Z * Z, 2]: where each pair's wall begins, A, and its strength, eV (student/wall.py)
     filters: Tensor  # [B, 3F, K]
     filters_bias: Tensor  # [B, 3F]
     embedding: Tensor  # [Z, F]
@@ -66,8 +68,9 @@ def analytic_weights(student: StudentForceField) -> AnalyticWeights:
         weights = AnalyticWeights(
             cutoff=float(network.cutoff),
             exponent=float(network.basis.exponent),
-            norm_epsilon=NORM_EPSILON,
+            norm_epsilon=student.config.norm_epsilon,
             centers=network.basis.centers,
+            wall=network.wall,
             filters=network.filters.weight.reshape(blocks, 3 * features, -1),
             filters_bias=network.filters.bias.reshape(blocks, 3 * features),
             embedding=network.embedding.weight,
@@ -146,7 +149,8 @@ def edge_gradient_of_graph(
     blocks = w.mix_uv.shape[0]
     distances = torch.sqrt((vectors * vectors).sum(dim=1))
     directions = vectors / distances[:, None]
-    filters, slopes = filters_and_slopes(w, distances)
+    ends, strengths = wall.of_pairs(w.wall, numbers, receivers, senders, w.embedding.shape[0])
+    filters, slopes = filters_and_slopes(w, wall.seen_distances(distances, ends))
     u = directions[:, :, None]
 
     # Forward. What the reverse pass needs is saved, one entry per block.
@@ -192,8 +196,10 @@ def edge_gradient_of_graph(
         v = v + gate[:, None, features : 2 * features] * u_v
     hidden, slope = silu_and_slope(torch.nn.functional.linear(s, w.readout_in, w.readout_in_bias))
     atomic = torch.matmul(hidden, w.readout_out) + w.readout_out_bias
+    # Each pair is two edges, and gives half to each of its atoms.
+    atomic = atomic.index_add(0, receivers, 0.5 * wall.repulsion(distances, ends, strengths))
 
-    # Reverse. gs [N, F] and gv [N, 3, F] are dE/ds and dE/dv; radial [E] is dE/dd, angular [E, 3] is dE/d(direction).
+    # Reverse. gs [N, F] and gv [N, 3, F] are dE/ds and dE/dv; radial [E] is dE/d(seen distance), angular [E, 3] is dE/d(direction).
     gs = torch.matmul(slope * w.readout_out, w.readout_in)
     gv = torch.zeros([n_atoms, 3, features], dtype=gs.dtype, device=gs.device)
     radial = torch.zeros([n_edges], dtype=gs.dtype, device=gs.device)
@@ -233,6 +239,7 @@ def edge_gradient_of_graph(
             g_x = _sum_over_edges(g_weighted * value, senders, n_atoms)
             gs = gs + torch.matmul(torch.matmul(g_x, w.phi_out[block - 1]) * phi_slopes[block], w.phi_in[block - 1])
     # d(direction)/d(vector) is the projection across the direction, over the distance.
+    radial = radial * wall.seen_slopes(distances, ends) + 0.5 * wall.repulsion_slopes(distances, ends, strengths)
     across = angular - (angular * directions).sum(dim=1, keepdim=True) * directions
     return atomic, radial[:, None] * directions + across / distances[:, None]
 

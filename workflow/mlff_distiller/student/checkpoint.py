@@ -3,7 +3,8 @@
 Header (the metadata of the safetensors file): ``format`` = ``mlff-distiller-student``, ``version``, ``config`` (JSON of
 :class:`StudentConfig`), ``neighbors`` (since version 2) and ``card`` (JSON: teacher, data, figures; may be empty).
 Version 1 had no ``neighbors``: such files load with the native search. Since version 3 there may be tensors ``domain.*``, the
-student's :class:`~mlff_distiller.student.domain.Domain`.
+student's :class:`~mlff_distiller.student.domain.Domain`. Since version 4 there are ``norm_epsilon`` in ``config`` and the
+tensor ``network.wall``; older students had 1e-4 and no wall (see :mod:`mlff_distiller.student.wall`).
 """
 
 import json
@@ -16,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
+from mlff_distiller.student import wall
 from mlff_distiller.student.config import StudentConfig
 from mlff_distiller.student.domain import Domain
 from mlff_distiller.student.painn import StudentForceField
@@ -24,7 +26,9 @@ from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import write_bytes
 
 FORMAT = "mlff-distiller-student"
-VERSION = 3
+VERSION = 4
+#: What students had before version 4, which do not say it.
+OLD_NORM_EPSILON = 1e-4
 #: What the names of the domain's tensors begin with.
 DOMAIN = "domain."
 #: Of the weights in a file, and of a student that is to run.
@@ -75,9 +79,12 @@ def load_student(
         raise UserError(f"dtype must be torch.float32 or torch.float64, not {dtype!r}: the student needs their digits")
     header, tensors = _read(path)
     sizes, elements = _mapping(path, header, "config"), _elements(path, _mapping(path, header, "card", optional=True))
+    old = int(header["version"]) < 4
     try:
-        config = StudentConfig.from_mapping(sizes, "config")
+        config = StudentConfig.from_mapping({"norm_epsilon": OLD_NORM_EPSILON} | sizes if old else sizes, "config")
         found = {name: tensors.pop(name) for name in list(tensors) if name.startswith(DOMAIN)}
+        if old:
+            tensors.setdefault("network.wall", wall.pair_table(wall.no_wall(config.max_atomic_number)).float())
         _check_tensors(config, tensors)
         domain = _domain(config, {name.removeprefix(DOMAIN): tensor for name, tensor in found.items()})
         student = StudentForceField(

@@ -8,7 +8,9 @@ Scalar features s [N, F] and vector features v [N, 3, F]. With r_ij = r_j - r_i 
              s_i += a_ss + a_sv <U v_i, V v_i>           v_i += a_vv U v_i
     readout  E = sum_i mlp(s_i) + reference energy of element i
 
-With ``mlp_width == n_features`` this is SchNetPack's PaiNN, weight for weight.
+Pairs that are closer than any in the training meet a wall (:mod:`mlff_distiller.student.wall`).
+
+Beyond it, and with ``mlp_width == n_features``, this is SchNetPack's PaiNN, weight for weight.
 """
 
 import torch
@@ -16,17 +18,12 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from mlff_distiller.neighbors.search import choose_neighbor_search, edge_vectors
+from mlff_distiller.student import wall
 from mlff_distiller.student.config import StudentConfig
 from mlff_distiller.student.domain import Domain
 from mlff_distiller.student.radial import GaussianBasis, cosine_cutoff
 from mlff_distiller.systems.limits import Limits
 from mlff_distiller.utils.errors import UserError
-
-#: Added to |V v|^2 before the square root, whose slope at 0 is infinite. SchNetPack's 1e-8 leaves a kink 1e-4 wide, which
-#: small symmetric molecules cross often: in NVE of water at 0.5 fs, in fp64 too, the energy drifted by 0.1 meV/atom/ps and
-#: halving the time step divided its fluctuation by 3.0. With 1e-4: 0.002 meV/atom/ps and 4.1, with the same accuracy.
-NORM_EPSILON = 1e-4
-
 
 def parts(x: Tensor, n: int) -> list[Tensor]:
     """[..., n F] as n tensors [..., F].
@@ -60,9 +57,9 @@ class Message(nn.Module):
 class Update(nn.Module):
     """Mixes scalars and vectors of one atom."""
 
-    def __init__(self, n_features: int, mlp_width: int):
+    def __init__(self, n_features: int, mlp_width: int, epsilon: float):
         super().__init__()
-        self.epsilon = NORM_EPSILON
+        self.epsilon = epsilon
         self.mix_uv = nn.Linear(n_features, 2 * n_features, bias=False)
         self.mlp_in = nn.Linear(2 * n_features, mlp_width)
         self.mlp_out = nn.Linear(mlp_width, 3 * n_features)
@@ -88,9 +85,12 @@ class PaiNN(nn.Module):
         # One product for the filters of all blocks: they depend only on the distance.
         self.filters = nn.Linear(config.n_radial, config.n_blocks * 3 * features)
         self.messages = nn.ModuleList([Message(features, config.mlp_width) for _ in range(config.n_blocks)])
-        self.updates = nn.ModuleList([Update(features, config.mlp_width) for _ in range(config.n_blocks)])
+        self.updates = nn.ModuleList([Update(features, config.mlp_width, config.norm_epsilon) for _ in range(config.n_blocks)])
         self.readout_in = nn.Linear(features, config.readout_width)
         self.readout_out = nn.Linear(config.readout_width, 1)
+        self.n_elements = config.max_atomic_number + 1
+        # R and S of every pair of elements, see pair_table.
+        self.register_buffer("wall", wall.pair_table(wall.no_wall(config.max_atomic_number)).float())
 
     def forward(self, numbers: Tensor, vectors: Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
         """Atomic energies.
@@ -104,14 +104,26 @@ class PaiNN(nn.Module):
         Returns:
             [N] eV, in the dtype of the parameters.
         """
-        return self.readout_out(self.hidden(numbers, vectors, receivers, senders)).squeeze(-1)
+        distances = torch.linalg.vector_norm(vectors, dim=-1)
+        ends, strengths = wall.of_pairs(self.wall, numbers, receivers, senders, self.n_elements)
+        hidden = self._hidden(numbers, vectors, distances, ends, receivers, senders)
+        repulsion = wall.repulsion(distances, ends, strengths)
+        # Each pair is two edges, and gives half to each of its atoms.
+        return self.readout_out(hidden).squeeze(-1).index_add(0, receivers, 0.5 * repulsion)
 
     def hidden(self, numbers: Tensor, vectors: Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
         """The values of each atom [N, R] that the last layer sums; arguments as of :meth:`forward`."""
         distances = torch.linalg.vector_norm(vectors, dim=-1)
+        ends, _ = wall.of_pairs(self.wall, numbers, receivers, senders, self.n_elements)
+        return self._hidden(numbers, vectors, distances, ends, receivers, senders)
+
+    def _hidden(
+        self, numbers: Tensor, vectors: Tensor, distances: Tensor, ends: Tensor, receivers: Tensor, senders: Tensor
+    ) -> Tensor:
         directions = vectors / distances[:, None]
-        envelope = cosine_cutoff(distances, self.cutoff)
-        filters = parts(self.filters(self.basis(distances)) * envelope[:, None], len(self.messages))
+        seen = wall.seen_distances(distances, ends)
+        envelope = cosine_cutoff(seen, self.cutoff)
+        filters = parts(self.filters(self.basis(seen)) * envelope[:, None], len(self.messages))
         s = self.embedding(numbers)
         v = s.new_zeros([s.shape[0], 3, self.n_features])
         for index, (message, update) in enumerate(zip(self.messages, self.updates)):  # noqa: B905 (TorchScript)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, linear, silu
 
-from mlff_distiller.student.painn import NORM_EPSILON, PaiNN
+from mlff_distiller.student import wall
+from mlff_distiller.student.painn import PaiNN
 from mlff_distiller.student.radial import cosine_cutoff
 
 
@@ -39,8 +40,10 @@ def atomic_energies(
     features = network.n_features
     distances = torch.linalg.vector_norm(vectors, dim=-1)
     directions = (vectors / distances[:, None])[:, :, None]
-    envelope = cosine_cutoff(distances, network.cutoff)[:, None]
-    basis = torch.cat([network.basis(distances) * envelope, envelope], dim=-1)
+    ends, strengths = wall.of_pairs(network.wall, numbers, receivers, senders, network.n_elements)
+    seen = wall.seen_distances(distances, ends)
+    envelope = cosine_cutoff(seen, network.cutoff)[:, None]
+    basis = torch.cat([network.basis(seen) * envelope, envelope], dim=-1)
     filters = torch.cat([parameters["filters.weight"], parameters["filters.bias"][:, None]], dim=-1)
     s = embedding(numbers, parameters["embedding.weight"])
     v = s.new_zeros([s.shape[0], 3, features])
@@ -54,8 +57,9 @@ def atomic_energies(
             dv = along[:, None, :] * directions + carry[:, None, :] * v[senders]
         s, v = s.index_add(0, receivers, ds), v.index_add(0, receivers, dv)
         v_v, u_v = linear(v, parameters[f"updates.{index}.mix_uv.weight"]).chunk(2, dim=-1)
-        norm = torch.sqrt((v_v * v_v).sum(dim=1) + NORM_EPSILON)
+        norm = torch.sqrt((v_v * v_v).sum(dim=1) + network.updates[index].epsilon)
         mixed = apply(f"updates.{index}.mlp_in", torch.cat([s, norm], dim=-1))
         a_ss, a_vv, a_sv = apply(f"updates.{index}.mlp_out", silu(mixed)).chunk(3, dim=-1)
         s, v = s + a_ss + a_sv * (u_v * v_v).sum(dim=1), v + a_vv[:, None, :] * u_v
-    return apply("readout_out", silu(apply("readout_in", s))).squeeze(-1)
+    atomic = apply("readout_out", silu(apply("readout_in", s))).squeeze(-1)
+    return atomic.index_add(0, receivers, 0.5 * wall.repulsion(distances, ends, strengths))
