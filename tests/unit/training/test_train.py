@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import pairwise
+from dataclasses import replace
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from mlff_distiller import cli
 from mlff_distiller.data.dataset import content_hash, write_dataset
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.records import schema
+from mlff_distiller.student import wall
 from mlff_distiller.student.checkpoint import load_student, read_card, save_student
 from mlff_distiller.student.painn import StudentConfig, StudentForceField
 from mlff_distiller.training import schedule
@@ -40,7 +42,7 @@ from mlff_distiller.utils.errors import UserError
 from tests.unit.data.labeled_sets import ATOM_ENERGIES, in_boxes, morse_dataset
 
 SMALL = {"n_features": 16, "n_blocks": 2, "n_radial": 8, "mlp_width": 12, "readout_width": 10}
-LOSS = Loss(force_weight=1.0, energy_weight=2.0, force_delta=0.02, energy_delta=0.002)
+LOSS = Loss(force_weight=1.0, force_delta=0.02, energy_delta=0.002)
 WORKFLOW = Path(__file__).parents[3] / "workflow"
 
 
@@ -113,9 +115,9 @@ def test_gradient_of_a_padded_batch_is_that_of_the_plain_loss():
     layout = FlatWeights(student.network)
     batch = configurations.batch(torch.tensor([0, 1, 2, 3, -1, 4, 5, 6, -1]), Capacity(70 + N_GHOSTS, 300, 10))
     parameters = layout.views(layout.read(student.network))
-    terms, gradient = loss_and_gradient(student.network, layout.names, parameters, batch, LOSS)
+    terms, gradient = loss_and_gradient(student.network, layout.names, parameters, batch, LOSS, 2.0)
     expected = plain_loss(student, dataset)
-    torch.testing.assert_close(LOSS.total(terms), expected.detach(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(LOSS.total(terms, 2.0), expected.detach(), rtol=1e-12, atol=0)
     grads = torch.autograd.grad(expected, list(student.network.parameters()))
     torch.testing.assert_close(gradient, torch.cat([g.reshape(-1) for g in grads]), rtol=1e-10, atol=1e-13)
 
@@ -127,7 +129,7 @@ def test_gradient_agrees_with_finite_differences():
     batch = configurations.batch(torch.arange(4), Capacity(30 + N_GHOSTS, 100, 5))
 
     def evaluate(vector):
-        return loss_and_gradient(student.network, layout.names, layout.views(vector), batch, LOSS)
+        return loss_and_gradient(student.network, layout.names, layout.views(vector), batch, LOSS, 2.0)
 
     _, gradient = evaluate(flat)
     generator = torch.Generator().manual_seed(3)
@@ -135,7 +137,7 @@ def test_gradient_agrees_with_finite_differences():
         direction = torch.randn(flat.shape, generator=generator, dtype=flat.dtype)
         step = 1e-5
         slope = (
-            LOSS.total(evaluate(flat + step * direction)[0]) - LOSS.total(evaluate(flat - step * direction)[0])
+            LOSS.total(evaluate(flat + step * direction)[0], 2.0) - LOSS.total(evaluate(flat - step * direction)[0], 2.0)
         ) / (2 * step)
         torch.testing.assert_close(gradient @ direction, slope, rtol=1e-6, atol=1e-8)
 
@@ -152,16 +154,16 @@ def test_compiled_gradient_equals_the_eager_one(backend):
     first = configurations.batch(torch.tensor([0, 1, 2, 3, 4, -1]), capacity)
     other = configurations.batch(torch.tensor([6, -1, 8, 9, -1, 11]), capacity)
 
-    def eager(parameters, batch):
-        return loss_and_gradient(student.network, layout.names, parameters, batch, LOSS)
+    def eager(parameters, batch, energy_weight):
+        return loss_and_gradient(student.network, layout.names, parameters, batch, LOSS, energy_weight)
 
     parameters = layout.views(layout.read(student.network))
     compiled = compile_gradient(eager, parameters, first, backend)
     # Not the batch and weights that it was traced with: no value of the example may be a constant of the graph.
     changed = [parameter * 1.1 for parameter in parameters]
-    for weights, batch in ((parameters, first), (changed, other)):
-        terms, gradient = compiled(weights, batch)
-        terms_eager, gradient_eager = eager(weights, batch)
+    for weights, batch, energy_weight in ((parameters, first, torch.tensor(1.0)), (changed, other, torch.tensor(7.0))):
+        terms, gradient = compiled(weights, batch, energy_weight)
+        terms_eager, gradient_eager = eager(weights, batch, energy_weight)
         torch.testing.assert_close(terms, terms_eager, rtol=1e-5, atol=1e-6)
         assert torch.linalg.vector_norm(gradient - gradient_eager) < 1e-5 * torch.linalg.vector_norm(gradient_eager)
 
@@ -211,7 +213,7 @@ def test_updates_are_those_of_adamw():
     chosen = settings(clip_norm=1e9, weight_decay=0.1)
     capacity = plan_capacity(configurations, 40)
     weights = Weights.start(FlatWeights.read(student.network))
-    stepper = Stepper(student.network, weights, configurations, capacity, chosen, compiled=False)
+    stepper = Stepper(student.network, weights, configurations, capacity, chosen, tf32=False, compiled=False)
     reference = weights.current.clone().requires_grad_(True)
     optimizer = torch.optim.AdamW([reference], lr=1.0, weight_decay=0.1)
     table = pack(np.arange(12), configurations, capacity)
@@ -221,12 +223,12 @@ def test_updates_are_those_of_adamw():
         batch = configurations.batch(torch.from_numpy(ids), capacity)
         layout = stepper.layout
         _, reference.grad = loss_and_gradient(
-            student.network, layout.names, layout.views(reference.detach()), batch, Loss.of(chosen)
+            student.network, layout.names, layout.views(reference.detach()), batch, Loss.of(chosen), 5.0
         )
         optimizer.param_groups[0]["lr"] = rate
         optimizer.step()
         average.lerp_(reference.detach(), 0.3)
-        stepper(ids, step, rate, 0.3)
+        stepper(ids, step, rate, 0.3, 5.0)
     torch.testing.assert_close(weights.current, reference.detach(), rtol=2e-5, atol=2e-6)
     torch.testing.assert_close(weights.average, average, rtol=2e-5, atol=2e-6)
     assert stepper.read_sums()["force"] > 0
@@ -237,8 +239,9 @@ def test_clipping_bounds_the_gradient():
     student = StudentForceField(StudentConfig(**SMALL))
     weights = Weights.start(FlatWeights.read(student.network))
     capacity = plan_capacity(configurations, 40)
-    stepper = Stepper(student.network, weights, configurations, capacity, settings(clip_norm=1e-3), compiled=False)
-    stepper(pack(np.arange(12), configurations, capacity)[0], 1, 1e-3, 0.1)
+    chosen = settings(clip_norm=1e-3)
+    stepper = Stepper(student.network, weights, configurations, capacity, chosen, tf32=False, compiled=False)
+    stepper(pack(np.arange(12), configurations, capacity)[0], 1, 1e-3, 0.1, 2.0)
     assert stepper.read_sums()["gradient_norm"] > 1e-3
     assert torch.linalg.vector_norm(weights.first_moment) == pytest.approx(0.1 * 1e-3, rel=1e-3)
 
@@ -258,6 +261,64 @@ def test_learning_rate_rises_then_falls_to_its_end():
     assert schedule.progress(by_time, 12345, 50.0) == 0.5
     both = settings(n_steps=1000, max_seconds=100.0)
     assert schedule.progress(both, 900, 50.0) == 0.9
+
+
+def test_the_last_share_is_in_full_precision_with_its_own_weight_of_energies(tmp_path):
+    chosen = settings(n_steps=20, last_share=0.25, last_energy_weight=9.0)
+    assert [schedule.energy_weight(chosen, step / 20) for step in (0, 14, 15, 19)] == [2.0, 2.0, 9.0, 9.0]
+    assert schedule.energy_weight(settings(last_share=0.25), 0.9) == 2.0
+    assert not schedule.in_last_share(settings(last_share=0.0), 0.999)
+    trainer = Trainer(morse_dataset(40), chosen, tmp_path)
+    seen = []
+    while not trainer.is_finished():
+        before = trainer.stepper.sums[3].item()
+        trainer.step()
+        seen.append((trainer.stepper.tf32, trainer.stepper.controls[4].item()))
+        # The means of an epoch go on over the change.
+        assert trainer.stepper.sums[3].item() in (before + 1, 0)
+    assert seen == [(True, 2.0)] * 15 + [(False, 9.0)] * 5
+
+
+def test_walls_begin_where_the_training_ends(tmp_path):
+    """The shortest but ten distances of each pair of elements, found by going over all pairs of all molecules."""
+    dataset = morse_dataset(60)
+    dataset = replace(dataset, positions=0.6 * dataset.positions)
+    training = dataset.of_split("train")
+    trainer = Trainer(dataset, settings(n_steps=1), tmp_path)
+    ends = trainer.student.network.wall[:, 0].reshape(101, 101)
+    bonds = wall.bond_lengths(100)
+    pairs = {}
+    for atoms in map(training.atoms, range(len(training))):
+        for i, j in combinations(range(len(atoms)), 2):
+            pairs.setdefault(tuple(sorted(atoms.numbers[[i, j]].tolist())), []).append(atoms.get_distance(i, j))
+    assert len(pairs) > 3
+    for (a, b), distances in pairs.items():
+        near = sorted(d for d in distances if d < 5.0)
+        expected = min(near[10], 0.8 * float(bonds[a, b])) if len(near) > 10 else 0.68 * float(bonds[a, b])
+        assert float(ends[a, b]) == float(ends[b, a]) == pytest.approx(expected, rel=1e-6), (a, b)
+    assert float(ends[92, 92]) == pytest.approx(0.68 * float(bonds[92, 92]), rel=1e-6)
+    assert any(float(ends[pair]) < 0.79 * float(bonds[pair]) for pair in pairs), "no pair's own distances decide"
+
+
+def test_a_student_with_walls_keeps_those_that_begin_nearer(tmp_path):
+    start = small_student().float()
+    ends = wall.bond_lengths(100)
+    ends[6, 6] = 0.3
+    start.network.wall.copy_(wall.pair_table(ends))
+    save_student(tmp_path / "start.safetensors", start)
+    chosen = settings(start_from=str(tmp_path / "start.safetensors"), student={}, n_steps=1)
+    trainer = Trainer(morse_dataset(60), chosen, tmp_path / "state")
+    found = trainer.student.network.wall[:, 0].reshape(101, 101)
+    assert float(found[6, 6]) == pytest.approx(0.3)
+    assert float(found[1, 1]) <= 0.8 * 0.62 + 1e-6
+
+
+def test_starting_from_a_student_may_change_the_smoothing_of_its_norm(tmp_path):
+    save_student(tmp_path / "start.safetensors", small_student().float())
+    chosen = settings(start_from=str(tmp_path / "start.safetensors"), student={"norm_epsilon": 0.5}, n_steps=1)
+    trainer = Trainer(morse_dataset(60), chosen, tmp_path / "state")
+    assert trainer.student.config.norm_epsilon == trainer.student.network.updates[0].epsilon == 0.5
+    torch.testing.assert_close(trainer.student.network.filters.weight, small_student().float().network.filters.weight)
 
 
 def test_training_learns_and_keeps_the_best_weights(tmp_path):

@@ -7,11 +7,13 @@ import numpy as np
 import torch
 
 from mlff_distiller.data.dataset import Dataset
+from mlff_distiller.student import wall
 from mlff_distiller.student.checkpoint import learned_elements, load_student
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.training.data import Configurations, composition_energies, fit_reference_energies
 from mlff_distiller.training.evaluate import predict
 from mlff_distiller.training.settings import TrainingSettings
+from mlff_distiller.training.shortest import shortest_distances
 from mlff_distiller.utils.errors import UserError
 
 
@@ -34,7 +36,7 @@ def initial_student(settings: TrainingSettings, training: Dataset, device: torch
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             return StudentForceField(config, torch.from_numpy(references)).to(device)
-    student = load_student(settings.start_from, device=device)
+    student = _with_epsilon(load_student(settings.start_from, device=device), settings)
     # Teachers differ in their zero of energy: fit the references to what the network does not explain.
     references = student.reference_energies.cpu().numpy()
     configurations = Configurations.build(training, references, student.cutoff, device)
@@ -45,6 +47,26 @@ def initial_student(settings: TrainingSettings, training: Dataset, device: torch
     references = references + fit_reference_energies(left, student.config.max_atomic_number)
     student.reference_energies.copy_(torch.from_numpy(references))
     return student
+
+
+def _with_epsilon(student: StudentForceField, settings: TrainingSettings) -> StudentForceField:
+    if "norm_epsilon" not in settings.student.model_fields_set:
+        return student
+    config = student.config.model_copy(update={"norm_epsilon": settings.student.norm_epsilon})
+    made = StudentForceField(config, neighbors=student.neighbor_search.name).to(student.device)
+    made.load_state_dict(student.state_dict())
+    made.limits = student.limits
+    return made
+
+
+def build_wall(student: StudentForceField, training: Configurations) -> None:
+    """Give ``student`` walls that begin where ``training`` ends; a student that has walls keeps those that begin nearer."""
+    most = student.config.max_atomic_number
+    shortest = shortest_distances(training, most)
+    before = student.network.wall[:, 0].double().cpu().reshape(most + 1, most + 1)
+    if not torch.all(before == torch.tensor(wall.NO_WALL).double()):
+        shortest = torch.fmin(shortest, before)
+    student.network.wall.copy_(wall.pair_table(wall.ends_of(shortest)))
 
 
 def thinned(dataset: Dataset, n: int, seed: int) -> Dataset:

@@ -20,14 +20,13 @@ class Loss:
     """
 
     force_weight: float
-    energy_weight: float
     force_delta: float
     energy_delta: float
 
     @classmethod
     def of(cls, settings: TrainingSettings) -> "Loss":
-        """The loss with the weights and deltas of the settings."""
-        return cls(settings.force_weight, settings.energy_weight, settings.force_delta, settings.energy_delta)
+        """The loss with the deltas and the force weight of the settings."""
+        return cls(settings.force_weight, settings.force_delta, settings.energy_delta)
 
     def terms(self, energies: Tensor, forces: Tensor, batch: Batch) -> Tensor:
         """The force term (eV/A) and energy term (eV/atom) without weights: [2].
@@ -44,9 +43,9 @@ class Loss:
         n_molecules = (batch.inverse_sizes > 0).sum().clamp(min=1)
         return torch.stack([force.sum() / batch.atom_weights.sum().clamp(min=1.0), energy.sum() / n_molecules])
 
-    def total(self, terms: Tensor) -> Tensor:
+    def total(self, terms: Tensor, energy_weight: Tensor | float) -> Tensor:
         """The weighted sum of :meth:`terms`."""
-        return self.force_weight * terms[0] + self.energy_weight * terms[1]
+        return self.force_weight * terms[0] + energy_weight * terms[1]
 
 
 def energies_and_forces(
@@ -69,11 +68,16 @@ def energies_and_forces(
 
 
 def loss_and_gradient(
-    network: PaiNN, names: list[str], parameters: list[Tensor], batch: Batch, loss: Loss
+    network: PaiNN,
+    names: list[str],
+    parameters: list[Tensor],
+    batch: Batch,
+    loss: Loss,
+    energy_weight: Tensor | float,
 ) -> tuple[Tensor, Tensor]:
     """The loss terms [2] and the gradient of the weighted loss as one flat vector [P], in the order of ``names``."""
     leaves = [parameter.detach().requires_grad_(True) for parameter in parameters]
     energies, forces = energies_and_forces(network, dict(zip(names, leaves, strict=True)), batch, differentiable=True)
     terms = loss.terms(energies, forces, batch)
-    gradients = torch.autograd.grad(loss.total(terms), leaves)
+    gradients = torch.autograd.grad(loss.total(terms, energy_weight), leaves)
     return terms.detach(), torch.cat([gradient.reshape(-1) for gradient in gradients])

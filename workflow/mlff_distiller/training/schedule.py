@@ -36,3 +36,14 @@ def learning_rate(settings: TrainingSettings, done: float, step: int) -> float:
 def averaging_weight(settings: TrainingSettings, step: int) -> float:
     """Weight of the newest parameters in the moving average after update ``step`` (from 1): larger in the first steps."""
     return max(1.0 - settings.ema_decay, 9.0 / (9.0 + step))
+
+
+def in_last_share(settings: TrainingSettings, done: float) -> bool:
+    """Whether the training, of which the fraction ``done`` is done, is in its ``last_share``."""
+    return done >= 1.0 - settings.last_share
+
+
+def energy_weight(settings: TrainingSettings, done: float) -> float:
+    """Of the energy term in the loss."""
+    last = settings.last_energy_weight
+    return last if last is not None and in_last_share(settings, done) else settings.energy_weight

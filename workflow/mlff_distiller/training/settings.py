@@ -38,6 +38,10 @@ class TrainingSettings(Settings):
     clip_norm: Positive = Field(10.0, description="largest norm of a gradient")
     force_weight: Positive = Field(1.0, description="of the mean over atoms of |dF| (eV/A) in the loss")
     energy_weight: NotNegative = Field(2.0, description="of the mean over molecules of |dE| / n (eV/atom) in the loss")
+    last_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.2, description="of the training, at its end: in fp32 throughout, and with `last_energy_weight`"
+    )
+    last_energy_weight: NotNegative | None = Field(None, description="null: as before")
     force_delta: Annotated[Positive, unit("eV/A")] = Field(
         0.02, description="error below which the loss is quadratic, above linear (pseudo-Huber)"
     )
@@ -55,7 +59,9 @@ class TrainingSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where it runs")
     threads: Count | None = Field(None, description="of PyTorch; null: as PyTorch chooses")
     start_from: str | None = Field(None, description="a checkpoint to start from instead of random weights")
-    student: StudentConfig = Field(StudentConfig(), description="sizes of the network; left out with `start_from`")
+    student: StudentConfig = Field(
+        StudentConfig(), description="sizes of the network; with `start_from` at most `norm_epsilon`"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "TrainingSettings":
@@ -63,8 +69,8 @@ class TrainingSettings(Settings):
             raise ValueError("give n_steps (a run that repeats exactly) or max_seconds (one that ends in time)")
         if self.final_learning_rate > self.learning_rate:
             raise ValueError("final_learning_rate is larger than learning_rate")
-        if self.start_from is not None and self.student.model_fields_set:
-            raise ValueError("start_from brings the student's sizes; leave student out")
+        if self.start_from is not None and self.student.model_fields_set - {"norm_epsilon"}:
+            raise ValueError("start_from brings the student's sizes; leave them out of student (norm_epsilon may stay)")
         return self
 
     def fingerprint(self) -> dict[str, Any]:

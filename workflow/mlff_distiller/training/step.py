@@ -11,11 +11,14 @@ from torch import Tensor
 from mlff_distiller.student.painn import PaiNN
 from mlff_distiller.training.data import Batch, Capacity, Configurations, pack
 from mlff_distiller.training.loss import Loss, loss_and_gradient
+from mlff_distiller.training.precision import matmul_precision
 from mlff_distiller.training.settings import TrainingSettings
 from mlff_distiller.training.weights import FlatWeights
 from mlff_distiller.utils.compilers import small_numbers_kept
 
 LOGGER = logging.getLogger(__name__)
+#: (parameters, batch, weight of the energies []) -> (loss terms [2], gradient [P]).
+GradientOf = Callable[[list[Tensor], Batch, Tensor], tuple[Tensor, Tensor]]
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 
@@ -52,6 +55,7 @@ class Stepper:
         configurations: the training set.
         capacity: of a batch.
         settings: loss, clipping, decay.
+        tf32: matrix products in TF32, on a GPU that has it.
         compiled: trace the loss and its gradient and compile it with Inductor; on a GPU also capture the whole update
             in a CUDA graph. If that fails, the steps run without it, with a warning; ``mode`` says what runs.
     """
@@ -63,34 +67,41 @@ class Stepper:
         configurations: Configurations,
         capacity: Capacity,
         settings: TrainingSettings,
+        tf32: bool,
         compiled: bool,
     ):
+        self.tf32 = tf32
         self.network, self.weights, self.configurations, self.capacity = network, weights, configurations, capacity
         self.settings, self.loss, self.layout = settings, Loss.of(settings), FlatWeights(network)
         device = configurations.positions.device
         self.ids = torch.full([capacity.n_molecules - 1], -1, dtype=torch.int64, device=device)
         #: Values that change at every step are on the device, where a replayed CUDA graph reads them.
-        self.controls = torch.zeros([4], device=device)
+        self.controls = torch.zeros([5], device=device)
         #: Force term, energy term, gradient norm and number of updates, summed since the last read.
         self.sums = torch.zeros([4], device=device)
-        self.gradient_of: Callable[[list[Tensor], Batch], tuple[Tensor, Tensor]] = self._eager_gradient
+        self.gradient_of: GradientOf = self._eager_gradient
         self.graph: torch.cuda.CUDAGraph | None = None
         self.mode = "eager"
         if compiled:
-            self._compile()
+            with matmul_precision(device, tf32):
+                self._compile()
 
-    def __call__(self, ids: np.ndarray, step: int, learning_rate: float, averaging_weight: float) -> None:
+    def __call__(
+        self, ids: np.ndarray, step: int, learning_rate: float, averaging_weight: float, energy_weight: float
+    ) -> None:
         """Update number ``step`` (from 1) with the configurations ``ids`` [capacity.n_molecules - 1] (-1: none)."""
         values = [
             learning_rate / (1.0 - BETA_1**step),
             1.0 / (1.0 - BETA_2**step) ** 0.5,
             1.0 - learning_rate * self.settings.weight_decay,
             averaging_weight,
+            energy_weight,
         ]
         self.controls.copy_(torch.tensor(values), non_blocking=True)
         self.ids.copy_(torch.from_numpy(ids), non_blocking=True)
         if self.graph is None:
-            self._update()
+            with matmul_precision(self.controls.device, self.tf32):
+                self._update()
         else:
             self.graph.replay()
 
@@ -104,11 +115,11 @@ class Stepper:
     @torch.no_grad()
     def _update(self) -> None:
         batch = self.configurations.batch(self.ids, self.capacity)
+        rate, correction, decay, share, energy_weight = self.controls.unbind()
         with torch.enable_grad():
-            terms, gradient = self.gradient_of(self.layout.views(self.weights.current), batch)
+            terms, gradient = self.gradient_of(self.layout.views(self.weights.current), batch, energy_weight)
         norm = torch.linalg.vector_norm(gradient)
         gradient = gradient * (self.settings.clip_norm / norm.clamp(min=self.settings.clip_norm))
-        rate, correction, decay, share = self.controls.unbind()
         state = self.weights
         state.first_moment.lerp_(gradient, 1.0 - BETA_1)
         state.second_moment.mul_(BETA_2).addcmul_(gradient, gradient, value=1.0 - BETA_2)
@@ -119,8 +130,10 @@ class Stepper:
         self.sums[2] += norm
         self.sums[3] += 1.0
 
-    def _eager_gradient(self, parameters: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        return loss_and_gradient(self.network, self.layout.names, parameters, batch, self.loss)
+    def _eager_gradient(
+        self, parameters: list[Tensor], batch: Batch, energy_weight: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return loss_and_gradient(self.network, self.layout.names, parameters, batch, self.loss, energy_weight)
 
     def _compile(self) -> None:
         """Replaces the eager gradient, and on a GPU the whole update, by compiled ones; the weights do not change."""
@@ -161,28 +174,25 @@ class Stepper:
 
 
 def compile_gradient(
-    function: Callable[[list[Tensor], Batch], tuple[Tensor, Tensor]],
-    parameters: list[Tensor],
-    example: Batch,
-    backend: str = "inductor",
-) -> Callable[[list[Tensor], Batch], tuple[Tensor, Tensor]]:
+    function: GradientOf, parameters: list[Tensor], example: Batch, backend: str = "inductor"
+) -> GradientOf:
     """``function`` traced, with both derivatives, into one graph of plain operations and compiled.
 
     Args:
-        function: of parameters and batch, returns loss terms and gradient.
+        function: of parameters, batch and the weight of the energies [], returns loss terms and gradient.
         parameters, example: arguments with the shapes of all later calls.
         backend: of :func:`torch.compile`.
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    def flat(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-        return function(list(tensors[: len(parameters)]), Batch(*tensors[len(parameters) :]))
+    def flat(energy_weight: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        return function(list(tensors[: len(parameters)]), Batch(*tensors[len(parameters) :]), energy_weight)
 
-    traced = make_fx(flat)(*(p.detach() for p in parameters), *example)
+    traced = make_fx(flat)(parameters[0].new_ones([]), *(p.detach() for p in parameters), *example)
     compiled = torch.compile(traced, backend=backend, dynamic=False, fullgraph=True)
 
-    def run(parameters: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+    def run(parameters: list[Tensor], batch: Batch, energy_weight: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad(), small_numbers_kept():
-            return compiled(*parameters, *batch)
+            return compiled(energy_weight, *parameters, *batch)
 
     return run

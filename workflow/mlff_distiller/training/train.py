@@ -25,7 +25,7 @@ from mlff_distiller.training.data import Configurations, pack, plan_capacity
 from mlff_distiller.training.display import ProgressDisplay
 from mlff_distiller.training.domain import learn_domain
 from mlff_distiller.training.evaluate import errors, predict
-from mlff_distiller.training.initial import choose_device, initial_student, thinned
+from mlff_distiller.training.initial import build_wall, choose_device, initial_student, thinned
 from mlff_distiller.training.interruption import Interruption
 from mlff_distiller.training.precision import matmul_precision
 from mlff_distiller.training.settings import TrainingSettings
@@ -132,6 +132,7 @@ class Trainer:
         references = self.student.reference_energies.cpu().numpy()
         self.training = Configurations.build(training, references, self.student.cutoff, self.device)
         self.validation = Configurations.build(validation, references, self.student.cutoff, self.device)
+        build_wall(self.student, self.training)
         self.capacity = plan_capacity(self.training, settings.batch_atoms)
 
         self.layout = FlatWeights(self.student.network)
@@ -145,12 +146,17 @@ class Trainer:
         self.seconds_before = self.progress.seconds
         self.learning_rate = 0.0
         self._epoch = -1
-        # A finished training only returns its student, so nothing is compiled.
-        wanted = self.device.type == "cuda" if settings.compile == "auto" else settings.compile
-        compiled = wanted and not self.is_finished()
-        with matmul_precision(self.device, settings.tf32):
-            self.stepper = Stepper(self.student.network, self.weights, self.training, self.capacity, settings, compiled)
+        self.stepper = self.make_stepper()
         self.stepper.sums.copy_(torch.tensor(self.progress.sums))
+
+    def make_stepper(self) -> Stepper:
+        """What makes the updates from here on: in fp32 in the last share of the training, compiled where that pays."""
+        settings = self.settings
+        wanted = self.device.type == "cuda" if settings.compile == "auto" else settings.compile
+        # A finished training only returns its student, so nothing is compiled.
+        compiled = wanted and not self.is_finished()
+        tf32 = settings.tf32 and not schedule.in_last_share(settings, self.done())
+        return Stepper(self.student.network, self.weights, self.training, self.capacity, settings, tf32, compiled)
 
     def run(self, pause_after: float | None = None) -> StudentForceField | None:
         """Train to the end, or save the state and stop after ``pause_after`` seconds or an interruption.
@@ -161,8 +167,7 @@ class Trainer:
         Raises:
             UserError: the training diverged.
         """
-        precision = matmul_precision(self.device, self.settings.tf32)
-        with precision, Interruption() as interruption, ProgressDisplay(self) as display:
+        with Interruption() as interruption, ProgressDisplay(self) as display:
             saved = waited = time.monotonic()
             while not self.is_finished():
                 self.step()
@@ -186,11 +191,15 @@ class Trainer:
 
     def step(self) -> None:
         """One update, and an evaluation at the end of every ``evaluate_every``-th epoch."""
-        progress, table = self.progress, self.batches()
+        progress, table, done = self.progress, self.batches(), self.done()
+        if self.stepper.tf32 and schedule.in_last_share(self.settings, done):
+            sums, self.stepper = self.stepper.sums, self.make_stepper()
+            self.stepper.sums.copy_(sums)
         progress.step += 1
-        self.learning_rate = schedule.learning_rate(self.settings, self.done(), progress.step)
+        self.learning_rate = schedule.learning_rate(self.settings, done, progress.step)
         share = schedule.averaging_weight(self.settings, progress.step)
-        self.stepper(table[progress.batch], progress.step, self.learning_rate, share)
+        weight = schedule.energy_weight(self.settings, done)
+        self.stepper(table[progress.batch], progress.step, self.learning_rate, share, weight)
         progress.batch += 1
         if progress.batch == len(table):
             progress.epoch, progress.batch = progress.epoch + 1, 0
