@@ -27,6 +27,7 @@ from mlff_distiller.potentials.base import Potential
 from mlff_distiller.potentials.cpp import CppPotential
 from mlff_distiller.potentials.cuda import CudaPotential
 from mlff_distiller.potentials.graphed import GraphedPotential
+from mlff_distiller.student import wall
 from mlff_distiller.student.checkpoint import load_student
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.systems.batch import Batch
@@ -73,10 +74,11 @@ class Truth:
 
 @pytest.fixture(scope="module")
 def students() -> dict[torch.dtype, StudentForceField]:
-    """The student that ships, by dtype."""
+    """The student that ships, by dtype, with walls that begin at the bonds, so that many pairs meet them."""
+    shipped = load_student(CHECKPOINT)
+    shipped.network.wall.copy_(wall.pair_table(wall.bond_lengths(shipped.config.max_atomic_number)))
     return {
-        dtype: load_student(CHECKPOINT).to(dtype).eval().requires_grad_(False)
-        for dtype in (torch.float32, torch.float64)
+        dtype: copy.deepcopy(shipped).to(dtype).eval().requires_grad_(False) for dtype in (torch.float32, torch.float64)
     }
 
 

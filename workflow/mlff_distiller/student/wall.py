@@ -15,11 +15,13 @@ import torch
 from ase.data import covalent_radii
 from torch import Tensor
 
+from mlff_distiller.systems.distances import SHORTEST
+
 #: 1 - x where what the network sees has come to rest.
 REST = 0.2
 #: A pair's wall begins at most here, as a share of the sum of the covalent radii (Cordero et al., 2008), so that a bond that
-#: was not trained on is not taken for a contact; and here, where the training says nothing of the pair.
-MOST, UNSEEN = 0.8, 0.68
+#: was not trained on is not taken for a contact.
+MOST = 0.8
 #: How many distances of a pair in the training may be shorter than where its wall begins.
 SHORTER = 10
 #: Where it begins for students that were made without it, A: closer than atoms ever are.
@@ -83,10 +85,10 @@ def repulsion_slopes(distances: Tensor, ends: Tensor, strengths: Tensor) -> Tens
 def ends_of(shortest: Tensor) -> Tensor:
     """Where the walls begin, from the shortest trained distance of each pair of elements, both [Z, Z] A.
 
-    NaN: the training says nothing of the pair.
+    NaN: the training says nothing of the pair; its wall begins where the calculator refuses to go.
     """
     bonds = bond_lengths(shortest.shape[0] - 1)
-    return torch.where(torch.isnan(shortest), UNSEEN * bonds, torch.minimum(shortest, MOST * bonds))
+    return torch.where(torch.isnan(shortest), SHORTEST * bonds, torch.minimum(shortest, MOST * bonds))
 
 
 def bond_lengths(max_atomic_number: int) -> Tensor:
