@@ -11,9 +11,14 @@ from mlff_distiller.kernels.cuda import molecule, neighbor_matrix
 from mlff_distiller.kernels.cuda.build import definitions, unavailable
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.graphed import CALLS_BEFORE_CAPTURE
+from mlff_distiller.student import wall
 from mlff_distiller.student.painn import StudentConfig
 from mlff_distiller.utils.errors import UserError
 from tests.unit.potentials.small_cells import SMALL_CELLS, right_answer, small_cell
+from tests.unit.student.test_wall import squeezed
+
+#: Of its size, to which a molecule is squeezed: the walls of the tests' students begin at some 1.1.
+SHARES = [0.3, 0.6, 0.8, 0.95]
 
 needs_gpu = pytest.mark.skipif(unavailable() is not None, reason=unavailable() or "")
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
@@ -65,6 +70,83 @@ def test_molecule_kernel_emulated(emulated, student, student64, sizes, clusters)
     program.arguments.stash, program.arguments.stash_shared = outside.data_ptr(), 0
     program.launch()
     assert torch.equal(program.forces, with_forces[1])
+
+
+def dimers(student, across):
+    """C and O at each of these shares of the distance at which their wall begins, far from one another: a system each."""
+    end = float(student.network.wall[6 * student.network.n_elements + 8, 0])
+    n = len(across)
+    positions = torch.zeros([n, 2, 3])
+    positions[:, 1] = torch.tensor(across)[:, None] * end * torch.tensor([0.6, 0.0, -0.8])
+    return torch.tensor([6, 8] * n), positions.reshape(-1, 3), torch.arange(n).repeat_interleave(2)
+
+
+def near_walls(student):
+    """Pairs across the whole wall, and a few digits around where it begins and where the seen distance comes to rest."""
+    return dimers(student, [0.1, 0.3, 0.5, 0.7, 0.799, 0.801, 0.9, 0.99, 0.999, 0.99999, 1.0, 1.00001, 1.1])
+
+
+def cut_by_boxes(positions, batch):
+    """Skewed boxes of the systems, wider than the cutoff, and whole translations of some atoms by their vectors, in place."""
+    n_systems = int(batch.max()) + 1
+    cell = torch.tensor([[6.0, 0, 0], [0.5, 6.5, 0], [0, 0, 7.0]])
+    positions += (torch.arange(len(positions)) % 3 - 1)[:, None] * cell[0]
+    return cell.repeat(n_systems, 1, 1), torch.ones([n_systems, 3], dtype=torch.bool)
+
+
+def assert_close_each(found, found_forces, energies, forces):
+    """As :func:`assert_close`, for dimers, each by its own size."""
+    scale = forces.abs().reshape(len(energies), -1).amax(dim=1).clamp(min=1.0)
+    assert ((found - energies).abs() < 2e-5 * scale).all()
+    assert ((found_forces - forces).abs().reshape(len(energies), -1).amax(dim=1) < 5e-6 * scale).all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("clusters", [8, 4, 2])
+def test_molecule_kernel_emulated_within_walls(emulated, student, student64, share, clusters):
+    library = molecule.Library(emulated["molecule"])
+    library.clusters = clusters
+    numbers, positions, batch = squeezed(student, share)
+    energies, forces = AutogradPotential(student64)(numbers, positions.double(), batch)
+    program = molecule.MoleculeProgram(library, molecule.pack(student, library.ranks), 8, 2)
+    fill(program, numbers, positions, batch)
+    program.launch()
+    assert_close(program, energies, forces)
+    with_forces = program.results()
+    program.launch(forces=False)
+    assert torch.equal(program.energies, with_forces[0])
+
+
+@needs_compiler
+def test_molecule_kernel_emulated_across_walls(emulated, student, student64):
+    library = molecule.Library(emulated["molecule"])
+    library.clusters = 5
+    numbers, positions, batch = near_walls(student)
+    energies, forces = AutogradPotential(student64)(numbers, positions.double(), batch)
+    program = molecule.MoleculeProgram(library, molecule.pack(student, library.ranks), len(numbers), len(energies))
+    fill(program, numbers, positions, batch)
+    program.launch()
+    assert_close_each(program.energies, program.forces, energies, forces)
+
+
+@needs_compiler
+def test_row_kernels_emulated_across_walls(neighbor_matrix_alone, student, student64):
+    numbers, positions, batch = near_walls(student)
+    right = AutogradPotential(student64)(numbers, positions.double(), batch)
+    assert_close_each(*neighbor_matrix_alone(numbers, positions, batch), *right)
+
+
+@needs_compiler
+@pytest.mark.parametrize("share", SHARES)
+def test_row_kernels_emulated_within_walls(neighbor_matrix_alone, student, student64, share):
+    """Molecules by themselves, and in boxes whose faces run through them; also energies alone."""
+    numbers, positions, batch = squeezed(student, share)
+    for periodic in (False, True):
+        boxes = cut_by_boxes(positions, batch) if periodic else (None, None)
+        assert_right(neighbor_matrix_alone, student64, numbers, positions, batch, *boxes)
+        energies, _ = neighbor_matrix_alone(numbers, positions, batch, *boxes)
+        assert torch.equal(neighbor_matrix_alone.energy(numbers, positions, batch, *boxes), energies)
 
 
 def longer(structure):
@@ -320,6 +402,16 @@ def test_filter_fragments_hold_every_weight():
             torch.testing.assert_close(value, wanted, rtol=2e-6, atol=6e-8)
 
 
+def test_a_build_is_of_one_student():
+    """What the kernels are compiled with tells builds apart: also what is no size of a matrix."""
+    one = definitions(StudentConfig())
+    assert f"-DWALL_REST={wall.REST}f" in one
+    assert "-DELEMENTS=101" in one
+    assert "-DNORM_EPSILON=0.01f" in one
+    for other in ({"norm_epsilon": 1e-4}, {"max_atomic_number": 86}):
+        assert definitions(StudentConfig(**other)) != one
+
+
 def test_sizes_that_the_kernels_cannot_take():
     with pytest.raises(UserError, match="n_features 128, not 64"):
         definitions(StudentConfig(n_features=64))
@@ -387,6 +479,39 @@ def test_periodic_on_the_gpu(on_gpu, student64):
         found, found_forces = on_gpu(*arguments)
         assert (found_forces.cpu() - forces).abs().max() < 2e-5 * max(1.0, forces.abs().max().item())
         assert (found.cpu() - energies).abs().max() < 1e-3
+
+
+@needs_gpu
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("copies", [1, 10, 100])
+def test_within_walls_on_the_gpu(on_gpu, student, student64, share, copies):
+    """By one launch and by the kernels for many atoms, alone and in boxes whose faces run through the molecules."""
+    numbers, positions, batch = squeezed(student, share)
+    numbers, positions = numbers.repeat(copies), positions.repeat(copies, 1)
+    batch = torch.cat([batch + 2 * k for k in range(copies)])
+    for periodic in (False, True):
+        boxes = cut_by_boxes(positions, batch) if periodic else ()
+        double = [box.double() if box.is_floating_point() else box for box in boxes]
+        energies, forces = AutogradPotential(student64)(numbers, positions.double(), batch, *double)
+        given = [tensor.to("cuda") for tensor in (numbers, positions, batch, *boxes)]
+        scale = max(1.0, forces.abs().max().item())
+        for _ in range(CALLS_BEFORE_CAPTURE + 1):
+            found, found_forces = on_gpu(*given)
+            assert (found.cpu() - energies).abs().max() < 2e-4 * scale
+            assert (found_forces.cpu() - forces).abs().max() < 2e-5 * scale
+        assert torch.equal(on_gpu.energy(*given), found)
+
+
+@needs_gpu
+@pytest.mark.parametrize("single_launch", [True, False])
+def test_across_walls_on_the_gpu(student, student64, single_launch):
+    from mlff_distiller.potentials.cuda import CudaPotential
+
+    potential = CudaPotential(copy.deepcopy(student).to("cuda"), single_launch=single_launch)
+    numbers, positions, batch = near_walls(student)
+    right = AutogradPotential(student64)(numbers, positions.double(), batch)
+    found = potential(*(tensor.to("cuda") for tensor in (numbers, positions, batch)))
+    assert_close_each(*(part.cpu() for part in found), *right)
 
 
 def caffeine_like(device="cuda"):

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from mlff_distiller.kernels.compile_time import note_seconds
+from mlff_distiller.student import wall
 from mlff_distiller.student.config import StudentConfig
-from mlff_distiller.student.painn import NORM_EPSILON
 from mlff_distiller.utils.compilers import find_nvcc, version_of
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import user_cache
@@ -23,7 +23,7 @@ def padded(width: int) -> int:
 
 
 def definitions(config: StudentConfig) -> list[str]:
-    """The student's sizes as compiler flags.
+    """The student's sizes, and constants that are written down elsewhere, as compiler flags.
 
     Raises:
         UserError: sizes for which the kernels are not written.
@@ -40,7 +40,9 @@ def definitions(config: StudentConfig) -> list[str]:
         "READOUT": padded(config.readout_width),
         "GAUSSIANS": config.n_radial,
         "LAYERS": config.n_blocks,
-        "NORM_EPSILON": f"{NORM_EPSILON!r}f",
+        "ELEMENTS": config.max_atomic_number + 1,
+        "NORM_EPSILON": f"{config.norm_epsilon!r}f",
+        "WALL_REST": f"{wall.REST!r}f",
     }
     return [f"-D{name}={value}" for name, value in sizes.items()]
 

@@ -6,9 +6,10 @@
 // and only with the blocks that own the same features. Every sum is taken in a fixed order: the same input gives the
 // same bits. NOTES.md has the phases and what each costs.
 //
-// Sizes come from the compiler's command line: FEATURES, HIDDEN, READOUT, GAUSSIANS, LAYERS.
+// Sizes come from the compiler's command line: FEATURES, HIDDEN, READOUT, GAUSSIANS, LAYERS, NORM_EPSILON.
 
 #include "platform.cuh"
+#include "wall.cuh"
 
 constexpr int RANKS = 8;
 constexpr int F = FEATURES;
@@ -53,6 +54,7 @@ struct Arguments {
     const float* embedding;   // [elements][F]
     const float* first_phi;   // [elements][3 F]
     const float* radial;      // cutoff, exponent, pi / cutoff, centers [K]
+    const float2* wall;       // [elements * elements] where each pair's wall begins and its strength
     const double* references;  // [elements]
     const float* positions;   // [N][3]
     const int* numbers;       // [N]
@@ -276,10 +278,22 @@ struct Molecule {
         return args.gradients + ((static_cast<long long>(rank) * LAYERS + layer) * args.n_atoms + n) * 4 * OWN;
     }
     DEVICE const float* filters(int layer) const { return args.filters + (rank * LAYERS + layer) * FILTERS; }
+    // For each neighbor the unit vector towards it and the distance that the network sees. Within the pair's wall
+    // (student/wall.py) that is not the distance, and negative, to mark it: what else such a pair needs is computed anew.
     DEVICE float4* geometry(int a) const { return reinterpret_cast<float4*>(base + at.geometry) + a * CAPACITY; }
     DEVICE float2* cut(int a) const { return reinterpret_cast<float2*>(base + at.cut) + a * CAPACITY; }
     DEVICE int* index(int a) const { return reinterpret_cast<int*>(base + at.index) + a * CAPACITY; }
     DEVICE int* counts() const { return reinterpret_cast<int*>(base + at.count); }
+    DEVICE Wall wall_between(int i, int j) const { return Wall(args.wall, args.numbers[i], args.numbers[j]); }
+    DEVICE float distance_between(int i, int j) const {
+        float squared = 0.0f;
+#pragma unroll
+        for (int axis = 0; axis < 3; axis++) {
+            const float along = args.positions[3 * j + axis] - args.positions[3 * i + axis];
+            squared += along * along;
+        }
+        return sqrtf(squared);
+    }
 
     DEVICE void start_copies() {
         const float* from = args.weights + static_cast<long long>(rank) * WEIGHTS;
@@ -300,6 +314,7 @@ struct Molecule {
                 const int j = j0 + lane;
                 const bool other = j < end && j != i;
                 const int q = other ? j : i;
+                const Wall wall = wall_between(i, q);  // read here, to arrive while the distance is computed
                 const float dx = args.positions[3 * q] - x, dy = args.positions[3 * q + 1] - y;
                 const float dz = args.positions[3 * q + 2] - z;
                 const float squared = dx * dx + dy * dy + dz * dz;
@@ -309,10 +324,12 @@ struct Molecule {
                 const int slot = count + __popc(found & ((1u << lane) - 1u));
                 if (near && slot < CAPACITY) {
                     const float d = sqrtf(squared);
-                    geometry(a)[slot] = make_float4(dx / d, dy / d, dz / d, d);
-                    const bool beyond = d >= cutoff;
-                    cut(a)[slot] = make_float2(beyond ? 0.0f : 0.5f * (cosf(d * rate) + 1.0f),
-                                               beyond ? 0.0f : -0.5f * rate * sinf(d * rate));
+                    const bool within = d < wall.end;
+                    const float seen = within ? wall.seen(d) : d;
+                    geometry(a)[slot] = make_float4(dx / d, dy / d, dz / d, within ? -seen : seen);
+                    const bool beyond = seen >= cutoff;
+                    cut(a)[slot] = make_float2(beyond ? 0.0f : 0.5f * (cosf(seen * rate) + 1.0f),
+                                               beyond ? 0.0f : -0.5f * rate * sinf(seen * rate));
                     index(a)[slot] = j;
                 }
                 count += __popc(found);
@@ -378,7 +395,7 @@ struct Molecule {
 #pragma unroll
                         for (int c = 0; c < 3; c++) v[c] = __ldcg(from + (3 + c) * OWN);
                     }
-                    const float* g = gaussians<false>(u.w);
+                    const float* g = gaussians<false>(fabsf(u.w));
                     float w[CHANNELS];
 #pragma unroll
                     for (int c = 0; c < CHANNELS; c++) w[c] = filter.bias[c];
@@ -537,6 +554,12 @@ struct Molecule {
             const float* hidden = stash(a, LAYERS - 1) + STASH_H2;
             float sum = 0.0f;
             for (int h = lane; h < R; h += 32) sum += hidden[h] * sigmoid(hidden[h]) * w[h];
+            // Each atom of a pair has half of its wall's energy.
+            for (int e = lane; e < counts()[a]; e += 32) {
+                if (geometry(a)[e].w >= 0.0f) continue;
+                const int i = begin + a, j = index(a)[e];
+                sum += 0.5f * wall_between(i, j).repulsion(distance_between(i, j));
+            }
 #pragma unroll
             for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
             if (lane == 0) args.atomic[begin + a] = sum + bias;
@@ -664,7 +687,7 @@ struct Molecule {
                     const float* from = gradients(layer, i) + f;
                     const float gs = __ldcg(from), gx = __ldcg(from + OWN), gy = __ldcg(from + 2 * OWN);
                     const float gz = __ldcg(from + 3 * OWN);
-                    const float* g = gaussians<true>(u.w);
+                    const float* g = gaussians<true>(fabsf(u.w));
                     float w[CHANNELS], slope[CHANNELS];
 #pragma unroll
                     for (int c = 0; c < CHANNELS; c++) {
@@ -762,11 +785,18 @@ struct Molecule {
             // The unit vector of the message points from receiver to sender.
             const float4 u = geometry(a)[e];
             const float ux = -u.x, uy = -u.y, uz = -u.z;
-            const float along = sum[0] - (sum[1] * ux + sum[2] * uy + sum[3] * uz) / u.w;
+            float d = u.w, radial = sum[0];
+            if (u.w < 0.0f) {
+                const int i = index(a)[e], j = begin + a;
+                const Wall wall = wall_between(i, j);
+                d = distance_between(i, j);
+                radial = radial * wall.seen_slope(d) + 0.5f * wall.repulsion_slope(d);
+            }
+            const float along = radial - (sum[1] * ux + sum[2] * uy + sum[3] * uz) / d;
             float* to = args.pulls + (static_cast<long long>(begin + a) * args.n_atoms + index(a)[e]) * 4;
-            to[0] = along * ux + sum[1] / u.w;
-            to[1] = along * uy + sum[2] / u.w;
-            to[2] = along * uz + sum[3] / u.w;
+            to[0] = along * ux + sum[1] / d;
+            to[1] = along * uy + sum[2] / d;
+            to[2] = along * uz + sum[3] / d;
         }
     }
 

@@ -23,6 +23,7 @@ POINTERS = (
     "embedding",
     "first_phi",
     "radial",
+    "wall",
     "references",
     "positions",
     "numbers",
@@ -102,6 +103,7 @@ class PackedWeights:
     embedding: Tensor
     first_phi: Tensor
     radial: Tensor
+    wall: Tensor
     references: Tensor
 
 
@@ -156,6 +158,7 @@ def pack(student: StudentForceField, ranks: int) -> PackedWeights:
             embedding=embedding.to(torch.float32).clone(),
             first_phi=phi.phi_out(silu(phi.phi_in(embedding))).to(torch.float32).contiguous(),
             radial=flat([constants.to(network.basis.centers), network.basis.centers]),
+            wall=network.wall.to(torch.float32, copy=True),
             references=student.reference_energies.clone(),
         )
 

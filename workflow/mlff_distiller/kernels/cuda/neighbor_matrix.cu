@@ -1,16 +1,19 @@
 // Messages of any number of atoms, and what surrounds the matrix products of a layer: for batches and large systems.
 //
 // The neighbor matrix has a row of ``capacity`` slots per atom (index, unit vector towards the neighbor, distance). A pair
-// is in both rows: sums over receivers and sums over senders are both sums over a row, in a fixed order.
+// is in both rows: sums over receivers and sums over senders are both sums over a row, in a fixed order. The search looks
+// up where a pair's wall begins (student/wall.py), and the sign marks distances within it as negative: whoever reads the
+// distance looks up the wall of those only.
 //
 // One warp takes a quarter of the features of one atom, sixteen neighbors at a time. The filters, and in the reverse pass
 // their slopes, are a product of the neighbors' Gaussians and the filters' weights on the tensor cores, where both are
 // split into two half-precision numbers: hi hi + hi lo + lo hi has the precision of float32. The product leaves two
 // neighbors and two features of every eight with each lane, and that is how the rest is computed.
 //
-// Sizes come from the compiler's command line: FEATURES, GAUSSIANS.
+// Sizes come from the compiler's command line: FEATURES, GAUSSIANS, NORM_EPSILON.
 
 #include "platform.cuh"
+#include "wall.cuh"
 
 constexpr int F = FEATURES;
 constexpr int K = GAUSSIANS;
@@ -503,9 +506,12 @@ extern "C" __global__ void vector_gradient(const __grid_constant__ Update work) 
 }
 
 struct Radial {
+    const int* numbers;            // [N]
+    const int* neighbors;          // [N][capacity]
     const float4* geometry;        // [N][capacity]
     const int* counts;             // [N]
     const float* radial;           // cutoff, exponent, pi / cutoff, centers [K]
+    const float2* wall;            // [elements * elements] where each pair's wall begins and its strength
     unsigned short* coefficients;  // [N][capacity][HALVES], out
     int n_atoms;
     int capacity;
@@ -521,7 +527,8 @@ extern "C" __global__ void fill_coefficients(const __grid_constant__ Radial work
     const float center = lane < K ? __ldg(work.radial + 3 + lane) : 0.0f;
     for (int e = part; e < count; e += 4) {
         const long long slot = static_cast<long long>(i) * work.capacity + e;
-        const float d = work.geometry[slot].w;
+        float d = work.geometry[slot].w;
+        if (d < 0.0f) d = Wall(work.wall, work.numbers[i], work.numbers[work.neighbors[slot]]).seen(-d);
         const bool beyond = d >= cutoff;
         const float cut = beyond ? 0.0f : 0.5f * (cosf(d * rate) + 1.0f);
         const float cut_slope = beyond ? 0.0f : -0.5f * rate * sinf(d * rate);
@@ -549,6 +556,8 @@ struct Totals {
     const int* counts;        // [N]
     float* pull;              // [QUARTERS][N][capacity][4]; the first quarter becomes dE/dr, r from receiver to sender
     const float* atomic;      // [N]
+    const float* repulsion;   // [N] of the atom's walls
+    const float2* wall;       // [elements * elements]
     const double* references;  // [elements]
     float* forces;            // [N][3]
     double* energies;         // [B]
@@ -561,7 +570,8 @@ struct Totals {
 extern "C" __global__ void finish_pulls(const __grid_constant__ Totals totals) {
     const long long slots = static_cast<long long>(totals.n_atoms) * totals.capacity;
     const long long slot = static_cast<long long>(blockIdx.x) * 256 + threadIdx.x;
-    if (slot >= slots || slot % totals.capacity >= totals.counts[slot / totals.capacity]) return;
+    const long long i = slot / totals.capacity;
+    if (slot >= slots || slot % totals.capacity >= totals.counts[i]) return;
     float4* pull = reinterpret_cast<float4*>(totals.pull);
     float4 sum = pull[slot];
 #pragma unroll
@@ -573,8 +583,14 @@ extern "C" __global__ void finish_pulls(const __grid_constant__ Totals totals) {
         sum.w += part.w;
     }
     const float4 u = totals.geometry[slot];
-    const float along = sum.x + (sum.y * u.x + sum.z * u.y + sum.w * u.z) / u.w;
-    pull[slot] = make_float4(sum.y / u.w - along * u.x, sum.z / u.w - along * u.y, sum.w / u.w - along * u.z, 0.0f);
+    float d = u.w, radial = sum.x;
+    if (d < 0.0f) {
+        const Wall wall(totals.wall, totals.numbers[i], totals.numbers[totals.neighbors[slot]]);
+        d = -d;
+        radial = radial * wall.seen_slope(d) + 0.5f * wall.repulsion_slope(d);
+    }
+    const float along = radial + (sum.y * u.x + sum.z * u.y + sum.w * u.z) / d;
+    pull[slot] = make_float4(sum.y / d - along * u.x, sum.z / d - along * u.y, sum.w / d - along * u.z, 0.0f);
 }
 
 // One warp an atom, eight lanes a neighbor: F_j = sum_i pull(i, j) - pull(j, i). Slot (i, j) is found in row i: neighbor j,
@@ -601,7 +617,7 @@ extern "C" __global__ void sum_forces(const __grid_constant__ Totals totals) {
                 const float4 w = totals.geometry[theirs];
                 // NaN equals NaN here, so that it reaches the forces.
                 same = !(w.x + u.x != 0.0f && w.x == w.x) && !(w.y + u.y != 0.0f && w.y == w.y) &&
-                       !(w.z + u.z != 0.0f && w.z == w.z) && !(w.w != u.w && w.w == w.w);
+                       !(w.z + u.z != 0.0f && w.z == w.z) && !(fabsf(w.w) != fabsf(u.w) && w.w == w.w);
             }
             const unsigned found = __ballot_sync(0xffffffffu, same) >> (8 * group) & 0xffu;
             if (slot < 0 && found) slot = t0 + __ffs(int(found)) - 1;
@@ -623,7 +639,7 @@ extern "C" __global__ void sum_energies(const __grid_constant__ Totals totals) {
     const int system = blockIdx.x, lane = threadIdx.x % 32;
     double sum = 0.0;
     for (int n = totals.starts[system] + int(threadIdx.x); n < totals.starts[system + 1]; n += 256) {
-        sum += static_cast<double>(totals.atomic[n]) + totals.references[totals.numbers[n]];
+        sum += static_cast<double>(totals.atomic[n]) + totals.repulsion[n] + totals.references[totals.numbers[n]];
     }
 #pragma unroll
     for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
@@ -637,6 +653,7 @@ extern "C" __global__ void sum_energies(const __grid_constant__ Totals totals) {
 
 struct Search {
     const float* positions;  // [N][3]; with cells in their order; not wrapped, which would lose digits
+    const int* numbers;      // [N]
     const int* first;        // [N] first atom of the system of each atom (without cells)
     const int* last;         // [N] one past its last
     const int* system;       // [N] (with cells)
@@ -649,18 +666,24 @@ struct Search {
     const float* whole;      // [N][3] lattice vectors that wrapping each atom into the box subtracts
     const int* cell_start;   // [cells + 1] first atom of each cell
     const float* radial;
+    const float2* wall;      // [elements * elements] where each pair's wall begins and its strength
     int* neighbors;          // [N][capacity], out
     float4* geometry;        // [N][capacity], out
     int* counts;             // [N], out: neighbors found, also when more than capacity
+    float* repulsion;        // [N], out: half of the energy of each of the atom's walls, eV
     int n_atoms;
     int capacity;
 };
 
-// Adds those of the atoms start <= j < end that are near i to the row of i; by a whole warp. With PERIODIC they are seen in
-// the image ``image`` (counted in lattice vectors ``box``) of the wrapped system.
+// Blocks of the searches on a multiprocessor at once. Left alone the compiler takes registers that leave room for one less.
+constexpr int DENSE_BLOCKS = 6, CELLS_BLOCKS = 4;
+
+// Adds those of the atoms start <= j < end that are near i to the row of i, and what this lane found of their walls to
+// ``repulsion``; by a whole warp. With PERIODIC they are seen in the image ``image`` (counted in lattice vectors ``box``)
+// of the wrapped system.
 template <bool PERIODIC>
 DEVICE int add_near(const Search& work, int i, int start, int end, const float* image, const float* box, bool home,
-                    int count) {
+                    int count, float& repulsion) {
     const int lane = threadIdx.x % 32;
     const float cutoff = __ldg(work.radial);
     const float x = work.positions[3 * i], y = work.positions[3 * i + 1], z = work.positions[3 * i + 2];
@@ -690,24 +713,40 @@ DEVICE int add_near(const Search& work, int i, int start, int end, const float* 
         if (near && slot < work.capacity) {
             const long long at = static_cast<long long>(i) * work.capacity + slot;
             const float d = sqrtf(squared);
-            work.geometry[at] = make_float4(dx / d, dy / d, dz / d, d);
+            const Wall wall(work.wall, work.numbers[i], work.numbers[j]);
+            const bool within = d < wall.end;
+            work.geometry[at] = make_float4(dx / d, dy / d, dz / d, within ? -d : d);
             work.neighbors[at] = j;
+            if (within) repulsion += wall.repulsion(d);
         }
         count += __popc(found);
     }
     return count;
 }
 
+// Keeps what the lanes of a warp found of atom i.
+DEVICE void keep_row(const Search& work, int i, int count, float repulsion) {
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2) repulsion += __shfl_xor_sync(0xffffffffu, repulsion, offset);
+    if (threadIdx.x % 32 == 0) {
+        work.counts[i] = count;
+        work.repulsion[i] = 0.5f * repulsion;  // each atom of a pair has half
+    }
+}
+
 // One warp an atom looks at all atoms of its system.
-extern "C" __global__ void fill_neighbor_matrix_dense(const __grid_constant__ Search work) {
+extern "C" __global__ void __launch_bounds__(256, DENSE_BLOCKS)
+    fill_neighbor_matrix_dense(const __grid_constant__ Search work) {
     const int i = blockIdx.x * 8 + threadIdx.x / 32;
     if (i >= work.n_atoms) return;
-    const int count = add_near<false>(work, i, work.first[i], work.last[i], nullptr, nullptr, true, 0);
-    if (threadIdx.x % 32 == 0) work.counts[i] = count;
+    float repulsion = 0.0f;
+    const int count = add_near<false>(work, i, work.first[i], work.last[i], nullptr, nullptr, true, 0, repulsion);
+    keep_row(work, i, count, repulsion);
 }
 
 // One warp an atom looks at the cells around it, and at their periodic images.
-extern "C" __global__ void fill_neighbor_matrix_cells(const __grid_constant__ Search work) {
+extern "C" __global__ void __launch_bounds__(256, CELLS_BLOCKS)
+    fill_neighbor_matrix_cells(const __grid_constant__ Search work) {
     const int i = blockIdx.x * 8 + threadIdx.x / 32;
     if (i >= work.n_atoms) return;
     const int b = work.system[i];
@@ -722,6 +761,7 @@ extern "C" __global__ void fill_neighbor_matrix_cells(const __grid_constant__ Se
         place[axis] = work.place[3 * i + axis];
     }
     int count = 0;
+    float repulsion = 0.0f;
     for (int dx = -reach[0]; dx <= reach[0]; dx++) {
         for (int dy = -reach[1]; dy <= reach[1]; dy++) {
             for (int dz = -reach[2]; dz <= reach[2]; dz++) {
@@ -740,11 +780,11 @@ extern "C" __global__ void fill_neighbor_matrix_cells(const __grid_constant__ Se
                 const int cell = work.offset[b] + (c[0] * grid[1] + c[1]) * grid[2] + c[2];
                 const bool home = image[0] == 0.0f && image[1] == 0.0f && image[2] == 0.0f;
                 const int start = work.cell_start[cell], end = work.cell_start[cell + 1];
-                count = add_near<true>(work, i, start, end, image, box, home, count);
+                count = add_near<true>(work, i, start, end, image, box, home, count, repulsion);
             }
         }
     }
-    if (threadIdx.x % 32 == 0) work.counts[i] = count;
+    keep_row(work, i, count, repulsion);
 }
 
 #ifdef CUDA_EMULATION

@@ -38,13 +38,14 @@ Messages = _structure(
     "n_atoms capacity add",
 )
 Update = _structure("s v u_v input dot mixing gs gv g_input g_mixing g_u_v", "n_atoms last")
-Radial = _structure("geometry counts radial coefficients", "n_atoms capacity")
+Radial = _structure("numbers neighbors geometry counts radial wall coefficients", "n_atoms capacity")
 Totals = _structure(
-    "positions numbers starts neighbors geometry counts pull atomic references forces energies",
+    "positions numbers starts neighbors geometry counts pull atomic repulsion wall references forces energies",
     "n_atoms n_systems capacity",
 )
 Search = _structure(
-    "positions first last system box grid reach periodic offset place whole cell_start radial neighbors geometry counts",
+    "positions numbers first last system box grid reach periodic offset place whole cell_start radial wall "
+    "neighbors geometry counts repulsion",
     "n_atoms capacity",
 )
 
@@ -107,6 +108,7 @@ class PackedStudent:
     embedding: Tensor  # [elements, F]
     first_phi: Tensor  # [elements, 3 F]: phi of the embedding
     radial: Tensor  # cutoff, exponent of the Gaussians, pi / cutoff, their centers
+    wall: Tensor  # [elements * elements, 2], see student/wall.py
     references: Tensor  # [elements] eV, float64
     layers: tuple[LayerWeights, ...]
 
@@ -176,6 +178,7 @@ def pack(student: StudentForceField, depth: int = 24, products: str = "fp16x3") 
             embedding=copy(network.embedding.weight),
             first_phi=copy(phi.phi_out(silu(phi.phi_in(network.embedding.weight)))),
             radial=copy(torch.cat([constants.to(network.basis.centers), network.basis.centers])),
+            wall=copy(network.wall),
             references=student.reference_energies.clone(),
             layers=tuple(layers),
         )
@@ -296,7 +299,7 @@ class NeighborMatrixProgram:
         self.cell_start = index(cells + 1) if cells else None
         self.grid: dict[str, Tensor] = {}
         self.order = torch.zeros([n_atoms], dtype=torch.int64, device=device)
-        self.neighbors, self.counts = index(n_atoms, capacity), index(n_atoms)
+        self.neighbors, self.counts, self.repulsion = index(n_atoms, capacity), index(n_atoms), real(n_atoms)
         self.most = index(1)[0]  # the largest number of neighbors since it was last set to 0
         self.geometry = real(n_atoms, capacity, 4)
         self.coefficients = torch.empty([n_atoms, capacity, library.coefficients], dtype=torch.float16, device=device)
@@ -357,13 +360,12 @@ class NeighborMatrixProgram:
             )
             for i in range(last + 1)
         ]
-        shared = {"neighbors": self.neighbors, "geometry": self.geometry, "counts": self.counts}
-        shared |= {"n_atoms": self.n_atoms, "capacity": self.capacity, "positions": self.placed}
-        radial = {name: shared[name] for name in ("geometry", "counts", "n_atoms", "capacity")}
-        self.radial_arguments = _fill(Radial, radial=packed.radial, coefficients=self.coefficients, **radial)
+        shared = {"numbers": self.placed_numbers, "neighbors": self.neighbors, "geometry": self.geometry}
+        shared |= {"counts": self.counts, "wall": packed.wall, "n_atoms": self.n_atoms, "capacity": self.capacity}
+        self.radial_arguments = _fill(Radial, radial=packed.radial, coefficients=self.coefficients, **shared)
+        shared |= {"positions": self.placed, "repulsion": self.repulsion}
         self.totals_arguments = _fill(
             Totals,
-            numbers=self.placed_numbers,
             starts=self.starts,
             pull=self.pull,
             atomic=self.head_out[last],
