@@ -53,9 +53,9 @@ interpreter._interpreter = NumpyMemory()
 patch_tensor = interpreter._patch_lang_tensor
 
 
-def patch(tensor):
+def patch(tensor, *scope):
     """NumPy 2 also refuses to turn an array of one element into an index."""
-    patch_tensor(tensor)
+    patch_tensor(tensor, *scope)
     tensor.__index__ = lambda self: int(self.handle.data.item())
 
 
@@ -116,6 +116,26 @@ def small_cell_error(potential, exact, name: str, dtype) -> float:
     return float((program.forces - forces).abs().max()) / max(1.0, pull)
 
 
+def deviations(potential, reference, numbers, positions, batch) -> dict:
+    """The largest errors of energies and forces, and how large those are; ``positions`` in float64."""
+    import torch
+
+    positions = positions.to(potential.dtype)
+    energies, forces = reference(numbers, positions.to(torch.float64), batch)
+    found, found_forces = potential(numbers, positions, batch)
+    only = potential.energy(numbers, positions, batch)
+    receivers, senders, _ = potential.neighbors(positions, batch)
+    wanted = reference.neighbors(positions.to(torch.float64), batch)
+    return {
+        "energy": float((found - energies).abs().max()),
+        "energy_only": float((only - energies).abs().max()),
+        "height": float(energies.abs().max()),
+        "force": float((found_forces - forces).abs().max()),
+        "scale": float(forces.abs().max()),
+        "same_edges": torch.equal(receivers, wanted[0]) and torch.equal(senders, wanted[1]),
+    }
+
+
 def room(student) -> dict:
     """Whether an atom that is lost makes its system NaN, and that alone, and how much room for neighbors is left behind."""
     import torch
@@ -146,15 +166,19 @@ def main() -> None:
 
     from mlff_distiller.potentials.autograd import AutogradPotential
     from mlff_distiller.potentials.triton import TritonPotential
+    from mlff_distiller.student import wall
     from mlff_distiller.student.painn import StudentConfig, StudentForceField
+    from tests.unit.student.test_wall import squeezed
 
     dtype = getattr(torch, sys.argv[1])
     torch.manual_seed(0)
-    config = StudentConfig(n_features=32, mlp_width=24, readout_width=12, n_radial=20)
+    config = StudentConfig(n_features=32, mlp_width=24, readout_width=12, n_radial=20, norm_epsilon=0.02)
     exact = StudentForceField(config).to(torch.float64).requires_grad_(False)
     with torch.no_grad():
         exact.network.embedding.weight.mul_(3.0)
         exact.network.readout_out.weight.mul_(20.0)
+        # Walls that begin beyond the bonds, so that molecules meet them.
+        exact.network.wall.copy_(wall.pair_table(1.1 * wall.bond_lengths(config.max_atomic_number)))
     exact.reference_energies.normal_()
     potential = TritonPotential(copy.deepcopy(exact).to(dtype), precision="ieee")
     reference = AutogradPotential(exact)
@@ -166,33 +190,23 @@ def main() -> None:
         batch = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
         for spread in (1.3, 2.2):  # the second call of the same topology: atoms have crossed the cutoff
             positions = torch.randn(n_atoms, 3, dtype=torch.float64) * spread * max(sizes) ** (1 / 3)
-            positions = positions.to(dtype).to(torch.float64)
-            energies, forces = reference(numbers, positions, batch)
-            found, found_forces = potential(numbers, positions.to(dtype), batch)
-            only = potential.energy(numbers, positions.to(dtype), batch)
-            receivers, senders, _ = potential.neighbors(positions.to(dtype), batch)
-            wanted = reference.neighbors(positions, batch)
-            rows.append(
-                {
-                    "sizes": sizes,
-                    "energy": float((found - energies).abs().max()),
-                    "energy_only": float((only - energies).abs().max()),
-                    "force": float((found_forces - forces).abs().max()),
-                    "scale": float(forces.abs().max()),
-                    "same_edges": torch.equal(receivers, wanted[0]) and torch.equal(senders, wanted[1]),
-                }
-            )
+            rows.append({"sizes": sizes} | deviations(potential, reference, numbers, positions, batch))
+    walls = [
+        {"share": share} | deviations(potential, reference, *squeezed(exact, share)) for share in (0.3, 0.6, 0.8, 0.95)
+    ]
     images = [
-        small_cell_error(potential, exact, name, dtype) for name in ("H in 2.4 A", "graphene", "N2 along x in 3.8 A")
+        small_cell_error(potential, exact, name, dtype)
+        for name in ("H in 2.4 A", "graphene", "N2 along x in 3.8 A", "chain")
     ]
     # A position that is not a number must show, also where the atom is alone.
     lost = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [float("nan"), 0.0, 0.0]], dtype=dtype)
     numbers, batch = torch.tensor([1, 8, 1]), torch.tensor([0, 0, 1])
-    energies, forces = potential(numbers, lost, batch)
+    _, forces = potential(numbers, lost, batch)
     nan = {"own": bool(forces[2].isnan().any()), "others": bool(forces[:2].isnan().any())}
     print(
         json.dumps(
-            {"rows": rows, "images": images, "nan": nan, "products": products(), "room": room(potential.student)}
+            {"rows": rows, "walls": walls, "images": images, "nan": nan}
+            | {"products": products(), "room": room(potential.student)}
         )
     )
 

@@ -1,7 +1,9 @@
 """The message of a block and its backward pass; filters are computed from the distance where they are used, not stored.
 
-For receiver i and sender j, with w(d) = (W g(d) + b) f(d) of Gaussians g and cutoff f, u the unit vector from i to j and
-p_j = phi(s_j):  s_i += sum_j p_j^s w^s,   v_i += sum_j p_j^a w^a u + p_j^c w^c v_j.
+For receiver i and sender j, with w(d) = (W g(d) + b) f(d) of Gaussians g and cutoff f, d the distance that the network sees
+(:mod:`mlff_distiller.kernels.triton.walls`), u the unit vector from i to j and p_j = phi(s_j):
+
+    s_i += sum_j p_j^s w^s,   v_i += sum_j p_j^a w^a u + p_j^c w^c v_j.
 """
 
 import triton
@@ -15,6 +17,7 @@ def message_forward(
     numbers,  # [N] int32
     neighbors,
     geometry,
+    walls,
     counts,
     phi,  # [N, 3 F]; in the first block [elements, 3 F]
     s_in,  # [N, F]; in the first block [elements, F]
@@ -64,9 +67,9 @@ def message_forward(
         ux = tl.load(geometry + 4 * at, mask=there, other=0.0)
         uy = tl.load(geometry + 4 * at + 1, mask=there, other=0.0)
         uz = tl.load(geometry + 4 * at + 2, mask=there, other=0.0)
-        d = tl.load(geometry + 4 * at + 3, mask=there, other=0.0)
-        cut, _ = envelope(d, there, radial)
-        g, _ = gaussians(d, k, radial)
+        seen = tl.load(walls + 3 * at, mask=there, other=0.0)
+        cut, _ = envelope(seen, there, radial)
+        g, _ = gaussians(seen, k, radial)
         if FIRST:
             rows = tl.load(numbers + j, mask=there, other=0).to(tl.int64)
         else:
@@ -98,6 +101,7 @@ def message_backward(
     numbers,
     neighbors,
     geometry,
+    walls,
     counts,
     phi,  # [N, 3 F]; in the first block [elements, 3 F]
     v_in,  # [N, 3, F] of the forward pass
@@ -105,7 +109,7 @@ def message_backward(
     gv,  # [N, 3, F] dE/dv after the message
     g_phi,  # [N, 3 F] dE/dphi, out; not written in the first block
     gv_out,  # [N, 3, F] dE/dv before the message, out; not written in the first block
-    pull,  # [F / FB, N, capacity, 3] dE/dr of each slot, r from receiver to sender, out or added to
+    pull,  # [F / FB, N, capacity, 3] dE/dr of each slot, r from receiver to sender, out or added to; no repulsion
     filter_weight,
     filter_bias,
     radial,
@@ -157,8 +161,9 @@ def message_backward(
         uy = -tl.load(geometry + 4 * at + 1, mask=there, other=0.0)
         uz = -tl.load(geometry + 4 * at + 2, mask=there, other=0.0)
         d = tl.load(geometry + 4 * at + 3, mask=there, other=1.0)
-        cut, cut_slope = envelope(d, there, radial)
-        g, g_slope = gaussians(d, k, radial)
+        seen = tl.load(walls + 3 * at, mask=there, other=1.0)
+        cut, cut_slope = envelope(seen, there, radial)
+        g, g_slope = gaussians(seen, k, radial)
         # scalar channel
         a = tl.load(gs + i[:, None] * F + f[None, :], mask=there[:, None], other=0.0)
         raw = product(g, w_s, PRECISION) + b_s[None, :]
@@ -194,7 +199,7 @@ def message_backward(
             gvx += tl.sum(raw * gx, axis=0)
             gvy += tl.sum(raw * gy, axis=0)
             gvz += tl.sum(raw * gz, axis=0)
-        along = gd - (gux * ux + guy * uy + guz * uz) / d
+        along = gd * tl.load(walls + 3 * at + 1, mask=there, other=0.0) - (gux * ux + guy * uy + guz * uz) / d
         qx = along * ux + gux / d
         qy = along * uy + guy / d
         qz = along * uz + guz / d

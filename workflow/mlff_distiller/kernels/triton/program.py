@@ -12,8 +12,9 @@ from mlff_distiller.kernels.triton.messages import message_backward, message_for
 from mlff_distiller.kernels.triton.neighbors import fill_neighbor_matrix
 from mlff_distiller.kernels.triton.nodes import node_backward, node_forward
 from mlff_distiller.kernels.triton.totals import forces_and_energies
+from mlff_distiller.kernels.triton.walls import meet_walls
 from mlff_distiller.kernels.triton.weights import PackedStudent, power_of_two
-from mlff_distiller.student.painn import NORM_EPSILON
+from mlff_distiller.student.wall import REST
 
 #: Values of ``input_precision`` of ``tl.dot``, and bf16 (rounded inputs).
 PRECISIONS = ("tf32x3", "ieee", "tf32", "bf16")
@@ -79,6 +80,7 @@ class Program:
         self.starts = index(n_systems + 1)
         self.neighbors, self.counts = index(n_atoms, capacity), index(n_atoms)
         self.geometry = real(n_atoms, capacity, 4)
+        self.walls, self.repulsion = real(n_atoms, capacity, 3), real(n_atoms)
         self.pull = real(self.parts, n_atoms, capacity, 3)
         # Forward pass: scalars of the latest kernel, vectors of every block.
         self.s = real(n_atoms, features)
@@ -100,6 +102,7 @@ class Program:
     def launch(self, forces: bool = True) -> None:
         """Compute neighbors, energies and, by default, forces."""
         self.find_neighbors()
+        self._meet_walls()
         blocks = len(self.student.blocks)
         for block in range(blocks):
             self._message_forward(block)
@@ -125,6 +128,22 @@ class Program:
             num_warps=1,
         )
 
+    def _meet_walls(self) -> None:
+        meet_walls[(self.n_atoms,)](
+            self.numbers,
+            self.neighbors,
+            self.geometry,
+            self.counts,
+            self.student.wall,
+            self.walls,
+            self.repulsion,
+            self.capacity,
+            self.student.embedding.shape[0],
+            REST=REST,
+            BE=32,
+            num_warps=1,
+        )
+
     def _edge_options(self) -> dict[str, object]:
         return {
             "F": self.student.features,
@@ -138,7 +157,7 @@ class Program:
 
     def _node_options(self, block: int) -> dict[str, object]:
         return {
-            "EPSILON": NORM_EPSILON,
+            "EPSILON": self.student.norm_epsilon,
             "F": self.student.features,
             "H": self.student.hidden,
             "BM": self.tiles.atoms,
@@ -156,6 +175,7 @@ class Program:
             self.numbers,
             self.neighbors,
             self.geometry,
+            self.walls,
             self.counts,
             self.student.first_phi if first else self.phi[block - 1],
             self.student.embedding if first else self.s,
@@ -224,6 +244,7 @@ class Program:
             self.numbers,
             self.neighbors,
             self.geometry,
+            self.walls,
             self.counts,
             self.student.first_phi if first else self.phi[block - 1],
             self.v_message if first else self.v[block - 1],
@@ -248,9 +269,11 @@ class Program:
             self.positions,
             self.neighbors,
             self.geometry,
+            self.walls,
             self.counts,
             self.pull,
             self.atomic,
+            self.repulsion,
             self.numbers,
             self.student.references,
             self.starts,

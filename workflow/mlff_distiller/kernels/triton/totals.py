@@ -9,9 +9,11 @@ def forces_and_energies(
     positions,  # [N, 3]
     neighbors,  # [N, capacity]
     geometry,  # [N, capacity, 4]
+    walls,  # [N, capacity, 3], the last of them the derivative of the pair's repulsion
     counts,  # [N]
     pull,  # [PARTS, N, capacity, 3]
     atomic,  # [N] eV
+    repulsion,  # [N] eV
     numbers,  # [N]
     references,  # [elements] eV, float64
     starts,  # [B + 1] first atom of each system
@@ -28,7 +30,7 @@ def forces_and_energies(
 
     pull(j, i), in row j, is dE/dr of the message from j to i with r = x_j - x_i; so F_j = sum_i pull(i, j) - pull(j, i).
     pull(i, j) is in row i, in the slot with neighbor j, the opposite unit vector and the same distance (j can have several
-    images there, in one direction too).
+    images there, in one direction too). The repulsion of a pair pulls j along u in full: it is in no pull.
     """
     pid = tl.program_id(0)
     if pid < n_atoms:
@@ -61,6 +63,10 @@ def forces_and_energies(
             same = same & (tl.load(geometry + 4 * back + 1, mask=same, other=0.0) == -uy[:, None])
             same = same & (tl.load(geometry + 4 * back + 2, mask=same, other=0.0) == -uz[:, None])
             same = same & (tl.load(geometry + 4 * back + 3, mask=same, other=0.0) == d[:, None])
+            repulsion_slope = tl.load(walls + 3 * at + 2, mask=there, other=0.0)
+            fx += tl.sum(repulsion_slope * ux, axis=0)
+            fy += tl.sum(repulsion_slope * uy, axis=0)
+            fz += tl.sum(repulsion_slope * uz, axis=0)
             for part in range(PARTS):
                 own = pull + 3 * (part * rows * capacity + at)
                 their = pull + 3 * (part * rows * capacity + back)
@@ -83,5 +89,6 @@ def forces_and_energies(
             there = n < end
             element = tl.load(numbers + n, mask=there, other=0)
             total += tl.load(atomic + n, mask=there, other=0.0).to(tl.float64)
+            total += tl.load(repulsion + n, mask=there, other=0.0).to(tl.float64)
             total += tl.load(references + element, mask=there, other=0.0)
         tl.store(energies + system, tl.sum(total, axis=0))

@@ -39,7 +39,9 @@ class PackedStudent:
     features: int
     hidden: int
     gaussians: int
+    norm_epsilon: float  # under the square root of |V v|
     radial: Tensor  # [3 + K] cutoff, exponent of the Gaussians, pi / cutoff, their centers
+    wall: Tensor  # [elements^2, 2] where each pair's wall begins, A, and its strength, eV (student/wall.py)
     embedding: Tensor  # [elements, F]
     first_phi: Tensor  # [elements, 3 F]: phi of the embedding, for the first block
     references: Tensor  # [elements] eV, float64
@@ -108,6 +110,8 @@ def pack(student: StudentForceField) -> PackedStudent:
             features=features,
             hidden=hidden,
             gaussians=gaussians,
+            norm_epsilon=config.norm_epsilon,
+            wall=network.wall.clone(),
             radial=torch.cat([constants.to(network.basis.centers), rows(network.basis.centers, gaussians)]),
             embedding=embedding,
             first_phi=phi.phi_out(silu(phi.phi_in(embedding))),
