@@ -155,12 +155,12 @@ class DeviceDynamics:
         # A weak reference: with the method itself, the graph would live until garbage collection.
         steps = weakref.WeakMethod(self._steps)
         self.advance = CapturedCall(lambda: steps()(), device)
-        # The first call compiles and captures, which moves the atoms: undo that.
+        # Capturing calls the steps several times, which moves the atoms: undo that.
         before = self.positions.clone(), self.velocities.clone()
         self._evaluate()
         if captured:
             self.noise.zero_()
-            self.advance()
+            self.advance.capture()
             self.positions.copy_(before[0])
             self.velocities.copy_(before[1])
             self._evaluate()

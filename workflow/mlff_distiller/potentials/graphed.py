@@ -32,7 +32,8 @@ EDGE_LIMIT = 300_000
 GRAPHS_KEPT = 32
 #: Calls of a size before it is captured. A capture takes as long as tens of calls, which sizes that are met once never earn.
 CALLS_BEFORE_CAPTURE = 3
-#: One capture at a time in a process: a second one would wait for the device in the middle of the first.
+#: Only one thread of a process captures, and none replays meanwhile: a second capture would wait for the device in the middle
+#: of the first, and a replay asks PyTorch's random generator, which refuses during a capture.
 CAPTURING = threading.RLock()
 
 
@@ -46,8 +47,9 @@ def made_current(device: torch.device) -> AbstractContextManager[None]:
 class CapturedCall:
     """A function without arguments, captured as a CUDA graph once it was called a few times; on a CPU simply called.
 
-    The function must read and write the same buffers every time and must not wait for the device. Other threads may use
-    the device meanwhile. It runs without the caller's autocast, TF32 or inference mode, which a graph would keep for good.
+    The function must read and write the same buffers every time and must not wait for the device; before a capture it is
+    called three more times. Other threads may use the device meanwhile. It runs without the caller's autocast, TF32 or
+    inference mode, which a graph would keep for good.
     """
 
     def __init__(self, function: Callable[[], None], device: torch.device):
@@ -58,21 +60,25 @@ class CapturedCall:
 
     def __call__(self) -> None:
         """Run the function, or replay it, on the current stream of its device."""
-        with made_current(self.device):
-            self._call()
-
-    def _call(self) -> None:
-        if self.graph is not None:
-            self.graph.replay()
-            return
-        with undisturbed(self.device):
-            if self.device.type == "cpu" or self.calls < CALLS_BEFORE_CAPTURE:
-                self.calls += 1
+        if self.device.type == "cpu":
+            with undisturbed(self.device):
                 self.function()
+            return
+        with made_current(self.device), CAPTURING:
+            if self.graph is None and self.calls < CALLS_BEFORE_CAPTURE:
+                self.calls += 1
+                with undisturbed(self.device):
+                    self.function()
                 return
-            with CAPTURING:
-                self._capture()
-        self.graph.replay()
+            self.capture()
+            self.graph.replay()
+
+    def capture(self) -> None:
+        """Capture the function now, unless it is; this calls it, too. Nothing to do on a CPU."""
+        if self.graph is not None or self.device.type == "cpu":
+            return
+        with made_current(self.device), CAPTURING, undisturbed(self.device):
+            self._capture()
 
     def _capture(self) -> None:
         # The first calls compile kernels and create handles, which a capture does not allow.

@@ -12,7 +12,6 @@ So energies have two continuous derivatives, and beyond R, where all pairs of an
 """
 
 import torch
-from ase.data import covalent_radii
 from torch import Tensor
 
 from mlff_distiller.systems.distances import SHORTEST
@@ -93,5 +92,7 @@ def ends_of(shortest: Tensor) -> Tensor:
 
 def bond_lengths(max_atomic_number: int) -> Tensor:
     """Sums of the covalent radii of each pair of elements, [Z, Z] A, float64."""
+    from ase.data import covalent_radii
+
     radii = torch.as_tensor(covalent_radii[: max_atomic_number + 1], dtype=torch.float64)
     return radii[:, None] + radii[None, :]
