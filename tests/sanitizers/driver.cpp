@@ -151,7 +151,8 @@ void expect(void* model, const System& system, Status status, int64_t where, con
 void* make_model() {
   constexpr int f = MLFF_FEATURES, h = MLFF_MLP, r = MLFF_READOUT;
   constexpr size_t later = LAYERS - 1;
-  const size_t sizes[18] = {RADIAL,
+  const size_t sizes[19] = {RADIAL,
+                            2 * N_ELEMENTS * N_ELEMENTS,
                             LAYERS * 3 * f * RADIAL,
                             LAYERS * 3 * f,
                             N_ELEMENTS * f,
@@ -170,15 +171,22 @@ void* make_model() {
                             r,
                             1};
   std::vector<std::vector<Real>> arrays;
-  const Real* pointers[18];
-  for (int i = 0; i < 18; ++i) {
+  const Real* pointers[19];
+  for (int i = 0; i < 19; ++i) {
     arrays.emplace_back(sizes[i]);
-    for (size_t k = 0; k < sizes[i]; ++k) arrays[i][k] = i ? Real(uniform(-0.1, 0.1)) : Real(CUTOFF * k / (RADIAL - 1));
+    for (size_t k = 0; k < sizes[i]; ++k) {
+      if (i == 0)
+        arrays[i][k] = Real(CUTOFF * k / (RADIAL - 1));
+      else if (i == 1)
+        arrays[i][k] = Real(k % 2 ? 100 : 1.2);  // walls that bonds reach into
+      else
+        arrays[i][k] = Real(uniform(-0.1, 0.1));
+    }
     pointers[i] = arrays[i].data();
   }
   std::vector<double> references(N_ELEMENTS, -1.0);
   const double spacing = CUTOFF / (RADIAL - 1);
-  void* model = mlff_create(pointers, references.data(), N_ELEMENTS, CUTOFF, -0.5 / (spacing * spacing), 1e-8);
+  void* model = mlff_create(pointers, references.data(), N_ELEMENTS, CUTOFF, -0.5 / (spacing * spacing), 1e-8, 0.2);
   if (!model) fail("no model");
   return model;  // the arrays go: a model keeps copies
 }

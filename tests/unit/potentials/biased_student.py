@@ -2,6 +2,7 @@
 
 import torch
 
+from mlff_distiller.student import wall
 from mlff_distiller.student.config import StudentConfig
 from mlff_distiller.student.painn import StudentForceField
 
@@ -14,4 +15,6 @@ def make_student(dtype=torch.float64, **sizes):
     for name, parameter in student.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.3)
+    # Walls that begin beyond the bonds, so that every molecule meets them.
+    student.network.wall.copy_(wall.pair_table(1.1 * wall.bond_lengths(student.config.max_atomic_number)))
     return student.to(dtype)

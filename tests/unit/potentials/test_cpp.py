@@ -18,6 +18,7 @@ from mlff_distiller.kernels.cpu import binding
 from mlff_distiller.kernels.cpu import build as builder
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.cpp import CppPotential
+from mlff_distiller.student import wall
 from mlff_distiller.systems.batch import Batch
 from mlff_distiller.systems.liquid import liquid_box
 from mlff_distiller.systems.read import load_system
@@ -29,6 +30,8 @@ MOLECULES = Path(__file__).parents[3] / "resources" / "molecules"
 NAMES = ("water", "methane", "benzene", "caffeine", "penicillin_g", "cholesterol", "ala9_capped")
 EXACT = 1e-12
 THREADS = (1, 2, 3)
+#: Of their size that squeezed molecules keep. Bonds are within their walls before.
+SHARES = (0.3, 0.6, 0.8, 0.95)
 SMALL = {"n_features": 16, "mlp_width": 8, "readout_width": 8, "n_blocks": 1, "n_radial": 8}
 
 
@@ -142,6 +145,88 @@ def test_a_batch_of_many_is_shared_out_in_groups(exact):
     with pytest.raises(UserError, match="system 33 span no volume"):
         kernel(*boxes._replace(cell=flat))
     kernel.threads = None
+
+
+def squeezed(*names, share, dtype=torch.float64):
+    """A batch of molecules, their positions shrunk to a share."""
+    systems = [load_system(name, MOLECULES) for name in names]
+    for atoms in systems:
+        atoms.positions *= share
+    return Batch.from_atoms(systems, dtype=dtype)
+
+
+@pytest.fixture(scope="module")
+def calm(student64):
+    """(truth by autograd, the kernel), both fp64, where the energies of dense molecules are mostly their walls'."""
+    return AutogradPotential(student64), CppPotential(student64)
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_molecules_within_their_walls_equal_autograd(calm, share):
+    for name in NAMES:
+        assert_equal_to_autograd(calm, squeezed(name, share=share))
+    assert_equal_to_autograd(calm, squeezed(*NAMES, share=share))
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_stress_within_the_walls_equals_autograd(calm, share):
+    """Molecules across the faces of a cell, and an atom that meets the walls of its own images."""
+    truth, kernel = calm
+    crossing, chain = load_system("caffeine", MOLECULES), Atoms("C", pbc=(True, False, False))
+    crossing.positions *= share
+    crossing.set_cell([[9.0, 1.0, 0], [0, 8.0, 0], [0.5, 0, 8.0]])
+    crossing.pbc = True
+    chain.set_cell([[1.7 * share, 0.1, 0], [0, 6.0, 0], [0, 0, 6.0]])
+    for systems in ([crossing], [chain], [crossing, chain]):
+        batch = Batch.from_atoms(systems, dtype=torch.float64)
+        assert_equal_to_autograd(calm, batch)
+        expected = truth.with_stress(*batch)
+        for kernel.threads in THREADS:
+            for found, one in zip(kernel.with_stress(*batch), expected, strict=True):
+                assert relative(found, one) < EXACT
+    kernel.threads = None
+
+
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("name", NAMES)
+def test_float32_within_the_walls(student, calm, name, share):
+    """Relative errors here: beside repulsions of up to 10,000 eV there are no digits left for 1e-6 eV."""
+    truth, kernel = calm[0], CppPotential(student)
+    batch = squeezed(name, share=share, dtype=torch.float32)
+    energies, forces = truth(*batch._replace(positions=batch.positions.double()))
+    size = abs(float(energies) - float(student.reference_energies[batch.numbers].sum()))
+    for kernel.threads in THREADS:
+        found_energies, found_forces = kernel(*batch)
+        assert abs(float(found_energies - energies)) < 2e-6 * (size + len(batch.numbers))
+        assert relative(found_forces.double(), forces) < 2e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_pairs_about_the_end_of_their_wall(dtype):
+    """At it and beyond, nothing differs from a student without walls; before it, a pair has its energy."""
+    student, free = make_student(dtype), make_student(dtype)
+    free.network.wall.copy_(wall.pair_table(wall.no_wall(100)))
+    end, strength = student.network.wall[6 * 101 + 8].tolist()
+    walled, without = CppPotential(student), CppPotential(free)
+    numbers, batch = torch.tensor([6, 8]), torch.zeros(2, dtype=torch.int64)
+    for distance in (end, end * (1 + 1e-6), 1.5 * end):
+        positions = torch.tensor([[0, 0, 0], [distance, 0, 0]], dtype=dtype)
+        for found, expected in zip(walled(numbers, positions, batch), without(numbers, positions, batch), strict=True):
+            assert torch.equal(found, expected)
+    # From x = 0.8 on the network sees 0.9 R, whatever the distance: only the repulsion changes.
+    energies = [
+        float(walled.energy(numbers, torch.tensor([[0, 0, 0], [x * end, 0, 0]], dtype=dtype), batch))
+        for x in (0.5, 0.7)
+    ]
+    repulsions = [strength * (1 - x) ** 3 / x for x in (0.5, 0.7)]
+    assert energies[0] - energies[1] == pytest.approx(
+        repulsions[0] - repulsions[1], rel=1e-10 if dtype == torch.float64 else 1e-5
+    )
+
+
+def test_the_norms_epsilon_is_the_students():
+    truth, kernel = (potential(make_student(norm_epsilon=0.3)) for potential in (AutogradPotential, CppPotential))
+    assert_equal_to_autograd((truth, kernel), molecule("caffeine"))
 
 
 @pytest.mark.parametrize("threads", THREADS)
@@ -398,7 +483,7 @@ def test_a_library_for_other_weights_is_refused(monkeypatch):
     path = builder.build(SMALL, "float32")
     binding.load_library(path)
     monkeypatch.setattr(binding, "WEIGHT_FIELDS", binding.WEIGHT_FIELDS[1:])
-    with pytest.raises(UserError, match=r"mlff_sizeof_weights: 144 bytes, here 136\); delete it and run"):
+    with pytest.raises(UserError, match=r"mlff_sizeof_weights: 152 bytes, here 144\); delete it and run"):
         binding.load_library(path)
 
 

@@ -12,6 +12,7 @@ from mlff_distiller.kernels.cpu.build import build
 from mlff_distiller.potentials.analytic import analytic_weights
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.potentials.checks import InputCheck, within
+from mlff_distiller.student import wall
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError
 
@@ -86,6 +87,7 @@ class CppPotential(Potential):
             weights.cutoff,
             weights.exponent,
             weights.norm_epsilon,
+            wall.REST,
         )
         self._evaluate = self._library.mlff_evaluate
 

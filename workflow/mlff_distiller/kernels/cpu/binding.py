@@ -7,10 +7,11 @@ from pathlib import Path
 from mlff_distiller.kernels.structures import check_sizes
 from mlff_distiller.utils.errors import UserError
 
-INTERFACE_VERSION = 1
+INTERFACE_VERSION = 2
 #: The fields of GivenWeights in painn.hpp, in the same order.
 WEIGHT_FIELDS = (
     "centers",
+    "wall",
     "filters",
     "filters_bias",
     "embedding",
@@ -34,7 +35,7 @@ OK, BAD_POSITION, COINCIDING, BAD_NUMBER, BAD_CELL, BAD_BATCH, OUT_OF_MEMORY = r
 _pointer, _int64, _int, _double = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_double
 _SIGNATURES = {
     "mlff_interface_version": (_int, []),
-    "mlff_create": (_pointer, [_pointer, _pointer, _int, _double, _double, _double]),
+    "mlff_create": (_pointer, [_pointer, _pointer, _int, *[_double] * 4]),
     "mlff_destroy": (None, [_pointer]),
     "mlff_evaluate": (_int, [_pointer, _int, _int64, _int64, *[_pointer] * 9]),
     "mlff_neighbors": (_int, [_double, _int64, _int64, *[_pointer] * 4, *[_pointer] * 3]),
@@ -73,6 +74,7 @@ class Model:
         cutoff: A.
         exponent: of the Gaussians, 1/A^2.
         norm_epsilon: added to |V v|^2 under the square root.
+        wall_rest: 1 - x where what the network sees has come to rest (:data:`mlff_distiller.student.wall.REST`).
     """
 
     def __init__(
@@ -84,10 +86,11 @@ class Model:
         cutoff: float,
         exponent: float,
         norm_epsilon: float,
+        wall_rest: float,
     ):
         addresses = (_pointer * len(WEIGHT_FIELDS))(*weights)
         self.handle = library.mlff_create(
-            ctypes.addressof(addresses), reference_energies, n_elements, cutoff, exponent, norm_epsilon
+            ctypes.addressof(addresses), reference_energies, n_elements, cutoff, exponent, norm_epsilon, wall_rest
         )
         if not self.handle:
             raise MemoryError("no memory for the packed weights")

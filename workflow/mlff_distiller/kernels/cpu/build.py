@@ -20,7 +20,7 @@ from mlff_distiller.utils.files import user_cache
 
 HERE = Path(__file__).parent
 SOURCE = HERE / "painn.cpp"
-HEADERS = ("simd.hpp", "gemm.hpp", "filters.hpp", "neighbors.hpp", "painn.hpp")
+HEADERS = ("simd.hpp", "gemm.hpp", "filters.hpp", "neighbors.hpp", "wall.hpp", "painn.hpp")
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fPIC", "-shared")
 #: Tried in order until one compiles: some compilers do not support this processor, some have no OpenMP.
 FLAG_CHOICES = (

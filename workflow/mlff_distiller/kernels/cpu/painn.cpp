@@ -6,20 +6,21 @@ using namespace mlff;
 extern "C" {
 
 // Increase with every change of a signature below.
-int mlff_interface_version() { return 1; }
+int mlff_interface_version() { return 2; }
 
 // Bytes of the pointers that mlff_create takes.
 int mlff_sizeof_weights() { return int(sizeof(GivenWeights)); }
 
-// weights: the pointers of GivenWeights. Returns null if there is not enough memory.
+// weights: the pointers of GivenWeights; wall_rest: of the equations in wall.hpp. Returns null if there is not enough
+// memory.
 void* mlff_create(const Real* const* weights, const double* reference_energies, int n_elements, double cutoff,
-                  double exponent, double norm_epsilon) {
+                  double exponent, double norm_epsilon, double wall_rest) {
   try {
     GivenWeights given;
-    static_assert(sizeof(GivenWeights) == 18 * sizeof(void*), "one pointer per field");
+    static_assert(sizeof(GivenWeights) == 19 * sizeof(void*), "one pointer per field");
     const Real** fields = reinterpret_cast<const Real**>(&given);
-    for (int i = 0; i < 18; ++i) fields[i] = weights[i];
-    return new Model(given, reference_energies, n_elements, cutoff, exponent, norm_epsilon);
+    for (int i = 0; i < 19; ++i) fields[i] = weights[i];
+    return new Model(given, reference_energies, n_elements, cutoff, exponent, norm_epsilon, wall_rest);
   } catch (const std::bad_alloc&) {
     return nullptr;
   }

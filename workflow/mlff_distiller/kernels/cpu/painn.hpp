@@ -15,6 +15,7 @@
 #include "filters.hpp"
 #include "gemm.hpp"
 #include "neighbors.hpp"
+#include "wall.hpp"
 
 namespace mlff {
 
@@ -56,7 +57,7 @@ class Buffer {  // aligned memory that grows and never shrinks
 // Pointers to the student's weights, row-major [out, in] as in torch.nn.Linear, in the order of the fields; the fields
 // and their shapes are those of AnalyticWeights in potentials/analytic.py.
 struct GivenWeights {
-  const Real *centers, *filters, *filters_bias, *embedding, *first_message, *phi_in, *phi_in_bias, *phi_out,
+  const Real *centers, *wall, *filters, *filters_bias, *embedding, *first_message, *phi_in, *phi_in_bias, *phi_out,
       *phi_out_bias, *mix_uv, *mlp_in, *mlp_in_bias, *mlp_out, *mlp_out_bias, *readout_in, *readout_in_bias,
       *readout_out, *readout_out_bias;
 };
@@ -89,20 +90,24 @@ class Network {
   Real* filters;        // [LAYERS][TABLE_ROWS][3F], see filters.hpp
   RadialBasis basis;
   double readout_bias;
-  double cutoff, norm_epsilon;
+  double cutoff, norm_epsilon, wall_rest;
   int n_elements;
+  std::vector<Wall> walls;  // [elements * elements]
   std::vector<double> references;
 
   Network(const GivenWeights& given, const double* reference_energies, int elements, double cutoff_, double exponent,
-          double norm_epsilon_)
+          double norm_epsilon_, double wall_rest_)
       : cutoff(cutoff_),
         norm_epsilon(norm_epsilon_),
+        wall_rest(wall_rest_),
         n_elements(elements),
         references(reference_energies, reference_energies + elements) {
     constexpr int f = MLFF_FEATURES, h = MLFF_MLP, r = MLFF_READOUT;
     basis.cutoff = cutoff;
     basis.exponent = exponent;
     for (int k = 0; k < RADIAL; ++k) basis.centers[k] = given.centers[k];
+    walls.resize(size_t(n_elements) * n_elements);
+    for (size_t i = 0; i < walls.size(); ++i) walls[i] = {given.wall[2 * i], given.wall[2 * i + 1]};
     size_t total = 0;
     for (int pass = 0; pass < 2; ++pass) {
       // The first pass counts, the second fills.
@@ -191,6 +196,8 @@ class Network {
     readout_bias = given.readout_out_bias[0];
   }
 
+  const Wall& wall(int first, int second) const { return walls[size_t(first) * n_elements + second]; }
+
  private:
   // Maps columns in the student's order (ss, vv, sv) to the order here (ss, sv, vv), and back.
   static int swapped(int column) { return column < F ? column : column < 2 * F ? column + F : column - F; }
@@ -204,7 +211,8 @@ struct Pair {
   bool both;       // `other` belongs to this thread too: compute both directions
   Real u[3], inverse_distance, distance;
   Real value[WINDOW];  // weights of the rows for W
-  Real slope[WINDOW];  // weights of the rows for dW/dd
+  Real slope[WINDOW];  // weights of the rows for dW/dd, d as the network sees it
+  Real seen_slope, repulsion_slope;  // of Contact, see wall.hpp
 };
 
 struct ThreadScratch {
@@ -297,7 +305,7 @@ class Workspace {
  private:
   std::vector<ThreadScratch> scratch;
   std::vector<int32_t> element;
-  std::vector<double> atomic;  // energies of atoms, references included
+  std::vector<double> atomic;  // energies of atoms, walls and references included
   Buffer<Real> node_memory;
   // Rows of atoms; those that are arrays over layers are saved for the backward pass.
   Real *s, *v_mid, *gs[2], *gv[2], *collected;
@@ -408,6 +416,7 @@ class Workspace {
 
   void find_pairs(const Network& net, ThreadScratch& mine, int64_t from, int64_t to) {
     mine.pairs.clear();
+    std::fill(atomic.begin() + from, atomic.begin() + to, 0.0);
     const Real cutoff2 = Real(net.cutoff) * Real(net.cutoff);
     for (int64_t self = from; self < to; ++self) {
       const auto add = [&](int64_t other, const std::array<Real, 3>& r, const int* image) {
@@ -448,7 +457,17 @@ class Workspace {
     pair.distance = d;
     pair.inverse_distance = 1 / d;
     for (int k = 0; k < 3; ++k) pair.u[k] = r[k] * pair.inverse_distance;
-    pair.window = table_window(net.basis, d, pair.value, pair.slope);
+    Contact near{double(d)};
+    const Wall& wall = net.wall(element[self], element[other]);
+    if (d < wall.end) {
+      near = contact(wall, d, net.wall_rest);
+      // Half to each atom; of a pair across two ranges, the other thread adds the other half.
+      atomic[self] += 0.5 * near.repulsion;
+      if (both) atomic[other] += 0.5 * near.repulsion;
+    }
+    pair.window = table_window(net.basis, Real(near.seen), pair.value, pair.slope);
+    pair.seen_slope = Real(near.seen_slope);
+    pair.repulsion_slope = Real(near.repulsion_slope);
   }
 
   // s and v before the messages of layer b are added.
@@ -632,7 +651,7 @@ class Workspace {
     }
   }
 
-  // Energies of atoms; gs[0] and gv[0], which start the backward pass.
+  // Adds to the energies of atoms, which hold the walls' repulsion; gs[0] and gv[0], which start the backward pass.
   void readout(const Network& net, int64_t first, int rows, Real* hidden, bool with_gradient) {
     Real* slopes = hidden + CHUNK * R;
     multiply<Start::bias>(net.readout_in, s + first * F, F, rows, net.readout_in_bias, hidden, R);
@@ -644,7 +663,7 @@ class Workspace {
         energy += load(hidden + row * R + f) * weight;
         store(slopes + row * R + f, load(slopes + row * R + f) * weight);
       }
-      atomic[first + row] = double(sum(energy)) + net.readout_bias + net.references[element[first + row]];
+      atomic[first + row] += double(sum(energy)) + net.readout_bias + net.references[element[first + row]];
     }
     if (!with_gradient) return;
     multiply<Start::zero>(net.readout_in_back, slopes, R, rows, nullptr, gs[0] + first * F, F);
@@ -725,9 +744,10 @@ class Workspace {
     const Real* gradient = mine.edge_gradients.reserve(0);
     for (const Pair& pair : mine.pairs) {
       const Real along = gradient[1] * pair.u[0] + gradient[2] * pair.u[1] + gradient[3] * pair.u[2];
+      const Real radial = gradient[0] * pair.seen_slope + pair.repulsion_slope;
       Real g[3];
       for (int k = 0; k < 3; ++k)
-        g[k] = gradient[0] * pair.u[k] + (gradient[1 + k] - along * pair.u[k]) * pair.inverse_distance;
+        g[k] = radial * pair.u[k] + (gradient[1 + k] - along * pair.u[k]) * pair.inverse_distance;
       Real *on_i = forces + 3 * int64_t(atoms.order[pair.self]), *on_j = forces + 3 * int64_t(atoms.order[pair.other]);
       for (int k = 0; k < 3; ++k) on_i[k] += g[k];
       if (pair.both)
