@@ -46,6 +46,8 @@ VARIATIONS = int(os.environ.get("FUZZ_VARIATIONS", "1" if unavailable() else "31
 #: Allowed error of forces in eV/A: this, so many times that of the network itself in float32 on the same neighbors, and
 #: so much of the largest force.
 FLOOR, TIMES, SHARE = 5e-4, 30.0, 1e-5
+#: Where a force is larger than the first (eV/A), as where the network says anything of atoms pushed together: this share.
+ABSURD, ABSURD_SHARE = 1e6, 1e-3
 #: Of energies in eV; and of both in fp64.
 ENERGY_FLOOR, DOUBLE = 1e-3, 1e-7
 #: Emulated kernels, and whether they take a molecule in one launch.
@@ -142,8 +144,9 @@ def fault(potential: Potential, systems: list[Atoms], truth: Truth) -> str:
     if potential.dtype == torch.float64:
         limit = energy_limit = DOUBLE * max(1.0, 1e-2 * truth.pull)
     else:
-        limit = FLOOR + TIMES * truth.force_error + SHARE * largest
-        energy_limit = ENERGY_FLOOR + TIMES * truth.energy_error + SHARE * truth.pull
+        share = SHARE if largest < ABSURD else ABSURD_SHARE
+        limit = FLOOR + TIMES * truth.force_error + share * largest
+        energy_limit = ENERGY_FLOOR + TIMES * truth.energy_error + share * truth.pull
     if not force <= limit:
         return f"forces are off by {force:.3g} eV/A, allowed are {limit:.3g} (largest force {largest:.3g})"
     if not energy <= energy_limit:

@@ -11,6 +11,7 @@ from mlff_distiller.kernels.cuda.build import unavailable
 from mlff_distiller.md.device import ACCELERATION, BOLTZMANN, AnyPotential, DeviceDynamics
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.base import HasProgram, Potential, Program
+from mlff_distiller.potentials.graphed import CALLS_BEFORE_CAPTURE, CapturedCall
 from mlff_distiller.utils.errors import UserError
 
 NUMBERS = torch.tensor([8, 1, 1, 6, 1, 1, 1, 1])
@@ -211,6 +212,42 @@ def test_steps_come_in_whole_replays():
     dynamics = DeviceDynamics(Springs(), NUMBERS, positions(), BATCH, MASSES, timestep_fs=0.5, steps_per_replay=20)
     with pytest.raises(UserError, match="30 steps are not a multiple of steps_per_replay 20"):
         next(dynamics.run(30))
+
+
+class CapturedAsOnAGpu(CapturedCall):
+    """Calls and captures as on a GPU, where a capture calls the function several times, and a replay is one call more."""
+
+    def __call__(self):
+        if self.graph is None and self.calls < CALLS_BEFORE_CAPTURE:
+            self.calls += 1
+            self.function()
+            return
+        self.capture()
+        self.function()
+
+    def capture(self):
+        if self.graph is None:
+            for _ in range(3):
+                self.function()
+            self.graph = "captured"
+
+
+@pytest.mark.parametrize("friction", [0.0, 0.01])
+def test_a_capture_moves_nothing(friction, monkeypatch):
+    """Frames are the same, whenever and however often steps are called to be captured."""
+
+    def frames():
+        dynamics = DeviceDynamics(
+            SpringsOnDevice(), NUMBERS, positions(), BATCH, MASSES, timestep_fs=0.5, friction_per_fs=friction,
+            steps_per_replay=10,
+        )  # fmt: skip
+        return list(dynamics.run(80))
+
+    expected = frames()
+    monkeypatch.setattr("mlff_distiller.md.device.CapturedCall", CapturedAsOnAGpu)
+    for frame, right in zip(frames(), expected, strict=True):
+        torch.testing.assert_close(frame.positions, right.positions, rtol=0, atol=1e-14)
+        torch.testing.assert_close(frame.velocities, right.velocities, rtol=0, atol=1e-14)
 
 
 @pytest.mark.skipif(unavailable() is not None, reason=unavailable() or "")

@@ -10,7 +10,7 @@ from mlff_distiller.md.device import DeviceDynamics
 from mlff_distiller.potentials.analytic import AnalyticPotential, analytic_edge_gradient
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.cuda import CudaPotential
-from mlff_distiller.potentials.graphed import GraphedPotential
+from mlff_distiller.potentials.graphed import CALLS_BEFORE_CAPTURE, GraphedPotential
 from mlff_distiller.potentials.triton import TritonPotential
 from mlff_distiller.systems.batch import Batch
 
@@ -28,18 +28,21 @@ POTENTIALS = {
 @pytest.mark.parametrize("name", [pytest.param(n, marks=needs_kernels if n == "cuda" else ()) for n in POTENTIALS])
 @pytest.mark.parametrize("copies", [1, 40])
 def test_the_second_gpu_answers_as_the_first(student, student64, molecules, name, copies):
-    atoms = molecules["caffeine"]
-    expected = AutogradPotential(student64)(*Batch.from_atoms([atoms] * copies, "cpu", torch.float64))
+    still = molecules["caffeine"]
+    moved = still.copy()
+    moved.rattle(0.05, seed=1)
+    # In turn: a graph that was captured on the wrong GPU would go on giving what was right before.
+    turns = [[atoms] * copies for atoms in (still, moved)]
+    expected = [AutogradPotential(student64)(*Batch.from_atoms(systems, "cpu", torch.float64)) for systems in turns]
     for device in ("cuda:1", "cuda:0"):
         assert torch.cuda.current_device() == 0
-        there = copy.deepcopy(student).to(device)
-        potential = POTENTIALS[name](there)
-        batch = Batch.from_atoms([atoms] * copies, device, torch.float32)
-        for _ in range(2):
-            energies, forces = potential(*batch)
+        potential = POTENTIALS[name](copy.deepcopy(student).to(device))
+        batches = [Batch.from_atoms(systems, device, torch.float32) for systems in turns]
+        for call in range(2 * CALLS_BEFORE_CAPTURE + 2):
+            energies, forces = potential(*batches[call % 2])
             assert energies.device == forces.device == torch.device(device)
-            torch.testing.assert_close(energies.cpu(), expected[0], rtol=1e-6, atol=2e-3)
-            torch.testing.assert_close(forces.cpu().double(), expected[1], rtol=1e-4, atol=2e-3)
+            torch.testing.assert_close(energies.cpu(), expected[call % 2][0], rtol=1e-6, atol=2e-3)
+            torch.testing.assert_close(forces.cpu().double(), expected[call % 2][1], rtol=1e-4, atol=2e-3)
 
 
 @needs_kernels

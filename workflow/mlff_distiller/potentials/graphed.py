@@ -89,7 +89,8 @@ class CapturedCall:
                 self.function()
         torch.cuda.current_stream(self.device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with no_collection(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        # On a stream of its own: by default PyTorch takes the one of the first capture, also where that is of another GPU.
+        with no_collection(), torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             self.function()
         self.graph = graph
 

@@ -168,7 +168,7 @@ class Stepper:
                 self._update()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=stream):
             self._update()
         return graph
 
