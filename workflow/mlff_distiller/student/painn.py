@@ -25,6 +25,7 @@ from mlff_distiller.student.radial import GaussianBasis, cosine_cutoff
 from mlff_distiller.systems.limits import Limits
 from mlff_distiller.utils.errors import UserError
 
+
 def parts(x: Tensor, n: int) -> list[Tensor]:
     """[..., n F] as n tensors [..., F].
 
@@ -85,7 +86,9 @@ class PaiNN(nn.Module):
         # One product for the filters of all blocks: they depend only on the distance.
         self.filters = nn.Linear(config.n_radial, config.n_blocks * 3 * features)
         self.messages = nn.ModuleList([Message(features, config.mlp_width) for _ in range(config.n_blocks)])
-        self.updates = nn.ModuleList([Update(features, config.mlp_width, config.norm_epsilon) for _ in range(config.n_blocks)])
+        self.updates = nn.ModuleList(
+            [Update(features, config.mlp_width, config.norm_epsilon) for _ in range(config.n_blocks)]
+        )
         self.readout_in = nn.Linear(features, config.readout_width)
         self.readout_out = nn.Linear(config.readout_width, 1)
         self.n_elements = config.max_atomic_number + 1
