@@ -111,8 +111,10 @@ class PaiNN(nn.Module):
         ends, strengths = wall.of_pairs(self.wall, numbers, receivers, senders, self.n_elements)
         hidden = self._hidden(numbers, vectors, distances, ends, receivers, senders)
         repulsion = wall.repulsion(distances, ends, strengths)
+        # Under autocast the readout can have a lower precision than the distances.
+        atomic = self.readout_out(hidden).squeeze(-1).to(repulsion.dtype)
         # Each pair is two edges, and gives half to each of its atoms.
-        return self.readout_out(hidden).squeeze(-1).index_add(0, receivers, 0.5 * repulsion)
+        return atomic.index_add(0, receivers, 0.5 * repulsion)
 
     def hidden(self, numbers: Tensor, vectors: Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
         """The values of each atom [N, R] that the last layer sums; arguments as of :meth:`forward`."""
