@@ -81,7 +81,7 @@ class Explorer:
 
     def __init__(self, student: StudentForceField, settings: ExploreSettings, seed: int):
         self.student, self.settings, self.seed = student, settings, seed
-        #: ``plain`` takes over where the other refuses to answer.
+        # ``plain`` takes over where the other refuses to answer.
         self.potential: Potential = fastest(student)
         self.plain: Potential = AnalyticPotential(student)
 
@@ -89,9 +89,9 @@ class Explorer:
         """Langevin dynamics of each walk at its temperature, until it diverges or to the last step."""
         settings, step = self.settings, 0
         velocities: Tensor | None = None
-        going = walks
+        going, potential = walks, self.potential
         while going and step < settings.steps:
-            moving = self._dynamics(going, velocities, self.seed + step)
+            moving = self._dynamics(potential, going, velocities, self.seed + step)
             begun, lost = step, False
             try:
                 for frame in moving.run(settings.steps - begun, judged=False):
@@ -105,13 +105,14 @@ class Explorer:
                         if lost := len(kept) < len(going):
                             break
             except UserError:
-                # The kernel refuses all systems for one whose positions are no numbers; this goes on with the others.
-                if self.potential is self.plain:
+                # The kernel refuses all systems for one whose positions are no numbers; this goes on until that one is out.
+                if potential is self.plain:
                     raise
-                self.potential = self.plain
+                potential = self.plain
                 continue
             if lost:
                 # Those that diverged would go on for nothing.
+                potential = self.potential
                 stays = torch.isin(moving.batch, torch.tensor(kept, dtype=torch.int64, device=moving.batch.device))
                 velocities, going = frame.velocities[stays], [going[k] for k in kept]
 
@@ -161,12 +162,14 @@ class Explorer:
             walk.scores += points[k].scores
             walk.elements += points[k].elements
 
-    def _dynamics(self, going: list[Walk], velocities: Tensor | None, seed: int) -> DeviceDynamics:
+    def _dynamics(
+        self, potential: Potential, going: list[Walk], velocities: Tensor | None, seed: int
+    ) -> DeviceDynamics:
         settings = self.settings
         now = [walk.frames[-1] if walk.frames else walk.start.positions for walk in going]
         batch = self._batch(going, now)
         return DeviceDynamics(
-            self.potential,
+            potential,
             batch.numbers,
             torch.tensor(np.concatenate(now), device=self.potential.device),
             batch.batch,
