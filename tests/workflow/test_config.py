@@ -42,7 +42,9 @@ def test_the_default_is_right():
     check_config(DEFAULT)
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "full.yaml", "gpu.yaml", "one_thread.yaml", "distill.yaml"])
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "full.yaml", "gpu.yaml", "one_thread.yaml", "distill.yaml", "examples/crystal.yaml"]
+)
 def test_every_shipped_file_is_right_over_the_default(name):
     def lay(over, under):
         both = isinstance(over, dict) and isinstance(under, dict)
@@ -89,6 +91,23 @@ def test_a_variant_that_is_null_is_left_out():
         ("md.timestp", {}, "md: unknown key 'timestp'; did you mean 'timestep'"),
         ("student.checkpoint", "nowhere.safetensors", "student.checkpoint: nowhere.safetensors: no such file"),
         ("student.dataset", "nowhere.extxyz", "student.dataset: nowhere.extxyz: no such file"),
+        (
+            "student.sampling.structures",
+            {"files": ["nowhere.cif"]},
+            "student.sampling.structures.files: nowhere.cif: no such file",
+        ),
+        (
+            "student.sampling.structures",
+            {"files": ["resources/crystals/silicon.cif", "./resources/crystals/silicon.cif"]},
+            "student.sampling.structures.files: two of them have the same name",
+        ),
+        (
+            "student.sampling.structures",
+            {"file": []},
+            "student.sampling.structures: unknown key 'file'; did you mean 'files'",
+        ),
+        ("student.sampling.molecules", 0, "student.sampling: nothing to sample: molecules is 0"),
+        ("teacher.environment", "envs/sevenet.yaml", "teacher.environment: envs/sevenet.yaml: no such file"),
         ("teacher.calculator", None, "null only with labels of your own"),
         ("accuracy.visited_frame", 3, "accuracy: unknown key 'visited_frame'; did you mean 'visited_frames'"),
         ("teacher.calculator", "tblite.ase.TBLite", "got 'tblite.ase.TBLite'; for example tblite.ase:TBLite"),
