@@ -60,8 +60,18 @@ def test_nothing_has_drifted():
         ("envs/student.yaml", r"- torch==2\.5\.1", "- torch==2.5.0", r"envs/student\.yaml: not what the lock gives"),
         ("envs/teacher.yaml", r"--hash=sha256:0", "--hash=sha256:1", r"envs/teacher\.yaml: not what the lock gives"),
         ("envs/bootstrap.lock", r"uv==", "uv==1", r"envs/bootstrap\.lock: not what the lock gives"),
-        ("pyproject.toml", r"sevenn==0\.13\.0", "sevenn==0.12.1", r"wants sevenn==0\.12\.1, envs/sevennet\.lock has 0\.13"),
-        ("envs/sevennet.lock", r"\nscipy==[\d.]+", "\nscipy==1.0", r"sevennet\.lock: scipy 1\.0, in requirements\.lock 1\."),
+        (
+            "pyproject.toml",
+            r"sevenn==0\.13\.0",
+            "sevenn==0.12.1",
+            r"wants sevenn==0\.12\.1, envs/sevennet\.lock has 0\.13",
+        ),
+        (
+            "envs/sevennet.lock",
+            r"\nscipy==[\d.]+",
+            "\nscipy==1.0",
+            r"sevennet\.lock: scipy 1\.0, in requirements\.lock 1\.",
+        ),
         ("envs/sevennet.yaml", r"- sevenn==", "- sevenn==9", r"envs/sevennet\.yaml: not what the lock gives"),
     ],
 )
