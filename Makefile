@@ -4,13 +4,14 @@
 # make fuzz    set up, then compare forces of N random calls with fp64 (N=100000 SEED=0; a failure prints the smallest system)
 # make lint    set up, then check style, types and workflow
 # make card    set up, measure the student in resources/ and write its model card anew
+# make sevennet    set up, then add SevenNet, a neural teacher with its weights (config/examples/crystal.yaml)
 # make lock    resolve the pins in pyproject.toml anew (UPGRADE=1: take newer versions) and write envs/
 # PYTHON=python3.12 chooses the interpreter; ARGS="..." is passed on to snakemake or pytest.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all test test-slurm fuzz lint card lock set-up
+.PHONY: all test test-slurm fuzz lint card sevennet lock set-up
 # One step after the other, whatever -j says: Snakemake does the parallel work.
 .NOTPARALLEL:
 
@@ -47,6 +48,10 @@ card: set-up
 	snakemake --cores all accuracy
 	cp -r results/default/student/README.md results/default/student/figures resources/student/
 	cp results/default/student/accuracy.json resources/student/accuracy_default.json
+
+# A set-up after a change of the pins takes it out again.
+sevennet: set-up
+	uv pip install --quiet --python .venv/bin/python --no-deps --require-hashes -r envs/sevennet.lock
 
 lock: set-up
 	python -m mlff_distiller pins lock $(if $(UPGRADE),--upgrade)

@@ -43,7 +43,8 @@ def test_the_default_is_right():
 
 
 @pytest.mark.parametrize(
-    "name", ["config.yaml", "full.yaml", "gpu.yaml", "one_thread.yaml", "distill.yaml", "rounds.yaml"]
+    "name",
+    ["config.yaml", "full.yaml", "gpu.yaml", "one_thread.yaml", "distill.yaml", "rounds.yaml", "examples/crystal.yaml"],
 )
 def test_every_shipped_file_is_right_over_the_default(name):
     def lay(over, under):
@@ -91,6 +92,23 @@ def test_a_variant_that_is_null_is_left_out():
         ("md.timestp", {}, "md: unknown key 'timestp'; did you mean 'timestep'"),
         ("student.checkpoint", "nowhere.safetensors", "student.checkpoint: nowhere.safetensors: no such file"),
         ("student.dataset", "nowhere.extxyz", "student.dataset: nowhere.extxyz: no such file"),
+        (
+            "student.sampling.structures",
+            {"files": ["nowhere.cif"]},
+            "student.sampling.structures.files: nowhere.cif: no such file",
+        ),
+        (
+            "student.sampling.structures",
+            {"files": ["resources/crystals/silicon.cif", "./resources/crystals/silicon.cif"]},
+            "student.sampling.structures.files: two of them have the same name",
+        ),
+        (
+            "student.sampling.structures",
+            {"file": []},
+            "student.sampling.structures: unknown key 'file'; did you mean 'files'",
+        ),
+        ("student.sampling.molecules", 0, "student.sampling: nothing to sample: molecules is 0"),
+        ("teacher.environment", "envs/sevenet.yaml", "teacher.environment: envs/sevenet.yaml: no such file"),
         ("teacher.calculator", None, "null only with labels of your own"),
         ("accuracy.visited_frame", 3, "accuracy: unknown key 'visited_frame'; did you mean 'visited_frames'"),
         ("teacher.calculator", "tblite.ase.TBLite", "got 'tblite.ase.TBLite'; for example tblite.ase:TBLite"),
@@ -121,7 +139,7 @@ def test_a_variant_that_is_null_is_left_out():
         ("student.training", {"n_steps": "many"}, "student.training.n_steps: expected whole number >= 1 or null"),
         ("student.training", {"max_seconds": -1}, "student.training.max_seconds: expected number > 0 or null, got -1"),
         ("student.sampling", {"fractions": {"val": 1.5}}, "fractions.val: expected number >= 0 and <= 1, got 1.5"),
-        ("student.sampling", {"molecules": -3}, "student.sampling.molecules: expected whole number >= 1, got -3"),
+        ("student.sampling", {"molecules": -3}, "student.sampling.molecules: expected whole number >= 0, got -3"),
         ("student.sampling", {"conformers": True}, "student.sampling.conformers: expected whole number >= 1, got True"),
         ("student.limits", {"max_force": 1.0}, "student.limits: unknown key 'max_force'; did you mean"),
         ("student.limits", {"max_force_ev_per_a": -1.0}, "max_force_ev_per_a: expected number > 0 or null, got -1.0"),
@@ -307,7 +325,7 @@ def test_a_checkpoint_with_a_name_that_a_shell_would_read_is_copied(fresh):
 def test_every_path_in_a_shell_command_is_quoted():
     bare = re.compile(r"\{(?:input|output|log|params|wildcards)(?:\.(\w+))?\}")
     # Made of names and quoted paths by the rules themselves.
-    composed = {"given", "expected", "claims", "torch_cluster", "held_out", "more", "command"}
+    composed = {"given", "expected", "claims", "torch_cluster", "held_out", "more", "command", "structures"}
     for file in (ROOT / "workflow" / "rules").glob("*.smk"):
         for shell in re.findall(r"^ +shell:\n((?: +\".*\"\n)+)", file.read_text(encoding="utf-8"), re.MULTILINE):
             assert set(bare.findall(shell)) <= composed, f"{file.name}: {shell}"

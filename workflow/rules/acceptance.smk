@@ -13,7 +13,7 @@ rule run_teacher_acceptance:
     log:
         "logs/{run}/run_teacher_acceptance.log",
     conda:
-        "../../envs/teacher.yaml"
+        TEACHER_ENVIRONMENT
     threads: 1
     resources:
         **TEACHER_RUN,

@@ -50,7 +50,7 @@ rule label_visited:
     log:
         "logs/{run}/label_visited.log",
     conda:
-        "../../envs/teacher.yaml"
+        TEACHER_ENVIRONMENT
     threads: workflow.cores
     resources:
         **LABELS,

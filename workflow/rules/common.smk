@@ -13,6 +13,7 @@ from mlff_distiller.preflight.config import (
     system_name,
     system_path,
 )
+from mlff_distiller.data.teacher_settings import DEFAULT_CALCULATOR
 from mlff_distiller.preflight import slurm
 from mlff_distiller.preflight.config_checks import check_config
 from mlff_distiller.utils.errors import UserError
@@ -37,6 +38,12 @@ SYSTEMS = {
 MD_SYSTEMS = [system_name(name) for name in config["md"]["systems"]]
 # None if the labels are the user's own and there is no calculator for more.
 TEACHER = config["teacher"]["calculator"]
+TEACHER_ENVIRONMENT = str(
+    Path(config["teacher"].get("environment") or Path(workflow.basedir) / "envs" / "teacher.yaml").resolve()
+)
+# Structures that are sampled, as the configuration names them (file, file@index), and their files; none of labels of one's own.
+SAMPLED = [] if config["student"]["dataset"] else config["student"]["sampling"].get("structures", {}).get("files", [])
+SAMPLED_FILES = [split_frame(name)[0] for name in SAMPLED]
 MD = config["md"]
 LIQUIDS = {system_name(path): path for path in MD["liquid"]["systems"]}
 REPLICATES = range(config["benchmark"]["replicates"])
@@ -78,7 +85,12 @@ SMALL = {"mem_mb": memory(2000), "runtime": minutes(20), "gpu": 0}
 # Its own limit is the memory that it judges.
 MACHINE = SMALL | {"mem_mb": memory(4000)} | ON_DEVICE
 BUILD = {"mem_mb": memory(500, per_thread=2000), "runtime": minutes(60)} | ON_DEVICE
-LABELS = {"mem_mb": memory(1500, per_thread=250), "runtime": minutes(60), "gpu": 0}
+# Every worker loads the teacher, a neural one with PyTorch.
+LABELS = {
+    "mem_mb": memory(1500, per_thread=250 if TEACHER == DEFAULT_CALCULATOR else 1500),
+    "runtime": minutes(60),
+    "gpu": 0,
+}
 COMPILE = {"mem_mb": memory(4000), "runtime": minutes(30)} | ON_DEVICE
 MEASURED = {"mem_mb": memory(3000), "runtime": minutes(30)} | ON_DEVICE
 SCALED = MEASURED | {"mem_mb": memory(4000), "runtime": minutes(60)}

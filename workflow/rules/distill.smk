@@ -37,6 +37,7 @@ else:
         input:
             molecules=config["molecules"]["list"],
             always_trained=config["molecules"]["always_trained"],
+            structures=SAMPLED_FILES,
         output:
             configurations="results/{run}/dataset/configurations.h5",
             card="results/{run}/dataset/sampling.json",
@@ -44,7 +45,7 @@ else:
             "logs/{run}/sample_configurations.log",
         priority: ALL_CORES_FIRST
         conda:
-            "../../envs/teacher.yaml"
+            TEACHER_ENVIRONMENT
         threads: workflow.cores
         resources:
             **LABELS,
@@ -68,7 +69,7 @@ else:
             "logs/{run}/label_configurations.log",
         priority: ALL_CORES_FIRST
         conda:
-            "../../envs/teacher.yaml"
+            TEACHER_ENVIRONMENT
         threads: workflow.cores
         resources:
             **LABELS,
@@ -130,7 +131,7 @@ rule time_teacher:
     log:
         "logs/{run}/time_teacher.log",
     conda:
-        "../../envs/teacher.yaml"
+        TEACHER_ENVIRONMENT
     threads: workflow.cores
     resources:
         **SMALL,

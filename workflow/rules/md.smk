@@ -137,7 +137,7 @@ rule run_teacher_dynamics:
     log:
         "logs/{run}/run_teacher_dynamics/{system}.log",
     conda:
-        "../../envs/teacher.yaml"
+        TEACHER_ENVIRONMENT
     threads: MD["threads"]
     resources:
         **TEACHER_RUN,

@@ -50,21 +50,23 @@ rule check_inputs:
 rule check_teacher:
     input:
         molecules=files_of(SYSTEMS),
+        structures=SAMPLED_FILES,
     output:
         "results/{run}/preflight/teacher.json",
     log:
         "logs/{run}/check_teacher.log",
     priority: 100
     conda:
-        "../../envs/teacher.yaml"
+        TEACHER_ENVIRONMENT
     resources:
         **SMALL,
     params:
         code=code_of("preflight.teacher"),
         systems=list(SYSTEMS.values()),
+        structures=" ".join(["--structures", *map(shlex.quote, SAMPLED)]) if SAMPLED else "",
         settings=settings({"teacher": config["teacher"]}),
     shell:
-        "python -m mlff_distiller check-teacher --systems {params.systems:q}"
+        "python -m mlff_distiller check-teacher --systems {params.systems:q} {params.structures}"
         " --settings {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
 
 

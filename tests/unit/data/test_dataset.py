@@ -245,6 +245,7 @@ def test_two_at_once_in_one_folder_take_turns(tmp_path, capsys):
         ("self.results['forces'] = None", "forces of shape"),
         ("self.results['energy'] = None", "TypeError"),
         ("self.results['energy'] = 'low'", "ValueError"),
+        ("__import__('os')._exit(1)", "the teacher's process died"),
     ],
 )
 def test_a_frame_at_which_the_teacher_fails_is_left_out_and_counted(tmp_path, monkeypatch, body, reason):
@@ -263,6 +264,17 @@ def test_a_frame_at_which_the_teacher_fails_is_left_out_and_counted(tmp_path, mo
     ((counted, n),) = card["left_out"].items()
     assert counted.startswith(reason)
     assert n == 3
+
+
+def test_a_teacher_that_dies_everywhere_is_not_tried_on_all(tmp_path, monkeypatch):
+    monkeypatch.setattr("mlff_distiller.data.labeling.MOST_DEATHS", 2)
+    (tmp_path / "mortal.py").write_text(
+        "import os\nfrom ase.calculators.emt import EMT\n"
+        "class Mortal(EMT):\n    def calculate(self, *given):\n        os._exit(1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="died at 2 configurations in a row, each alone in it; is there memory enough"):
+        label_dataset(small_dataset(labeled=False), {"calculator": "mortal:Mortal"}, tmp_path / "parts", cores=2)
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_goes_on(tmp_path):

@@ -60,6 +60,19 @@ def test_nothing_has_drifted():
         ("envs/student.yaml", r"- torch==2\.5\.1", "- torch==2.5.0", r"envs/student\.yaml: not what the lock gives"),
         ("envs/teacher.yaml", r"--hash=sha256:0", "--hash=sha256:1", r"envs/teacher\.yaml: not what the lock gives"),
         ("envs/bootstrap.lock", r"uv==", "uv==1", r"envs/bootstrap\.lock: not what the lock gives"),
+        (
+            "pyproject.toml",
+            r"sevenn==0\.13\.0",
+            "sevenn==0.12.1",
+            r"wants sevenn==0\.12\.1, envs/sevennet\.lock has 0\.13",
+        ),
+        (
+            "envs/sevennet.lock",
+            r"\nscipy==[\d.]+",
+            "\nscipy==1.0",
+            r"sevennet\.lock: scipy 1\.0, in requirements\.lock 1\.",
+        ),
+        ("envs/sevennet.yaml", r"- sevenn==", "- sevenn==9", r"envs/sevennet\.yaml: not what the lock gives"),
     ],
 )
 def test_drift_is_found(copy, path, pattern, replacement, complaint):
@@ -92,7 +105,8 @@ def test_a_lock_is_made_of_the_groups_alone(copy, monkeypatch):
     monkeypatch.setattr(pins.subprocess, "run", lambda command, **_: commands.append(command))
     pins.resolve(copy)
     assert [sum(word.startswith("--group=") for word in command) for command in commands] == [
-        len(pins.read_groups(copy)) - 1,
+        len(pins.read_groups(copy)) - 1 - len(pins.OPTIONAL),
+        *[1] * len(pins.OPTIONAL),
         1,
     ]
     assert not [word for command in commands for word in command if "pyproject.toml" in word]
@@ -116,7 +130,7 @@ def test_closure_follows_what_needs_what():
     assert {"tblite", "cffi", "rdkit", "h5py"} <= names["teacher"]
 
 
-@pytest.mark.parametrize("stage", pins.ENVIRONMENTS)
+@pytest.mark.parametrize("stage", [*pins.ENVIRONMENTS, *pins.OPTIONAL])
 def test_environment_is_complete_and_locked(stage):
     text = (ENVS / f"{stage}.yaml").read_text()
     specification = yaml.safe_load(text)
@@ -136,7 +150,7 @@ def test_environment_is_complete_and_locked(stage):
 
 def test_shared_packages_have_one_version_everywhere():
     versions: dict[str, set[str]] = {}
-    for stage in pins.ENVIRONMENTS:
+    for stage in (*pins.ENVIRONMENTS, *pins.OPTIONAL):
         for line in pip_lines(stage):
             name, version = line.split()[0].split("==")
             versions.setdefault(name, set()).add(version)

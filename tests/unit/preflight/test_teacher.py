@@ -1,10 +1,13 @@
 """The check of the teacher before any work; each in a process of its own, since torch and tblite bring different OpenMPs."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
+from ase.build import bulk
+from ase.io import write
 
 from mlff_distiller.records import schema
 from tests.conftest import MOLECULES
@@ -12,17 +15,38 @@ from tests.conftest import MOLECULES
 SYSTEMS = [str(MOLECULES / f"{name}.extxyz") for name in ("benzene", "water")]
 
 
-def check(output, teacher):
-    command = [sys.executable, "-m", "mlff_distiller", "check-teacher", "--systems", *SYSTEMS, "--output", str(output)]
-    given = ["--settings", json.dumps({"teacher": teacher})]
-    return subprocess.run([*command, *given], capture_output=True, text=True)
+def check(output, teacher, *more, systems=SYSTEMS):
+    command = [sys.executable, "-m", "mlff_distiller", "check-teacher", "--systems", *systems, "--output", str(output)]
+    given = ["--settings", json.dumps({"teacher": teacher}), *more]
+    return subprocess.run(
+        [*command, *given],
+        # A teacher's own file lies in the folder of the record.
+        env={**os.environ, "PYTHONPATH": f"{os.path.abspath('workflow')}:{output.parent}"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def own_teacher(folder, change):
+    """EMT, whose ``energy`` (eV) and ``forces`` [N, 3] (eV/A) at ``positions`` [N, 3] (A) a line of Python changes."""
+    (folder / "own_teacher.py").write_text(
+        "import numpy as np\nfrom ase.calculators.emt import EMT\n\n\n"
+        "class Own(EMT):\n"
+        "    def calculate(self, atoms, properties, changes):\n"
+        "        super().calculate(atoms, properties, changes)\n"
+        "        energy, forces, positions = self.results['energy'], self.results['forces'], atoms.positions\n"
+        f"        {change}\n"
+        "        self.results |= {'energy': energy, 'forces': forces}\n"
+    )
+    return {"calculator": "own_teacher:Own"}
 
 
 def test_the_teacher_labels_the_smallest_molecule(tmp_path):
     assert check(tmp_path / "teacher.json", {}).returncode == 0
     (record,) = schema.read(tmp_path / "teacher.json")
-    (found,) = record["checks"]
+    found, forces = record["checks"]
     assert found["ok"]
+    assert forces["value"] == "gradient of the energy to 0.0% for water (limit 1%)"
     # GFN2-xTB's water, near its minimum.
     assert "method=GFN2-xTB" in found["value"]
     assert "water has -137.9" in found["value"]
@@ -46,3 +70,58 @@ def test_a_teacher_that_cannot_label_is_named_before_any_work(tmp_path, teacher,
     assert "teacher" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "none.json").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "forces = -forces",
+        "forces = 1.05 * forces",
+        "forces = forces / 23.06",
+        "energy *= 27.2114",
+        # A vortex about an axis: no energy has such forces.
+        "forces = forces + 0.5 * np.cross([0.0, 0.0, 1.0], positions - positions.mean(axis=0))",
+    ],
+)
+def test_forces_that_are_no_gradient_are_refused_unless_the_configuration_takes_them(tmp_path, change):
+    teacher = own_teacher(tmp_path, change)
+    done = check(tmp_path / "none.json", teacher)
+    assert done.returncode == 2
+    assert "the forces of own_teacher:Own() are not the gradient of its energy: for water" in done.stderr
+    assert "teacher.check_forces: false" in done.stderr
+    assert not (tmp_path / "none.json").exists()
+    assert check(tmp_path / "taken.json", teacher | {"check_forces": False}).returncode == 0
+    (record,) = schema.read(tmp_path / "taken.json")
+    assert record["checks"][-1]["advice"] == "these forces are no gradient: teacher.check_forces is false"
+
+
+def test_a_network_in_fp32_passes_beside_large_energies(tmp_path):
+    """Its energy has digits to 0.004 eV: differences of it say little, but the forces are right."""
+    teacher = own_teacher(tmp_path, "energy = float(np.float32(energy - 5e4))")
+    assert check(tmp_path / "teacher.json", teacher).returncode == 0
+
+
+def test_every_structure_is_labeled_and_the_smallest_one_displaced(tmp_path):
+    for symbol in ("Cu", "Ag"):
+        write(tmp_path / f"{symbol}.cif", bulk(symbol, cubic=symbol == "Cu"))
+    teacher = {"calculator": "ase.calculators.emt:EMT"}
+    structures = ["--structures", str(tmp_path / "Cu.cif"), str(tmp_path / "Ag.cif")]
+    assert check(tmp_path / "teacher.json", teacher, *structures).returncode == 0
+    (record,) = schema.read(tmp_path / "teacher.json")
+    told = [found["value"] for found in record["checks"]]
+    assert [next(name for name in ("water", "Cu", "Ag") if f" {name} " in value) for value in told] == [
+        *("water", "Cu", "Ag"),
+        *("water", "Ag"),
+    ]
+
+
+def test_an_element_that_the_teacher_does_not_know_is_named_with_its_file(tmp_path):
+    write(tmp_path / "alloy.cif", bulk("CuW", "rocksalt", a=5.0, cubic=True))
+    done = check(
+        tmp_path / "none.json",
+        {"calculator": "ase.calculators.emt:EMT"},
+        *("--structures", str(tmp_path / "alloy.cif")),
+    )
+    assert done.returncode == 2
+    assert "cannot label alloy: NotImplementedError" in done.stderr
+    assert "it gives no energy for W either; leave the file out" in done.stderr

@@ -84,7 +84,11 @@ def shared(n: int, settings: SamplingSettings) -> dict[str, int]:
     return {"train": n - measured if "train" in settings.splits else 0, "coverage": measured}
 
 
-def check_periodic(teacher: Mapping[str, Any] | None) -> None:
+def check_periodic(
+    teacher: Mapping[str, Any] | None,
+    where: str = "student.sampling.coverage.boxes",
+    instead: str = "Ask for droplets instead (boxes: 0, droplets: ...), or name another teacher",
+) -> None:
     """Raise a :class:`UserError` for GFN2-xTB, whose periodic form in tblite is another teacher than the open one.
 
     tblite 0.8.0: forces in the middle of a sphere cut out of the periodic liquid (9 A, 290 to 320 atoms) differ from those in
@@ -94,9 +98,8 @@ def check_periodic(teacher: Mapping[str, Any] | None) -> None:
     method = (given.get("arguments") or {}).get("method", "GFN2-xTB")
     if given.get("calculator", DEFAULT_CALCULATOR) == DEFAULT_CALCULATOR and method == "GFN2-xTB":
         raise UserError(
-            "student.sampling.coverage.boxes: GFN2-xTB with periodic images, as tblite has it, gives other forces than without "
-            "(by 0.1 eV/A in water), so its boxes would contradict all other labels. Ask for droplets instead (boxes: 0, "
-            "droplets: ...), or name another teacher"
+            f"{where}: GFN2-xTB with periodic images, as tblite has it, gives other forces than without (by 0.1 eV/A in "
+            f"water), so labels of cells would contradict all others. {instead}"
         )
 
 

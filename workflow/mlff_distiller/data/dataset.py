@@ -12,7 +12,7 @@ Layout (n configurations, A atoms in all, configuration i owns atoms offsets[i] 
     /forces       [A, 3]     float32  eV/A                          (labeled files only)
     /cells        [n, 3, 3]  float64  A, rows are vectors           (periodic files only)
     /pbc          [n, 3]     bool                                   (periodic files only)
-    /molecules    [m]        UTF-8    SMILES ("A.B" for a cluster), or the name given in an extxyz file
+    /molecules    [m]        UTF-8    SMILES ("A.B" for a cluster), or the name of a structure's file
     attributes: format, version, splits, methods, units, "teacher" where labeled, and content_sha256, by which damage shows
 
 Reading 200,000 configurations takes about a second, and needs neither torch nor ASE.
@@ -43,6 +43,7 @@ SPLITS = ("train", "val", "test", "larger", "benchmark", "visited", "coverage")
 METHODS = (
     *("conformer", "normal_modes", "random", "stretch", "torsion", "md", "cluster", "contact", "given"),
     *("small_molecule_cluster", "solvation", "droplet", "box"),
+    *("rattled", "vacancy"),
 )
 
 

@@ -22,6 +22,10 @@ from mlff_distiller.utils.errors import UserError
 NO_LIMITS = LabelLimits(max_force_ev_per_a=None, max_energy_ev_per_atom=None)
 #: Squared atom numbers per part: about two seconds of GFN2-xTB.
 PART_WEIGHT = 40_000
+#: So many configurations in a row at which the teacher's process dies are not their fault.
+MOST_DEATHS = 10
+#: Why their labels are left out.
+DIED = "the teacher's process died"
 #: What a periodic box costs, in units of as many atoms without images.
 PERIODIC_COST = 30
 
@@ -78,7 +82,7 @@ def label_dataset(
         molecules = dict.fromkeys(dataset.molecules[dataset.molecule[i]] for i in here)
         return f"configurations {here[0]} to {here[-1]} ({', '.join(list(molecules)[:3])})"
 
-    results = run_in_parts(_label_task, tasks, parts, key, cores, "labeling", weights, name_of)
+    results = run_in_parts(_label_task, tasks, parts, key, cores, "labeling", weights, name_of, _Apart())
     energies = np.concatenate([np.zeros(0), *(result["energies"] for result in results)])
     forces = np.concatenate([np.zeros((0, 3), np.float32), *(result["forces"] for result in results)])
     reasons = np.concatenate([np.zeros(0, str), *(result["reasons"] for result in results)]).astype(object)
@@ -160,9 +164,9 @@ def _label_task(task: _Task) -> dict[str, np.ndarray]:
     """Labels of one part (runs in a worker)."""
     from ase import Atoms
 
-    from mlff_distiller.data.teacher import LabelError, label, make_calculator
+    from mlff_distiller.data.teacher import LabelError, kept_calculator, label
 
-    calculator = make_calculator(json.loads(task.teacher))
+    calculator = kept_calculator(task.teacher)
     bounds = np.concatenate([[0], np.cumsum(task.counts)])
     energies = np.full(len(task.counts), np.nan)
     forces = np.full((len(task.numbers), 3), np.nan, dtype=np.float32)
@@ -184,6 +188,56 @@ def _label_task(task: _Task) -> dict[str, np.ndarray]:
         "forces": forces,
         "reasons": np.array(reasons, dtype=str),
         "seconds": np.array(time.perf_counter() - started),
+    }
+
+
+class _Apart:
+    """Labels of a part at which a worker died, a configuration at a time: only one at which it dies again is left out."""
+
+    def __init__(self) -> None:
+        self.deaths = 0
+
+    def __call__(self, task: _Task) -> dict[str, np.ndarray]:
+        from mlff_distiller.utils.parallel import apart
+
+        singles = [_one_of(task, i) for i in range(len(task.counts))]
+        found = []
+        for single, result in zip(singles, apart(_label_task, singles), strict=True):
+            self.deaths = self.deaths + 1 if result is None else 0
+            if self.deaths == MOST_DEATHS:
+                raise UserError(
+                    f"the teacher's process died at {MOST_DEATHS} configurations in a row, each alone in it; is there memory "
+                    "enough, and does the teacher run at all? Then run the same command again to go on"
+                )
+            found.append(_without_labels(single, DIED) if result is None else result)
+        return {
+            "energies": np.concatenate([result["energies"] for result in found]),
+            "forces": np.concatenate([result["forces"] for result in found]),
+            "reasons": np.concatenate([result["reasons"] for result in found]),
+            "seconds": np.array(sum(float(result["seconds"]) for result in found)),
+        }
+
+
+def _one_of(task: _Task, i: int) -> _Task:
+    """The ``i``-th configuration of ``task`` alone."""
+    bounds = np.concatenate([[0], np.cumsum(task.counts)])
+    atoms = slice(bounds[i], bounds[i + 1])
+    return _Task(
+        task.numbers[atoms],
+        task.positions[atoms],
+        task.counts[i : i + 1],
+        None if task.cells is None else task.cells[i : i + 1],
+        None if task.pbc is None else task.pbc[i : i + 1],
+        task.teacher,
+    )
+
+
+def _without_labels(task: _Task, reason: str) -> dict[str, np.ndarray]:
+    return {
+        "energies": np.full(len(task.counts), np.nan),
+        "forces": np.full((len(task.numbers), 3), np.nan, dtype=np.float32),
+        "reasons": np.full(len(task.counts), reason),
+        "seconds": np.array(0.0),
     }
 
 
@@ -227,7 +281,14 @@ def run(args: argparse.Namespace) -> int:
         sampling = read_json(args.sample_card) if args.sample_card else {}
         card = summary(dataset) | outcome
         card["file_sha256"] = sha256_of(path)
-        kept = ("settings", "molecule_list_sha256", "always_trained_sha256", "molecules_by_class", "notes")
+        kept = (
+            "settings",
+            "molecule_list_sha256",
+            "always_trained_sha256",
+            "structures_sha256",
+            "molecules_by_class",
+            "notes",
+        )
         card["sampling"] = {key: sampling[key] for key in kept if key in sampling}
         write_json(args.card, card | {"provenance": provenance.collect()})
     shutil.rmtree(parts, ignore_errors=True)
@@ -236,4 +297,6 @@ def run(args: argparse.Namespace) -> int:
         f"{path}: {len(dataset)} labeled configurations in {time.perf_counter() - started:.0f} s "
         f"({outcome['labels_per_core_second']} a second and core), {left_out} left out {outcome['left_out'] or ''}"
     )
+    for example in outcome["examples"][:5]:
+        print(f"  left out: configuration {example['index']} ({example['molecule']}): {example['reason']}")
     return 0

@@ -11,6 +11,8 @@ Every molecule is embedded, its conformers relaxed by a few teacher steps, and s
 
 A cluster takes its molecules from one split, and none is a benchmark molecule. What ``coverage`` in the settings adds to that
 (:mod:`mlff_distiller.data.coverage`) is always trained on, and may be: small molecules, their clusters, and liquids.
+
+``structures`` in the settings adds configurations of the user's own files (:mod:`mlff_distiller.data.structures`).
 """
 
 import argparse
@@ -24,10 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from mlff_distiller.data import coverage
+from mlff_distiller.data import coverage, structures
 from mlff_distiller.data.always_trained import AlwaysTrained, outside_test, read_always_trained
 from mlff_distiller.data.dataset import METHODS, Dataset, content_hash, from_lists, summary, write_dataset
-from mlff_distiller.data.jobs import GroupJob, Job, generator
+from mlff_distiller.data.jobs import GroupJob, Job, StructureJob, generator
 from mlff_distiller.data.molecule_list import Molecule, flat_smiles, grow, read_molecule_list, split_of
 from mlff_distiller.data.molecules import BENCHMARK_MOLECULES
 from mlff_distiller.data.sampling_settings import SampleInput, SamplingSettings
@@ -65,8 +67,10 @@ def sample(
     jobs, families = plan(molecules, settings, teacher, benchmark_directory, always)
     key = hashlib.sha256(repr(jobs).encode()).hexdigest()
     weights = [sum(n for _, n in job.counts) for job in jobs]
-    results = run_in_parts(_sample_job, jobs, parts, key, cores, "sampling", weights)
-    numbers, positions, names, split, method, edges = [], [], [], [], [], []
+    results = run_in_parts(
+        _sample_job, jobs, parts, key, cores, "sampling", weights, lambda index: _title(jobs[index]), _sample_apart
+    )
+    numbers, positions, names, split, method, cells, pbc = [], [], [], [], [], [], []
     notes = Counter(_notes_on_plan(settings, always))
     for job, result in zip(jobs, results, strict=True):
         bounds = np.concatenate([[0], np.cumsum(result["counts"])])
@@ -76,14 +80,13 @@ def sample(
             names.append(str(name))
             split.append(job.split)
             method.append(METHODS[result["method"][i]])
-            edges.append(job.edge if isinstance(job, GroupJob) and method[-1] == "box" else 0.0)
+            cells.append(result["cells"][i])
+            pbc.append(result["pbc"][i])
         notes.update(str(note) for note in result["notes"])
     if not numbers:
-        raise UserError("no configurations came of these settings; raise 'configurations' or 'max_atoms'")
-    boxes = {}
-    if any(edges):
-        cells = np.array(edges)[:, None, None] * np.eye(3)
-        boxes = {"cells": cells, "pbc": np.repeat(np.array(edges)[:, None] > 0, 3, axis=1)}
+        told = f"; {notes.most_common(1)[0][0]}" if notes else ""
+        raise UserError(f"no configurations came of these settings; raise 'configurations' or 'max_atoms'{told}")
+    boxes = {"cells": np.array(cells), "pbc": np.array(pbc)} if np.any(pbc) else {}
     return from_lists(numbers, positions, names, split, method, **boxes), {
         "settings": settings.to_mapping(),
         "molecules_by_class": families,
@@ -97,21 +100,41 @@ def plan(
     teacher: Mapping[str, Any] | None,
     benchmark_directory: Path | None,
     always: Sequence[AlwaysTrained] = (),
-) -> tuple[list[Job | GroupJob], dict[str, int]]:
-    """One job per molecule, and how many molecules each class gave. A function of its arguments alone.
+) -> tuple[list[Job | GroupJob | StructureJob], dict[str, int]]:
+    """One job per molecule, others of structures, and how many molecules each class gave. A function of its arguments alone.
 
     What ``settings.coverage`` wants is appended. For all else it changes ``val`` alone, from where the molecules ``always``
     go: ``test``, ``larger`` and ``benchmark`` are the same with and without it.
 
     Raises:
-        UserError: ``settings.coverage`` asks for what cannot be made.
+        UserError: ``settings.coverage`` asks for what cannot be made, or a file of ``settings.structures`` cannot be used.
     """
+    jobs, families = _molecule_plan(molecules, settings, teacher, benchmark_directory, always)
+    if files := settings.structures.files:
+        found = structures.read_structures(files)
+        if any(atoms.pbc.any() for atoms in found.values()):
+            instead = "Name another teacher, SevenNet say (config/examples/crystal.yaml)"
+            coverage.check_periodic(teacher, "student.sampling.structures", instead)
+        jobs += structures.structure_jobs(found, settings, teacher)
+        families["structure"] = len(found)
+    return jobs, families
+
+
+def _molecule_plan(
+    molecules: Sequence[Molecule],
+    settings: SamplingSettings,
+    teacher: Mapping[str, Any] | None,
+    benchmark_directory: Path | None,
+    always: Sequence[AlwaysTrained],
+) -> tuple[list[Job | GroupJob | StructureJob], dict[str, int]]:
     seed, limit, larger = settings.seed, settings.max_atoms, settings.larger
     fractions = settings.fractions.to_mapping()
 
     def wanted(candidates: Sequence[Molecule]) -> list[Molecule]:
         return [m for m in candidates if split_of(m.smiles, fractions, seed) in settings.splits]
 
+    if not settings.molecules:
+        larger, benchmark_directory = larger.model_copy(update={"molecules": 0}), None
     chosen = _evenly(wanted([m for m in molecules if m.n_atoms <= limit]), settings.molecules, seed)
     if len(chosen) < settings.molecules:
         grown_limit = min(limit, settings.grown_max_atoms)
@@ -123,7 +146,7 @@ def plan(
     splits = {m.smiles: split_of(m.smiles, fractions, seed) for m in chosen}
     # Labels cost about n^1.5, and small molecules have fewer distinct geometries: fewer of both.
     weight = np.array([min(m.n_atoms, 9) / max(m.n_atoms, 15) ** 1.2 for m in chosen])
-    budget = _rounded(settings.configurations * weight / weight.sum(), np.random.default_rng(seed))
+    budget = _rounded(settings.configurations * weight / max(weight.sum(), 1e-9), np.random.default_rng(seed))
     # But small molecules have unusual bonds and are few: the settings can ask for a least number of each.
     least = settings.small
     for i, m in enumerate(chosen):
@@ -133,7 +156,7 @@ def plan(
         split: [m.smiles for m in chosen if splits[m.smiles] == split and m.n_atoms <= settings.cluster_partner_atoms]
         for split in ("train", "val", "test")
     }
-    jobs: list[Job] = [
+    jobs = [
         _job(m, splits[m.smiles], int(n), partners[splits[m.smiles]], settings, spec)
         for m, n in zip(chosen, budget, strict=True)
         if n > 0
@@ -239,13 +262,42 @@ def _job(molecule: Molecule, split: str, n: int, partners: Sequence[str], settin
     return Job(molecule.smiles, split, int(rng.integers(2**31)), tuple(counts.items()), others, spec)
 
 
-def _sample_job(job: Job | GroupJob) -> dict[str, np.ndarray]:
+def _title(job: Job | GroupJob | StructureJob) -> str:
+    if isinstance(job, StructureJob):
+        return f"{job.counts[0][0]} of {job.name}"
+    return job.smiles if isinstance(job, Job) else ".".join(job.species)
+
+
+def _sample_apart(job: Job | GroupJob | StructureJob) -> dict[str, np.ndarray]:
+    """One job at which a worker may have died: by a worker of its own, and nothing but a note where that dies, too."""
+    from mlff_distiller.utils.parallel import apart
+
+    (result,) = apart(_sample_job, [job])
+    return _packed([], [f"left out, for the teacher's process died: {_title(job)}"]) if result is None else result
+
+
+def _sample_job(job: Job | GroupJob | StructureJob) -> dict[str, np.ndarray]:
     """Every configuration of one job (runs in a worker)."""
     from mlff_distiller.data.geometry import closest
 
+    if isinstance(job, StructureJob):
+        frames, notes = structures.sample_structure(job)
+        boxes = [(frame.cell.array, frame.pbc) for frame, *_ in frames]
+        return _packed([(frame.numbers, frame.positions, *about) for frame, *about in frames], notes, boxes)
     made, notes = _group(job) if isinstance(job, GroupJob) else _molecule(job)
     # The teacher labels the positions as rounded in the file.
     made = [entry for entry in made if np.isfinite(entry[1]).all() and closest(entry[1]) > 0.45]
+    edge = job.edge if isinstance(job, GroupJob) else 0.0
+    edges = [edge if method == "box" else 0.0 for *_, method in made]
+    return _packed(made, notes, [(edge * np.eye(3), np.full(3, edge > 0)) for edge in edges])
+
+
+def _packed(
+    made: Sequence[tuple[np.ndarray, np.ndarray, str, str]],
+    notes: Sequence[str],
+    boxes: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+) -> dict[str, np.ndarray]:
+    """(numbers, positions, name, method) entries, the cell and periodicity of each, and notes, as arrays."""
     return {
         "numbers": np.concatenate([z for z, *_ in made]).astype(np.uint8) if made else np.zeros(0, np.uint8),
         "positions": np.concatenate([r for _, r, *_ in made]).astype(np.float32)
@@ -254,6 +306,8 @@ def _sample_job(job: Job | GroupJob) -> dict[str, np.ndarray]:
         "counts": np.array([len(z) for z, *_ in made], dtype=np.int64),
         "method": np.array([METHODS.index(m) for *_, m in made], dtype=np.uint8),
         "names": np.array([name for *_, name, _ in made], dtype=str),
+        "cells": np.array([cell for cell, _ in boxes]).reshape(-1, 3, 3),
+        "pbc": np.array([pbc for _, pbc in boxes], dtype=bool).reshape(-1, 3),
         "notes": np.array(notes, dtype=str),
     }
 
@@ -465,10 +519,14 @@ def run(args: argparse.Namespace) -> int:
     card["molecule_list_sha256"] = sha256_of(args.molecules)
     if covers:
         card["always_trained_sha256"] = sha256_of(args.always_trained)
+    if files := given.sampling.structures.files:
+        card["structures_sha256"] = structures.fingerprints(files)
     if args.card:
         write_json(args.card, card)
     shutil.rmtree(parts, ignore_errors=True)
-    print(f"{args.output}: {len(dataset)} configurations, {len(dataset.molecules)} molecules and clusters")
+    print(f"{args.output}: {len(dataset)} configurations, {len(dataset.molecules)} molecules, clusters and structures")
+    for note, n in list(card["notes"].items())[:10]:
+        print(f"  {n} times: {note}")
     for name, counts in card["by_split"].items():
         size = counts["n_atoms"]["mean"]
         print(f"  {name}: {counts['configurations']} of {counts['molecules']}, {size:.1f} atoms on average")

@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, field_serializer, model_serializer, model_validator
 
 from mlff_distiller.data.coverage_settings import Coverage
+from mlff_distiller.data.structure_settings import Structures
 from mlff_distiller.data.teacher_settings import TeacherSettings
 from mlff_distiller.utils.settings import Items, Seed, Settings, UniqueItems, unit
 
@@ -55,8 +56,10 @@ class SamplingSettings(Settings):
     place: ClassVar[str] = "student.sampling"
 
     seed: Seed = Field(2025, description="of all that is drawn")
-    molecules: Annotated[int, Field(ge=1)] = Field(
-        150, description="those of the list first, evenly over its classes; grown by rule beyond those"
+    molecules: Count = Field(
+        150,
+        description="those of the list first, evenly over its classes; grown by rule beyond those; 0: no molecules at all, "
+        "whatever `larger` and `benchmark_configurations` say",
     )
     max_atoms: Annotated[int, Field(ge=3)] = Field(16, description="largest molecule of train, val and test")
     grown_max_atoms: Count = Field(30, description="largest of those that are grown, if less than `max_atoms`")
@@ -86,6 +89,7 @@ class SamplingSettings(Settings):
     cluster_partner_atoms: Count = Field(12, description="largest molecule that others are put beside")
     cluster_atoms: Count = Field(40, description="largest cluster")
     coverage: Coverage = Coverage()
+    structures: Structures = Field(Structures(), description="configurations of structures of your own")
 
     @model_validator(mode="after")
     def _check(self) -> "SamplingSettings":
@@ -95,6 +99,8 @@ class SamplingSettings(Settings):
             raise ValueError("fractions: val and test leave nothing to train on")
         if self.larger.molecules and self.larger.max_atoms <= self.max_atoms:
             raise ValueError(f"larger.max_atoms: {self.larger.max_atoms} is not more than max_atoms, {self.max_atoms}")
+        if not (self.molecules or self.coverage.wanted or self.structures.files):
+            raise ValueError("nothing to sample: molecules is 0, and structures.files names no file")
         return self
 
     @field_serializer("mode_temperatures", "md_temperatures")
@@ -103,11 +109,13 @@ class SamplingSettings(Settings):
         return [int(value) if value == int(value) else value for value in temperatures]
 
     @model_serializer(mode="wrap")
-    def _without_coverage(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_what_is_not_wanted(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Samples from before there was any are recognized by their settings, too.
         found: dict[str, Any] = handler(self)
         if not self.coverage.wanted:
             del found["coverage"]
+        if not self.structures.files:
+            del found["structures"]
         return found
 
 

@@ -10,7 +10,9 @@ runtimes and must not meet in one process; nothing here imports torch.
 GFN2-xTB: Bannwarth, Ehlert, Grimme, J. Chem. Theory Comput. 15, 1652 (2019).
 """
 
+import functools
 import importlib
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +87,12 @@ def make_calculator(teacher: Mapping[str, Any] | None = None) -> "Calculator":
     return calculator
 
 
+@functools.lru_cache(maxsize=1)
+def kept_calculator(teacher: str) -> "Calculator":
+    """:func:`make_calculator` of a mapping as JSON text, made once in a process: a network takes seconds to load."""
+    return make_calculator(json.loads(teacher))
+
+
 def teacher_name(teacher: Mapping[str, Any] | None = None) -> str:
     """One line that names the teacher and its arguments, the same for the same teacher."""
     spec, arguments = _parts(teacher)
@@ -99,6 +107,9 @@ def label(atoms: "Atoms", calculator: "Calculator") -> tuple[float, np.ndarray]:
         LabelError: the calculator failed (no self-consistency, say) or gave numbers that are not finite.
     """
     try:
+        # As ASE does where a calculator is set: some look there whether they know the elements.
+        if hasattr(calculator, "set_atoms"):
+            calculator.set_atoms(atoms)
         energy = float(calculator.get_property("energy", atoms))
         forces = np.asarray(calculator.get_property("forces", atoms), dtype=np.float64)
     except (Exception, SystemExit) as error:

@@ -1,9 +1,12 @@
 """Geometries to which the teacher moves atoms: relaxation and Langevin dynamics."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 
 @dataclass
@@ -51,8 +54,12 @@ def langevin(
     stride: int,
     seed: int,
     heat: float = 2.0,
+    timestep: float = 1.0,
+    skip: int = 0,
+    cell: np.ndarray | None = None,
+    pbc: np.ndarray | None = None,
 ) -> Moves:
-    """``n`` frames of Langevin dynamics, ``stride`` steps of 1 fs apart, the center at the origin.
+    """``n`` frames of Langevin dynamics, ``stride`` steps apart; without periodic directions the center is at the origin.
 
     It ends early where the teacher fails or the atoms fly apart.
 
@@ -66,27 +73,40 @@ def langevin(
         seed: of the velocities and the thermostat.
         heat: the velocities' temperature at the start, in units of ``temperature``. 2 for a relaxed start, for half of it
             becomes potential energy.
+        timestep: fs.
+        skip: steps before the first ``stride``.
+        cell: [3, 3] A, rows are vectors; None: none.
+        pbc: [3], which of them are periodic; None: none.
     """
     from ase import Atoms, units
     from ase.md.langevin import Langevin
     from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
     moves = Moves([], start)
-    atoms = Atoms(numbers, start)
-    atoms.calc = calculator
+    atoms = Atoms(numbers, start, cell=cell, pbc=pbc)
+    periodic = atoms.pbc.any()
     random = np.random.RandomState(seed)
     MaxwellBoltzmannDistribution(atoms, temperature_K=heat * temperature, rng=random)
     dynamics = Langevin(
-        atoms, 1.0 * units.fs, temperature_K=temperature, friction=0.02 / units.fs, fixcm=False, rng=random
+        atoms, timestep * units.fs, temperature_K=temperature, friction=0.02 / units.fs, fixcm=False, rng=random
     )
     try:
+        atoms.calc = calculator
+        dynamics.run(skip)
         for _ in range(n):
             dynamics.run(stride)
-            if not np.isfinite(atoms.positions).all() or np.ptp(atoms.positions, axis=0).max() > 60.0:
-                moves.notes.append("md: molecule flew apart")
+            if not np.isfinite(atoms.positions).all() or _flew_apart(atoms, temperature):
+                moves.notes.append(f"md: {'structure' if periodic else 'molecule'} flew apart")
                 break
-            moves.frames.append(atoms.get_positions() - atoms.positions.mean(axis=0))
+            moves.frames.append(atoms.get_positions() - (0.0 if periodic else atoms.positions.mean(axis=0)))
     except Exception as error:
         calculator.reset()
         moves.notes.append(f"md: {type(error).__name__}")
     return moves
+
+
+def _flew_apart(atoms: "Atoms", temperature: float) -> bool:
+    """Whether atoms have left the others, or, where periodic images hide that, move as hot ones do."""
+    if atoms.pbc.any():
+        return bool(atoms.get_temperature() > 5.0 * temperature + 1000.0)
+    return bool(np.ptp(atoms.positions, axis=0).max() > 60.0)

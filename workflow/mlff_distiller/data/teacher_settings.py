@@ -22,6 +22,16 @@ class TeacherSettings(Settings):
         "like; null with labels of your own whose maker cannot be asked again",
     )
     arguments: dict[str, JsonValue] = Field({}, description="keyword arguments of the factory")
+    check_forces: bool = Field(
+        True,
+        description="refuse a teacher whose forces are not the gradient of its energy, which finite differences show before "
+        "any label; false: take it all the same",
+    )
+    environment: str | None = Field(
+        None,
+        examples=["envs/sevennet.yaml"],
+        description="with `--use-conda`: the environment of the jobs that ask the teacher; null: `envs/teacher.yaml`",
+    )
 
 
 class TeacherInput(Settings):

@@ -60,6 +60,11 @@ def _scaling(benchmark: config.Benchmark, variants: Specs, molecules: config.Mol
 
 
 def _teacher(teacher: config.TeacherSettings, student: config.Student) -> Iterator[str]:
+    if teacher.environment is not None and not os.path.isfile(teacher.environment):
+        yield f"teacher.environment: {teacher.environment}: no such file; envs/sevennet.yaml is one"
+    names = [config.system_name(name) for name in student.sampling.structures.files]
+    if len(set(names)) < len(names):
+        yield "student.sampling.structures.files: two of them have the same name; rename one of the files"
     if teacher.calculator is None and not student.dataset:
         yield "teacher.calculator: null only with labels of your own in student.dataset"
 
@@ -149,6 +154,9 @@ def _paths(
     }
     named = [(key, path) for key, path in files.items() if path is not None]
     yield from (f"{key}: {path}: no such file" for key, path in named if not os.path.isfile(path))
+    sampled = student.sampling.structures.files
+    yield from (f"student.sampling.structures.files: {f}: no such file" for f in sampled if not _is_file(f))
+    named += [("student.sampling.structures.files", path) for path in sampled]
     named += [("molecules.folder", molecules.folder)]
     named += [("molecules.systems", path) for path in molecules.systems]
     named += [("md.liquid.systems", path) for path in md.liquid.systems]

@@ -1,38 +1,92 @@
-"""Check of the teacher before any work: it can be made, and labels a molecule of the run."""
+"""Check of the teacher before any work: it can be made, knows the elements, and its forces are its energy's gradient."""
 
 import argparse
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from mlff_distiller.data.gradient_check import TOLERANCE, slopes
+from mlff_distiller.data.structures import read_structures
 from mlff_distiller.data.teacher import LabelError, label, make_calculator, teacher_name
-from mlff_distiller.data.teacher_settings import TeacherInput
+from mlff_distiller.data.teacher_settings import TeacherInput, TeacherSettings
 from mlff_distiller.records import schema
 from mlff_distiller.systems.read import read_systems
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import load_settings
 
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of the stage."""
     parser.add_argument("--systems", nargs="+", required=True, help="files of the molecules; the smallest is labeled")
+    parser.add_argument("--structures", nargs="*", default=[], help="files that are sampled; each is labeled")
     parser.add_argument("--settings", default="{}", help="with a 'teacher' mapping (JSON text or a file)")
     parser.add_argument("--output", type=Path, required=True, help="the record to write (JSON)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the teacher and label the smallest molecule; what goes wrong is a :class:`UserError`."""
-    teacher = TeacherInput.from_mapping(load_settings(args.settings)).teacher.to_mapping()
-    systems = read_systems(args.systems)
-    name = min(systems, key=lambda name: len(systems[name]))
-    calculator = make_calculator(teacher)
-    started = time.perf_counter()
-    try:
-        energy, _ = label(systems[name], calculator)
-    except LabelError as error:
-        raise UserError(
-            f"teacher: {teacher_name(teacher)} cannot label {name}: {error}; mend teacher.calculator or teacher.arguments"
-        ) from None
-    value = f"{teacher_name(teacher)}: {name} has {energy:.6g} eV, in {time.perf_counter() - started:.2g} s"
-    checks = [{"name": "teacher", "value": value, "ok": True, "advice": ""}]
+    """Label the smallest molecule and every structure, and compare forces with energies; what is wrong is a UserError."""
+    settings = TeacherInput.from_mapping(load_settings(args.settings)).teacher
+    systems, structures = read_systems(args.systems), read_structures(args.structures)
+    smallest = min(systems, key=lambda name: len(systems[name]))
+    calculator = make_calculator(settings.to_mapping())
+    labeled = {smallest: systems[smallest]} | structures
+    checks = [_labels(name, atoms, calculator, settings) for name, atoms in labeled.items()]
+    # Both kinds once: a teacher may be right for molecules and wrong for cells.
+    first = min(structures, key=lambda name: len(structures[name])) if structures else smallest
+    checks += [_forces(name, labeled[name], calculator, settings) for name in dict.fromkeys((smallest, first))]
     schema.write(args.output, [schema.record("preflight", task="teacher", checks=checks)])
     return 0
+
+
+def _labels(name: str, atoms: "Atoms", calculator: "Calculator", settings: TeacherSettings) -> dict[str, object]:
+    teacher = teacher_name(settings.to_mapping())
+    started = time.perf_counter()
+    try:
+        energy, _ = label(atoms, calculator)
+    except LabelError as error:
+        unknown = _unknown_elements(atoms, calculator)
+        told = f"it gives no energy for {', '.join(unknown)} either" if unknown else ""
+        raise UserError(
+            f"teacher: {teacher} cannot label {name}: {error}; {told or 'mend teacher.calculator or teacher.arguments'}"
+            f"{'; leave the file out, or name a teacher that knows these elements' if unknown else ''}"
+        ) from None
+    value = f"{teacher}: {name} has {energy:.6g} eV, in {time.perf_counter() - started:.2g} s"
+    return {"name": "teacher", "value": value, "ok": True, "advice": ""}
+
+
+def _unknown_elements(atoms: "Atoms", calculator: "Calculator") -> list[str]:
+    """Elements of ``atoms`` of which the teacher does not label a single atom, where it labels one of another element."""
+    from ase import Atoms
+
+    refused = []
+    symbols = sorted(set(atoms.get_chemical_symbols()))
+    for symbol in symbols:
+        try:
+            label(Atoms(symbol, cell=[12.0] * 3, pbc=atoms.pbc), calculator)
+        except LabelError:
+            refused.append(symbol)
+    return refused if len(refused) < len(symbols) or len(symbols) == 1 else []
+
+
+def _forces(name: str, atoms: "Atoms", calculator: "Calculator", settings: TeacherSettings) -> dict[str, object]:
+    try:
+        found = slopes(atoms, calculator)
+    except LabelError as error:
+        raise UserError(
+            f"teacher: {teacher_name(settings.to_mapping())} cannot label {name} with its atoms displaced: {error}; mend "
+            "teacher.calculator or teacher.arguments"
+        ) from None
+    value = f"gradient of the energy to {found.worst:.1%} for {name} (limit {TOLERANCE:.0%})"
+    if not found.agree and settings.check_forces:
+        raise UserError(
+            f"teacher: the forces of {teacher_name(settings.to_mapping())} are not the gradient of its energy: for {name} the "
+            f"energy's slopes along random directions, by finite differences and by the forces, are {found.told()} eV/A. A "
+            "student's forces are its energy's gradient, so it cannot learn both. Are the units eV and eV/A? Does the model "
+            "predict forces directly? Then name one with conservative forces; teacher.check_forces: false takes it as it is"
+        )
+    advice = "" if found.agree else "these forces are no gradient: teacher.check_forces is false"
+    return {"name": "teacher's forces", "value": value, "ok": True, "advice": advice}

@@ -25,8 +25,7 @@ def sample_identity(card: Mapping[str, Any]) -> str:
     if sampling.get("settings"):
         described = {key: card.get(key) for key in ("teacher", "limits")}
         described |= {key: sampling.get(key) for key in ("settings", "molecule_list_sha256")}
-        if "always_trained_sha256" in sampling:
-            described["always_trained_sha256"] = sampling["always_trained_sha256"]
+        described |= {key: sampling[key] for key in ("always_trained_sha256", "structures_sha256") if key in sampling}
     else:
         described = {"content_sha256": card.get("content_sha256")}
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

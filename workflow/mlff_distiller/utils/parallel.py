@@ -7,17 +7,18 @@ import multiprocessing
 import os
 import signal
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mlff_distiller.utils.errors import UserError, first_line
 from mlff_distiller.utils.files import exclusive, write_bytes, write_text
 
+T = TypeVar("T")
 #: One thread per worker: the work is already parallel, and small matrices gain nothing from more.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
@@ -31,6 +32,7 @@ def run_in_parts(
     description: str,
     weights: Sequence[float] | None = None,
     name_of: Callable[[int], str] = "part {}".format,
+    fallback: Callable[[Any], dict[str, np.ndarray]] | None = None,
 ) -> list[dict[str, np.ndarray]]:
     """``[function(task) for task in tasks]``, in parallel processes, each result saved in ``directory``.
 
@@ -43,13 +45,45 @@ def run_in_parts(
         description: of the progress bar.
         weights: of the tasks, for the progress bar; 1 each when None.
         name_of: what a person calls the task of an index, for the message about a worker that died.
+        fallback: makes the result of a task at which a worker may have died, here and not in a worker; see :func:`apart`.
 
     Raises:
-        UserError: interrupted, or a worker died; the parts done so far stay.
+        UserError: interrupted, or a worker died and there is no ``fallback``; the parts done so far stay.
     """
     directory = Path(directory)
     with exclusive(directory, f"{description}: another process is at work in {directory}; waiting for it"):
-        return _run(function, tasks, directory, key, cores, description, weights, name_of)
+        return _run(function, tasks, directory, key, cores, description, weights, name_of, fallback)
+
+
+def apart(function: Callable[[Any], T], tasks: Iterable[Any]) -> Iterator[T | None]:
+    """``function`` of each of ``tasks``, one after the other in a process beside this one; None where the process died.
+
+    Raises:
+        UserError: interrupted.
+    """
+    pool = None
+    try:
+        for task in tasks:
+            pool = pool or _pool(1)
+            try:
+                yield pool.submit(function, task).result()
+            except BrokenProcessPool:
+                pool.shutdown()
+                pool = None
+                yield None
+    except KeyboardInterrupt:
+        raise UserError("interrupted; run the same command again to go on") from None
+    finally:
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _WorkerDied(Exception):
+    """A worker died at one of the tasks ``at``."""
+
+    def __init__(self, at: Sequence[int]) -> None:
+        super().__init__()
+        self.at = at
 
 
 def _run(
@@ -61,6 +95,7 @@ def _run(
     description: str,
     weights: Sequence[float] | None,
     name_of: Callable[[int], str],
+    fallback: Callable[[Any], dict[str, np.ndarray]] | None,
 ) -> list[dict[str, np.ndarray]]:
     written = directory / "key"
     if not written.is_file() or written.read_text(encoding="utf-8") != key:
@@ -75,7 +110,23 @@ def _run(
         print(f"{description}: {len(tasks) - len(missing)} of {len(tasks)} parts are done already", flush=True)
     if missing:
         with _progress(description, sum(weights), done) as advance, _environment(ONE_THREAD):
-            _compute(function, tasks, paths, missing, weights, cores, advance, name_of)
+            while missing:
+                try:
+                    _compute(function, tasks, paths, missing, weights, cores, advance)
+                except _WorkerDied as death:
+                    names = " or ".join(map(name_of, death.at))
+                    if fallback is None or not death.at:
+                        raise UserError(
+                            f"a worker process died (out of memory?){f' at {names}' if names else ''}; what is done stays in "
+                            f"{directory}: run the same command again to go on, with fewer --cores if memory is short"
+                        ) from None
+                    print(
+                        f"{description}: a worker process died at {names}: once more, apart from the others", flush=True
+                    )
+                    for index in death.at:
+                        _write(paths[index], fallback(tasks[index]))
+                        advance(weights[index])
+                missing = [index for index in missing if not paths[index].is_file()]
     return [read_part(path) for path in paths]
 
 
@@ -102,13 +153,10 @@ def _compute(
     weights: Sequence[float],
     cores: int,
     advance: Callable[[float], None],
-    name_of: Callable[[int], str],
 ) -> None:
-    # spawn, not fork: a forked worker would inherit an OpenMP runtime that was started with other settings.
-    context = multiprocessing.get_context("spawn")
     queue = iter(missing)
     workers = max(1, min(cores, len(missing)))
-    with ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=_ignore_interrupts) as pool:
+    with _pool(workers) as pool:
         running: dict[Any, int] = {}
         try:
             while True:
@@ -126,13 +174,15 @@ def _compute(
         except BrokenProcessPool:
             # Tasks are begun in order: among those that are not done, a worker was at one of the first.
             at = sorted(index for index in running.values() if not paths[index].is_file())[:workers]
-            where = f" at {' or '.join(map(name_of, at))}" if at else ""
-            raise UserError(
-                f"a worker process died (out of memory?){where}; what is done stays in {paths[0].parent}: "
-                "run the same command again to go on, with fewer --cores if memory is short"
-            ) from None
+            raise _WorkerDied(at) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # spawn, not fork: a forked worker would inherit an OpenMP runtime that was started with other settings.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=_ignore_interrupts)
 
 
 def _ignore_interrupts() -> None:
@@ -141,8 +191,12 @@ def _ignore_interrupts() -> None:
 
 
 def _one(function: Callable[[Any], dict[str, np.ndarray]], task: Any, path: Path) -> None:
+    _write(path, function(task))
+
+
+def _write(path: Path, result: dict[str, np.ndarray]) -> None:
     stream = io.BytesIO()
-    np.savez(stream, allow_pickle=False, **function(task))
+    np.savez(stream, allow_pickle=False, **result)
     write_bytes(path, stream.getvalue())
 
 
