@@ -8,8 +8,8 @@ from ase.build import bulk
 from scipy.spatial.transform import Rotation
 
 from mlff_distiller.potentials.autograd import AutogradPotential
-from mlff_distiller.student.config import StudentConfig
 from mlff_distiller.student import wall
+from mlff_distiller.student.config import StudentConfig
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.systems.batch import Batch
 from mlff_distiller.utils.errors import UserError

@@ -34,7 +34,10 @@ def test_beyond_its_end_nothing_changes(end):
 def test_slopes_are_the_derivatives_and_continuous_twice(end):
     distances = fine(end).requires_grad_(True)
     for value, slope in (
-        (wall.seen_distances(distances, torch.tensor(end, dtype=torch.float64)), wall.seen_slopes(distances, torch.tensor(end, dtype=torch.float64))),
+        (
+            wall.seen_distances(distances, torch.tensor(end, dtype=torch.float64)),
+            wall.seen_slopes(distances, torch.tensor(end, dtype=torch.float64)),
+        ),
         (
             wall.repulsion(distances, torch.tensor(end, dtype=torch.float64), torch.tensor(30.0)),
             wall.repulsion_slopes(distances, torch.tensor(end, dtype=torch.float64), torch.tensor(30.0)),
@@ -97,7 +100,9 @@ def test_forces_within_the_wall_are_the_gradient(student64, potential, share):
     energies, forces = evaluate(numbers, positions, batch)
     free = copy.deepcopy(student64)
     free.network.wall.copy_(wall.pair_table(wall.no_wall(100)))
-    assert (evaluate.energy(numbers, positions, batch) - potential(free).energy(numbers, positions, batch)).abs().min() > 0.01
+    assert (
+        evaluate.energy(numbers, positions, batch) - potential(free).energy(numbers, positions, batch)
+    ).abs().min() > 0.01
     step, atom = 1e-5, 4
     for axis in range(3):
         moved = []
@@ -116,7 +121,8 @@ def test_a_student_of_an_older_checkpoint_has_none(student64):
     free.network.wall.copy_(wall.pair_table(wall.no_wall(100)))
     distances = torch.cdist(positions, positions)
     rows = free.network.wall[:, 0]
-    assert rows.max() == pytest.approx(wall.NO_WALL) and distances[distances > 0].min() > wall.NO_WALL
+    assert rows.max() == pytest.approx(wall.NO_WALL)
+    assert distances[distances > 0].min() > wall.NO_WALL
     assert torch.isfinite(free(numbers, positions, batch)).all()
 
 

@@ -137,7 +137,8 @@ def test_gradient_agrees_with_finite_differences():
         direction = torch.randn(flat.shape, generator=generator, dtype=flat.dtype)
         step = 1e-5
         slope = (
-            LOSS.total(evaluate(flat + step * direction)[0], 2.0) - LOSS.total(evaluate(flat - step * direction)[0], 2.0)
+            LOSS.total(evaluate(flat + step * direction)[0], 2.0)
+            - LOSS.total(evaluate(flat - step * direction)[0], 2.0)
         ) / (2 * step)
         torch.testing.assert_close(gradient @ direction, slope, rtol=1e-6, atol=1e-8)
 

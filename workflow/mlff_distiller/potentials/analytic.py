@@ -199,7 +199,8 @@ def edge_gradient_of_graph(
     # Each pair is two edges, and gives half to each of its atoms.
     atomic = atomic.index_add(0, receivers, 0.5 * wall.repulsion(distances, ends, strengths))
 
-    # Reverse. gs [N, F] and gv [N, 3, F] are dE/ds and dE/dv; radial [E] is dE/d(seen distance), angular [E, 3] is dE/d(direction).
+    # Reverse. gs [N, F] and gv [N, 3, F] are dE/ds and dE/dv; radial [E] is dE/d(seen distance), angular [E, 3] is
+    # dE/d(direction).
     gs = torch.matmul(slope * w.readout_out, w.readout_in)
     gv = torch.zeros([n_atoms, 3, features], dtype=gs.dtype, device=gs.device)
     radial = torch.zeros([n_edges], dtype=gs.dtype, device=gs.device)

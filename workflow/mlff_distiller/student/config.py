@@ -27,6 +27,7 @@ class StudentConfig(Settings):
     #: energy drifted by 0.1 meV/atom/ps. 1e-4 still bends the energy near symmetric geometries: a vibration of methane came
     #: out at 1113 to 1300 cm-1 depending on the displacement. With 1e-2 it does not depend on it.
     norm_epsilon: Annotated[float, Field(gt=0)] = Field(
-        1e-2, description="added to the square of a vector feature's length under the root, whose slope at 0 is infinite"
+        1e-2,
+        description="added to the square of a vector feature's length under the root, whose slope at 0 is infinite",
     )
     max_atomic_number: Size = Field(100, description="largest element of the embedding")

@@ -25,6 +25,7 @@ from mlff_distiller.student.radial import GaussianBasis, cosine_cutoff
 from mlff_distiller.systems.limits import Limits
 from mlff_distiller.utils.errors import UserError
 
+
 def parts(x: Tensor, n: int) -> list[Tensor]:
     """[..., n F] as n tensors [..., F].
 
@@ -85,7 +86,9 @@ class PaiNN(nn.Module):
         # One product for the filters of all blocks: they depend only on the distance.
         self.filters = nn.Linear(config.n_radial, config.n_blocks * 3 * features)
         self.messages = nn.ModuleList([Message(features, config.mlp_width) for _ in range(config.n_blocks)])
-        self.updates = nn.ModuleList([Update(features, config.mlp_width, config.norm_epsilon) for _ in range(config.n_blocks)])
+        self.updates = nn.ModuleList(
+            [Update(features, config.mlp_width, config.norm_epsilon) for _ in range(config.n_blocks)]
+        )
         self.readout_in = nn.Linear(features, config.readout_width)
         self.readout_out = nn.Linear(config.readout_width, 1)
         self.n_elements = config.max_atomic_number + 1
@@ -108,8 +111,10 @@ class PaiNN(nn.Module):
         ends, strengths = wall.of_pairs(self.wall, numbers, receivers, senders, self.n_elements)
         hidden = self._hidden(numbers, vectors, distances, ends, receivers, senders)
         repulsion = wall.repulsion(distances, ends, strengths)
+        # Under autocast the readout can have a lower precision than the distances.
+        atomic = self.readout_out(hidden).squeeze(-1).to(repulsion.dtype)
         # Each pair is two edges, and gives half to each of its atoms.
-        return self.readout_out(hidden).squeeze(-1).index_add(0, receivers, 0.5 * repulsion)
+        return atomic.index_add(0, receivers, 0.5 * repulsion)
 
     def hidden(self, numbers: Tensor, vectors: Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
         """The values of each atom [N, R] that the last layer sums; arguments as of :meth:`forward`."""

@@ -48,7 +48,9 @@ def pair_table(ends: Tensor) -> Tensor:
     return torch.stack([exact, strength], dim=-1).reshape(-1, 2).to(ends.dtype)
 
 
-def of_pairs(table: Tensor, numbers: Tensor, receivers: Tensor, senders: Tensor, n_elements: int) -> tuple[Tensor, Tensor]:
+def of_pairs(
+    table: Tensor, numbers: Tensor, receivers: Tensor, senders: Tensor, n_elements: int
+) -> tuple[Tensor, Tensor]:
     """R [E] A and S [E] eV of the pairs of atoms, from :func:`pair_table` of ``n_elements`` = Z elements."""
     rows = table.index_select(0, numbers.index_select(0, receivers) * n_elements + numbers.index_select(0, senders))
     return rows[:, 0], rows[:, 1]

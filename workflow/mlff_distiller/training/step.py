@@ -130,9 +130,7 @@ class Stepper:
         self.sums[2] += norm
         self.sums[3] += 1.0
 
-    def _eager_gradient(
-        self, parameters: list[Tensor], batch: Batch, energy_weight: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _eager_gradient(self, parameters: list[Tensor], batch: Batch, energy_weight: Tensor) -> tuple[Tensor, Tensor]:
         return loss_and_gradient(self.network, self.layout.names, parameters, batch, self.loss, energy_weight)
 
     def _compile(self) -> None:
