@@ -42,7 +42,9 @@ def test_the_default_is_right():
     check_config(DEFAULT)
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "full.yaml", "gpu.yaml", "one_thread.yaml", "distill.yaml"])
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "full.yaml", "gpu.yaml", "one_thread.yaml", "distill.yaml", "rounds.yaml"]
+)
 def test_every_shipped_file_is_right_over_the_default(name):
     def lay(over, under):
         both = isinstance(over, dict) and isinstance(under, dict)
@@ -123,6 +125,20 @@ def test_a_variant_that_is_null_is_left_out():
         ("student.sampling", {"conformers": True}, "student.sampling.conformers: expected whole number >= 1, got True"),
         ("student.limits", {"max_force": 1.0}, "student.limits: unknown key 'max_force'; did you mean"),
         ("student.limits", {"max_force_ev_per_a": -1.0}, "max_force_ev_per_a: expected number > 0 or null, got -1.0"),
+        ("student.rounds", {"numbr": 1}, "student.rounds: unknown key 'numbr'; did you mean 'number'"),
+        ("student.rounds", {"number": 1}, "student.rounds: student.sampling.splits lacks train and val"),
+        (
+            "student.rounds",
+            {"explore": {"held_out": 1.0}},
+            "rounds.explore.held_out: expected number >= 0 and < 1, got 1.0",
+        ),
+        ("student.rounds", {"explore": {"steps": 25}}, "rounds.explore: steps 25 is not a multiple of look_every 10"),
+        (
+            "student.rounds",
+            {"training": {"n_step": 25}},
+            "rounds.training: unknown key 'n_step'; did you mean 'n_steps'",
+        ),
+        ("student.rounds", {"number": 1, "training": {"max_seconds": None}}, "student.rounds.training: give n_steps"),
         ("student.own_data", {"check_units": "no"}, "student.own_data.check_units: expected true | false, got 'no'"),
         ("equivalence.amplitude", NAN, "equivalence.amplitude: expected number >= 0, got nan"),
         ("torch_cluster.mode", "of", "torch_cluster.mode: cannot be 'of'; did you mean 'off'"),
@@ -140,6 +156,17 @@ def test_md_of_another_network_is_refused(check):
     config = changed("variants.schnetpack", {"family": "schnetpack"})
     config["md"][check]["variants"] = ["schnetpack"]
     with pytest.raises(UserError, match=rf"md\.{check}\.variants: 'schnetpack' is another network than the student"):
+        check_config(config)
+
+
+def test_rounds_need_a_teacher_and_labels_to_remember():
+    config = changed("student.rounds", {"number": 2})
+    config["student"]["sampling"]["splits"] = ["train", "val"]
+    check_config(config)
+    config["student"] |= {"sampling": DEFAULT["student"]["sampling"], "dataset": "resources/molecules/water.extxyz"}
+    check_config(config)
+    config["teacher"]["calculator"] = None
+    with pytest.raises(UserError, match=r"student\.rounds: name teacher\.calculator"):
         check_config(config)
 
 

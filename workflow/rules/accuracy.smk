@@ -15,7 +15,8 @@ ACCURACY = expand(
     what=["accuracy", "accuracy_visited"] if VISITED else ["accuracy"],
 )
 # The learning curve of the shipped student, or of the student that this run trains.
-TRAINING = shipped("training.json") if config["student"]["checkpoint"] else f"results/{RUN}/student/training.json"
+TRAINED_HERE = ROUNDS or not config["student"]["checkpoint"]
+TRAINING = f"results/{RUN}/student/training.json" if TRAINED_HERE else shipped("training.json")
 
 
 rule measure_accuracy:
@@ -86,12 +87,13 @@ rule write_model_card:
         student="results/{run}/student/student.safetensors",
         accuracy=ACCURACY,
         acceptance=ACCEPTANCE,
+        rounds=GAINS,
         recipe_accuracy=shipped("accuracy.json"),
         training=TRAINING,
-        dataset_card=(
-            shipped("dataset_card.json") if config["student"]["checkpoint"] else "results/{run}/dataset/labels.json"
+        dataset_card=("results/{run}/dataset/labels.json" if TRAINED_HERE else shipped("dataset_card.json")),
+        templates=expand(
+            "workflow/mlff_distiller/report/templates/{name}.md.j2", name=["STUDENT_CARD", "acceptance", "rounds"]
         ),
-        templates=expand("workflow/mlff_distiller/report/templates/{name}.md.j2", name=["STUDENT_CARD", "acceptance"]),
     output:
         "results/{run}/student/README.md",
     log:
@@ -103,8 +105,13 @@ rule write_model_card:
     params:
         code=code_of("report.model_card"),
         given=lambda wildcards, input: " ".join(
-            option(name.replace("_", "-"), getattr(input, name))
-            for name in ("recipe_accuracy", "acceptance", "training", "dataset_card")
+            [
+                *(
+                    option(name.replace("_", "-"), getattr(input, name))
+                    for name in ("recipe_accuracy", "acceptance", "training", "dataset_card")
+                ),
+                shlex.join(["--rounds", *input.rounds]) if ROUNDS else "",
+            ]
         ),
     shell:
         "python -m mlff_distiller model-card --checkpoint {input.student:q} --accuracy {input.accuracy:q} {params.given}"

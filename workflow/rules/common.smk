@@ -41,6 +41,11 @@ MD = config["md"]
 LIQUIDS = {system_name(path): path for path in MD["liquid"]["systems"]}
 REPLICATES = range(config["benchmark"]["replicates"])
 
+# How often the student's own frames are labeled and learned, and where the student lies that the first round begins with.
+ROUNDS = config["student"]["rounds"].get("number", 0)
+FIRST = "results/{run}/rounds/0" if ROUNDS else "results/{run}/student"
+GAINS = expand("results/{run}/rounds/{round}/gain.json", run=RUN, round=range(1, ROUNDS + 1))
+
 # Folder of a given checkpoint; a shipped one has records of its training and of its accuracy in a default run there.
 SHIPPED = Path(config["student"]["checkpoint"] or "-").parent
 
@@ -79,18 +84,27 @@ MEASURED = {"mem_mb": memory(3000), "runtime": minutes(30)} | ON_DEVICE
 SCALED = MEASURED | {"mem_mb": memory(4000), "runtime": minutes(60)}
 MD_RUN = MEASURED | {"runtime": minutes(240)}
 TEACHER_RUN = SMALL | {"runtime": minutes(240)}
-# Without a limit of its own, a training ends with its steps: a day is a guess.
-TRAINING = {
-    # The dataset is read as a whole.
-    "mem_mb": lambda wildcards, input, attempt: (4000 + 20 * int(input.size_mb)) * attempt,
-    "runtime": minutes((config["student"]["training"]["max_seconds"] or 24 * 3600) / 60 + 15),
-} | ON_DEVICE
+
+
+def training(given):
+    """A training with the settings ``given``."""
+    return {
+        # The dataset is read as a whole.
+        "mem_mb": lambda wildcards, input, attempt: (4000 + 20 * int(input.size_mb)) * attempt,
+        # Without a limit of its own, a training ends with its steps: a day is a guess.
+        "runtime": minutes((given.get("max_seconds") or 24 * 3600) / 60 + 15),
+    } | ON_DEVICE
+
+
+# A process for each core holds the student and its share of the systems.
+EXPLORE = {"mem_mb": memory(4000, per_thread=1500), "runtime": minutes(240)} | ON_DEVICE
 
 
 wildcard_constraints:
     run=RUN,
     variant="|".join(config["variants"]),
     replicate=r"\d+",
+    round=r"[1-9]\d*",
 
 
 # Conda clears PYTHONPATH when it activates an environment; this runs later. Some containers set
@@ -175,10 +189,24 @@ def check_records(task):
     )
 
 
+def student_before(wildcards):
+    """The student that a round begins with."""
+    return f"results/{wildcards.run}/rounds/{int(wildcards.round) - 1}/student.safetensors"
+
+
+def labels_until(wildcards):
+    """All labels that a round trains on: those of before the rounds, and its own and those of the rounds before it."""
+    rounds = range(1, int(wildcards.round) + 1)
+    return [
+        f"results/{wildcards.run}/dataset/labels.h5",
+        *(f"results/{wildcards.run}/rounds/{n}/labels.h5" for n in rounds),
+    ]
+
+
 def shipped(name):
-    """The file ``name`` beside the configured checkpoint if there is one, else no file."""
+    """The file ``name`` beside the configured checkpoint if there is one, else no file; what rounds make of it is another."""
     path = SHIPPED / name
-    return str(path) if config["student"]["checkpoint"] and path.is_file() else []
+    return str(path) if config["student"]["checkpoint"] and not ROUNDS and path.is_file() else []
 
 
 def compared_results(wildcards):

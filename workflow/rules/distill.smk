@@ -1,5 +1,6 @@
 # Needs: preflight; the molecule lists and the teacher, or labels and a checkpoint named in the configuration.
-# Makes: results/{run}/dataset/: labels.h5 and its card; results/{run}/student/student.safetensors; times of the teacher.
+# Makes: results/{run}/dataset/: labels.h5 and its card; results/{run}/student/student.safetensors, or the student that rounds
+# begin with (rounds.smk); times of the teacher.
 
 SAMPLING = {"sampling": config["student"]["sampling"], "teacher": config["teacher"]}
 LABELING = {"teacher": config["teacher"], "limits": config["student"]["limits"]}
@@ -24,8 +25,8 @@ if config["student"]["dataset"]:
         params:
             code=code_of("data.import_data"),
             settings=settings(config["student"]["own_data"]),
-            # With a given checkpoint the labels are not used for training.
-            held_out="--held-out" if config["student"]["checkpoint"] else "",
+            # With a given checkpoint the labels are not used for training, unless in rounds.
+            held_out="--held-out" if config["student"]["checkpoint"] and not ROUNDS else "",
         shell:
             "python -m mlff_distiller import-data --dataset {input.dataset:q} --settings {params.settings:q}"
             " {params.held_out} --card {output.card:q} --output {output.dataset:q} 2>&1 | tee {log:q}"
@@ -85,7 +86,7 @@ if config["student"]["checkpoint"]:
         input:
             checkpoint=config["student"]["checkpoint"],
         output:
-            "results/{run}/student/student.safetensors",
+            f"{FIRST}/student.safetensors",
         log:
             "logs/{run}/copy_student.log",
         conda:
@@ -102,15 +103,15 @@ else:
             machine="results/{run}/preflight/machine.json",
             dataset="results/{run}/dataset/labels.h5",
         output:
-            student="results/{run}/student/student.safetensors",
-            record="results/{run}/student/training.json",
+            student=f"{FIRST}/student.safetensors",
+            record=f"{FIRST}/training.json",
         log:
             "logs/{run}/train_student.log",
         conda:
             "../../envs/student.yaml"
         threads: workflow.cores
         resources:
-            **TRAINING,
+            **training(config["student"]["training"]),
         params:
             code=code_of("training.train"),
             settings=settings(config["student"]["training"]),
@@ -146,4 +147,5 @@ rule time_teacher:
 rule distill:
     input:
         CHECKS,
+        GAINS,
         expand("results/{run}/student/{what}", run=RUN, what=["student.safetensors", "accuracy.json"]),

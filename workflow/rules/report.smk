@@ -14,6 +14,7 @@ rule collect_results:
         ACCURACY,
         ACCEPTANCE,
         TRAINING,
+        GAINS,
         student="results/{run}/student/student.safetensors",
     output:
         json="results/{run}/report/phase3_results.json",
@@ -67,7 +68,13 @@ rule render_report:
         claims=config["claims"] or [],
         templates=expand(
             "workflow/mlff_distiller/report/templates/{name}",
-            name=[*(f"{name}.md.j2" for name in DOCUMENTS), "md_checks.md.j2", "acceptance.md.j2", "page.html.j2"],
+            name=[
+                *(f"{name}.md.j2" for name in DOCUMENTS),
+                "md_checks.md.j2",
+                "acceptance.md.j2",
+                "rounds.md.j2",
+                "page.html.j2",
+            ],
         ),
     output:
         html=report("results/{run}/report/PHASE3_REPORT.html", caption="../report/report.rst", category="Report"),

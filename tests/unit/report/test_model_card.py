@@ -58,6 +58,29 @@ def test_the_card_names_the_benchmark_molecules_that_were_trained_on(trained, to
     assert ("trained on, too" in card) == bool(trained)
 
 
+def test_the_card_tells_what_each_round_gained(tmp_path):
+    sha256 = sha256_of(CHECKPOINT)
+    paths = []
+    for n in (1, 2):
+        before = {"force_mae_mev_per_a": 80.0 / n, "energy_mae_mev_per_atom": 4.0 / n}
+        after = {"force_mae_mev_per_a": 60.0 / n, "energy_mae_mev_per_atom": 3.0 / n}
+        common = {"variant": "student", "task": "round", "round": n}
+        went = {"trajectories": 90, "diverged": {"too hot": 3} if n == 1 else {}}
+        found = {"frames": "explored", "n_configurations": 50, "n_molecules": 7, "before": before} | after | went
+        none = {"frames": "sampled", "status": "unavailable", "reason": "no frame of it"}
+        records = [schema.record("accuracy", **common, **found), schema.record("accuracy", **common, **none)]
+        paths.append(str(schema.write(tmp_path / f"gain{n}.json", records)))
+    assert write_card(tmp_path, sha256, "--rounds", *paths) == 0
+    card = (tmp_path / "README.md").read_text()
+    assert "| 1 | explored | 50 | 7 | 80.0 -> 60.0 | 4.00 -> 3.00 | 90 | too hot: 3 |" in card
+    assert "| 2 | explored | 50 | 7 | 40.0 -> 30.0 | 2.00 -> 1.50 | 90 | 0 |" in card
+    assert "| 2 | sampled | - | - | - -> - | - -> - | - | - (no frame of it) |" in card
+    # They are not errors on a part of the dataset.
+    assert "| None |" not in card
+    assert write_card(tmp_path, sha256) == 0
+    assert "Its own frames" not in (tmp_path / "README.md").read_text()
+
+
 def test_figures_of_another_student_are_not_put_on_its_card(tmp_path, capsys):
     assert write_card(tmp_path, "another") == 2
     assert "the records of accuracy are of another student" in capsys.readouterr().err

@@ -382,6 +382,21 @@ def test_starting_from_a_student_keeps_its_network_and_takes_over_the_zero_of_en
     assert dataset.energies.min() < -120
 
 
+def test_the_command_goes_on_from_a_student_whose_sizes_it_takes(tmp_path):
+    save_student(tmp_path / "start.safetensors", small_student().float())
+    write_dataset(tmp_path / "labels.h5", morse_dataset(60))
+    given = {"n_steps": 2, "compile": False, "learning_rate": 1e-5, "student": {"n_features": 8, "norm_epsilon": 0.5}}
+    line = ["train", "--dataset", tmp_path / "labels.h5", "--settings", json.dumps(given)]
+    line += ["--start-from", tmp_path / "start.safetensors", "--checkpoint-dir", tmp_path / "state"]
+    line += ["--record", tmp_path / "training.json", "--output", tmp_path / "student.safetensors"]
+    assert cli.main([str(word) for word in line]) == 0
+    made, start = load_student(tmp_path / "student.safetensors"), small_student().float()
+    assert made.config.n_features == SMALL["n_features"]
+    assert made.config.norm_epsilon == 0.5
+    torch.testing.assert_close(made.network.filters.weight, start.network.filters.weight, atol=1e-3, rtol=0)
+    assert not torch.equal(made.network.filters.weight, start.network.filters.weight)
+
+
 @pytest.mark.parametrize(
     ("mapping", "words"),
     [

@@ -1,13 +1,14 @@
-"""Where the cache is, and that a file system without locks is no reason to stop."""
+"""Settings from text, where the cache is, and that a file system without locks is no reason to stop."""
 
 import errno
+import json
 import os
 import pwd
 
 import pytest
 
 from mlff_distiller.utils.errors import UserError
-from mlff_distiller.utils.files import exclusive, user_cache
+from mlff_distiller.utils.files import exclusive, load_settings, user_cache
 
 
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
@@ -69,3 +70,9 @@ def test_a_home_and_the_variables_come_first(tmp_path, monkeypatch, homeless):
     assert str(user_cache()) == "/xdg/mlff-distiller"
     monkeypatch.setenv("MLFF_DISTILLER_CACHE", "/mine")
     assert str(user_cache()) == "/mine"
+
+
+def test_a_small_number_of_json_is_a_number():
+    given = {"learning_rate": 1e-05, "note": "1e-05"}
+    assert load_settings(json.dumps(given)) == given
+    assert load_settings("{learning_rate: 1.0e-05}") == {"learning_rate": 1e-05}

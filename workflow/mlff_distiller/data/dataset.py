@@ -120,9 +120,13 @@ def from_lists(
     molecule: Sequence[str],
     split: Sequence[str],
     method: Sequence[str],
+    methods: tuple[str, ...] = METHODS,
     **labels: Any,
 ) -> Dataset:
-    """A dataset from one entry per configuration; ``labels`` are further fields, already flat."""
+    """A dataset from one entry per configuration.
+
+    ``methods`` are all ways in which geometries of the dataset may be made; ``labels`` are further fields, already flat.
+    """
     names = tuple(dict.fromkeys(molecule))
     row = {name: i for i, name in enumerate(names)}
     return Dataset(
@@ -131,8 +135,9 @@ def from_lists(
         offsets=np.concatenate([[0], np.cumsum([len(z) for z in numbers])]).astype(np.int64),
         molecule=np.array([row[name] for name in molecule], dtype=np.int32),
         split=np.array([SPLITS.index(name) for name in split], dtype=np.uint8),
-        method=np.array([METHODS.index(name) for name in method], dtype=np.uint8),
+        method=np.array([methods.index(name) for name in method], dtype=np.uint8),
         molecules=names,
+        methods=methods,
         **labels,
     )
 

@@ -8,7 +8,7 @@ in A/fs.
 
 import math
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -77,7 +77,7 @@ class DeviceDynamics:
         numbers, positions, batch, cell, pbc: as for the potential.
         masses: [N] amu.
         timestep_fs: one step.
-        temperature_k: of the starting velocities, and of the thermostat.
+        temperature_k: of the starting velocities, and of the thermostat; one for all systems, or one for each.
         friction_per_fs: 0 for NVE; otherwise the Langevin thermostat's.
         seed: of velocities and noise; the same seed gives the same trajectory on the same device.
         steps_per_replay: steps between two frames.
@@ -97,7 +97,7 @@ class DeviceDynamics:
         masses: Tensor,
         *,
         timestep_fs: float,
-        temperature_k: float = 300.0,
+        temperature_k: float | Sequence[float] = 300.0,
         friction_per_fs: float = 0.0,
         seed: int = 0,
         steps_per_replay: int = 20,
@@ -105,10 +105,11 @@ class DeviceDynamics:
         pbc: Tensor | None = None,
         velocities: Tensor | None = None,
     ):
-        if not timestep_fs > 0 or not temperature_k >= 0 or not friction_per_fs >= 0 or steps_per_replay < 1:
+        coldest = temperature_k if isinstance(temperature_k, int | float) else min(temperature_k)
+        if not timestep_fs > 0 or not coldest >= 0 or not friction_per_fs >= 0 or steps_per_replay < 1:
             raise UserError(
                 f"dynamics: timestep_fs {timestep_fs} and steps_per_replay {steps_per_replay} must be positive, "
-                f"temperature_k {temperature_k} and friction_per_fs {friction_per_fs} not negative"
+                f"temperature_k {coldest} and friction_per_fs {friction_per_fs} not negative"
             )
         device = positions.device
         self.potential, self.batch = potential, batch
@@ -116,6 +117,7 @@ class DeviceDynamics:
         self.n_systems = cell.shape[0] if cell is not None else int(batch[-1]) + 1
         self.n_atoms = torch.bincount(batch, minlength=self.n_systems).clamp(min=1)
         self.masses = masses.to(device, torch.float64)[:, None]
+        temperatures = torch.as_tensor(temperature_k, dtype=torch.float64, device=device).expand(self.n_systems)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.positions = positions.detach().to(torch.float64).clone()
         self.near_origin = NearOrigin(self.positions, batch, cell, pbc)
@@ -123,20 +125,20 @@ class DeviceDynamics:
         self.near_origin.write(self.positions, moved)
         self.arguments = (numbers, moved, batch, cell, pbc)
         if velocities is None:
-            velocities = self._thermal(temperature_k)
+            velocities = self._thermal(temperatures)
         self.velocities = velocities.to(device, torch.float64).clone()
         self.noise = torch.zeros([steps_per_replay, *self.positions.shape], dtype=torch.float64, device=device)
-        self.thermal = torch.sqrt(BOLTZMANN * temperature_k * ACCELERATION / self.masses)
+        self.thermal = torch.sqrt(BOLTZMANN * temperatures[batch][:, None] * ACCELERATION / self.masses)
         self.step = 0
         self._prepare()
         start = self.frame()
         self.start = start.potential, start.kinetic
 
-    def _thermal(self, temperature_k: float) -> Tensor:
+    def _thermal(self, temperatures: Tensor) -> Tensor:
         """Maxwell-Boltzmann velocities, each system's center of mass at rest."""
         shape = self.positions.shape
         normal = torch.randn(shape, generator=self.generator, dtype=torch.float64, device=self.positions.device)
-        velocities = normal * torch.sqrt(BOLTZMANN * temperature_k * ACCELERATION / self.masses)
+        velocities = normal * torch.sqrt(BOLTZMANN * temperatures[self.batch][:, None] * ACCELERATION / self.masses)
         total = self._per_system(self.masses * velocities) / self._per_system(self.masses)
         return velocities - total[self.batch]
 
@@ -192,12 +194,16 @@ class DeviceDynamics:
             self._evaluate()
             self._kick(0.5)
 
-    def run(self, n_steps: int) -> Iterator[Frame]:
+    def run(self, n_steps: int, judged: bool = True) -> Iterator[Frame]:
         """Frames every ``steps_per_replay`` steps, ``n_steps`` steps in all, the starting point first.
 
+        Args:
+            n_steps: a multiple of ``steps_per_replay``.
+            judged: raise for systems that diverge; without it the caller judges the frames.
+
         Raises:
-            UserError: ``n_steps`` is not a multiple of ``steps_per_replay``; a coordinate is not finite, or an energy
-                has changed by more than :data:`MOST_CHANGE`; names the atom or system and the step.
+            UserError: ``n_steps`` is no such multiple; where ``judged``, a coordinate is not finite, or an energy has
+                changed by more than :data:`MOST_CHANGE`; names the atom or system and the step.
         """
         if n_steps % self.replay:
             raise UserError(f"dynamics: {n_steps} steps are not a multiple of steps_per_replay {self.replay}")
@@ -217,7 +223,8 @@ class DeviceDynamics:
                 self.advance()
             self.step += self.replay
             frame = self.frame()
-            self._check(frame)
+            if judged:
+                self._check(frame)
             yield frame
 
     def frame(self) -> Frame:

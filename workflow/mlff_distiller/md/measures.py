@@ -9,6 +9,9 @@ import numpy as np
 if TYPE_CHECKING:
     from ase import Atoms
 
+#: A bond is broken when it is longer than this many times its length at the start.
+BROKEN = 1.5
+
 
 @dataclass(frozen=True)
 class Slope:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlff_distiller.md.measures import Slope, bonds_of, drift, drift_beyond
+from mlff_distiller.md.measures import BROKEN, Slope, bonds_of, drift, drift_beyond
 from mlff_distiller.md.settings import GOOD_DRIFT, NveSettings
 from mlff_distiller.md.start import moving_degrees_of_freedom, set_thermal_velocities
 from mlff_distiller.utils.errors import UserError
@@ -20,8 +20,6 @@ from mlff_distiller.utils.other_work import OtherWork
 if TYPE_CHECKING:
     from ase import Atoms
 
-#: A bond is broken when it is longer than this many times its length at the start.
-BROKEN = 1.5
 #: Ignore the fp64 reference when its standard error exceeds this many times the run's.
 MAX_REFERENCE_STDERR_RATIO = 3.0
 

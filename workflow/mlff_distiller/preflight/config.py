@@ -18,13 +18,14 @@ from mlff_distiller.data.labeling_settings import LabelLimits
 from mlff_distiller.data.own_data_settings import OwnDataSettings
 from mlff_distiller.data.sampling_settings import SamplingSettings
 from mlff_distiller.data.teacher_settings import TeacherSettings
+from mlff_distiller.md.explore_settings import ExploreSettings
 from mlff_distiller.md.settings import NveChanges, NveSettings
 from mlff_distiller.md.spectra_settings import SpectraSettings
 from mlff_distiller.md.thermostat_settings import ThermostatSettings
 from mlff_distiller.md.timestep_settings import TimestepSettings
 from mlff_distiller.preflight.machine_settings import Device, TorchSettings
 from mlff_distiller.preflight.torch_cluster_settings import TorchClusterSettings
-from mlff_distiller.training.settings import TrainingSettings
+from mlff_distiller.training.settings import TrainingChanges, TrainingSettings
 from mlff_distiller.utils.errors import UserError, one_line_each
 from mlff_distiller.utils.files import split_frame
 from mlff_distiller.utils.settings import Seed, Settings, UniqueItems, unit
@@ -57,6 +58,19 @@ class Molecules(Settings):
     )
 
 
+class Rounds(Settings):
+    """Rounds of labels on frames that the student itself visits: each explores with the student so far, has the teacher label
+    what it knows least, and trains on, with the older labels and the new ones."""
+
+    number: Annotated[int, Field(ge=0)] = Field(
+        0, description="how many; 0: none. A round that is done stays as it is when another is added"
+    )
+    explore: ExploreSettings = Field(ExploreSettings(), description="where the student goes, and what is labeled")
+    training: TrainingChanges = Field(
+        TrainingChanges(), description="what is different from `student.training` when it goes on"
+    )
+
+
 class Student(Settings):
     """The force field."""
 
@@ -70,6 +84,7 @@ class Student(Settings):
     sampling: SamplingSettings = Field(description="sizes of the dataset")
     limits: LabelLimits = Field(description="which labels are left out")
     training: TrainingSettings = Field(description="`n_steps` or `max_seconds` must be given")
+    rounds: Rounds = Field(description="the student's own frames, labeled and learned")
 
 
 class VariantSpec(Settings):

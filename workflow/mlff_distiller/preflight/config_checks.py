@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from mlff_distiller.md.settings import NveSettings
 from mlff_distiller.preflight import config
 from mlff_distiller.records.vocabulary import BASELINE
+from mlff_distiller.training.settings import TrainingSettings
 from mlff_distiller.utils.errors import UserError, nearest, one_line_each
 from mlff_distiller.utils.files import split_frame
 from mlff_distiller.utils.settings import complaints
@@ -32,7 +33,7 @@ def check_config(given: dict[str, Any]) -> None:
     except ValidationError as error:
         found = complaints(error, config.Config)
     # Each check gets the sections that its arguments name; it is left out where one of them is invalid.
-    for check in (_variants, _scaling, _teacher, _spectra, _systems, _md, _md_variants, _lengths, _paths):
+    for check in (_variants, _scaling, _teacher, _rounds, _spectra, _systems, _md, _md_variants, _lengths, _paths):
         names = inspect.signature(check).parameters
         if names.keys() <= sections.keys():
             found += check(**{name: sections[name] for name in names})
@@ -61,6 +62,24 @@ def _scaling(benchmark: config.Benchmark, variants: Specs, molecules: config.Mol
 def _teacher(teacher: config.TeacherSettings, student: config.Student) -> Iterator[str]:
     if teacher.calculator is None and not student.dataset:
         yield "teacher.calculator: null only with labels of your own in student.dataset"
+
+
+def _rounds(teacher: config.TeacherSettings, student: config.Student) -> Iterator[str]:
+    rounds = student.rounds
+    if rounds.number == 0:
+        return
+    if teacher.calculator is None:
+        yield "student.rounds: name teacher.calculator, which is to label the student's own frames, or set number: 0"
+    if not student.dataset and (missing := [s for s in ("train", "val") if s not in student.sampling.splits]):
+        yield (
+            f"student.rounds: student.sampling.splits lacks {' and '.join(missing)}: a student trains on with labels of what it "
+            "knows, too, or it forgets that; write splits: [train, val, test], or give labels of your own in student.dataset"
+        )
+    shared = student.training.model_dump(exclude_unset=True)
+    try:
+        TrainingSettings.continued(shared | rounds.training.model_dump(exclude_unset=True), "the student before")
+    except UserError as error:
+        yield from (line.replace("student.training", "student.rounds.training") for line in str(error).splitlines())
 
 
 def _spectra(teacher: config.TeacherSettings, md: config.Md) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from mlff_distiller.records.kinds.acceptance import Conformers, Dimer, Geometry, Smoothness, Torsion, Vibration
-from mlff_distiller.records.kinds.accuracy import Accuracy, Training
+from mlff_distiller.records.kinds.accuracy import Accuracy, Round, Training
 from mlff_distiller.records.kinds.machine import Inputs, Preflight, TorchCluster
 from mlff_distiller.records.kinds.md import Nve, Reference, Spectra, Thermostat, Timestep
 from mlff_distiller.records.kinds.timing import Benchmark, Calculator, MdSteps, Periodic, Profile, Throughput
@@ -36,7 +36,7 @@ CLASSES: dict[str, dict[str | None, type]] = {
         "spectra": Spectra,
         "reference": Reference,
     },
-    "accuracy": {None: Accuracy, "training": Training},
+    "accuracy": {None: Accuracy, "training": Training, "round": Round},
     "acceptance": {
         "geometry": Geometry,
         "frequencies": Vibration,

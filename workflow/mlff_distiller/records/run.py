@@ -57,8 +57,13 @@ class Run:
 
         A training's own estimate counts only where the accuracy stage did not run.
         """
-        found = [e for e in self.records if e["kind"] == "accuracy"]
+        found = [e for e in self.records if e["kind"] == "accuracy" and e["task"] != "round"]
         return [e for e in found if e["task"] != "training"] or found
+
+    def rounds(self) -> list[Record]:
+        """Errors before and after each round of labels on the student's own frames, in their order."""
+        found = [e for e in self.records if e["kind"] == "accuracy" and e["task"] == "round"]
+        return sorted(found, key=lambda e: e.get("round") or 0)
 
     def timings(self) -> list[Record]:
         """Benchmark records of the tasks that every variant is ranked by: one molecule at a time; none of the teacher."""

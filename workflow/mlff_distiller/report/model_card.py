@@ -15,6 +15,7 @@ from mlff_distiller.report.figures import draw, style
 from mlff_distiller.report.figures.uncertainty import judged
 from mlff_distiller.report.render import render
 from mlff_distiller.report.tables import accuracy as accuracy_table
+from mlff_distiller.report.tables import rounds as rounds_table
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import read_json, sha256_of, write_text
 
@@ -28,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accuracy", type=Path, nargs="+", required=True, help="accuracy records of this run")
     parser.add_argument("--recipe-accuracy", type=Path, help="accuracy records of the run that trained the student")
     parser.add_argument("--acceptance", type=Path, help="acceptance records of this run")
+    parser.add_argument(
+        "--rounds", type=Path, nargs="+", default=[], help="records of rounds on the student's own frames"
+    )
     parser.add_argument("--training", type=Path, help="record of the training, for the learning curve")
     parser.add_argument("--dataset-card", type=Path, help="card of the training data")
     parser.add_argument(
@@ -41,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = schema.read(args.recipe_accuracy) if args.recipe_accuracy else []
     training = schema.read(args.training) if args.training else []
     chemistry = schema.read(args.acceptance) if args.acceptance else []
+    rounds = [record for path in args.rounds for record in schema.read(path)]
     header = read_header(args.checkpoint)
     # Older recipe records do not name their student.
     other = {record.get("student_sha256") for record in found} - {sha256_of(args.checkpoint)}
@@ -61,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         style.save(draw.draw(name, about), args.output.parent / "figures" / f"{name}.png")
         drawn.append(name)
     dataset = read_json(args.dataset_card) if args.dataset_card else {}
-    write_text(args.output, page(args.checkpoint, header, found, recipe, dataset, drawn, chemistry))
+    write_text(args.output, page(args.checkpoint, header, found, recipe, dataset, drawn, chemistry, rounds))
     print(args.output)
     return 0
 
@@ -74,6 +79,7 @@ def page(
     dataset: Mapping[str, Any],
     drawn: Sequence[str],
     chemistry: Sequence[Mapping[str, Any]] = (),
+    rounds: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The card as Markdown.
 
@@ -85,6 +91,7 @@ def page(
         dataset: card of the data; may be empty.
         drawn: names of the figures in ``figures/``.
         chemistry: acceptance records of this run; may be empty.
+        rounds: records of rounds of labels on the student's own frames; may be empty.
     """
     from ase.data import chemical_symbols
 
@@ -109,6 +116,7 @@ def page(
         "elements": [chemical_symbols[int(z)] for z in (card.get("data") or {}).get("atoms_by_atomic_number", {})],
         "recipe": accuracy_table(Run(recipe)),
         "found": accuracy_table(Run(found)),
+        "rounds": rounds_table(Run(rounds)),
         "acceptance": acceptance.context(Run(chemistry)),
         "tolerances": TOLERANCES,
         "by_element": {chemical_symbols[int(z)]: group for z, group in by_element.items()},

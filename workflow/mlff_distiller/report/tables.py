@@ -213,6 +213,17 @@ def accuracy(run: Run) -> list[dict[str, Any]]:
     return [row | {"relative_error": _share(row["force_rmse_mev_per_a"], row["force_rms_mev_per_a"])} for row in rows]
 
 
+def rounds(run: Run) -> list[dict[str, Any]]:
+    """One row per round of labels on the student's own frames and kind of held-out frames: errors before and after."""
+    errors = ("force_mae_mev_per_a", "energy_mae_mev_per_atom")
+    return [
+        {name: entry.get(name) for name in ("round", "frames", "n_configurations", "n_molecules", "reason", *errors)}
+        | {f"{name}_before": (entry.get("before") or {}).get(name) for name in errors}
+        | {"trajectories": entry.get("trajectories"), "diverged": entry.get("diverged") or {}}
+        for entry in run.rounds()
+    ]
+
+
 def _share(part: float | None, whole: float | None) -> str:
     """``3.1 %``, or a dash where one of them was not recorded."""
     return "-" if part is None or not whole else f"{number(100 * part / whole, 2)} %"

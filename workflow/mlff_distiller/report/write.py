@@ -146,6 +146,7 @@ def context(
         "drift_unlike_fp64": tables.drift_unlike_fp64(run),
         "md_checks": tables.md_checks(run),
         "accuracy": tables.accuracy(run),
+        "rounds": tables.rounds(run),
         "acceptance": acceptance.context(run),
         "teacher": tables.teacher(run),
         "figures": [

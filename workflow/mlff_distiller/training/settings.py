@@ -1,5 +1,6 @@
 """What decides a training, checked before it starts."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -15,14 +16,8 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
-class TrainingSettings(Settings):
-    """Settings of ``train``. The learning-rate schedule ends where ``n_steps`` or ``max_seconds`` ends: the first to.
-
-    With ``n_steps`` alone a run can be repeated exactly; ``max_seconds`` promises when it ends instead. At least one of
-    them must be given.
-    """
-
-    place: ClassVar[str] = "student.training"
+class TrainingChanges(Settings):
+    """Some settings of a training, each right by itself: what one training has different from ``student.training``."""
 
     n_steps: Count | None = Field(None, description="updates; a run with these alone repeats exactly")
     max_seconds: Annotated[Positive | None, unit("s")] = Field(
@@ -63,6 +58,16 @@ class TrainingSettings(Settings):
         StudentConfig(), description="sizes of the network; with `start_from` at most `norm_epsilon`"
     )
 
+
+class TrainingSettings(TrainingChanges):
+    """Settings of ``train``. The learning-rate schedule ends where ``n_steps`` or ``max_seconds`` ends: the first to.
+
+    With ``n_steps`` alone a run can be repeated exactly; ``max_seconds`` promises when it ends instead. At least one of
+    them must be given.
+    """
+
+    place: ClassVar[str] = "student.training"
+
     @model_validator(mode="after")
     def _check(self) -> "TrainingSettings":
         if self.n_steps is None and self.max_seconds is None:
@@ -72,6 +77,17 @@ class TrainingSettings(Settings):
         if self.start_from is not None and self.student.model_fields_set - {"norm_epsilon"}:
             raise ValueError("start_from brings the student's sizes; leave them out of student (norm_epsilon may stay)")
         return self
+
+    @classmethod
+    def continued(cls, given: Mapping[str, Any], start_from: str) -> "TrainingSettings":
+        """The training that goes on from the checkpoint ``start_from``, which brings the student's sizes.
+
+        Args:
+            given: settings; of ``student`` only ``norm_epsilon`` is taken.
+            start_from: path of the checkpoint.
+        """
+        kept = {key: value for key, value in (given.get("student") or {}).items() if key == "norm_epsilon"}
+        return cls.from_mapping({**given, "student": kept, "start_from": start_from})
 
     def fingerprint(self) -> dict[str, Any]:
         """The settings that decide what is learned; an interrupted training resumes only with the same."""

@@ -46,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Distill: train the student on a labeled dataset; an interrupted training continues."
     parser.add_argument("--dataset", type=Path, required=True, help="labeled configurations (HDF5 or extxyz)")
     parser.add_argument("--settings", required=True, help="JSON text or file, e.g. '{\"max_seconds\": 60}'")
+    parser.add_argument(
+        "--start-from", type=Path, help="student to go on from instead of settings.start_from; it brings its sizes"
+    )
     parser.add_argument("--output", type=Path, required=True, help="student checkpoint to write (safetensors)")
     parser.add_argument("--record", type=Path, required=True, help="JSON to write: learning curve and errors")
     parser.add_argument("--checkpoint-dir", type=Path, required=True, help="folder for the state of the training")
@@ -59,7 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train to the end; 0 if the student was written, :data:`PAUSED` if the training is not finished."""
-    settings = TrainingSettings.from_mapping(load_settings(args.settings))
+    given = load_settings(args.settings)
+    started = args.start_from and TrainingSettings.continued(given, str(args.start_from))
+    settings = started or TrainingSettings.from_mapping(given)
     dataset = read_dataset(args.dataset)
     trainer = Trainer(dataset, settings, args.checkpoint_dir)
     student = trainer.run(args.pause_after)

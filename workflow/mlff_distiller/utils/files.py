@@ -105,9 +105,13 @@ def load_settings(text_or_path: str | Path) -> dict[str, Any]:
             raise UserError(f"--settings {text}: no such file, and not JSON text (which begins with '{{')")
         text = Path(text).read_text(encoding="utf-8")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--settings: neither valid JSON nor YAML: {error}") from None
+        value = json.loads(text)
+    except ValueError:
+        # JSON first: 1e-05, as it writes a small number, is text to YAML.
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"--settings: neither valid JSON nor YAML: {error}") from None
     if not isinstance(value, dict):
         raise UserError("--settings: expected a mapping of keys to values")
     return value

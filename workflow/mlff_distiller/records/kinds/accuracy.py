@@ -1,6 +1,6 @@
 """How far the student is from its teacher."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import with_config
 from typing_extensions import TypedDict
@@ -143,3 +143,36 @@ class Training(Errors, total=False):
     """Steps, epochs, seconds, sizes, the machine and its software."""
     learning_curve: list[LearningCurvePoint]
     """Errors along the training; losses on training data are in fields whose names begin with `train_`."""
+
+
+@with_config(CONFIG)
+class Before(TypedDict, total=False):
+    """Errors before a round, on the same configurations."""
+
+    force_mae_mev_per_a: MevPerA | None
+    """MAE of the force components."""
+    force_rmse_mev_per_a: MevPerA | None
+    """Their RMSE."""
+    energy_mae_mev_per_atom: MevPerAtom | None
+    """MAE of the energy."""
+
+
+class Round(Errors, total=False):
+    """A round of labels on frames of the student's own dynamics: errors after it, and before, on what was not trained on."""
+
+    round: Count
+    """Which one, from 1."""
+    frames: Literal["explored", "sampled"]
+    """On frames of this round's exploring, or on configurations from before all rounds."""
+    student_sha256: str
+    """Hash of the checkpoint after the round."""
+    n_molecules: Count
+    """Different molecules among the configurations."""
+    before: Before
+    """Errors of the student before the round."""
+    trajectories: Count
+    """Trajectories and scans that the student ran in this round; with `frames` `explored` alone, as the next two."""
+    diverged: dict[str, Count]
+    """How many of them diverged, by the rule that ended them."""
+    labels_asked: Count
+    """Frames of them that the teacher was asked to label."""
