@@ -91,6 +91,7 @@ def write_small_bundle(folder: Path, checkpoint: Path) -> Path:
     from ase.io import read
 
     from mlff_distiller.deploy.bundle import METADATA, write_bundle
+    from mlff_distiller.deploy.c_library import CLibrary
     from mlff_distiller.records import schema
     from mlff_distiller.utils.files import sha256_of
     from mlff_distiller.variants.target import target_of
@@ -117,7 +118,7 @@ def write_small_bundle(folder: Path, checkpoint: Path) -> Path:
             "md": {"verdict": "not run", "systems": [], **checks},
         },
     )
-    write_bundle(folder, entry, folder, checkpoint, [water])
+    write_bundle(folder, entry, folder, checkpoint, [water], CLibrary(missing="not made for this test"))
     return folder / METADATA
 
 

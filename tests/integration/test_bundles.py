@@ -15,7 +15,7 @@ import pytest
 from ase.io import read
 
 from mlff_distiller.calculator import Batch, StudentCalculator, load
-from mlff_distiller.deploy import deploy, texts
+from mlff_distiller.deploy import c_library, deploy, texts
 from mlff_distiller.deploy.bundle import METADATA, VERSION, load_bundle
 from mlff_distiller.records import collect, schema
 from mlff_distiller.records.vocabulary import WORK
@@ -116,6 +116,49 @@ def test_the_metadata_holds_the_evidence_and_the_hash_of_all_that_is_loaded(bund
     text = (bundles / "one_molecule" / "README.md").read_text()
     assert "`cpp` for one molecule" in text
     assert re.search(r"\| speed \| 4\.\d times \(one process\) as fast as eager", text)
+
+
+def in_shell(commands, folder):
+    done = subprocess.run(["sh", "-ec", commands], capture_output=True, text=True, timeout=300, cwd=folder, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_program_in_c_gets_what_the_calculator_gives(bundles):
+    """The README's commands, where this bundle's library was compiled; and with the library compiled from its source."""
+    folder = bundles / "one_molecule"
+    commands = re.search(r"(?m)^    cd c\n(?:    .*\n)+", (folder / "README.md").read_text())[0]
+    calculator = StudentCalculator.from_bundle(folder)
+    atoms = min(read(folder / "molecules.extxyz", index=":"), key=len)
+    strict = "cc -std=c99 -Wall -Wextra -pedantic -Werror -fsyntax-only example.c && "
+    for before in (strict, "rm libmlff.so && make -B && "):
+        output = in_shell(commands.replace("cd c", f"cd c\n{before}:"), folder)
+        energy = float(re.search(r"(?m)^(\S+) eV$", output)[1])
+        forces = [list(map(float, row)) for row in re.findall(r"(?m)^ *\d+ +(\S+) +(\S+) +(\S+) eV/A$", output)]
+        assert energy == pytest.approx(calculator.get_potential_energy(atoms), abs=2e-5)
+        np.testing.assert_allclose(forces, calculator.get_forces(atoms), atol=2e-5)
+    assert_is_the_student(StudentCalculator.from_bundle(folder, rebuild=False), folder)
+
+
+def test_every_bundle_is_for_programs_in_c_and_needs_no_python(bundles):
+    contents = [{p.name: sha256_of(p) for p in (bundles / work / "c").iterdir()} for work in WORK]
+    assert contents[0] == contents[1] == contents[2]
+    assert set(contents[0]) == {"mlff.h", "libmlff.so", "weights.mlff", "example.c", "Makefile", "source"}
+    needed = in_shell("readelf -d c/libmlff.so", bundles / "one_molecule")
+    assert "libgomp.so.1]" in needed
+    assert "torch" not in needed
+    assert len((bundles / "one_molecule" / "c" / "example.c").read_text().splitlines()) <= 40
+
+
+def test_without_a_compiler_a_bundle_says_why_it_has_nothing_for_c(bundles, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CXX", raising=False)
+    made = c_library.make(bundles / "one_molecule" / "student.safetensors", [])
+    assert made.missing.startswith("cpp kernel: no C++ compiler")
+    made.write(tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+    text = texts.readme(entry_of(bundles / "one_molecule"), made.missing)
+    assert f"This bundle has nothing for programs without Python: {made.missing}" in text
 
 
 @pytest.mark.parametrize("work", WORK)

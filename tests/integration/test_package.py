@@ -58,7 +58,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert {name.partition("/")[0] for name in names} == {"mlff_distiller", information}
     assert f"{information}/licenses/LICENSE" in names
     files = {path for path in ROOT.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert {path.suffix for path in files} >= {".py", ".cpp", ".hpp", ".cu", ".cuh", ".j2"}
+    assert {path.suffix for path in files} >= {".py", ".h", ".cpp", ".hpp", ".cu", ".cuh", ".j2"}
     assert {path.relative_to(ROOT.parent).as_posix() for path in files} <= names
 
 

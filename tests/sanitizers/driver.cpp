@@ -85,7 +85,7 @@ struct Result {
 };
 
 // Every array is exactly as long as the interface says: an access beyond it is seen.
-Result evaluate(void* model, const System& system, int threads, bool with_forces = true) {
+Result evaluate(mlff_model* model, const System& system, int threads, bool with_forces = true) {
   Result result;
   const int64_t n = int64_t(system.numbers.size());
   result.energies.resize(system.n_systems);
@@ -93,7 +93,7 @@ Result evaluate(void* model, const System& system, int threads, bool with_forces
   const bool cells = !system.cell.empty();
   if (cells) result.virials.resize(9 * system.n_systems);
   result.status =
-      mlff_evaluate(model, threads, n, system.n_systems, system.numbers.data(), system.positions.data(),
+      mlff_evaluate_batch(model, threads, n, system.n_systems, system.numbers.data(), system.positions.data(),
                     system.batch.data(), cells ? system.cell.data() : nullptr, cells ? system.pbc.data() : nullptr,
                     result.energies.data(), with_forces ? result.forces.data() : nullptr,
                     with_forces && cells ? result.virials.data() : nullptr, result.where);
@@ -116,7 +116,7 @@ int64_t count_neighbors(const System& system) {
 }
 
 // Threads agree, nothing is NaN, forces of each system sum to zero, the energy alone is the same energy.
-Result check(void* model, const System& system, const std::string& name) {
+Result check(mlff_model* model, const System& system, const std::string& name) {
   const Result one = evaluate(model, system, 1);
   if (one.status) fail(name + ": status " + std::to_string(one.status));
   double scale = 1;
@@ -140,7 +140,7 @@ Result check(void* model, const System& system, const std::string& name) {
   return one;
 }
 
-void expect(void* model, const System& system, Status status, int64_t where, const std::string& name) {
+void expect(mlff_model* model, const System& system, Status status, int64_t where, const std::string& name) {
   for (int threads : {1, 2, 3}) {
     const Result found = evaluate(model, system, threads);
     if (found.status != int(status) || found.where[0] != where)
@@ -148,53 +148,103 @@ void expect(void* model, const System& system, Status status, int64_t where, con
   }
 }
 
-void* make_model() {
-  constexpr int f = MLFF_FEATURES, h = MLFF_MLP, r = MLFF_READOUT;
-  constexpr size_t later = LAYERS - 1;
-  const size_t sizes[19] = {RADIAL,
-                            2 * N_ELEMENTS * N_ELEMENTS,
-                            LAYERS * 3 * f * RADIAL,
-                            LAYERS * 3 * f,
-                            N_ELEMENTS * f,
-                            N_ELEMENTS * 2 * f,
-                            later * h * f,
-                            later * h,
-                            later * 3 * f * h,
-                            later * 3 * f,
-                            LAYERS * 2 * f * f,
-                            LAYERS * h * 2 * f,
-                            LAYERS * h,
-                            LAYERS * 3 * f * h,
-                            LAYERS * 3 * f,
-                            r * f,
-                            r,
-                            r,
-                            1};
-  std::vector<std::vector<Real>> arrays;
-  const Real* pointers[19];
+std::vector<char> make_weights() {
+  constexpr size_t f = MLFF_FEATURES, h = MLFF_MLP, r = MLFF_READOUT, later = LAYERS - 1, z = N_ELEMENTS;
+  const size_t sizes[19] = {RADIAL, 2 * z * z, LAYERS * 3 * f * RADIAL, LAYERS * 3 * f, z * f, z * 2 * f, later * h * f,
+                            later * h, later * 3 * f * h, later * 3 * f, LAYERS * 2 * f * f, LAYERS * h * 2 * f,
+                            LAYERS * h, LAYERS * 3 * f * h, LAYERS * 3 * f, r * f, r, r, 1};
+  std::vector<char> bytes(sizeof(WeightsHeader));
+  const auto add = [&](const auto& values) {
+    const char* begin = reinterpret_cast<const char*>(values.data());
+    bytes.insert(bytes.end(), begin, begin + values.size() * sizeof values[0]);
+    bytes.resize((bytes.size() + 7) / 8 * 8);
+  };
+  add(std::vector<double>(z, -1.0));  // references
+  add(std::vector<double>(z, 0.3));   // radii
+  add(std::vector<uint8_t>(z, 1));    // all learned
   for (int i = 0; i < 19; ++i) {
-    arrays.emplace_back(sizes[i]);
+    std::vector<Real> values(sizes[i]);
     for (size_t k = 0; k < sizes[i]; ++k) {
       if (i == 0)
-        arrays[i][k] = Real(CUTOFF * k / (RADIAL - 1));
+        values[k] = Real(CUTOFF * k / (RADIAL - 1));
       else if (i == 1)
-        arrays[i][k] = Real(k % 2 ? 100 : 1.2);  // walls that bonds reach into
+        values[k] = Real(k % 2 ? 100 : 1.2);  // walls that bonds reach into
       else
-        arrays[i][k] = Real(uniform(-0.1, 0.1));
+        values[k] = Real(uniform(-0.1, 0.1));
     }
-    pointers[i] = arrays[i].data();
+    add(values);
   }
-  std::vector<double> references(N_ELEMENTS, -1.0);
   const double spacing = CUTOFF / (RADIAL - 1);
-  void* model = mlff_create(pointers, references.data(), N_ELEMENTS, CUTOFF, -0.5 / (spacing * spacing), 1e-8, 0.2);
-  if (!model) fail("no model");
-  return model;  // the arrays go: a model keeps copies
+  WeightsHeader header = {{}, WEIGHTS_VERSION, 0, bytes.size(), sizeof(Real), N_ELEMENTS, f, h, r, LAYERS, RADIAL, 1, CUTOFF,
+            -0.5 / (spacing * spacing), 1e-8, 0.2};
+  std::memcpy(header.magic, WEIGHTS_MAGIC, sizeof header.magic);
+  std::memcpy(bytes.data(), &header, sizeof header);
+  return bytes;
+}
+
+void sign(std::vector<char>& bytes) {
+  const size_t from = offsetof(WeightsHeader, n_bytes);
+  const uint32_t sum = crc32(reinterpret_cast<const uint8_t*>(bytes.data()) + from, bytes.size() - from);
+  std::memcpy(bytes.data() + offsetof(WeightsHeader, checksum), &sum, sizeof sum);
+}
+
+mlff_model* make_model() {
+  std::vector<char> bytes = make_weights();
+  sign(bytes);
+  char words[MLFF_MESSAGE];
+  mlff_model* model = mlff_open_memory(bytes.data(), bytes.size(), words, sizeof words);
+  if (!model) fail(words);
+  return model;  // the bytes go: a model keeps copies
+}
+
+// Files cut short and changed, also where the checksum was made to fit: refused, or read without reaching beyond them.
+void try_damaged_weights() {
+  const std::vector<char> whole = make_weights();
+  char words[MLFF_MESSAGE];
+  for (int round = 0; round < 300; ++round) {
+    std::vector<char> bytes = whole;
+    const bool in_header = round % 2;
+    if (round % 3 == 0) bytes.resize(size_t(uniform(0, round % 2 ? 200 : double(bytes.size()))));
+    for (int change = round % 4; change > 0 && !bytes.empty(); --change) {
+      const size_t most = in_header ? std::min(bytes.size(), sizeof(WeightsHeader)) : bytes.size();
+      bytes[size_t(uniform(0, double(most)))] = char(uniform(-128, 128));
+    }
+    const bool fits = round % 5 && bytes.size() > sizeof(WeightsHeader);
+    if (fits) {
+      const uint64_t n_bytes = bytes.size();
+      std::memcpy(bytes.data() + offsetof(WeightsHeader, n_bytes), &n_bytes, sizeof n_bytes);
+      sign(bytes);
+    }
+    mlff_model* model = mlff_open_memory(bytes.data(), bytes.size(), words, sizeof words);
+    if (!model == !words[0]) fail(std::string("weights, round ") + std::to_string(round) + ": " + words);
+    if (model && !fits) fail("damaged weights were opened");
+    mlff_free(model);
+  }
+}
+
+// The calls of mlff.h, in arrays exactly as long as they say.
+void try_one_system(mlff_model* model, int n, double side, int mask, double away) {
+  const System system = random_system(n, side, mask);
+  std::vector<int32_t> numbers(system.numbers.begin(), system.numbers.end());
+  std::vector<double> positions(system.positions.begin(), system.positions.end());
+  for (double& x : positions) x += away;
+  std::vector<double> cell(system.cell.begin(), system.cell.end()), forces(3 * n), virial(9);
+  std::vector<int> periodic(system.pbc.begin(), system.pbc.end());
+  double energy = 0, bare = 0;
+  std::vector<char> words(40);  // shorter than most messages
+  const int code = mlff_evaluate(model, n, numbers.data(), positions.data(), cell.data(), periodic.data(), &energy,
+                                 forces.data(), virial.data(), words.data(), words.size());
+  if (!code != !words[0]) fail("a code without words");
+  if (code) return;
+  mlff_evaluate(model, n, numbers.data(), positions.data(), cell.data(), periodic.data(), &bare, nullptr, nullptr, nullptr,
+                0);
+  if (!(std::abs(energy - bare) <= TOLERANCE * (1 + std::abs(energy)))) fail("energies without forces differ");
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  void* model = make_model();
+  mlff_model* model = make_model();
   System all;
   for (int i = 1; i < argc; ++i) {
     const System molecule = read(argv[i]);
@@ -285,7 +335,17 @@ int main(int argc, char** argv) {
   if (evaluate(model, lone, 1).status == 0) fail("an absurd cell was accepted");
   check(model, all, "all molecules once more");
 
-  mlff_destroy(model);
+  try_damaged_weights();
+  for (unsigned allowed : {0u, unsigned(MLFF_ALLOW_DISTANCES)}) {
+    mlff_allow(model, allowed);
+    for (int round = 0; round < 100; ++round) {
+      mlff_set_threads(model, round % 4);
+      try_one_system(model, 1 + round % 30, std::exp(uniform(std::log(0.1), std::log(3e4))), round % 8,
+                     round % 9 ? uniform(-1e3, 1e3) : 1e12);
+    }
+  }
+
+  mlff_free(model);
   std::printf("%d systems passed\n", cases);
   return 0;
 }

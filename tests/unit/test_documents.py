@@ -7,6 +7,7 @@ import yaml
 
 from mlff_distiller.data import dataset
 from mlff_distiller.deploy import bundle
+from mlff_distiller.kernels.cpu import weights
 from mlff_distiller.records import schema
 from mlff_distiller.sources import ROOT
 from mlff_distiller.student import checkpoint
@@ -15,6 +16,7 @@ CHECKOUT = ROOT.parents[1]
 VERSIONS = {
     "student/checkpoint.py": checkpoint.VERSION,
     "deploy/bundle.py": bundle.VERSION,
+    "kernels/cpu/weights.py": weights.VERSION,
     "records/schema.py": schema.SCHEMA_VERSION,
     "data/dataset.py": dataset.VERSION,
 }

@@ -23,6 +23,7 @@ def test_the_benchmark_depends_on_the_student_and_not_on_figures():
 def test_kernels_belong_to_the_modules_that_compile_them():
     found = sources_of("variants.families.cpp")
     assert PREFIX + "kernels/cpu/painn.hpp" in found
+    assert PREFIX + "kernels/cpu/mlff.h" in found
     assert not [file for file in found if file.endswith((".cu", ".cuh"))]
     assert PREFIX + "kernels/cuda/platform.cuh" in sources_of("variants.families.cuda")
 
@@ -49,6 +50,8 @@ def test_kernels_belong_to_the_modules_that_compile_them():
         (".py", "n: A[int, f.Field(ge=0, description='a')]\n", "n: A[int, f.Field(ge=0)]\n", "n: A[int, f.Field(ge=1)]\n"),
         (".py", "n = field(1, title='a')\n", "n = field(1, title='a')  # b\n", "n = field(1, title='b')\n"),
         (".cu", "int n = 1;\n", "/* how\n many */ int n = 1; // so many\n", "int n = 2;\n"),
+        (".hpp", 'm.say("%d; \\"no\\"", n);\n', 'm.say("none: %d", n);\n', 'm.say("%d; \\"no\\"", m);\n'),
+        (".hpp", '#include "a.hpp"\nm.say("a");\n', '#include "a.hpp"\nm.say("b");\n', '#include "b.hpp"\nm.say("a");\n'),
     ],
 )  # fmt: skip
 def test_a_digest_changes_with_the_meaning_alone(tmp_path, suffix, before, same, other):

@@ -15,11 +15,13 @@ from pathlib import Path
 PACKAGE = "mlff_distiller"
 ROOT = Path(__file__).parent
 #: What a module's folder may hold besides Python that is compiled into a kernel.
-KERNEL_SUFFIXES = (".cpp", ".hpp", ".cu", ".cuh")
+KERNEL_SUFFIXES = (".h", ".cpp", ".hpp", ".cu", ".cuh")
 #: Arguments of argparse that only people read.
 _HELP = ("help", "description", "epilog", "metavar")
 #: Functions whose arguments only people read.
 _SAYING = ("print", "warn", "_say")
+#: Text in C.
+_C_STRING = r'"(?:[^"\\\n]|\\.)*"'
 #: Arguments of pydantic's ``Field`` that only people read.
 _FIELD_HELP = ("description", "title", "examples")
 
@@ -121,8 +123,9 @@ def _is_docstring(line: ast.stmt) -> bool:
 
 
 def _c_meaning(text: str) -> str:
-    """The program without comments and indentation."""
+    """The program without comments, indentation and the wording of messages, which calls of ``say`` hand on."""
     without = re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.DOTALL)
+    without = re.sub(rf"\bsay\((?:[^;\"]|{_C_STRING})*;", lambda call: re.sub(_C_STRING, '""', call[0]), without)
     return "\n".join(" ".join(line.split()) for line in without.splitlines() if line.strip())
 
 

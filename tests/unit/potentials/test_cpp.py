@@ -479,11 +479,23 @@ def test_a_damaged_library_is_refused_with_advice(tmp_path):
         CppPotential(make_student(), library=damaged)
 
 
-def test_a_library_for_other_weights_is_refused(monkeypatch):
+def test_a_library_for_other_weights_is_refused():
+    path = builder.build(SMALL, "float32")
+    with pytest.raises(
+        UserError, match=r"of other sizes \(features of an atom: 16, in the weights 128\): take both from"
+    ):
+        CppPotential(make_student(torch.float32), library=path)
+    with pytest.raises(UserError, match=r"of other sizes \(bytes of a number: 4, in the weights 8\)"):
+        CppPotential(make_student(**SMALL), library=path)
+
+
+@pytest.mark.parametrize("name", ["INTERFACE", "BATCH"])
+def test_a_library_of_another_version_is_refused(monkeypatch, name):
     path = builder.build(SMALL, "float32")
     binding.load_library(path)
-    monkeypatch.setattr(binding, "WEIGHT_FIELDS", binding.WEIGHT_FIELDS[1:])
-    with pytest.raises(UserError, match=r"mlff_sizeof_weights: 152 bytes, here 144\); delete it and run"):
+    versions = {f"mlff_{name.lower()}_version": 7}
+    monkeypatch.setattr(binding, "_VERSIONS", versions)
+    with pytest.raises(UserError, match=rf"mlff_{name.lower()}_version is \d, this package has 7; delete it and run"):
         binding.load_library(path)
 
 

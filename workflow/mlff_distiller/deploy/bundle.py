@@ -8,6 +8,7 @@
     molecules.extxyz      the molecules on which it was proven; what is built again is proven on them
     torch_cluster.json    where torch-cluster came from, for variants that use it
     README.md, example.py for people
+    c/                    the C++ kernel for programs in C, see c_library.py; not loaded by Python
 """
 
 import contextlib
@@ -20,7 +21,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlff_distiller.deploy import texts
+from mlff_distiller.deploy import c_library, texts
+from mlff_distiller.deploy.proof import not_equivalent
 from mlff_distiller.records import schema
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import exclusive, read_json, sha256_of, user_cache, write_bytes, write_json, write_text
@@ -39,8 +41,6 @@ METADATA = "bundle.json"
 WEIGHTS = "student.safetensors"
 ARTIFACT = "artifact"
 TORCH_CLUSTER = "torch_cluster.json"
-#: Geometries per molecule on which a variant that was built again is proven, and how far they are rattled, A.
-PROOF = {"n_frames": 2, "amplitude": 0.05, "seed": 0}
 #: What loading needs of a record, and its type.
 _KEYS = {
     "bundle_version": int,
@@ -61,6 +61,7 @@ def write_bundle(
     variant: Path,
     checkpoint: Path,
     systems: "Sequence[Atoms]",
+    in_c: c_library.CLibrary,
     torch_cluster: Path | None = None,
 ) -> dict[str, Any]:
     """Write a bundle into ``folder``, in place of whatever is there; its metadata comes last.
@@ -70,6 +71,7 @@ def write_bundle(
         variant: the variant's folder, as the compile stage left it.
         checkpoint: the student that it was compiled from.
         systems: the molecules on which it was proven.
+        in_c: the kernel for programs in C; nothing that Python loads, so without hashes: users compile it anew.
         torch_cluster: record of the torch-cluster stage, for a variant that needs it.
 
     Returns:
@@ -89,7 +91,8 @@ def write_bundle(
         write_bytes(folder / TORCH_CLUSTER, Path(torch_cluster).read_bytes())
     files = {file.relative_to(folder).as_posix(): sha256_of(file) for file in _files(folder)}
     entry = entry | {"bundle_version": VERSION, "files": files}
-    write_text(folder / "README.md", texts.readme(entry))
+    in_c.write(folder / c_library.FOLDER)
+    write_text(folder / "README.md", texts.readme(entry, in_c.missing))
     write_text(folder / "example.py", texts.example(entry))
     schema.write(folder / METADATA, [entry])
     return entry
@@ -297,7 +300,7 @@ def _rebuilt(
             potential = family.load(student, spec, place / ARTIFACT)
             examples = [Batch.from_atoms([atoms], potential.device, potential.dtype) for atoms in molecules]
             call_everything(potential, examples)
-            complaint = not_equivalent(potential, folder, family.precision_of(spec), molecules)
+            complaint = not_equivalent(potential, folder / WEIGHTS, family.precision_of(spec), molecules)
         except OSError:
             raise
         except Exception as error:
@@ -309,31 +312,6 @@ def _rebuilt(
             )
         write_json(done, {file.relative_to(place).as_posix(): sha256_of(file) for file in _files(place / ARTIFACT)})
     return potential
-
-
-def not_equivalent(potential: "Potential", folder: Path, precision: str, molecules: "Sequence[Atoms]") -> str:
-    """Why ``potential`` is not equivalent to the student of the bundle in ``folder``, in words; empty when it is.
-
-    The cases and the rule of the equivalence stage, on fewer geometries of the molecules.
-    """
-    from mlff_distiller.variants.cases import MOLECULE, cases_of
-    from mlff_distiller.variants.equivalence import TOLERANCES, answers, errors_against, judge
-    from mlff_distiller.variants.plain_student import fp32_baseline, fp64_reference
-
-    reference, eager = fp64_reference(folder / WEIGHTS), fp32_baseline(folder / WEIGHTS, potential.device)
-    systems = {f"{k}: {atoms.info.get('name', atoms.symbols)}": atoms for k, atoms in enumerate(molecules)}
-    for case in cases_of(systems, reference.limits.elements, reference.cutoff, **PROOF):
-        try:
-            mine = answers(potential, case)
-        except NotImplementedError:
-            if case.kind == MOLECULE:
-                raise
-            continue
-        exact, plain = answers(reference, case), answers(eager, case)
-        found = judge(errors_against(exact, mine), errors_against(exact, plain), TOLERANCES[precision])
-        if found:
-            return f"on {case.name.partition(': ')[2] or case.name}: {found}"
-    return ""
 
 
 def _place(entry: Mapping[str, Any], here: Mapping[str, str], files: Mapping[str, str]) -> Path:

@@ -19,6 +19,8 @@ from mlff_distiller.variants import artifact
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from mlff_distiller.deploy.c_library import CLibrary
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Command line of the stage."""
@@ -33,17 +35,22 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """One bundle, or a record that says why there is none, per kind of work."""
+    from mlff_distiller.deploy import c_library
     from mlff_distiller.deploy.bundle import METADATA
 
     found = Run(collect.read(args.results)["records"])
     systems = list(read_systems(args.systems).values())
+    choices = {work: choose(found, work) for work in WORK}
+    any_winner = any(choice.variant for choice in choices.values())
+    in_c = c_library.make(args.checkpoint, systems) if any_winner else c_library.CLibrary()
     for work in WORK:
         folder = args.output_dir / work
         entry = hand_over(
             found,
-            choose(found, work),
+            choices[work],
             folder,
             systems,
+            in_c,
             variants=args.variants,
             checkpoint=args.checkpoint,
             torch_cluster=args.torch_cluster,
@@ -54,6 +61,8 @@ def run(args: Namespace) -> int:
             schema.write(folder / METADATA, [entry])
             write_text(folder / "README.md", f"# No winner for {WORK_TITLES[work]}\n\n{entry['reason']}\n")
         print(f"{work}: {entry['variant'] or 'none'}{': ' + entry['reason'] if entry['reason'] else ''}")
+    if in_c.missing:
+        print(f"nothing for programs in C: {in_c.missing}")
     return 0
 
 
@@ -62,6 +71,7 @@ def hand_over(
     choice: Choice,
     folder: Path,
     systems: "list[Atoms]",
+    in_c: "CLibrary",
     *,
     variants: Path,
     checkpoint: Path,
@@ -75,6 +85,7 @@ def hand_over(
         choice: of one kind of work.
         folder: for the bundle.
         systems: the molecules of the run.
+        in_c: the kernel for programs in C.
         variants: folder of the compiled variants.
         checkpoint: the student (safetensors).
         torch_cluster: record of the torch-cluster stage, for variants that need it.
@@ -98,7 +109,7 @@ def hand_over(
             threads=threads,
             evidence=evidence(found, choice),
         )
-        entry = write_bundle(folder, entry, variant, checkpoint, systems, torch_cluster)
+        entry = write_bundle(folder, entry, variant, checkpoint, systems, in_c, torch_cluster)
         try_out(folder, entry, systems)
     except Exception as error:
         return schema.record("deploy", **fields, **failure(error))
@@ -117,10 +128,11 @@ def check_artifact(made: dict[str, Any], variant: Path, checkpoint: Path) -> Non
 
 def try_out(folder: Path, entry: dict[str, Any], systems: "list[Atoms]") -> None:
     """Load the bundle as a user does and compare it with the fp64 student; a :class:`UserError` if it is not equivalent."""
-    from mlff_distiller.deploy.bundle import load_bundle, not_equivalent
+    from mlff_distiller.deploy.bundle import WEIGHTS, load_bundle
+    from mlff_distiller.deploy.proof import not_equivalent
     from mlff_distiller.variants.registry import family_of
 
     potential = load_bundle(folder, rebuild=False)
     precision = family_of(entry["options"]).precision_of(entry["options"])
-    if complaint := not_equivalent(potential, folder, precision, systems):
+    if complaint := not_equivalent(potential, folder / WEIGHTS, precision, systems):
         raise UserError(f"the bundle in {folder} is not equivalent to the student {complaint}")

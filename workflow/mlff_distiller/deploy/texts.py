@@ -1,10 +1,13 @@
 """The texts of a bundle: its example and its README. Imports nothing heavy, since the report prints the example."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from mlff_distiller.records.statistics import Ratio
 from mlff_distiller.records.wording import WORK_TITLES, number, times_as_fast
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 #: Families whose kernels give energies and forces alone.
 WITHOUT_STRESS = ("cuda", "triton")
@@ -56,6 +59,76 @@ EXAMPLES = {
     "large_systems": (_ASE.replace("StudentCalculator", "StudentCalculator, liquid_box"), _LARGE + _MD),
 }
 
+_C_EXAMPLE = """\
+/* Energy and forces of one molecule. To compile and run: make example && ./example weights.mlff */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "mlff.h"
+
+enum {{ N_ATOMS = {n_atoms} }};
+static const int32_t numbers[N_ATOMS] = {{{numbers}}};
+static const double positions[N_ATOMS][3] = {{ /* A */
+{positions}
+}};
+
+static void stop(const char *words) {{
+  fprintf(stderr, "%s\\n", words);
+  exit(1);
+}}
+
+int main(int argc, char **argv) {{
+  char words[MLFF_MESSAGE];
+  double energy, forces[N_ATOMS][3];
+  mlff_model *model;
+
+  if (argc != 2) stop("usage: example weights.mlff");
+  if (mlff_interface_version() != MLFF_INTERFACE_VERSION) stop("mlff.h and libmlff.so are of different versions");
+  model = mlff_open(argv[1], words, sizeof words);
+  if (!model) stop(words);
+  /* NULL, NULL: no cell, nothing is periodic. The third NULL: no virial. */
+  if (mlff_evaluate(model, N_ATOMS, numbers, positions[0], NULL, NULL, &energy, forces[0], NULL, words, sizeof words))
+    stop(words);
+  printf("%.6f eV\\n", energy);
+  for (int atom = 0; atom < N_ATOMS; ++atom)
+    printf("%3d  %9.5f %9.5f %9.5f eV/A\\n", (int)numbers[atom], forces[atom][0], forces[atom][1], forces[atom][2]);
+  mlff_free(model);
+  return 0;
+}}
+"""
+_MAKEFILE = """\
+# `make example` compiles the example. `make -B` compiles the library anew as well, for the processor of this machine; where
+# the compiler knows no -march=native: make -B MACHINE=
+CXX ?= c++
+CC ?= cc
+MACHINE = {machine}
+
+example: example.c mlff.h libmlff.so
+{tab}$(CC) -std=c99 -O2 example.c -o example -L. -lmlff -Wl,-rpath,'$$ORIGIN'
+
+libmlff.so:
+{tab}$(CXX) {flags} $(MACHINE) {defines} -I. source/painn.cpp -o $@
+"""
+
+
+def c_example(atoms: "Atoms") -> str:
+    """A program in C that computes a molecule."""
+    return _C_EXAMPLE.format(
+        n_atoms=len(atoms),
+        numbers=", ".join(map(str, atoms.numbers)),
+        positions="\n".join(f"    {{{x:.8f}, {y:.8f}, {z:.8f}}}," for x, y, z in atoms.positions.tolist()),
+    )
+
+
+def makefile(flags: Sequence[str], machine: Sequence[str], defines: Sequence[str]) -> str:
+    """What builds the example, and the library from its source.
+
+    Args:
+        flags, defines: the compiler's arguments.
+        machine: those that not every compiler knows.
+    """
+    return _MAKEFILE.format(tab="\t", machine=" ".join(machine), flags=" ".join(flags), defines=" ".join(defines))
+
 
 def example(entry: Mapping[str, Any], bundle: str | None = None) -> str:
     """A program that uses a bundle, ready to paste.
@@ -98,8 +171,13 @@ def gain(work: str, evidence: Mapping[str, Any]) -> str:
     return f"{times_as_fast(ratio)} as fast as eager ({evidence['measured']})"
 
 
-def readme(entry: Mapping[str, Any]) -> str:
-    """What a bundle is, where it runs and how it was measured, on half a page of Markdown."""
+def readme(entry: Mapping[str, Any], no_c: str | None = None) -> str:
+    """What a bundle is, where it runs and how it was measured, on a page of Markdown.
+
+    Args:
+        entry: the bundle's deploy record, status ``ok``.
+        no_c: why there is nothing for C in it; None where there is.
+    """
     proof = entry["evidence"]
     equal, moved, made_for = proof["equivalence"], proof["md"], entry["target"]
     artifact = (
@@ -140,7 +218,27 @@ and conserve energy in MD. `python example.py` runs it; in a program of your own
 
 {artifact} What is loaded must have the hash that `bundle.json` states. An artifact is a program: load bundles only from
 whom you trust.
-{_stress(entry)}"""
+{_stress(entry)}
+## From C, without Python
+{_c(no_c)}
+"""
+
+
+def _c(missing: str | None) -> str:
+    if missing:
+        return f"This bundle has nothing for programs without Python: {missing}"
+    return """\
+`c/` is for programs in C, C++, Fortran, Julia or any other language that calls C: `mlff.h` (the interface, and its
+documentation), `libmlff.so` (the C++ kernel, on the CPU, in float32) and `weights.mlff` (this student). It equals the student
+as a variant must. It gives energy, forces and virial of molecules and periodic systems, and refuses what Python refuses,
+with a code and in words; a charge is for the caller to see. To run the example:
+
+    cd c
+    make example                # or: cc example.c -o example -L. -lmlff -Wl,-rpath,'$ORIGIN'
+    ./example weights.mlff
+
+`libmlff.so` was compiled for the processor of the machine that made this bundle. On another one, `make -B` compiles it from
+`source/` first (g++ or clang, C++17, a few seconds). A library fits students of the same sizes; it refuses others."""
 
 
 def _stress(entry: Mapping[str, Any]) -> str:

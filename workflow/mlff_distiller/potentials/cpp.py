@@ -9,11 +9,13 @@ from torch import Tensor
 
 from mlff_distiller.kernels.cpu import binding
 from mlff_distiller.kernels.cpu.build import build
+from mlff_distiller.kernels.cpu.weights import FIELDS, SIZES, weights_bytes
 from mlff_distiller.potentials.analytic import analytic_weights
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.potentials.checks import InputCheck, within
 from mlff_distiller.student import wall
 from mlff_distiller.student.painn import StudentForceField
+from mlff_distiller.systems.distances import shortest_radii
 from mlff_distiller.utils.errors import UserError
 
 _Where = ctypes.c_int64 * 2
@@ -29,7 +31,7 @@ def _note_fork() -> None:
 os.register_at_fork(after_in_child=_note_fork)
 
 
-def build_library(student: StudentForceField) -> Path:
+def build_library(student: StudentForceField, beside_torch: bool = True) -> Path:
     """The shared library for this student's sizes and dtype (see :func:`mlff_distiller.kernels.cpu.build.build`).
 
     Raises:
@@ -38,15 +40,25 @@ def build_library(student: StudentForceField) -> Path:
     dtype = str(student.dtype).removeprefix("torch.")
     if dtype not in ("float32", "float64"):
         raise UserError(f"cpp kernel: the student must be float32 or float64, not {dtype}")
-    config = student.config
-    sizes = {
-        "n_features": int(config.n_features),
-        "mlp_width": int(config.mlp_width),
-        "readout_width": int(config.readout_width),
-        "n_blocks": int(config.n_blocks),
-        "n_radial": int(config.n_radial),
-    }
-    return build(sizes, dtype)
+    return build(sizes_of(student), dtype, beside_torch)
+
+
+def sizes_of(student: StudentForceField) -> dict[str, int]:
+    """The sizes that are compiled in."""
+    return {name: int(getattr(student.config, name)) for name in SIZES}
+
+
+def weights_of(student: StudentForceField) -> bytes:
+    """The contents of the weights file of a student, in its dtype (see :mod:`mlff_distiller.kernels.cpu.weights`)."""
+    weights = analytic_weights(student)
+    return weights_bytes(
+        sizes_of(student),
+        {name: getattr(weights, name).to("cpu", student.dtype).contiguous().numpy() for name in FIELDS},
+        weights.reference_energies.cpu().numpy(),
+        shortest_radii(range(weights.embedding.shape[0])),
+        None if student.limits.elements is None else sorted(student.limits.elements),
+        (weights.cutoff, weights.exponent, weights.norm_epsilon, wall.REST),
+    )
 
 
 class CppPotential(Potential):
@@ -77,19 +89,8 @@ class CppPotential(Potential):
         self.library = library
         self.inputs = InputCheck(student)
         self._library = binding.load_library(library or build_library(student))
-        weights = analytic_weights(student)
-        arrays = [getattr(weights, name).to(self.dtype).contiguous() for name in binding.WEIGHT_FIELDS]
-        self._model = binding.Model(
-            self._library,
-            [array.data_ptr() for array in arrays],
-            weights.reference_energies.data_ptr(),
-            weights.embedding.shape[0],
-            weights.cutoff,
-            weights.exponent,
-            weights.norm_epsilon,
-            wall.REST,
-        )
-        self._evaluate = self._library.mlff_evaluate
+        self._model = binding.Model(self._library, weights_of(student))
+        self._evaluate = self._library.mlff_evaluate_batch
 
     def __reduce__(self):
         return type(self), (self.student, self.threads, self.library)
@@ -200,9 +201,7 @@ class CppPotential(Potential):
         return energies, virials
 
     def _refuse(self, status: int, where, positions: Tensor, batch: Tensor):
-        first, second = int(where[0]), int(where[1])
-        place = positions[first].tolist() if status == binding.BAD_POSITION else None
-        message = binding.explain(status, first, second, place)
-        if status in (binding.BAD_POSITION, binding.COINCIDING, binding.BAD_NUMBER):
-            message += within(first, batch)
+        message = binding.explain(self._library, status, where, positions.data_ptr())
+        if status in binding.OF_ATOMS:
+            message += within(int(where[0]), batch)
         raise UserError(message)

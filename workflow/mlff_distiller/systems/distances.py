@@ -1,6 +1,7 @@
 """Refuses atoms closer together than in the training data, where the student's energies mean nothing."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,14 @@ _SKIN = 0.3
 _ALL_PAIRS = 200
 
 
+def shortest_radii(numbers: Sequence[int]) -> np.ndarray:
+    """Two atoms are too close within the sum of theirs: [N] A for the atomic numbers [N]."""
+    from ase.data import covalent_radii
+
+    radii: np.ndarray = SHORTEST * covalent_radii[np.asarray(numbers)]
+    return radii
+
+
 class DistanceCheck:
     """Checks the distances of one system whenever some may have become too short.
 
@@ -30,10 +39,8 @@ class DistanceCheck:
     """
 
     def __init__(self, atoms: "Atoms"):
-        from ase.data import covalent_radii
-
         self._atoms = atoms.copy()
-        self._radii = SHORTEST * covalent_radii[atoms.numbers]
+        self._radii = shortest_radii(atoms.numbers)
         self._seen: np.ndarray | None = None
         self._free = 0.0
         self._pairs: tuple[np.ndarray, np.ndarray] | None = None

@@ -20,8 +20,11 @@ from mlff_distiller.utils.files import user_cache
 
 HERE = Path(__file__).parent
 SOURCE = HERE / "painn.cpp"
-HEADERS = ("simd.hpp", "gemm.hpp", "filters.hpp", "neighbors.hpp", "wall.hpp", "painn.hpp")
-FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fPIC", "-shared")
+#: What programs in C include.
+PUBLIC_HEADER = HERE / "mlff.h"
+_OWN = ("simd", "gemm", "filters", "neighbors", "wall", "words", "weights", "painn", "system")
+HEADERS = (PUBLIC_HEADER.name, *(f"{name}.hpp" for name in _OWN))
+FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fPIC", "-fvisibility=hidden", "-shared")
 #: Tried in order until one compiles: some compilers do not support this processor, some have no OpenMP.
 FLAG_CHOICES = (
     ("-march=native", "-fopenmp"),
@@ -35,12 +38,13 @@ DTYPES = {"float32": "float", "float64": "double"}
 TIMEOUT = 300
 
 
-def build(sizes: dict[str, int], dtype: str) -> Path:
+def build(sizes: dict[str, int], dtype: str, beside_torch: bool = True) -> Path:
     """Path of the shared library for a student of ``sizes``; compiled unless the user's cache has it.
 
     Args:
         sizes: ``n_features``, ``mlp_width``, ``readout_width``, ``n_blocks``, ``n_radial``.
         dtype: ``float32`` or ``float64``.
+        beside_torch: whether it will run in a process with torch, whose OpenMP runtime it then takes; else the compiler's.
 
     Raises:
         UserError: no compiler, or it fails (the message has its output).
@@ -48,7 +52,19 @@ def build(sizes: dict[str, int], dtype: str) -> Path:
     reason = no_compiler()
     if reason:
         raise UserError(f"cpp kernel: {reason}")
-    defines = [
+    defines = defines_of(sizes, dtype)
+    runtime = _torch_openmp() if beside_torch else None
+    path = user_cache() / "cpp" / _key(defines, runtime) / "painn.so"
+    if not path.is_file():
+        start = time.perf_counter()
+        _compile(defines, path, runtime)
+        note_seconds(path, time.perf_counter() - start)
+    return path
+
+
+def defines_of(sizes: dict[str, int], dtype: str) -> list[str]:
+    """The compiler's arguments that fix sizes and precision; as :func:`build` has them."""
+    return [
         f"-DMLFF_REAL={DTYPES[dtype]}",
         f"-DMLFF_FEATURES={sizes['n_features']}",
         f"-DMLFF_MLP={sizes['mlp_width']}",
@@ -56,20 +72,13 @@ def build(sizes: dict[str, int], dtype: str) -> Path:
         f"-DMLFF_LAYERS={sizes['n_blocks']}",
         f"-DMLFF_RADIAL={sizes['n_radial']}",
     ]
-    path = user_cache() / "cpp" / _key(defines) / "painn.so"
-    if not path.is_file():
-        start = time.perf_counter()
-        _compile(defines, path)
-        note_seconds(path, time.perf_counter() - start)
-    return path
 
 
-def _key(defines: list[str]) -> str:
+def _key(defines: list[str], runtime: Path | None) -> str:
     """Hash of everything that the machine code depends on."""
     digest = hashlib.sha256()
     for name in (SOURCE.name, *HEADERS):
         digest.update((HERE / name).read_bytes())
-    runtime = _torch_openmp()
     version = version_of(find_compiler()).partition("\n")[0]
     for entry in (version, *FLAGS, repr(FLAG_CHOICES), *defines, provenance.processor(), str(runtime)):
         digest.update(entry.encode() + b"\0")
@@ -86,7 +95,7 @@ def _torch_openmp() -> Path | None:
     return found[0] if found else None
 
 
-def _compile(defines: list[str], path: Path) -> None:
+def _compile(defines: list[str], path: Path, runtime: Path | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     compiler = find_compiler()
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".painn.", suffix=".so")
@@ -95,7 +104,6 @@ def _compile(defines: list[str], path: Path) -> None:
     try:
         for choice in FLAG_CHOICES:
             command = [*compiler, *FLAGS, *choice, *defines, str(SOURCE), "-o", temporary]
-            runtime = _torch_openmp()
             if "-fopenmp" in choice and runtime and "clang" not in version_of(compiler).partition("\n")[0]:
                 # It is named first and resolves the symbols; --as-needed then leaves out the compiler's own runtime.
                 command += ["-Wl,--as-needed", str(runtime), f"-Wl,-rpath,{runtime.parent}"]

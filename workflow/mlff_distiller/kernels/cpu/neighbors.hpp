@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "mlff.h"
 #include "simd.hpp"
 
 namespace mlff {
@@ -14,23 +15,25 @@ namespace mlff {
 using Vector3 = std::array<double, 3>;
 
 enum class Status : int {
-  ok = 0,
-  bad_position = 1,  // where: atom
-  coinciding = 2,    // where: atom, other: atom
-  bad_number = 3,    // where: atom
-  bad_cell = 4,      // where: system
-  bad_batch = 5,     // where: atom
-  out_of_memory = 6,
+  ok = MLFF_OK,
+  bad_position = MLFF_BAD_POSITION,   // where: atom
+  coinciding = MLFF_COINCIDING,       // where: atom, other: atom
+  bad_number = MLFF_UNKNOWN_ELEMENT,  // where: atom
+  bad_cell = MLFF_BAD_CELL,           // where: system
+  bad_batch = MLFF_BAD_BATCH,         // where: atom
+  out_of_memory = MLFF_OUT_OF_MEMORY,
+  too_close = MLFF_TOO_CLOSE,  // where: atom, other: atom
 };
 
 struct Failure {
   Status status = Status::ok;
   int64_t where = 0, other = 0;
+  double distance = 0, shortest = 0;  // of atoms too close, A
 };
 
 // Systems of more atoms than this are searched by bins.
 constexpr int64_t ALL_PAIRS_LIMIT = 160;
-// Coordinates beyond this (A) are an error: float32 has no digits left for distances.
+// Coordinates beyond this (A) are an error: no digits are left for distances.
 constexpr double FARTHEST = 1e9;
 // A cell that needs more images than this along one axis is too flat.
 constexpr double MOST_IMAGES = 1000;
@@ -40,15 +43,14 @@ inline Vector3 cross(const Vector3& a, const Vector3& b) {
 }
 inline double dot(const Vector3& a, const Vector3& b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
 
-// The bins of one system. Axes that are not periodic get unit vectors perpendicular to the periodic ones.
-struct Bins {
+// The cell of one system. Axes that are not periodic get unit vectors perpendicular to the periodic ones.
+struct Lattice {
   std::array<Vector3, 3> cell, inverse;  // rows; fractional coordinate k of x is dot(x, inverse[k])
   std::array<bool, 3> periodic;
-  std::array<int, 3> count, reach;  // bins along each axis; how many bins apart neighbors can be
-  Vector3 low, length;              // range of the fractional coordinates
-  std::vector<int32_t> start;       // first atom of each bin, and the number of atoms at the end
 
-  bool set_cell(const Real* given, const uint8_t* pbc) {
+  // False where the vectors along periodic axes span no volume.
+  template <class Number>
+  bool set_cell(const Number* given, const uint8_t* pbc) {
     int fixed = 0;
     for (int k = 0; k < 3; ++k) {
       periodic[k] = pbc && pbc[k];
@@ -79,6 +81,20 @@ struct Bins {
     }
     return true;
   }
+
+ private:
+  static Vector3 normalized(Vector3 a) {
+    const double norm = std::sqrt(dot(a, a));
+    for (double& x : a) x /= norm;
+    return a;
+  }
+};
+
+// The bins of one system.
+struct Bins : Lattice {
+  std::array<int, 3> count, reach;  // bins along each axis; how many bins apart neighbors can be
+  Vector3 low, length;              // range of the fractional coordinates
+  std::vector<int32_t> start;       // first atom of each bin, and the number of atoms at the end
 
   // Bins for n atoms with fractional coordinates in [low, high].
   bool divide(int64_t n, const Vector3& lowest, const Vector3& highest, double cutoff) {
@@ -112,13 +128,6 @@ struct Bins {
   int bin_along(int k, double fraction) const {
     const int bin = int((fraction - low[k]) / length[k] * count[k]);
     return std::min(std::max(bin, 0), count[k] - 1);
-  }
-
- private:
-  static Vector3 normalized(Vector3 a) {
-    const double norm = std::sqrt(dot(a, a));
-    for (double& x : a) x /= norm;
-    return a;
   }
 };
 

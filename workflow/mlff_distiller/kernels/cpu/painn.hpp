@@ -16,6 +16,7 @@
 #include "gemm.hpp"
 #include "neighbors.hpp"
 #include "wall.hpp"
+#include "weights.hpp"
 
 namespace mlff {
 
@@ -54,14 +55,6 @@ class Buffer {  // aligned memory that grows and never shrinks
   size_t capacity = 0;
 };
 
-// Pointers to the student's weights, row-major [out, in] as in torch.nn.Linear, in the order of the fields; the fields
-// and their shapes are those of AnalyticWeights in potentials/analytic.py.
-struct GivenWeights {
-  const Real *centers, *wall, *filters, *filters_bias, *embedding, *first_message, *phi_in, *phi_in_bias, *phi_out,
-      *phi_out_bias, *mix_uv, *mlp_in, *mlp_in_bias, *mlp_out, *mlp_out_bias, *readout_in, *readout_in_bias,
-      *readout_out, *readout_out_bias;
-};
-
 // Entry at a padded column of a row of parts of MLFF_FEATURES each; zero in the padding. entry(i): i without padding.
 template <class Entry>
 inline Real part_of(int column, Entry entry) {
@@ -94,17 +87,22 @@ class Network {
   int n_elements;
   std::vector<Wall> walls;  // [elements * elements]
   std::vector<double> references;
+  std::vector<double> radii;     // [elements] two atoms are too close within the sum of theirs, A
+  std::vector<uint8_t> learned;  // [elements]
+  bool knows_limits;             // else nothing is too close, and all elements are as good as learned
 
-  Network(const GivenWeights& given, const double* reference_energies, int elements, double cutoff_, double exponent,
-          double norm_epsilon_, double wall_rest_)
-      : cutoff(cutoff_),
-        norm_epsilon(norm_epsilon_),
-        wall_rest(wall_rest_),
-        n_elements(elements),
-        references(reference_energies, reference_energies + elements) {
+  explicit Network(const Weights& given)
+      : cutoff(given.header.cutoff),
+        norm_epsilon(given.header.norm_epsilon),
+        wall_rest(given.header.wall_rest),
+        n_elements(int(given.header.n_elements)),
+        references(given.references, given.references + n_elements),
+        radii(given.radii, given.radii + n_elements),
+        learned(given.learned, given.learned + n_elements),
+        knows_limits(given.header.knows_limits != 0) {
     constexpr int f = MLFF_FEATURES, h = MLFF_MLP, r = MLFF_READOUT;
     basis.cutoff = cutoff;
-    basis.exponent = exponent;
+    basis.exponent = given.header.exponent;
     for (int k = 0; k < RADIAL; ++k) basis.centers[k] = given.centers[k];
     walls.resize(size_t(n_elements) * n_elements);
     for (size_t i = 0; i < walls.size(); ++i) walls[i] = {given.wall[2 * i], given.wall[2 * i + 1]};
@@ -235,6 +233,7 @@ struct Call {
   double* energies;
   Real* forces;
   double* virials;
+  bool refuse_close = false;  // atoms closer than any that the student learned
 
   // The call for `systems` systems from `first` on, with `atoms` atoms from `atom` on.
   Call part(int64_t first, int64_t systems, int64_t atom, int64_t atoms) const {
@@ -248,7 +247,8 @@ struct Call {
             pbc ? pbc + 3 * first : nullptr,
             energies + first,
             forces ? forces + 3 * atom : nullptr,
-            virials ? virials + 9 * first : nullptr};
+            virials ? virials + 9 * first : nullptr,
+            refuse_close};
   }
 };
 
@@ -267,6 +267,7 @@ class Workspace {
     threads = int(std::max<int64_t>(1, std::min<int64_t>(threads, n_atoms / 4)));
     allocate(n_atoms, threads);
     for (int64_t atom = 0; atom < n_atoms; ++atom) element[atom] = int32_t(call.numbers[atoms.order[atom]]);
+    refuse_close = call.refuse_close;
 #ifndef _OPENMP
     threads = 1;
 #endif
@@ -284,8 +285,16 @@ class Workspace {
       }
     }
 #endif
-    for (int t = 0; t < threads; ++t)
-      if (scratch[t].failure.status != Status::ok) return scratch[t].failure;
+    const Failure* closest = nullptr;
+    for (int t = 0; t < threads; ++t) {
+      const Failure& found = scratch[t].failure;
+      if (found.status == Status::too_close) {
+        if (!closest || found.distance - found.shortest < closest->distance - closest->shortest) closest = &found;
+      } else if (found.status != Status::ok) {
+        return found;
+      }
+    }
+    if (closest) return *closest;
     for (int64_t b = 0; b < n_systems; ++b) {
       double total = 0;
       for (int64_t atom = atoms.first[b]; atom < atoms.first[b + 1]; ++atom) total += atomic[atom];
@@ -304,6 +313,7 @@ class Workspace {
 
  private:
   std::vector<ThreadScratch> scratch;
+  bool refuse_close;
   std::vector<int32_t> element;
   std::vector<double> atomic;  // energies of atoms, walls and references included
   Buffer<Real> node_memory;
@@ -457,6 +467,7 @@ class Workspace {
     pair.distance = d;
     pair.inverse_distance = 1 / d;
     for (int k = 0; k < 3; ++k) pair.u[k] = r[k] * pair.inverse_distance;
+    if (refuse_close) check_distance(net, mine, self, other, d);
     Contact near{double(d)};
     const Wall& wall = net.wall(element[self], element[other]);
     if (d < wall.end) {
@@ -468,6 +479,17 @@ class Workspace {
     pair.window = table_window(net.basis, Real(near.seen), pair.value, pair.slope);
     pair.seen_slope = Real(near.seen_slope);
     pair.repulsion_slope = Real(near.repulsion_slope);
+  }
+
+  // Keeps the pair that is furthest within what the student learned.
+  void check_distance(const Network& net, ThreadScratch& mine, int64_t self, int64_t other, double d) const {
+    const double shortest = net.radii[element[self]] + net.radii[element[other]];
+    Failure& worst = mine.failure;
+    const bool first = worst.status == Status::ok;
+    if (!(d < shortest) || !(first || worst.status == Status::too_close)) return;
+    if (!first && !(d - shortest < worst.distance - worst.shortest)) return;
+    worst = {Status::too_close, std::min(atoms.order[self], atoms.order[other]),
+             std::max(atoms.order[self], atoms.order[other]), d, shortest};
   }
 
   // s and v before the messages of layer b are added.
@@ -770,8 +792,7 @@ class Model {
  public:
   const Network network;
 
-  template <class... Arguments>
-  explicit Model(Arguments... arguments) : network(arguments...) {}
+  explicit Model(const Weights& weights) : network(weights) {}
 
   // Many small systems: each thread computes whole groups of systems, without barriers. Few or large systems: all
   // threads compute them together.
