@@ -72,30 +72,34 @@ def make_student(**config):
 
 
 @pytest.fixture(scope="session")
-def emulated(tmp_path_factory):
-    """The kernels as libraries for the CPU, by name."""
+def emulate(tmp_path_factory):
+    """The folder with the kernels as libraries for the CPU, of a student's sizes."""
     from mlff_distiller.kernels.cuda.build import SOURCE, definitions
+
+    made = {}
+
+    def build(config):
+        if config in made:
+            return made[config]
+        folder = tmp_path_factory.mktemp("emulated")
+        flags = ["-O2", "-std=c++17", "-shared", "-fPIC", "-DCUDA_EMULATION", f"-I{SOURCE}", *definitions(config)]
+        for name in ("molecule", "neighbor_matrix"):
+            command = ["g++", *flags, str(EMULATION / f"{name}_emulated.cpp"), "-o", str(folder / f"{name}.so")]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr[-3000:]
+        made[config] = folder
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def emulated(emulate):
+    """The kernels of the default sizes as libraries for the CPU, by name."""
     from mlff_distiller.student.painn import StudentConfig
 
-    folder = tmp_path_factory.mktemp("emulated")
-
-    def build(name):
-        library = folder / f"{name}.so"
-        flags = [
-            "-O2",
-            "-std=c++17",
-            "-shared",
-            "-fPIC",
-            "-DCUDA_EMULATION",
-            f"-I{SOURCE}",
-            *definitions(StudentConfig()),
-        ]
-        command = ["g++", *flags, str(EMULATION / f"{name}_emulated.cpp"), "-o", str(library)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return library
-
-    return {"molecule": build("molecule"), "neighbor_matrix": build("neighbor_matrix")}
+    folder = emulate(StudentConfig())
+    return {name: folder / f"{name}.so" for name in ("molecule", "neighbor_matrix")}
 
 
 def run_stage(module, **arguments):

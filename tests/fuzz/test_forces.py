@@ -100,7 +100,7 @@ def potentials(request, students, tmp_path_factory) -> dict[str, Potential]:
             f"cpp {name}": CppPotential(student),
             f"torchscript {name}": AutogradPotential(student, torch.jit.load(str(program))),
         }
-    folder = request.getfixturevalue("emulated")["neighbor_matrix"].parent
+    folder = request.getfixturevalue("emulate")(students[torch.float32].config)
     for name, single_launch in EMULATED.items():
         made[name] = CudaPotential(
             students[torch.float32], libraries=folder, products="float32", single_launch=single_launch

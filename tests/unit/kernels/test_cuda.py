@@ -6,14 +6,18 @@ import shutil
 
 import pytest
 import torch
+from ase import Atoms
 
 from mlff_distiller.kernels.cuda import molecule, neighbor_matrix
 from mlff_distiller.kernels.cuda.build import definitions, unavailable
 from mlff_distiller.potentials.autograd import AutogradPotential
+from mlff_distiller.potentials.cuda import CudaPotential
 from mlff_distiller.potentials.graphed import CALLS_BEFORE_CAPTURE
 from mlff_distiller.student import wall
 from mlff_distiller.student.painn import StudentConfig
+from mlff_distiller.systems.batch import Batch
 from mlff_distiller.utils.errors import UserError
+from tests.conftest import make_student
 from tests.unit.potentials.small_cells import SMALL_CELLS, right_answer, small_cell
 from tests.unit.student.test_wall import squeezed
 
@@ -151,6 +155,28 @@ def test_row_kernels_emulated_within_walls(neighbor_matrix_alone, student, stude
 
 def longer(structure):
     return type("Longer", (ctypes.Structure,), {"_fields_": [*structure._fields_, ("more", ctypes.c_void_p)]})
+
+
+@needs_compiler
+@pytest.mark.parametrize("change", [{"norm_epsilon": 1e-4}, {"mlp_width": 84}])
+def test_a_library_of_another_student_is_refused(emulated, change):
+    other = make_student(**change)
+    with pytest.raises(UserError, match=r"compiled for another student .*run the compile stage again"):
+        CudaPotential(other, libraries=emulated["molecule"].parent, products="float32")
+
+
+@needs_compiler
+def test_the_smoothing_of_the_norm_is_the_students(emulate):
+    """A carbon with two images of itself, whose vector features nearly vanish: it feels the smoothing most."""
+    atoms = Atoms("C", cell=[4.6, 9.0, 9.0], pbc=[True, False, False])
+    energies = []
+    for epsilon in (1e-4, 1e-2):
+        other = make_student(norm_epsilon=epsilon)
+        potential = CudaPotential(other, libraries=emulate(other.config), products="float32", single_launch=False)
+        energies.append(potential.energy(*Batch.from_atoms([atoms], "cpu", torch.float32)))
+        exact = AutogradPotential(other.double()).energy(*Batch.from_atoms([atoms], "cpu", torch.float64))
+        torch.testing.assert_close(energies[-1], exact, rtol=0, atol=1e-4)
+    assert abs(float(energies[0] - energies[1])) > 1e-3
 
 
 @needs_compiler

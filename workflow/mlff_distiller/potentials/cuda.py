@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mlff_distiller.kernels.cuda import molecule, neighbor_matrix
-from mlff_distiller.kernels.cuda.build import build
+from mlff_distiller.kernels.cuda.build import build, check_built_for
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.potentials.checks import Cells, InputCheck, Systems, Topology, undisturbed
 from mlff_distiller.potentials.graphed import CapturedCall, Recent, made_current, systems_with_nan
@@ -95,9 +95,12 @@ class CudaPotential(Potential):
 
         self.student, self.libraries, self.products = student, libraries, products
         self.neighbor_matrix = neighbor_matrix.Library(library("neighbor_matrix"))
+        check_built_for(self.neighbor_matrix.path, self.neighbor_matrix.handle, "neighbor_matrix", student.config)
         with made_current(self.device), undisturbed(self.device):
             # The library asks its device for what fits.
             self.molecule = molecule.Library(library("molecule")) if single_launch else None
+            if self.molecule:
+                check_built_for(self.molecule.path, self.molecule.handle, "molecule", student.config)
             self.neighbor_matrix_weights = neighbor_matrix.pack(student, self.neighbor_matrix.depth, products)
             self.molecule_weights = molecule.pack(student, self.molecule.ranks) if single_launch else None
         self.inputs = InputCheck(student)

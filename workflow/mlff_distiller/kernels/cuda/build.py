@@ -1,5 +1,6 @@
 """Compiling the kernels: one shared library for the student's sizes and the device's architecture."""
 
+import ctypes
 import hashlib
 import subprocess
 import time
@@ -44,7 +45,34 @@ def definitions(config: StudentConfig) -> list[str]:
         "NORM_EPSILON": f"{config.norm_epsilon!r}f",
         "WALL_REST": f"{wall.REST!r}f",
     }
-    return [f"-D{name}={value}" for name, value in sizes.items()]
+    return [*(f"-D{name}={value}" for name, value in sizes.items()), f"-DBUILT_FOR={_as_a_name(sizes)}"]
+
+
+def check_built_for(path: Path, library: ctypes.CDLL, name: str, config: StudentConfig) -> None:
+    """Refuse a compiled library that has other sizes or constants than a student.
+
+    Args:
+        path: of the library, for the message.
+        library: compiled from ``name``.cu.
+        name: of its source.
+        config: the student's.
+
+    Raises:
+        UserError: it was compiled for another student; both are named.
+    """
+    tell = getattr(library, f"{name}_built_for")
+    tell.restype = ctypes.c_char_p
+    compiled, wanted = tell().decode(), definitions(config)[-1].partition("=")[2]
+    if compiled != wanted:
+        raise UserError(
+            f"{path}: compiled for another student ({compiled}; this one is {wanted}); "
+            "run the compile stage again for this one"
+        )
+
+
+def _as_a_name(sizes: dict[str, int | str]) -> str:
+    """All of them as one word that a compiler takes for a name."""
+    return "_".join(f"{name}_{value}" for name, value in sizes.items()).translate({ord("."): "p", ord("-"): "m"})
 
 
 def unavailable() -> str | None:

@@ -908,6 +908,9 @@ extern "C" void molecule_sizes(int* sizes) {
     for (int i = 0; i < 7; i++) sizes[i] = values[i];
 }
 
+// The sizes and constants that this was compiled with.
+extern "C" const char* molecule_built_for() { return TEXT(BUILT_FOR); }
+
 extern "C" int molecule_sizeof_arguments() { return int(sizeof(Arguments)); }
 
 // Bytes of shared memory of one block for ``atoms`` atoms a cluster.

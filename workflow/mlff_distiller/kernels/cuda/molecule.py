@@ -58,7 +58,7 @@ class Library:
 
     def __init__(self, path: Path):
         self.path = path
-        handle = ctypes.CDLL(str(path))
+        self.handle = handle = ctypes.CDLL(str(path))
         check_sizes(path, handle, {"molecule_sizeof_arguments": ctypes.sizeof(Arguments)})
         self._launch = handle.molecule_launch
         self._launch.argtypes = [ctypes.POINTER(Arguments), ctypes.c_int, ctypes.c_void_p]

@@ -855,6 +855,9 @@ extern "C" int neighbor_matrix_search(const Search* work, int cells, void* strea
 }
 
 // Sizes of the structs, which must be the same in Python.
+// The sizes and constants that this was compiled with.
+extern "C" const char* neighbor_matrix_built_for() { return TEXT(BUILT_FOR); }
+
 extern "C" int neighbor_matrix_sizeof_messages() { return int(sizeof(Messages)); }
 extern "C" int neighbor_matrix_sizeof_update() { return int(sizeof(Update)); }
 extern "C" int neighbor_matrix_sizeof_radial() { return int(sizeof(Radial)); }

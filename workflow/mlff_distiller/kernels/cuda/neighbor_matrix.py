@@ -64,7 +64,7 @@ class Library:
     """
 
     def __init__(self, path: Path):
-        self.handle = ctypes.CDLL(str(path))
+        self.path, self.handle = path, ctypes.CDLL(str(path))
         structures = {"messages": Messages, "update": Update, "radial": Radial, "totals": Totals, "search": Search}
         sizes = {f"neighbor_matrix_sizeof_{name}": ctypes.sizeof(structure) for name, structure in structures.items()}
         check_sizes(path, self.handle, sizes)

@@ -97,3 +97,7 @@ DEVICE void wait_for_blocks(unsigned long long* counter, int expected) {
     }
     __syncthreads();
 }
+
+// What a macro stands for, as text.
+#define TEXT_OF(macro) #macro
+#define TEXT(macro) TEXT_OF(macro)
