@@ -115,6 +115,19 @@ def test_every_structure_is_labeled_and_the_smallest_one_displaced(tmp_path):
     ]
 
 
+def test_a_system_with_an_element_that_no_structure_has_is_named(tmp_path):
+    write(tmp_path / "copper.cif", bulk("Cu"))
+    structures = ("--structures-alone", "--structures", str(tmp_path / "copper.cif"))
+    done = check(tmp_path / "none.json", {"calculator": "ase.calculators.emt:EMT"}, *structures)
+    assert done.returncode == 2
+    assert "benzene: no C, H in student.sampling.structures" in done.stderr
+    copper = [str(tmp_path / "copper.cif")]
+    assert (
+        check(tmp_path / "t.json", {"calculator": "ase.calculators.emt:EMT"}, *structures, systems=copper).returncode
+        == 0
+    )
+
+
 def test_an_element_that_the_teacher_does_not_know_is_named_with_its_file(tmp_path):
     write(tmp_path / "alloy.cif", bulk("CuW", "rocksalt", a=5.0, cubic=True))
     done = check(
