@@ -64,7 +64,11 @@ def test_an_element_that_sevennet_does_not_know_stops_the_run_by_name(fresh):
     from ase.io import write
 
     write(fresh.folder / "polonium.cif", bulk("Po", "sc", a=3.36))
-    changes = {"student": {"sampling": {"structures": {"files": ["polonium.cif"]}}}}
+    changes = {
+        "molecules": {"systems": ["polonium.cif"]},
+        "md": {"systems": ["polonium"]},
+        "student": {"sampling": {"structures": {"files": ["polonium.cif"]}}},
+    }
     (fresh.folder / "tiny.yaml").write_text(yaml.safe_dump(changes))
     done = fresh.snakemake("distill", "--configfile", "config/examples/crystal.yaml", "tiny.yaml")
     assert done.returncode != 0

@@ -42,7 +42,10 @@ TEACHER_ENVIRONMENT = str(
     Path(config["teacher"].get("environment") or Path(workflow.basedir) / "envs" / "teacher.yaml").resolve()
 )
 # Structures that are sampled, as the configuration names them (file, file@index), and their files; none of labels of one's own.
-SAMPLED = [] if config["student"]["dataset"] else config["student"]["sampling"].get("structures", {}).get("files", [])
+SAMPLING_OF = config["student"]["sampling"]
+SAMPLED = [] if config["student"]["dataset"] else SAMPLING_OF.get("structures", {}).get("files", [])
+# Whether a student learns from them alone.
+ALONE = not (config["student"]["checkpoint"] or SAMPLING_OF.get("molecules", 1) or SAMPLING_OF.get("coverage"))
 SAMPLED_FILES = [split_frame(name)[0] for name in SAMPLED]
 MD = config["md"]
 LIQUIDS = {system_name(path): path for path in MD["liquid"]["systems"]}

@@ -63,7 +63,9 @@ rule check_teacher:
     params:
         code=code_of("preflight.teacher"),
         systems=list(SYSTEMS.values()),
-        structures=" ".join(["--structures", *map(shlex.quote, SAMPLED)]) if SAMPLED else "",
+        structures=(
+            " ".join(["--structures", *map(shlex.quote, SAMPLED), *["--structures-alone"] * ALONE]) if SAMPLED else ""
+        ),
         settings=settings({"teacher": config["teacher"]}),
     shell:
         "python -m mlff_distiller check-teacher --systems {params.systems:q} {params.structures}"

@@ -95,6 +95,14 @@ def test_forces_that_are_no_gradient_are_refused_unless_the_configuration_takes_
     assert record["checks"][-1]["advice"] == "these forces are no gradient: teacher.check_forces is false"
 
 
+def test_forces_on_a_crystal_of_one_atom_in_its_cell_are_compared_too(tmp_path):
+    write(tmp_path / "copper.cif", bulk("Cu"))
+    copper = [str(tmp_path / "copper.cif")]
+    done = check(tmp_path / "none.json", own_teacher(tmp_path, "forces = 1.05 * forces"), systems=copper)
+    assert done.returncode == 2
+    assert "not the gradient of its energy: for copper" in done.stderr
+
+
 def test_a_network_in_fp32_passes_beside_large_energies(tmp_path):
     """Its energy has digits to 0.004 eV: differences of it say little, but the forces are right."""
     teacher = own_teacher(tmp_path, "energy = float(np.float32(energy - 5e4))")
@@ -109,10 +117,25 @@ def test_every_structure_is_labeled_and_the_smallest_one_displaced(tmp_path):
     assert check(tmp_path / "teacher.json", teacher, *structures).returncode == 0
     (record,) = schema.read(tmp_path / "teacher.json")
     told = [found["value"] for found in record["checks"]]
+    # One atom of silver alone has no forces; eight have.
+    assert told[-1] == "gradient of the energy to 0.0% for Ag (limit 1%)"
     assert [next(name for name in ("water", "Cu", "Ag") if f" {name} " in value) for value in told] == [
         *("water", "Cu", "Ag"),
         *("water", "Ag"),
     ]
+
+
+def test_a_system_with_an_element_that_no_structure_has_is_named(tmp_path):
+    write(tmp_path / "copper.cif", bulk("Cu"))
+    structures = ("--structures-alone", "--structures", str(tmp_path / "copper.cif"))
+    done = check(tmp_path / "none.json", {"calculator": "ase.calculators.emt:EMT"}, *structures)
+    assert done.returncode == 2
+    assert "benzene: no C, H in student.sampling.structures" in done.stderr
+    copper = [str(tmp_path / "copper.cif")]
+    assert (
+        check(tmp_path / "t.json", {"calculator": "ase.calculators.emt:EMT"}, *structures, systems=copper).returncode
+        == 0
+    )
 
 
 def test_an_element_that_the_teacher_does_not_know_is_named_with_its_file(tmp_path):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 N_DIRECTIONS = 3
 #: The longer of the two steps, A; the other one is half of it.
 STEP = 0.01
+#: Forces that are smaller together are not told from none, eV/A.
+LEAST_SCALE = 0.1
 #: Displacement before, A: at a minimum there are no forces to compare.
 RATTLE = 0.05
 #: Largest difference between slope and forces, as a share of the length of all forces together.
@@ -46,7 +48,7 @@ class Slopes:
     def worst(self) -> float:
         """Largest difference beyond the uncertainty, as a share of :attr:`scale`."""
         beyond = np.abs(self.from_forces - self.from_energies) - self.uncertainty
-        return float(np.maximum(beyond, 0.0).max() / max(self.scale, 1e-9))
+        return float(np.maximum(beyond, 0.0).max() / max(self.scale, LEAST_SCALE))
 
     @property
     def agree(self) -> bool:
@@ -66,7 +68,8 @@ def slopes(atoms: "Atoms", calculator: "Calculator", seed: int = 0) -> Slopes:
         LabelError: the teacher gave no label.
     """
     rng = np.random.default_rng(seed)
-    start = atoms.copy()
+    # One atom in a cell feels no force, wherever it is.
+    start = atoms.repeat([2 if periodic else 1 for periodic in atoms.pbc]) if len(atoms) == 1 else atoms.copy()
     start.positions += rng.normal(0.0, RATTLE, start.positions.shape)
     energy, forces = label(start, calculator)
 

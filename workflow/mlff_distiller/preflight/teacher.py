@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of the stage."""
     parser.add_argument("--systems", nargs="+", required=True, help="files of the molecules; the smallest is labeled")
     parser.add_argument("--structures", nargs="*", default=[], help="files that are sampled; each is labeled")
+    parser.add_argument(
+        "--structures-alone",
+        action="store_true",
+        help="nothing else is sampled: the systems may have their elements only",
+    )
     parser.add_argument("--settings", default="{}", help="with a 'teacher' mapping (JSON text or a file)")
     parser.add_argument("--output", type=Path, required=True, help="the record to write (JSON)")
 
@@ -31,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
     """Label the smallest molecule and every structure, and compare forces with energies; what is wrong is a UserError."""
     settings = TeacherInput.from_mapping(load_settings(args.settings)).teacher
     systems, structures = read_systems(args.systems), read_structures(args.structures)
+    if args.structures_alone:
+        _check_covered(systems, structures)
     smallest = min(systems, key=lambda name: len(systems[name]))
     calculator = make_calculator(settings.to_mapping())
     labeled = {smallest: systems[smallest]} | structures
@@ -40,6 +48,16 @@ def run(args: argparse.Namespace) -> int:
     checks += [_forces(name, labeled[name], calculator, settings) for name in dict.fromkeys((smallest, first))]
     schema.write(args.output, [schema.record("preflight", task="teacher", checks=checks)])
     return 0
+
+
+def _check_covered(systems: "Mapping[str, Atoms]", structures: "Mapping[str, Atoms]") -> None:
+    learned = {symbol for atoms in structures.values() for symbol in atoms.get_chemical_symbols()}
+    for name, atoms in systems.items():
+        if strange := sorted(set(atoms.get_chemical_symbols()) - learned):
+            raise UserError(
+                f"{name}: no {', '.join(strange)} in student.sampling.structures, and nothing else is sampled, so that the "
+                "student would know nothing of it; leave it out of molecules.systems (and of md.systems), or add a file"
+            )
 
 
 def _labels(name: str, atoms: "Atoms", calculator: "Calculator", settings: TeacherSettings) -> dict[str, object]:
