@@ -205,7 +205,7 @@ def test_float32_within_the_walls(student, calm, name, share):
 def test_pairs_about_the_end_of_their_wall(dtype):
     """At it and beyond, nothing differs from a student without walls; before it, a pair has its energy."""
     student, free = make_student(dtype), make_student(dtype)
-    free.network.wall.copy_(wall.pair_table(wall.no_wall(100)))
+    free.network.wall.copy_(wall.no_wall(100))
     end, strength = student.network.wall[6 * 101 + 8].tolist()
     walled, without = CppPotential(student), CppPotential(free)
     numbers, batch = torch.tensor([6, 8]), torch.zeros(2, dtype=torch.int64)

@@ -185,7 +185,7 @@ def test_equals_schnetpack_weight_for_weight(molecules):
     spk = import_schnetpack()
     student = make_student(mlp_width=128).to(torch.float64)
     network, config = student.network, student.config
-    network.wall.copy_(wall.pair_table(wall.no_wall(config.max_atomic_number)))
+    network.wall.copy_(wall.no_wall(config.max_atomic_number))
     reference = spk.representation.PaiNN(
         n_atom_basis=config.n_features,
         n_interactions=config.n_blocks,

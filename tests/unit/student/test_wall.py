@@ -99,7 +99,7 @@ def test_forces_within_the_wall_are_the_gradient(student64, potential, share):
     evaluate = potential(student64)
     energies, forces = evaluate(numbers, positions, batch)
     free = copy.deepcopy(student64)
-    free.network.wall.copy_(wall.pair_table(wall.no_wall(100)))
+    free.network.wall.copy_(wall.no_wall(100))
     assert (
         evaluate.energy(numbers, positions, batch) - potential(free).energy(numbers, positions, batch)
     ).abs().min() > 0.01
@@ -118,7 +118,7 @@ def test_forces_within_the_wall_are_the_gradient(student64, potential, share):
 def test_a_student_of_an_older_checkpoint_has_none(student64):
     numbers, positions, batch = squeezed(student64)
     free = make_student().double()
-    free.network.wall.copy_(wall.pair_table(wall.no_wall(100)))
+    free.network.wall.copy_(wall.no_wall(100))
     distances = torch.cdist(positions, positions)
     rows = free.network.wall[:, 0]
     assert rows.max() == pytest.approx(wall.NO_WALL)

@@ -84,7 +84,7 @@ def load_student(
         config = StudentConfig.from_mapping({"norm_epsilon": OLD_NORM_EPSILON} | sizes if old else sizes, "config")
         found = {name: tensors.pop(name) for name in list(tensors) if name.startswith(DOMAIN)}
         if old:
-            tensors.setdefault("network.wall", wall.pair_table(wall.no_wall(config.max_atomic_number)).float())
+            tensors.setdefault("network.wall", wall.no_wall(config.max_atomic_number))
         _check_tensors(config, tensors)
         domain = _domain(config, {name.removeprefix(DOMAIN): tensor for name, tensor in found.items()})
         student = StudentForceField(

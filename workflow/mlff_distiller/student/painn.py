@@ -93,7 +93,7 @@ class PaiNN(nn.Module):
         self.readout_out = nn.Linear(config.readout_width, 1)
         self.n_elements = config.max_atomic_number + 1
         # R and S of every pair of elements, see pair_table.
-        self.register_buffer("wall", wall.pair_table(wall.no_wall(config.max_atomic_number)).float())
+        self.register_buffer("wall", wall.no_wall(config.max_atomic_number))
 
     def forward(self, numbers: Tensor, vectors: Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
         """Atomic energies.

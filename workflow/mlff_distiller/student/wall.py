@@ -31,11 +31,6 @@ COULOMB, SCREENING, POWER = 14.399645, 0.46850, 0.23
 TERMS = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
 
 
-def no_wall(max_atomic_number: int) -> Tensor:
-    """The ends [Z, Z] A, float64, of a student without a wall; Z = ``max_atomic_number`` + 1."""
-    return torch.full([max_atomic_number + 1] * 2, NO_WALL, dtype=torch.float64)
-
-
 def pair_table(ends: Tensor) -> Tensor:
     """R (A) and S (eV) of every pair of elements, [Z * Z, 2] in the dtype of ``ends`` [Z, Z], at row z_i Z + z_j."""
     exact = ends.double()
@@ -46,6 +41,11 @@ def pair_table(ends: Tensor) -> Tensor:
     # At x = 1/2, t^3 / x is 1/4.
     strength = 4.0 * COULOMB * numbers[:, None] * numbers[None, :] / middle * screened
     return torch.stack([exact, strength], dim=-1).reshape(-1, 2).to(ends.dtype)
+
+
+def no_wall(max_atomic_number: int) -> Tensor:
+    """:func:`pair_table` of a student without walls, float32."""
+    return pair_table(torch.full([max_atomic_number + 1] * 2, NO_WALL, dtype=torch.float64)).float()
 
 
 def of_pairs(

@@ -47,12 +47,12 @@ def errors(configurations: Configurations, energies: Tensor, forces: Tensor) -> 
     }
 
 
-def chunks(atom_counts: np.ndarray, batch_atoms: int) -> Iterator[tuple[int, int]]:
-    """First and end of runs of configurations of at most ``batch_atoms`` atoms, or of one; ``atom_counts`` [C]."""
-    ends = np.cumsum(atom_counts)
+def chunks(counts: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
+    """First and end of runs of configurations with at most ``most`` atoms or edges, ``counts`` [C] of each, or of one."""
+    ends = np.cumsum(counts)
     first = 0
     while first < len(ends):
         done = ends[first - 1] if first else 0
-        last = max(first + 1, int(np.searchsorted(ends, done + batch_atoms, side="right")))
+        last = max(first + 1, int(np.searchsorted(ends, done + most, side="right")))
         yield first, last
         first = last

@@ -62,10 +62,9 @@ def _with_epsilon(student: StudentForceField, settings: TrainingSettings) -> Stu
 def build_wall(student: StudentForceField, training: Configurations) -> None:
     """Give ``student`` walls that begin where ``training`` ends; a student that has walls keeps those that begin nearer."""
     most = student.config.max_atomic_number
-    shortest = shortest_distances(training, most)
-    before = student.network.wall[:, 0].double().cpu().reshape(most + 1, most + 1)
-    if not torch.all(before == torch.tensor(wall.NO_WALL).double()):
-        shortest = torch.fmin(shortest, before)
+    shortest, before = shortest_distances(training, most), student.network.wall.cpu()
+    if not torch.equal(before, wall.no_wall(most)):
+        shortest = torch.fmin(shortest, before[:, 0].double().reshape(most + 1, most + 1))
     student.network.wall.copy_(wall.pair_table(wall.ends_of(shortest)))
 
 

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mlff_distiller.student import wall
 from mlff_distiller.training.data import Configurations
+from mlff_distiller.training.evaluate import chunks
 
 #: Edges that are looked at together.
 EDGES_AT_ONCE = 20_000_000
@@ -22,12 +23,10 @@ def shortest_distances(configurations: Configurations, max_atomic_number: int) -
     most = (wall.MOST * wall.bond_lengths(max_atomic_number)).to(device).reshape(-1)
     counts = torch.zeros(size * size, dtype=torch.int64, device=device)
     keys, found = [], []
-    ends = torch.cumsum(configurations.edge_counts, 0)
-    first = 0
-    while first < len(configurations):
-        done = int(ends[first - 1]) if first else 0
-        last = max(first + 1, int(torch.searchsorted(ends, done + EDGES_AT_ONCE, right=True)))
-        edges = slice(done, int(ends[last - 1]))
+    done = 0
+    for first, last in chunks(configurations.host_edge_counts, EDGES_AT_ONCE):
+        edges = slice(done, done + int(configurations.host_edge_counts[first:last].sum()))
+        done = edges.stop
         start = torch.repeat_interleave(configurations.atom_starts[first:last], configurations.edge_counts[first:last])
         i, j = configurations.receivers[edges] + start, configurations.senders[edges] + start
         vectors = (configurations.positions[j] - configurations.positions[i]).double()
@@ -39,7 +38,6 @@ def shortest_distances(configurations: Configurations, max_atomic_number: int) -
         near = distances < most[pairs]
         keys.append(pairs[near])
         found.append(distances[near])
-        first = last
     # A pair of two atoms of one element is two edges of the same kind.
     many = wall.SHORTER * (1 + torch.eye(size, dtype=torch.int64, device=device).reshape(-1))
     shortest = torch.where(counts > many, most, torch.nan)
