@@ -104,7 +104,7 @@ def stretch(shape: Shape, positions: np.ndarray, rng: np.random.Generator) -> np
     factor = rng.uniform(0.78, 1.0) if rng.random() < 0.4 else rng.uniform(1.0, 1.5)
     moved[side] += (factor - 1.0) * bond
     axis = np.cross(bond, rng.standard_normal(3))
-    return _rotate(moved, side, moved[i], axis, np.radians(np.clip(rng.normal(0.0, 10.0), -25, 25)))
+    return rotated(moved, side, moved[i], axis, np.radians(np.clip(rng.normal(0.0, 10.0), -25, 25)))
 
 
 def twist(shape: Shape, positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -115,7 +115,7 @@ def twist(shape: Shape, positions: np.ndarray, rng: np.random.Generator) -> np.n
         moved = positions
         for which in rng.permutation(len(shape.torsions))[: rng.integers(1, 4)]:
             i, j, side = shape.torsions[which]
-            moved = _rotate(moved, side, moved[i], moved[j] - moved[i], rng.uniform(-np.pi, np.pi))
+            moved = rotated(moved, side, moved[i], moved[j] - moved[i], rng.uniform(-np.pi, np.pi))
         if not _clash(shape, moved):
             return moved
     return positions
@@ -179,7 +179,11 @@ def _side(mol: "Mol", i: int, j: int) -> np.ndarray:
     return side
 
 
-def _rotate(positions: np.ndarray, side: np.ndarray, origin: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
+def rotated(positions: np.ndarray, side: np.ndarray, origin: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
+    """``positions`` [N, 3] A with the atoms ``side`` [N] bool turned by ``angle`` (radians) about ``axis`` through ``origin``.
+
+    As they are, where the axis [3] has no length.
+    """
     from scipy.spatial.transform import Rotation
 
     length = np.linalg.norm(axis)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlff_distiller.data.geometry import rotated
 from mlff_distiller.md.measures import bonds_of
 
 if TYPE_CHECKING:
@@ -53,12 +54,7 @@ def stretched(positions: np.ndarray, bond: OpenBond, rng: np.random.Generator) -
 
 def turned(positions: np.ndarray, bond: OpenBond) -> np.ndarray:
     """[:data:`POINTS`, N, 3] A: one side of the bond turned in equal steps, all other coordinates as they are."""
-    from scipy.spatial.transform import Rotation
-
     i, j, side = bond
     axis = positions[j] - positions[i]
-    axis /= np.linalg.norm(axis)
-    frames = np.repeat(positions[None], POINTS, axis=0)
-    for frame, angle in zip(frames, np.arange(POINTS) * 2 * np.pi / POINTS, strict=True):
-        frame[side] = positions[j] + Rotation.from_rotvec(angle * axis).apply(positions[side] - positions[j])
-    return frames
+    angles = np.arange(POINTS) * 2 * np.pi / POINTS
+    return np.array([rotated(positions, side, positions[j], axis, angle) for angle in angles])

@@ -5,14 +5,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlff_distiller.md.measures import BROKEN, bonds_of
+from mlff_distiller.md.measures import BOLTZMANN, BROKEN, bonds_of
 from mlff_distiller.systems.distances import DistanceCheck
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-#: eV / K (CODATA 2018, exact).
-BOLTZMANN = 8.617333262e-5
 #: A thermal frame is hotter than the limit with at most this probability; twice that temperature is too hot, because a start
 #: that relaxes gives off heat, too.
 RARE = 1e-9
