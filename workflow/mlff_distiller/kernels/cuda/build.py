@@ -24,18 +24,23 @@ def padded(width: int) -> int:
 
 
 def definitions(config: StudentConfig) -> list[str]:
-    """The student's sizes, and constants that are written down elsewhere, as compiler flags.
+    """What is compiled in, as compiler flags; by ``BUILT_FOR`` a library says it.
 
     Raises:
         UserError: sizes for which the kernels are not written.
     """
+    return [*(f"-D{name}={value}" for name, value in _compiled_in(config).items()), f"-DBUILT_FOR={_built_for(config)}"]
+
+
+def _compiled_in(config: StudentConfig) -> dict[str, int | str]:
+    """The student's sizes, and constants that are written down elsewhere."""
     if config.n_features != FEATURES:
         raise UserError(f"the CUDA kernels are written for n_features {FEATURES}, not {config.n_features}")
     if config.n_radial > MAX_GAUSSIANS:
         raise UserError(f"the CUDA kernels take at most {MAX_GAUSSIANS} Gaussians, not {config.n_radial}")
     if config.n_blocks < 2:
         raise UserError(f"the CUDA kernels need n_blocks of at least 2, not {config.n_blocks}")
-    sizes = {
+    return {
         "FEATURES": config.n_features,
         "HIDDEN": padded(config.mlp_width),
         "READOUT": padded(config.readout_width),
@@ -45,7 +50,6 @@ def definitions(config: StudentConfig) -> list[str]:
         "NORM_EPSILON": f"{config.norm_epsilon!r}f",
         "WALL_REST": f"{wall.REST!r}f",
     }
-    return [*(f"-D{name}={value}" for name, value in sizes.items()), f"-DBUILT_FOR={_as_a_name(sizes)}"]
 
 
 def check_built_for(path: Path, library: ctypes.CDLL, name: str, config: StudentConfig) -> None:
@@ -62,7 +66,7 @@ def check_built_for(path: Path, library: ctypes.CDLL, name: str, config: Student
     """
     tell = getattr(library, f"{name}_built_for")
     tell.restype = ctypes.c_char_p
-    compiled, wanted = tell().decode(), definitions(config)[-1].partition("=")[2]
+    compiled, wanted = tell().decode(), _built_for(config)
     if compiled != wanted:
         raise UserError(
             f"{path}: compiled for another student ({compiled}; this one is {wanted}); "
@@ -70,9 +74,10 @@ def check_built_for(path: Path, library: ctypes.CDLL, name: str, config: Student
         )
 
 
-def _as_a_name(sizes: dict[str, int | str]) -> str:
-    """All of them as one word that a compiler takes for a name."""
-    return "_".join(f"{name}_{value}" for name, value in sizes.items()).translate({ord("."): "p", ord("-"): "m"})
+def _built_for(config: StudentConfig) -> str:
+    """The same as one word that a compiler takes for a name."""
+    words = (f"{name}_{value}" for name, value in _compiled_in(config).items())
+    return "_".join(words).translate({ord("."): "p", ord("-"): "m"})
 
 
 def unavailable() -> str | None:
