@@ -1,13 +1,14 @@
 import argparse
 import re
 import zlib
+from pathlib import Path
 
 import pytest
 from matplotlib.image import imsave
 from numpy import zeros
 
 from mlff_distiller.report import pdf
-from mlff_distiller.report.first_fit import first_fit
+from mlff_distiller.report.full_pages import full_pages
 from mlff_distiller.utils.errors import UserError
 
 LONG = "a reason of many words " * 12
@@ -111,20 +112,43 @@ def test_a_missing_image_is_named(folder):
 @pytest.mark.parametrize(
     ("heights", "room", "drawn"),
     [
-        # What fits into what is left of a page comes before what does not.
-        ([100, 300, 100], 250, [[0, 2], [1]]),
-        # The first is placed first: it may begin a section.
-        ([300, 100, 100], 250, [[], [0, 1, 2]]),
-        ([100, 100, 100], 700, [[0, 1, 2]]),
+        # What fills the rest of a page comes before what does not fit.
+        ([100, 300, 100], 270, [["heading", 0, 2], [1]]),
+        # The section's heading comes before the first that is placed.
+        ([300, 100, 100], 270, [["heading", 1, 2], [0]]),
+        ([300, 300], 250, [[], ["heading", 0, 1]]),
+        ([100, 100, 100], 700, [["heading", 0, 1, 2]]),
+        # Not the first that fits, but those that leave least.
+        ([200, 100, 120, 130], 280, [["heading", 2, 3], [0, 1]]),
     ],
 )
 def test_figures_fill_pages_in_their_order(heights, room, drawn):
     from reportlab.platypus import Spacer
 
     blocks = [Spacer(10, height) for height in heights]
-    waiting, found = first_fit([[block] for block in blocks]), []
+    names = {id(block): index for index, block in enumerate(blocks)}
+    heading = Spacer(10, 20)
+    names[id(heading)] = "heading"
+    waiting, found = full_pages([heading], [[block] for block in blocks]), []
     for left in (room, 700)[: len(drawn)]:
         made = waiting.split(400, left)
-        found.append([blocks.index(each) for each in made if each in blocks])
-        waiting = next((each for each in made if each not in blocks), waiting)
+        found.append([names[id(each)] for each in made if id(each) in names])
+        waiting = next((each for each in made if id(each) not in names), waiting)
     assert found == drawn
+
+
+def test_long_tables_of_details_are_left_to_the_screen(folder):
+    def rows(n):
+        return "| a | b |\n|---|---|\n" + "".join(f"| row {i} | x |\n" for i in range(n))
+
+    text = f"# Title\n\n## Results\n\n{rows(30)}\n## Equivalence\n\n{rows(30)}\n## MD validation\n\n{rows(6)}"
+    shorter, whole = (pdf.document(each, folder) for each in (text, text.replace("Equivalence", "Other")))
+    assert sum(map(len, streams(whole))) > 1.3 * sum(map(len, streams(shorter))), "thirty rows less"
+    whole = pdf.document(f"# Title\n\n## Equivalence\n\n{rows(6)}", folder)
+    assert len(streams(whole)[0]) > len(streams(pdf.document(f"# Title\n\n## Equivalence\n\n{rows(7)}", folder))[0])
+
+
+def test_the_sections_of_details_are_in_the_report():
+    template = (Path(pdf.__file__).parent / "templates" / "PHASE3_REPORT.md.j2").read_text()
+    for title in pdf.DETAILS:
+        assert f"\n## {title}\n" in template

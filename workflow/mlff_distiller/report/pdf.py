@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mlff_distiller.report.first_fit import first_fit
+from mlff_distiller.report.full_pages import full_pages
 from mlff_distiller.report.html import parse, slug
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import write_bytes
@@ -25,6 +25,9 @@ TABLE_SIZES = (7.0, 6.5, 6.0)
 PRINTED = 0.75
 #: Space needed for a heading and the first lines below it, points; with less, it starts a new page.
 LEAST_BELOW_HEADING = 110
+#: Sections with a row for every timing or trajectory; their tables of more rows than these are not printed.
+DETAILS = ("Times per molecule", "Beyond one molecule", "Where the time goes", "Equivalence", "MD validation")
+LONG_TABLE = 6
 FONTS = {
     "Text": "DejaVuSans.ttf",
     "Text-Bold": "DejaVuSans-Bold.ttf",
@@ -122,20 +125,23 @@ def _styles() -> dict[str, Any]:
 
 def _flowables(tokens: list[Any], folder: Path, width: float) -> Iterator[Any]:
     """The blocks of the document in order; of figures that follow each other, those that fill a page come first."""
-    from reportlab.platypus import CondPageBreak
+    from reportlab.platypus import CondPageBreak, Paragraph
 
+    begins: list[Any] = []
     figures: list[list[Any]] = []
     for block, is_figure in _blocks(tokens, folder, width):
         if is_figure:
+            if not figures and isinstance(block[0], Paragraph) and block[0].style.name == "h2":
+                begins, block = block[:1], block[1:]
             figures.append(block)
             continue
         if figures:
-            yield first_fit(figures)
-            figures = []
+            yield full_pages(begins, figures)
+            begins, figures = [], []
         yield from ([CondPageBreak(LEAST_BELOW_HEADING)] if len(block) > 1 else [])
         yield from block
     if figures:
-        yield first_fit(figures)
+        yield full_pages(begins, figures)
 
 
 def _blocks(tokens: list[Any], folder: Path, width: float) -> Iterator[tuple[list[Any], bool]]:
@@ -143,6 +149,7 @@ def _blocks(tokens: list[Any], folder: Path, width: float) -> Iterator[tuple[lis
     from reportlab.platypus import Paragraph, Preformatted
 
     styles = _styles()
+    section = ""
     position = 0
     in_list = False
     waiting: list[Any] = []
@@ -154,10 +161,16 @@ def _blocks(tokens: list[Any], folder: Path, width: float) -> Iterator[tuple[lis
             in_list = token.type == "bullet_list_open"
         elif token.type == "heading_open":
             text, style = tokens[position + 1], styles[token.tag]
+            section = text.content if token.tag == "h2" else section
             waiting.append(_heading(Paragraph(_inline(text, style.fontSize), style), token.tag, text.content))
         elif token.type == "table_open":
             end = next(i for i in range(position, len(tokens)) if tokens[i].type == "table_close")
-            made = _table(tokens[position:end], width)
+            rows = sum(part.type == "tr_open" for part in tokens[position:end]) - 1
+            if section in DETAILS and rows > LONG_TABLE:
+                text = f"{rows} rows: in the same report as a page for the screen (.html) or as text (.md)."
+                made = Paragraph(text, styles["p"])
+            else:
+                made = _table(tokens[position:end], width)
             position = end
         elif token.type in ("fence", "code_block"):
             made = Preformatted(token.content.rstrip("\n"), styles["code"])
