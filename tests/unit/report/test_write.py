@@ -128,7 +128,10 @@ def test_the_first_page_says_where_what_won_and_whether_to_trust_it(markdown):
     assert len(row.split("|")) == 10
     assert "meV/Å (mean absolute error) from" in first
     assert "**Does it conserve energy?** Passed: the largest NVE drift is" in first
-    assert len(first.strip().splitlines()) <= 26
+    assert "**What is it for?** Neutral molecules without unpaired electrons, of H, " in first
+    assert "**Many molecules at once.** " in first
+    assert "caffeine (24)" in first
+    assert len(first.strip().splitlines()) <= 31
 
 
 def test_losses_and_failures_are_shown(markdown):

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ase.data import chemical_symbols
+
 from mlff_distiller.records.outcome import FAILED, PASSED, TOO_SHORT, of_the_run
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.statistics import Ratio, geometric_mean, ratio_of
@@ -19,6 +21,7 @@ from mlff_distiller.records.wording import (
     times_as_fast,
     title,
 )
+from mlff_distiller.report.names import batch_title
 from mlff_distiller.report.need_a_gpu import need_a_gpu
 from mlff_distiller.report.tables import WIDE, half_width, ns_per_day
 
@@ -33,7 +36,9 @@ def first_lines(run: Run, provenance: Mapping[str, Any], settings: Mapping[str, 
         "How fast is it?": _winner_line(run, winner),
         "Without ASE": _beyond_ase(run, *winner) if winner else "",
         "Do I need a GPU?": need_a_gpu(run, winner[0]) if winner else "",
+        "Many molecules at once": _batches(run, winner[0]) if winner else "",
         "Is it right?": _correct_line(run, [winner[0]] if winner else _candidates(run)),
+        "What is it for?": _domain(run),
         "Does it conserve energy?": _dynamics(run, [winner[0]] if winner else _candidates(run)),
         "Can I trust the numbers?": _trust_line(run, provenance, settings, winner),
         "What": _what(run),
@@ -77,9 +82,9 @@ def _what(run: Run) -> str:
     student = f"The distilled model, the student, is {hashes} (SHA-256); " if students else ""
     return (
         f"{student}{len(run.variants) - others} variants of it on {molecules}: "
-        f"{ok} ran and passed every check"
-        + (f"; {others} of another network for comparison" if others else "")
-        + (f", {counts} (reasons below)" if counts else "")
+        f"{ok} ran, equal the model and passed MD where it was run"
+        + (f", {counts} (see [why](#what-failed-or-was-unavailable))" if counts else "")
+        + (f"; {others} more, of another network, to compare with" if others else "")
         + "."
     )
 
@@ -134,7 +139,7 @@ def by_size(run: Run, variant: str) -> list[dict[str, Any]]:
     times = run.times(variant, "energy_forces")
     return [
         {
-            "atoms": run.systems[system],
+            "molecule": f"{title(system)} ({run.systems[system]})",
             "ase_ms": calls[system],
             "ns_per_day": ns_per_day(calls[system]),
             "call_ms": times[system].value if system in times else None,
@@ -177,6 +182,32 @@ def _bare(run: Run, name: str, ratio: Any) -> str:
     if energy := run.overall(name, "energy"):
         text += f" (the energy alone {times_as_fast(energy)})"
     return f"{text}."
+
+
+def _batches(run: Run, name: str) -> str:
+    """The most that a batch gets out of the machine; empty where none was timed."""
+    found = [e for e in run.scaling(name, "throughput") if e.get("atoms_per_s") and e["status"] == "ok"]
+    if not found:
+        return ""
+    best = max(found, key=lambda e: e["atoms_per_s"])
+    return (
+        f"{number(best['atoms_per_s'], 2)} atoms a second, energies and forces of {best['batch']:,} molecules "
+        f"({batch_title(run, best['system'])}) in one call."
+    )
+
+
+def _domain(run: Run) -> str:
+    """Which elements the accuracy was measured on, and what is refused; empty where it was not measured."""
+    elements = {int(z) for e in run.accuracy() for z in e.get("by_element") or {}}
+    if not elements:
+        return ""
+    named = [chemical_symbols[z] for z in sorted(elements)]
+    return (
+        f"Neutral molecules without unpaired electrons, of {', '.join(named[:-1])} and {named[-1]}; the calculator refuses "
+        "other elements, charges and spins. [Accuracy](#accuracy-of-the-student) says on which molecules it was measured."
+        if len(named) > 1
+        else f"Systems of {named[0]} alone; the calculator refuses other elements, charges and spins."
+    )
 
 
 def _own_loop(run: Run, name: str) -> str:
@@ -254,7 +285,7 @@ def _teacher_error(run: Run) -> str:
         where = f"{size} atoms (split '{name}')"
         if name == "benchmark" and size.startswith("1 to ") and high.isdigit():
             where = f"the smallest molecules of this report ({int(high) - 1} atoms or fewer)"
-        text += f", and worst, {number(worst, 2)}, on {where}"
+        text += f", and worst, {number(worst, 2)} meV/Å, on {where}"
     return f"{text}."
 
 
