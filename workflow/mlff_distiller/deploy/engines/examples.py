@@ -67,7 +67,7 @@ _IPI_INPUT = """\
       [step, time{picosecond}, conserved{electronvolt}, temperature{kelvin}, kinetic_cv{electronvolt},
        potential{electronvolt}]
     </properties>
-    <trajectory filename='centroid' stride='100' format='ase'>x_centroid{angstrom}</trajectory>
+    <trajectory filename='centroid' stride='100' format='ase'>x_centroid{ase}</trajectory>
     <checkpoint stride='1000'/>
   </output>
   <total_steps>100</total_steps>
@@ -108,7 +108,7 @@ molecules = read(bundle / "molecules.extxyz", index=":")
 final = ts.integrate(
     system=molecules,  # all at once
     model=model,
-    integrator=getattr(ts, "Integrator", ts).nvt_langevin,  # ts.nvt_langevin before TorchSim 0.4
+    integrator=getattr(ts, "Integrator", ts).nvt_langevin,  # ts.nvt_langevin in TorchSim 0.3
     n_steps=100,
     timestep=0.0005,  # ps
     temperature=300,  # K
