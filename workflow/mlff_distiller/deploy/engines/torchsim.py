@@ -11,14 +11,14 @@ from torch_sim.state import SimState
 
 from mlff_distiller.deploy.bundle import load_bundle
 from mlff_distiller.deploy.engines.many_systems import WITHOUT_STRESS, ManySystems, has_stress
-from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.errors import UserError, nearest
+
+#: Of TorchSim's autobatcher; before 0.6 it does not know the last.
+SCALINGS = ("n_atoms", "n_atoms_x_density", "n_edges")
 
 
 class StudentModel(ModelInterface):
     """A bundle as a model of TorchSim (0.3 or newer).
-
-    Memory grows with the pairs of atoms within the cutoff, so ``memory_scales_with`` is ``n_atoms_x_density``, which all
-    versions of TorchSim's autobatcher know.
 
     Args:
         bundle: its folder.
@@ -27,10 +27,12 @@ class StudentModel(ModelInterface):
         compute_stress: for constant pressure and relaxed cells; of periodic systems only.
         allow: what is computed although the student has not learned it, see
             :class:`~mlff_distiller.systems.limits.Limits`.
+        memory_scales_with: what TorchSim's autobatcher takes a system's memory to grow with, of :data:`SCALINGS`. It grows with
+            the pairs of atoms within the cutoff.
 
     Raises:
         UserError: see :func:`mlff_distiller.deploy.bundle.load_bundle`; another dtype than float64 and float32; stress of a
-            bundle whose kernels give none.
+            bundle whose kernels give none; an unknown scaling.
     """
 
     def __init__(
@@ -39,14 +41,17 @@ class StudentModel(ModelInterface):
         dtype: torch.dtype = torch.float64,
         compute_stress: bool = False,
         allow: Iterable[str] = (),
+        memory_scales_with: str = "n_atoms_x_density",
     ):
         super().__init__()
         if dtype not in (torch.float64, torch.float32):
             raise UserError(f"dtype: expected torch.float64 or torch.float32, got {dtype}")
+        if memory_scales_with not in SCALINGS:
+            raise UserError(f"memory_scales_with: no {memory_scales_with!r}{nearest(memory_scales_with, SCALINGS)}")
         potential = load_bundle(bundle, allow=allow)
         self._potential, self._systems = potential, ManySystems(potential)
         self._device, self._dtype = potential.device, dtype
-        self._compute_forces, self._memory_scales_with = True, "n_atoms_x_density"
+        self._compute_forces, self._memory_scales_with = True, memory_scales_with
         self._compute_stress = False
         self.compute_stress = compute_stress
 
