@@ -116,6 +116,22 @@ final = ts.integrate(
 for atoms, energy in zip(molecules, final.energy.tolist(), strict=True):
     print(f"{atoms.get_chemical_formula()}: {energy:.4f} eV")
 """
+_METATOMIC = """\
+from pathlib import Path
+
+from ase.io import read
+from metatomic_ase import MetatomicCalculator
+
+from mlff_distiller.deploy.engines.metatomic import export
+
+bundle = Path(__file__).resolve().parents[2]
+model = export(bundle, Path(__file__).with_name("student.pt"))
+# From here on, this package is not needed.
+atoms = read(bundle / "molecules.extxyz", index=0)
+atoms.calc = MetatomicCalculator(model, device="cpu")
+print(f"{atoms.get_chemical_formula()}: {atoms.get_potential_energy():.4f} eV")
+print(f"forces of at most {abs(atoms.get_forces()).max():.2f} eV/A")
+"""
 
 
 @dataclass(frozen=True)
@@ -153,6 +169,9 @@ ENGINES = {
         ("i-pi", "input.xml"),
         {"student_driver.py": _IPI_DRIVER, "input.xml": _IPI_INPUT},
         "start.extxyz",
+    ),
+    "metatomic": Engine(
+        "metatomic", "metatomic_ase", "metatomic", ("python", "example.py"), {"example.py": _METATOMIC}
     ),
     "torchsim": Engine("TorchSim", "torch_sim", "torchsim", ("python", "example.py"), {"example.py": _TORCHSIM}),
 }
