@@ -12,8 +12,8 @@ from mlff_distiller.systems.boxes import MAX_EXTENT, Box, check_extent
 from mlff_distiller.systems.distances import DistanceCheck, shortest_radii
 from mlff_distiller.utils.errors import UserError
 
-#: The origin follows the atoms once one is so much further from it than any was, A.
-DRIFT = 10.0
+#: The origin follows a system once an atom of it is so much further from it than any was, A.
+DRIFT = 5.0
 #: Up to so many atoms each, all pairs of all molecules are compared at once, on the device.
 ALL_PAIRS = 200
 WITHOUT_STRESS = "the kernels of this bundle give no stress: take another bundle, or one of a variant of another family"
@@ -35,7 +35,8 @@ class _Known:
     cell: Tensor | None
     distances: "_Distances"
     near: NearOrigin | None = None
-    reach: float = 0.0
+    #: How far from the origin each atom may be before its system is moved anew, [N] A.
+    reach: Tensor | None = None
 
 
 class ManySystems:
@@ -126,20 +127,22 @@ class ManySystems:
     def _moved(self, known: _Known, positions: Tensor) -> Tensor:
         """``positions`` near the origin, in the potential's dtype."""
         out = torch.empty_like(positions, dtype=self.potential.dtype)
-        for _ in range(2):
-            if known.near is not None:
-                known.near.write(positions, out)
-                reach = float(out.abs().amax())
-                if reach < known.reach:
-                    return out
-            known.near = NearOrigin(positions, known.batch, known.given_cell, known.pbc)
+        if known.near is not None and known.reach is not None:
             known.near.write(positions, out)
-            known.reach = min(float(out.abs().amax()) + DRIFT, MAX_EXTENT)
-        for system in range(int(known.batch[-1]) + 1):
-            try:
-                check_extent(positions[known.batch == system].cpu().numpy())
-            except UserError as error:
-                raise UserError(f"{_of(system, int(known.batch[-1]) + 1)}{error}") from None
+            if bool((out.abs().amax(dim=1) < known.reach).all()):
+                return out
+        known.near = NearOrigin(positions, known.batch, known.given_cell, known.pbc)
+        known.near.write(positions, out)
+        far = out.abs().amax(dim=1)
+        n_systems = int(known.batch[-1]) + 1
+        if not bool((far < MAX_EXTENT).all()):
+            for system in range(n_systems):
+                try:
+                    check_extent(positions[known.batch == system].cpu().numpy())
+                except UserError as error:
+                    raise UserError(f"{_of(system, n_systems)}{error}") from None
+        furthest = far.new_zeros([n_systems]).scatter_reduce(0, known.batch, far, "amax")
+        known.reach = (furthest + DRIFT)[known.batch]
         return out
 
 
