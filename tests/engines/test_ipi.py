@@ -1,7 +1,9 @@
 """Bundles in i-PI: the calculator's numbers in i-PI's units, beads in one call, its refusals, the example of the page."""
 
 import importlib.util
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -125,8 +127,6 @@ def test_constant_pressure_of_a_molecule_is_refused(bundle, tmp_path):
 @pytest.fixture
 def example(bundle, tmp_path):
     """The folder of the example in a copy of the bundle, of one water."""
-    import shutil
-
     copy = shutil.copytree(bundle, tmp_path / "bundle")
     examples.write(copy, ["ipi"], load_system("water", MOLECULES))
     return copy / examples.FOLDER / "ipi"
@@ -184,17 +184,18 @@ def test_energy_is_conserved(example):
 def test_a_driver_in_another_process_gives_the_same(example):
     text = (example / "input.xml").read_text()
     direct, _ = run(example, text)
+    address = f"mlff-test-{os.getpid()}"
     (example / "beads.out").unlink()
     start, end = text.index("<ffdirect"), text.index("</ffdirect>")
-    socket = "<ffsocket name='student' mode='unix'><address>mlff-test</address></ffsocket>"
+    socket = f"<ffsocket name='student' mode='unix'><address>{address}</address></ffsocket>"
     served = text[:start] + socket + text[end + len("</ffdirect>") :]
     command = [sys.executable, program("i-pi-driver-py"), "-m", "custom", "-P", "student_driver.py"]
-    command += ["-o", "template=start.extxyz", "-u", "-a", "mlff-test"]
+    command += ["-o", "template=start.extxyz", "-u", "-a", address]
     script = (
         "import subprocess, sys, time, os\n"
         f"server = subprocess.Popen([{sys.executable!r}, {program('i-pi')!r}, 'served.xml'])\n"
         "for _ in range(300):\n"
-        "    if os.path.exists('/tmp/ipi_mlff-test'): break\n"
+        f"    if os.path.exists('/tmp/ipi_{address}'): break\n"
         "    time.sleep(0.1)\n"
         f"client = subprocess.Popen({command!r})\n"
         "code = server.wait(200)\n"

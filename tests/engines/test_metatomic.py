@@ -1,6 +1,7 @@
 """Students as metatomic models: the fp64 student's numbers in metatomic's own calculator, its refusals, the page's example."""
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -116,8 +117,6 @@ def test_the_file_needs_nothing_of_this_package(model):
 
 
 def test_the_example_runs_and_is_that_of_the_page(bundle, tmp_path):
-    import shutil
-
     copy = shutil.copytree(bundle, tmp_path / "bundle")
     examples.write(copy, ["metatomic"], plain("water"))
     assert examples.attempt(copy, "metatomic") == {"status": "ok", "reason": ""}

@@ -1,6 +1,7 @@
 """Bundles in TorchSim: the calculator's numbers for batches, its refusals, MD and optimisation, the example of the page."""
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -176,8 +177,6 @@ def test_its_own_check_of_models(bundle):
 
 
 def test_the_example_runs(bundle, tmp_path):
-    import shutil
-
     copy = shutil.copytree(bundle, tmp_path / "bundle")
     examples.write(copy, ["torchsim"], plain("water"))
     assert examples.attempt(copy, "torchsim") == {"status": "ok", "reason": ""}
