@@ -13,11 +13,9 @@ from ase.io import write
 
 from mlff_distiller.calculator import StudentCalculator
 from mlff_distiller.sources import ROOT
-from mlff_distiller.student.checkpoint import save_student
 from mlff_distiller.systems.read import load_system
 from mlff_distiller.utils.errors import UserError
-from tests.conftest import MOLECULES, make_student
-from tests.fuzz.readers import write_small_bundle
+from tests.conftest import MOLECULES
 
 openmm = pytest.importorskip("openmm")
 openmmml = pytest.importorskip("openmmml")
@@ -35,14 +33,6 @@ NAME = "mlff-distiller"
 def registered():
     """As the entry point does where the package is installed."""
     openmmml.MLPotential.registerImplFactory(NAME, Factory())
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundle")
-    student = make_student(n_features=16, mlp_width=16, readout_width=8, n_blocks=2)
-    card = {"data": {"atoms_by_atomic_number": {"1": 4, "6": 2, "7": 1, "8": 3}}}
-    return write_small_bundle(folder / "small", save_student(folder / "student.safetensors", student, card)).parent
 
 
 def topology_of(atoms, charge=None):

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import importlib.util
 import json
 import os
 import re
@@ -63,6 +64,7 @@ def deployed(tmp_path_factory):
         command(compile_stage, *words, "--systems", *SYSTEMS)
     table = write_json(folder / "phase3_results.json", {"provenance": {}, "records": timings()})
     words = ["--results", table, "--variants", folder / "variants", "--checkpoint", checkpoint, "--threads", 1]
+    words += ["--engines", "openmm", "ipi"]
     command(deploy, *words, "--systems", *SYSTEMS, "--output-dir", folder / "deploy")
     return folder / "deploy"
 
@@ -90,6 +92,20 @@ def assert_is_the_student(calculator, folder):
         plain = StudentCalculator.from_checkpoint(folder / "student.safetensors")
         np.testing.assert_allclose(calculator.get_forces(atoms), plain.get_forces(atoms), atol=1e-4)
         assert calculator.get_potential_energy(atoms) == pytest.approx(plain.get_potential_energy(atoms), abs=1e-3)
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_engines_have_examples_that_were_tried_where_they_are_installed(deployed, work):
+    outcomes = entry_of(deployed / work)["engines"]
+    assert set(outcomes) == {"openmm", "ipi"}
+    for name, module in (("openmm", "openmmml"), ("ipi", "ipi")):
+        if importlib.util.find_spec(module) is None:
+            assert outcomes[name]["status"] == "unavailable"
+            assert f'pip install ".[{name}]"' in outcomes[name]["reason"]
+    if importlib.util.find_spec("ipi"):
+        assert outcomes["ipi"] == {"status": "ok", "reason": ""}
+    assert (deployed / work / "engines" / "ipi" / "student_driver.py").is_file()
+    assert "cd engines/ipi && i-pi input.xml" in (deployed / work / "README.md").read_text()
 
 
 @pytest.mark.parametrize("work", WORK)

@@ -22,10 +22,12 @@ rule deploy_winners:
         code=code_of("deploy.deploy"),
         systems=list(SYSTEMS.values()),
         torch_threads=config["benchmark"]["threads"],
+        engines=config["deploy"]["engines"],
     shell:
         "python -m mlff_distiller deploy --results {input.results:q} --variants results/{wildcards.run:q}/variants"
         " --checkpoint {input.student:q} --torch-cluster {input.torch_cluster:q} --systems {params.systems:q}"
-        " --threads {params.torch_threads:q} --output-dir results/{wildcards.run:q}/deploy > {log:q} 2>&1"
+        " --threads {params.torch_threads:q} --engines {params.engines:q}"
+        " --output-dir results/{wildcards.run:q}/deploy > {log:q} 2>&1"
 
 
 rule deploy:

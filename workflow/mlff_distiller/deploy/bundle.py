@@ -9,6 +9,7 @@
     torch_cluster.json    where torch-cluster came from, for variants that use it
     README.md, example.py for people
     c/                    the C++ kernel for programs in C, see c_library.py; not loaded by Python
+    engines/              examples for MD engines, see engines/examples.py
 """
 
 import contextlib

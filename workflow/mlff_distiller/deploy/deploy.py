@@ -2,10 +2,12 @@
 
 import shutil
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlff_distiller.decisions.winners import Choice, choose, evidence
+from mlff_distiller.deploy.engines import examples
 from mlff_distiller.records import collect, schema
 from mlff_distiller.records.outcome import failure
 from mlff_distiller.records.run import Run
@@ -30,6 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--torch-cluster", type=Path, help="record of the torch-cluster stage")
     parser.add_argument("--systems", nargs="+", required=True, help="files of the molecules of the run")
     parser.add_argument("--threads", type=int, help="threads of PyTorch in the timings")
+    parser.add_argument("--engines", nargs="*", default=[], help=f"examples for these: {', '.join(examples.ENGINES)}")
     parser.add_argument("--output-dir", type=Path, required=True, help=f"gets one folder each: {', '.join(WORK)}")
 
 
@@ -38,6 +41,7 @@ def run(args: Namespace) -> int:
     from mlff_distiller.deploy import c_library
     from mlff_distiller.deploy.bundle import METADATA
 
+    engines = examples.checked(args.engines)
     found = Run(collect.read(args.results)["records"])
     systems = list(read_systems(args.systems).values())
     choices = {work: choose(found, work) for work in WORK}
@@ -55,12 +59,15 @@ def run(args: Namespace) -> int:
             checkpoint=args.checkpoint,
             torch_cluster=args.torch_cluster,
             threads=args.threads,
+            engines=engines,
         )
         if entry["status"] != "ok":
             shutil.rmtree(folder, ignore_errors=True)
             schema.write(folder / METADATA, [entry])
             write_text(folder / "README.md", f"# No winner for {WORK_TITLES[work]}\n\n{entry['reason']}\n")
         print(f"{work}: {entry['variant'] or 'none'}{': ' + entry['reason'] if entry['reason'] else ''}")
+        for name, outcome in entry.get("engines", {}).items():
+            print(f"  {name}: {outcome['status']}{': ' + outcome['reason'] if outcome['reason'] else ''}")
     if in_c.missing:
         print(f"nothing for programs in C: {in_c.missing}")
     return 0
@@ -77,6 +84,7 @@ def hand_over(
     checkpoint: Path,
     torch_cluster: Path | None = None,
     threads: int | None = None,
+    engines: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write the chosen variant's bundle and test it; the deploy record, also of a failure.
 
@@ -90,6 +98,7 @@ def hand_over(
         checkpoint: the student (safetensors).
         torch_cluster: record of the torch-cluster stage, for variants that need it.
         threads: of PyTorch in the timings.
+        engines: that get an example, see :mod:`mlff_distiller.deploy.engines.examples`.
     """
     from mlff_distiller.deploy.bundle import write_bundle
 
@@ -111,8 +120,22 @@ def hand_over(
         )
         entry = write_bundle(folder, entry, variant, checkpoint, systems, in_c, torch_cluster)
         try_out(folder, entry, systems)
+        entry = add_engines(folder, entry, engines, systems[0])
     except Exception as error:
         return schema.record("deploy", **fields, **failure(error))
+    return entry
+
+
+def add_engines(folder: Path, entry: dict[str, Any], engines: Sequence[str], molecule: "Atoms") -> dict[str, Any]:
+    """Add examples to a bundle, and what came of running them to its README and its record, which is returned."""
+    from mlff_distiller.deploy.bundle import METADATA
+
+    examples.write(folder, engines, molecule)
+    outcomes = {name: examples.attempt(folder, name) for name in engines}
+    readme = folder / "README.md"
+    write_text(readme, readme.read_text(encoding="utf-8") + examples.readme(outcomes))
+    entry = entry | {"engines": outcomes}
+    schema.write(folder / METADATA, [entry])
     return entry
 
 

@@ -194,6 +194,14 @@ class Accuracy(Settings):
     )
 
 
+class Deploy(Settings):
+    """The bundles."""
+
+    engines: UniqueItems[Literal["ipi", "metatomic", "openmm", "torchsim"]] = Field(
+        description="MD engines for which a bundle has an example (`docs/ENGINE.md`); it is run where the engine is installed"
+    )
+
+
 class Gate(TypedDict, total=False):
     """A decision: the measures that it asks for, and what they must reach."""
 
@@ -268,6 +276,7 @@ class Config(Settings):
     md: Md
     accuracy: Accuracy
     acceptance: AcceptanceSettings
+    deploy: Deploy
     gates: dict[str, Gate] = Field(description="decisions, by name; a gate passes when all its measures do")
     claims: str | None = Field(description="a file of claims to be judged, as `claims.yaml`; null for none")
     report: Report

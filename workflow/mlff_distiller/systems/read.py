@@ -60,8 +60,12 @@ def load_system(name: str | Path, directory: str | Path) -> "Atoms":
     )
 
 
-def read_system(path: str | Path) -> "Atoms":
+def read_system(path: str | Path, allow: Iterable[str] = ()) -> "Atoms":
     """The one configuration in ``path`` (any ASE format; ``path@index`` for one of several), checked.
+
+    Args:
+        path: of the file.
+        allow: as of :func:`check_atoms`.
 
     Raises:
         UserError: missing or unreadable file, several frames and no index, or atoms that make no sense.
@@ -92,7 +96,7 @@ def read_system(path: str | Path) -> "Atoms":
     atoms.calc = None
     # Results are filed under the name of the file, whatever name is inside.
     atoms.info["name"] = Path(file).stem
-    return check_atoms(atoms, where=str(path))
+    return check_atoms(atoms, where=str(path), allow=allow)
 
 
 def _check_single(file: str) -> None:

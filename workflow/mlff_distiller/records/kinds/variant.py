@@ -79,3 +79,5 @@ class Deploy(OfVariant, total=False):
     """Form of the bundle."""
     files: dict[str, str]
     """Hash of every file of the bundle that is loaded."""
+    engines: dict[str, dict[str, str]]
+    """Engines for which there is an example: its `status` (`unavailable` where the engine is not installed) and `reason`."""

@@ -1,0 +1,95 @@
+"""The examples of engines in a bundle: written for all, tried where the engine is installed."""
+
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+
+from mlff_distiller.deploy.engines import examples
+from mlff_distiller.preflight.config import Deploy
+from mlff_distiller.sources import ROOT
+from mlff_distiller.utils.errors import UserError
+
+CHECKOUT = ROOT.parents[1]
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """An engine that is installed everywhere: Python itself."""
+
+    def make(program, module="json"):
+        made = replace(
+            examples.ENGINES["openmm"], module=module, run=("python", "example.py"), files={"example.py": program}
+        )
+        monkeypatch.setitem(examples.ENGINES, "openmm", made)
+
+    return make
+
+
+def test_the_configuration_knows_the_same_engines():
+    (names,) = [choice for choice in get_args(Deploy.model_fields["engines"].annotation) if choice is not Ellipsis]
+    assert set(get_args(names)) == set(examples.ENGINES)
+
+
+@pytest.mark.parametrize("name", examples.ENGINES)
+def test_each_has_a_page_and_an_extra(name):
+    import tomllib
+
+    extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    engine = examples.ENGINES[name]
+    assert engine.extra in extras
+    assert engine.install in (CHECKOUT / "docs" / f"{name}.md").read_text()
+
+
+def test_an_unknown_engine_is_refused(tmp_path, molecules):
+    with pytest.raises(UserError, match="no engine 'openm'; did you mean 'openmm'"):
+        examples.write(tmp_path, ["openm"], molecules["water"])
+
+
+def test_what_is_not_installed_is_unavailable(tmp_path, molecules, engine):
+    engine("", module="no_such_engine")
+    examples.write(tmp_path, ["openmm"], molecules["water"])
+    outcome = examples.attempt(tmp_path, "openmm")
+    assert outcome == {
+        "status": "unavailable",
+        "reason": 'OpenMM is not installed here: pip install ".[openmm]"',
+    }
+    text = examples.readme({"openmm": outcome})
+    assert 'OpenMM | `pip install ".[openmm]"` | `cd engines/openmm && python example.py` | not tried |' in text
+    assert (tmp_path / "engines" / "openmm" / "start.pdb").is_file()
+
+
+def test_an_example_runs_in_a_copy(tmp_path, molecules, engine):
+    engine("from pathlib import Path\nPath('written').write_text('x')\nassert Path('../../mine').is_file()\n")
+    (tmp_path / "mine").touch()
+    examples.write(tmp_path, ["openmm"], molecules["water"])
+    assert examples.attempt(tmp_path, "openmm") == {"status": "ok", "reason": ""}
+    assert not (tmp_path / "engines" / "openmm" / "written").exists()
+
+
+def test_an_example_that_fails_says_why(tmp_path, molecules, engine, monkeypatch):
+    engine("raise SystemExit('the reason')")
+    examples.write(tmp_path, ["openmm"], molecules["water"])
+    assert examples.attempt(tmp_path, "openmm")["reason"] == "python example.py ends with 1: the reason"
+    monkeypatch.setattr(examples, "LONGEST", 0.1)
+    engine("import time; time.sleep(60)")
+    examples.write(tmp_path, ["openmm"], molecules["water"])
+    outcome = examples.attempt(tmp_path, "openmm")
+    assert outcome == {"status": "failed", "reason": "python example.py takes longer than 0.1 s"}
+    assert "failed: python example.py takes" in examples.readme({"openmm": outcome})
+
+
+def test_a_box_stays_a_box_in_its_start_file(tmp_path, molecules):
+    from ase.io import read
+
+    box = molecules["water"].copy()
+    box.set_cell([9.0, 10.0, 11.0])
+    box.pbc = True
+    examples.write(tmp_path, ["ipi"], box)
+    start = read(tmp_path / "engines" / "ipi" / "start.extxyz")
+    assert start.pbc.all()
+    assert (start.cell.lengths() == [9, 10, 11]).all()
+    examples.write(tmp_path, ["ipi"], molecules["water"])
+    start = read(tmp_path / "engines" / "ipi" / "start.extxyz")
+    assert not start.pbc.any()
+    assert start.cell.volume > 8000
