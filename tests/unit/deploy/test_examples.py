@@ -93,3 +93,22 @@ def test_a_box_stays_a_box_in_its_start_file(tmp_path, molecules):
     start = read(tmp_path / "engines" / "ipi" / "start.extxyz")
     assert not start.pbc.any()
     assert start.cell.volume > 8000
+
+
+@pytest.mark.parametrize(("pbc", "boundary"), [(False, "m m m"), ((True, True, False), "p p m"), (True, "p p p")])
+def test_lammps_gets_a_box_around_what_does_not_repeat(tmp_path, molecules, pbc, boundary):
+    """Also where the cell has no vector along that axis."""
+    from ase.io.lammpsdata import read_lammps_data
+
+    atoms = molecules["water"].copy()
+    atoms.set_cell([9.0 if repeats else 0.0 for repeats in ([pbc] * 3 if isinstance(pbc, bool) else pbc)])
+    atoms.pbc = pbc
+    examples.write(tmp_path, ["lammps"], atoms)
+    folder = tmp_path / "engines" / "lammps"
+    text = (folder / "in.molecule").read_text()
+    assert f"boundary      {boundary} " in text
+    assert "../../c/weights.mlff H O\n" in text
+    written = read_lammps_data(folder / "molecule.data", atom_style="atomic")
+    assert sorted(written.symbols) == ["H", "H", "O"]
+    for length, repeats in zip(written.cell.lengths(), atoms.pbc, strict=True):
+        assert length == 9 if repeats else length >= 20

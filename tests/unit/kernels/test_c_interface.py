@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.neighborlist import neighbor_list
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from mlff_distiller.kernels.cpu import binding
@@ -44,6 +45,7 @@ class Program:
         self.library = ctypes.CDLL(str(library))
         self.library.mlff_open.restype = ctypes.c_void_p
         self.library.mlff_cutoff.restype = ctypes.c_double
+        self.library.mlff_exchange_bytes.restype = ctypes.c_size_t
         words = ctypes.create_string_buffer(1024)
         found = self.library.mlff_open(str(weights).encode(), words, ctypes.c_size_t(1024))
         if not found:
@@ -285,6 +287,216 @@ def test_threads_of_a_program_may_share_a_model(programs):
     program.library.mlff_set_threads(program.model, 3)
     np.testing.assert_allclose(program(molecule())[1], alone[0][1], atol=1e-5)
     program.library.mlff_set_threads(program.model, 0)
+
+
+class Part(ctypes.Structure):
+    """mlff_part of the header."""
+
+    Exchange = ctypes.CFUNCTYPE(
+        None, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_size_t)
+    )
+    _fields_ = (
+        ("n_own", ctypes.c_int64),
+        ("n_ghosts", ctypes.c_int64),
+        ("numbers", ctypes.c_void_p),
+        ("names", ctypes.c_void_p),
+        ("n_pairs", ctypes.c_int64),
+        ("pairs", ctypes.c_void_p),
+        ("vectors", ctypes.c_void_p),
+        ("exchange", Exchange),
+        ("context", ctypes.c_void_p),
+    )
+
+
+class Divided:
+    """A system whose atoms belong to parts, each computed by a thread of its own as by a process.
+
+    Args:
+        program: of the library.
+        atoms: of the system.
+        part_of: [N] the part of each atom.
+    """
+
+    def __init__(self, program, atoms, part_of):
+        self.program, self.atoms = program, atoms
+        self.n_parts = max(part_of) + 1
+        i, j, vectors = neighbor_list("ijD", atoms, 5.5)
+        self.own = [[a for a in range(len(atoms)) if part_of[a] == part] for part in range(self.n_parts)]
+        self.ghosts = [
+            sorted({b for a, b in zip(i, j, strict=True) if part_of[a] == part != part_of[b]})
+            for part in range(self.n_parts)
+        ]
+        self.calls, self.rows = [0] * self.n_parts, [None] * self.n_parts
+        self.barrier = threading.Barrier(self.n_parts)
+        self.given = []
+        for part in range(self.n_parts):
+            place = {atom: k for k, atom in enumerate(self.own[part] + self.ghosts[part])}
+            pairs, kept = [], []
+            for a, b, r in zip(i, j, vectors, strict=True):
+                # Of own atoms once: by their order, or, of an atom and its image, by the image's direction.
+                if part_of[a] == part and (part_of[b] != part or a < b or (a == b and tuple(r) > (0, 0, 0))):
+                    pairs.append((place[a], place[b]))
+                    kept.append(r)
+            names = np.array(self.own[part] + self.ghosts[part], dtype=np.int64)
+            self.given.append(
+                {
+                    "numbers": atoms.numbers[names].astype(np.int32),
+                    "names": names + 1000,
+                    "pairs": np.array(pairs, dtype=np.int32).reshape(-1, 2),
+                    "vectors": np.array(kept, dtype=np.float64).reshape(-1, 3),
+                }
+            )
+
+    def exchange(self, part, n_arrays, rows, sizes):
+        """Ghosts get the rows of the atoms that they are."""
+        self.calls[part] += 1
+        self.rows[part] = [(rows[k], sizes[k]) for k in range(n_arrays)]
+        assert sum(sizes[k] for k in range(n_arrays)) <= self.program.library.mlff_exchange_bytes(self.program.model)
+        self.barrier.wait(60)
+        for k, atom in enumerate(self.ghosts[part]):
+            owner = next(p for p in range(self.n_parts) if atom in self.own[p])
+            for (to, size), (start, _) in zip(self.rows[part], self.rows[owner], strict=True):
+                source = start + size * self.own[owner].index(atom)
+                ctypes.memmove(to + size * (len(self.own[part]) + k), source, size)
+        self.barrier.wait(60)
+
+    def compute(self, part, forces=True, virial=True, alone=False):
+        """Energies, forces and virial of a part; Refused as a program sees it."""
+        given = self.given[part]
+        callback = Part.Exchange(lambda _, *rest: self.exchange(part, *rest))
+        record = Part(
+            n_own=len(self.own[part]),
+            n_ghosts=len(self.ghosts[part]),
+            n_pairs=len(given["pairs"]),
+            exchange=Part.Exchange() if alone else callback,
+            **{name: array.ctypes.data_as(ctypes.c_void_p) for name, array in given.items()},
+        )
+        n = len(self.own[part])
+        out = [np.full(n, 7.0), np.full((n, 3), 7.0) if forces else None, np.full((3, 3), 7.0) if virial else None]
+        pointers = [None if each is None else each.ctypes.data_as(ctypes.c_void_p) for each in out]
+        words = ctypes.create_string_buffer(1024)
+        code = self.program.library.mlff_evaluate_part(
+            self.program.model, ctypes.byref(record), *pointers, words, ctypes.c_size_t(1024)
+        )
+        if code:
+            assert all((each == 7.0).all() for each in out if each is not None), "results without success"
+            raise Refused(code, words.value.decode())
+        return out
+
+    def __call__(self, **options):
+        """Energies [N], forces [N, 3] and virial [3, 3] of the whole."""
+        results = [None] * self.n_parts
+
+        def work(part):
+            results[part] = self.compute(part, **options)
+
+        workers = [threading.Thread(target=work, args=(part,)) for part in range(self.n_parts)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        energies, forces = np.empty(len(self.atoms)), np.empty((len(self.atoms), 3))
+        for part, (energy, force, _) in enumerate(results):
+            energies[self.own[part]] = energy
+            if force is not None:
+                forces[self.own[part]] = force
+        virials = [virial for *_, virial in results if virial is not None]
+        return energies, forces, sum(virials)
+
+
+def scattered(n_atoms, n_parts):
+    """Parts of atoms in no order, and, of more than two, one without any."""
+    parts = np.random.default_rng(3).integers(0, n_parts, n_atoms)
+    if n_parts > 2:
+        parts[parts == 1] = 0
+    parts[-1] = n_parts - 1
+    return parts.tolist()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("n_parts", [1, 2, 3])
+@pytest.mark.parametrize("pbc", [False, True, (True, False, True)])
+def test_parts_of_a_system_add_up_to_it(programs, pbc, n_parts, threads):
+    program, atoms = programs["float64"], crystal(pbc)
+    whole = program(atoms)
+    divided = Divided(program, atoms, scattered(len(atoms), n_parts))
+    program.library.mlff_set_threads(program.model, threads)
+    try:
+        energies, forces, virial = divided()
+        assert divided.calls == [2 * SIZES["n_blocks"] - 1] * n_parts
+        without = divided(forces=False, virial=False)[0]
+        assert divided.calls == [3 * SIZES["n_blocks"] - 2] * n_parts
+    finally:
+        program.library.mlff_set_threads(program.model, 0)
+    assert energies.sum() == pytest.approx(whole[0], abs=1e-9)
+    np.testing.assert_allclose(without, energies, atol=1e-9)
+    np.testing.assert_allclose(forces, whole[1], atol=1e-10)
+    np.testing.assert_allclose(virial, whole[2], atol=1e-9)
+
+
+def test_a_part_in_a_cell_smaller_than_the_cutoff(programs):
+    program = programs["float64"]
+    atoms = molecule("methane")
+    atoms.set_cell([[4.0, 0, 0], [0.5, 4.2, 0], [0.3, -0.2, 4.4]])
+    atoms.pbc = True
+    whole = program(atoms)
+    for part_of in ([0] * 5, [0, 1, 0, 1, 1]):
+        energies, forces, virial = Divided(program, atoms, part_of)()
+        assert energies.sum() == pytest.approx(whole[0], abs=1e-9)
+        np.testing.assert_allclose(forces, whole[1], atol=1e-10)
+        np.testing.assert_allclose(virial, whole[2], atol=1e-9)
+
+
+def alone(program, atoms=None):
+    """One part that is the whole, and what is handed over, to be changed."""
+    divided = Divided(
+        program, molecule() if atoms is None else atoms, [0] * len(molecule() if atoms is None else atoms)
+    )
+    return divided, divided.given[0]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_a_part_cannot_be_is_refused_by_the_names_of_its_atoms(programs, threads):
+    program = programs["float64"]
+    program.library.mlff_set_threads(program.model, threads)
+    cases = [
+        ("numbers", (3,), 9, "UNKNOWN_ELEMENT", "atom 1003 has the atomic number 9, which the student never learned"),
+        ("pairs", (5, 1), 24, "BAD_ARGUMENT", "pair 5 is of atoms .* and 24: the first must be an own atom, of 24"),
+        ("pairs", (5, 0), -1, "BAD_ARGUMENT", "pair 5 is of atoms -1"),
+        (
+            "vectors",
+            (7, 1),
+            np.nan,
+            "BAD_POSITION",
+            r"the vector from atom 10\d\d to atom 10\d\d is \[.*nan.*not finite",
+        ),
+        ("vectors", 7, [0, 0, 0], "COINCIDING", r"atoms 10\d\d and 10\d\d coincide"),
+        ("vectors", 7, [0.3, 0, 0], "TOO_CLOSE", r"atoms 10\d\d and 10\d\d are 0\.300 A apart"),
+    ]
+    try:
+        for array, index, value, code, words in cases:
+            divided, given = alone(program)
+            given[array][index] = value
+            with pytest.raises(Refused) as refused:
+                divided.compute(0)
+            assert refused.value.args[0] == CODES[f"MLFF_{code}"]
+            assert re.search(words, refused.value.args[1])
+            assert divided.calls == [0], "a call that fails exchanges nothing"
+    finally:
+        program.library.mlff_set_threads(program.model, 0)
+    assert np.isfinite(alone(program)[0].compute(0, alone=True)[0]).all()
+
+
+def test_a_part_without_names_is_told_places(programs):
+    divided, given = alone(programs["float64"])
+    given["numbers"][3] = 9
+    del given["names"]
+    with pytest.raises(Refused, match="atom 3 has the atomic number 9"):
+        divided.compute(0)
+    del given["numbers"]
+    with pytest.raises(Refused, match="numbers is NULL") as refused:
+        divided.compute(0)
+    assert refused.value.args[0] == CODES["MLFF_BAD_ARGUMENT"]
 
 
 def signed(contents):

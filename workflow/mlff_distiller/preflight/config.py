@@ -197,7 +197,7 @@ class Accuracy(Settings):
 class Deploy(Settings):
     """The bundles."""
 
-    engines: UniqueItems[Literal["ipi", "metatomic", "openmm", "torchsim"]] = Field(
+    engines: UniqueItems[Literal["ipi", "lammps", "metatomic", "openmm", "torchsim"]] = Field(
         description="MD engines for which a bundle has an example (`docs/ENGINE.md`); it is run where the engine is installed"
     )
 

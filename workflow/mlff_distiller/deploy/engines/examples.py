@@ -10,11 +10,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlff_distiller.deploy.engines.lammps import files as lammps
 from mlff_distiller.utils.errors import UserError, Words, nearest
 from mlff_distiller.utils.files import write_text
 
@@ -145,6 +146,7 @@ class Engine:
         run: the command that runs the example, in its folder.
         files: the example, by file names.
         start: the structure file that goes with it, if any; the first molecule of the bundle is written to it.
+        of_molecule: more files, by file names, from that molecule.
     """
 
     title: str
@@ -153,6 +155,7 @@ class Engine:
     run: tuple[str, ...]
     files: Mapping[str, str]
     start: str | None = None
+    of_molecule: "Callable[[Atoms], Mapping[str, str]] | None" = None
 
     @property
     def install(self) -> Words:
@@ -174,6 +177,7 @@ ENGINES = {
         "metatomic", "metatomic_ase", "metatomic", ("python", "example.py"), {"example.py": _METATOMIC}
     ),
     "torchsim": Engine("TorchSim", "torch_sim", "torchsim", ("python", "example.py"), {"example.py": _TORCHSIM}),
+    "lammps": Engine("LAMMPS", "lammps", "lammps", ("make", "example"), {}, of_molecule=lammps.files),
 }
 
 
@@ -196,7 +200,8 @@ def write(bundle: Path, names: Iterable[str], molecule: "Atoms") -> None:
     """
     for name in checked(names):
         engine, folder = ENGINES[name], bundle / FOLDER / name
-        for file, text in engine.files.items():
+        more = engine.of_molecule(molecule) if engine.of_molecule else {}
+        for file, text in (*engine.files.items(), *more.items()):
             write_text(folder / file, text)
         if engine.start:
             write_text(folder / engine.start, _start(molecule, engine.start))
@@ -232,7 +237,9 @@ def attempt(bundle: Path, name: str) -> dict[str, str]:
         except OSError as error:
             return {"status": "failed", "reason": f"{command} cannot be run: {error}"}
     if done.returncode:
-        said = (done.stdout + done.stderr).strip().rpartition("\n")[2][:300]
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        # Behind the reason, make says that something failed.
+        said = next((line[:300] for line in reversed(lines) if not line.startswith("make: ")), "no message")
         return {"status": "failed", "reason": f"{command} ends with {done.returncode}: {said}"}
     return {"status": "ok", "reason": ""}
 
@@ -253,7 +260,7 @@ def readme(outcomes: Mapping[str, Mapping[str, str]]) -> str:
         lines.append(f"| {engine.title} | `{engine.install}` | `{command}` | {ran} | `docs/{name}.md` |")
     return f"""
 ## In MD engines
-Each needs this package, installed with the engine from its checkout:
+All but LAMMPS need this package, installed with the engine from its checkout:
 
 | engine | installed by | example | when this bundle was made | more |
 |---|---|---|---|---|

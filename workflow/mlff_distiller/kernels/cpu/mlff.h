@@ -27,9 +27,8 @@ extern "C" {
 #define MLFF_API
 #endif
 
-/* Increased whenever a program that was compiled with an older header would no longer run rightly. Functions and codes may be
- * added without. */
-#define MLFF_INTERFACE_VERSION 3
+/* Increased whenever a program that was compiled with another header might not run rightly. Codes may be added without. */
+#define MLFF_INTERFACE_VERSION 4
 
 /* Bytes in which every message finds room, with the 0 at its end. */
 #define MLFF_MESSAGE 1024
@@ -101,6 +100,39 @@ MLFF_API void mlff_allow(mlff_model *model, unsigned what);
 MLFF_API int mlff_evaluate(mlff_model *model, int64_t n_atoms, const int32_t *numbers, const double *positions,
                            const double *cell, const int *periodic, double *energy, double *forces, double *virial,
                            char *message, size_t size);
+
+/* A part of a system, for programs that find neighbors themselves, or that divide a system among processes. Own atoms are
+ * those whose energies and forces are computed here; they come first. Ghosts, behind them, are atoms that other parts own. An
+ * image of an own atom is no ghost: its pairs name the atom itself. */
+typedef struct {
+  int64_t n_own, n_ghosts;
+  const int32_t *numbers; /* [n_own + n_ghosts] atomic numbers */
+  const int64_t *names;   /* [n_own + n_ghosts] what messages call the atoms, or NULL: their places in these arrays */
+  int64_t n_pairs;
+  const int32_t *pairs;  /* [n_pairs][2] an own atom, and an own atom or ghost. Each pair of own atoms once, in either order;
+                          * each own atom with every ghost within the cutoff. Pairs beyond the cutoff are passed over. */
+  const double *vectors; /* [n_pairs][3] A, from the first atom to the second */
+  /* Called 2 L - 1 times for a student of L blocks, L - 1 times without forces, by the thread that calls mlff_evaluate_part;
+   * not where that fails, but for MLFF_NOT_FINITE. It copies rows of atoms: that of every ghost, in each of the n_arrays arrays (1
+   * or 2) `rows` [n_own + n_ghosts][bytes of the array], is to become that of the part that owns the atom. NULL where there are
+   * no other parts. */
+  void (*exchange)(void *context, int n_arrays, char *const *rows, const size_t *bytes);
+  void *context; /* handed to exchange */
+} mlff_part;
+
+/* The most bytes that an exchange moves for an atom, over its arrays. */
+MLFF_API size_t mlff_exchange_bytes(const mlff_model *model);
+
+/* Energies of the own atoms of a part, forces on them and their share of the virial; sums over all parts are those of the system.
+ *
+ * energies   [n_own] eV, or NULL
+ * forces     [n_own][3] eV/A, or NULL
+ * virial     [3][3] eV, or NULL; as of mlff_evaluate
+ *
+ * Whether forces, and the virial, are asked for must be the same for all parts. There may be parts without own atoms. Returns as
+ * mlff_evaluate. */
+MLFF_API int mlff_evaluate_part(mlff_model *model, const mlff_part *part, double *energies, double *forces, double *virial,
+                                char *message, size_t size);
 
 #ifdef __cplusplus
 }

@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <vector>
 
 #include "mlff.h"
@@ -188,6 +189,17 @@ struct Atoms {
     for (int64_t atom = 0; atom < n; ++atom)
       for (int x = 0; x < 3; ++x) position[atom][x] = positions[3 * int64_t(order[atom]) + x];
     return {};
+  }
+
+  // Atoms in the given order, whose pairs are given too: own atoms of one system, and ghosts after them.
+  void set_part(int64_t own, int64_t ghosts) {
+    n_atoms = own;
+    n_systems = 1;
+    periodic = false;
+    first = {0, own};
+    order.resize(own + ghosts);
+    std::iota(order.begin(), order.end(), 0);
+    system.assign(own, 0);
   }
 
   // visit(other, vector [3], null) for every neighbor of `atom` among the atoms [from, to), without periodicity.

@@ -37,6 +37,16 @@ bool read_file(const char* path, std::vector<char>& bytes) {
   return bool(file.read(bytes.data(), size));
 }
 
+// The first pointer of a part that is missing where it is needed, or nullptr.
+const char* missing_of(const mlff_model* model, const mlff_part* part) {
+  if (!model) return "model";
+  if (!part) return "part";
+  if (!part->numbers && part->n_own + part->n_ghosts > 0) return "numbers";
+  if (!part->pairs && part->n_pairs > 0) return "pairs";
+  if (!part->vectors && part->n_pairs > 0) return "vectors";
+  return nullptr;
+}
+
 }  // namespace
 
 extern "C" {
@@ -136,6 +146,74 @@ int mlff_evaluate(mlff_model* model, int64_t n_atoms, const int32_t* numbers, co
     return MLFF_OK;
   } catch (const std::bad_alloc&) {
     explain({Status::out_of_memory}, positions, message);
+    return MLFF_OUT_OF_MEMORY;
+  }
+}
+
+size_t mlff_exchange_bytes(const mlff_model*) { return Model::EXCHANGE_BYTES; }
+
+int mlff_evaluate_part(mlff_model* model, const mlff_part* part, double* energies, double* forces, double* virial,
+                       char* text, size_t size) {
+  Message message(text, size);
+  if (const char* missing = missing_of(model, part)) {
+    message.say("%s is NULL", missing);
+    return MLFF_BAD_ARGUMENT;
+  }
+  if (part->n_own < 0 || part->n_ghosts < 0 || part->n_pairs < 0 || part->n_own > INT32_MAX - part->n_ghosts) {
+    message.say("the number of atoms or pairs is negative, or there are more atoms than 2147483647");
+    return MLFF_BAD_ARGUMENT;
+  }
+  const auto name = [=](int64_t atom) { return part->names ? part->names[atom] : atom; };
+  try {
+    const Network& net = model->model.network;
+    for (int64_t atom = 0; atom < part->n_own + part->n_ghosts; ++atom)
+      if (const int code =
+              check_element(net, part->numbers[atom], name(atom), model->allowed & MLFF_ALLOW_ELEMENTS, message))
+        return code;
+    for (int64_t pair = 0; pair < part->n_pairs; ++pair) {
+      const int64_t i = part->pairs[2 * pair], j = part->pairs[2 * pair + 1];
+      if (i < 0 || i >= part->n_own || j < 0 || j >= part->n_own + part->n_ghosts) {
+        message.say("pair %lld is of atoms %lld and %lld: the first must be an own atom, of %lld, and the second one of them "
+                    "or of the %lld ghosts", static_cast<long long>(pair), static_cast<long long>(i),
+                    static_cast<long long>(j), static_cast<long long>(part->n_own),
+                    static_cast<long long>(part->n_ghosts));
+        return MLFF_BAD_ARGUMENT;
+      }
+      const double* r = part->vectors + 3 * pair;
+      if (!std::isfinite(r[0] + r[1] + r[2])) {
+        message.say("the vector from atom %lld to atom %lld is %s: not finite; has the simulation blown up?",
+                    static_cast<long long>(name(i)), static_cast<long long>(name(j)), listed(r).c_str());
+        return MLFF_BAD_POSITION;
+      }
+    }
+    std::vector<double> atomic(part->n_own);
+    const bool derivative = forces || virial;
+    std::vector<Real> found(derivative ? 3 * part->n_own : 0);
+    double strain[9];
+    // Of no atoms too: those of other parts wait for the exchange.
+    Real none[3];
+    Real* to = !derivative ? nullptr : found.empty() ? none : found.data();
+    const bool refuse_close = net.knows_limits && !(model->allowed & MLFF_ALLOW_DISTANCES);
+    Failure failure = model->model.evaluate_part(threads_or_all(model->threads), *part, refuse_close, atomic.data(), to,
+                                                 virial ? strain : nullptr);
+    if (failure.status != Status::ok) {
+      failure.where = name(failure.where);
+      failure.other = name(failure.other);
+      explain(failure, nullptr, message);
+      return int(failure.status);
+    }
+    for (int64_t atom = 0; atom < part->n_own; ++atom)
+      if (!std::isfinite(atomic[atom])) {
+        message.say("the energy of atom %lld is %g eV, not finite: has the simulation blown up?",
+                    static_cast<long long>(name(atom)), atomic[atom]);
+        return MLFF_NOT_FINITE;
+      }
+    if (energies) std::copy(atomic.begin(), atomic.end(), energies);
+    if (forces) std::copy(found.begin(), found.end(), forces);
+    for (int x = 0; virial && x < 9; ++x) virial[x] = -strain[x];
+    return MLFF_OK;
+  } catch (const std::bad_alloc&) {
+    explain({Status::out_of_memory}, nullptr, message);
     return MLFF_OUT_OF_MEMORY;
   }
 }

@@ -8,6 +8,7 @@
 #endif
 
 #include <cstdlib>
+#include <initializer_list>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -256,62 +257,45 @@ class Workspace {
  public:
   Failure evaluate(const Network& net, int threads, const Call& call) {
     const int64_t n_atoms = call.n_atoms, n_systems = call.n_systems;
-    Real* forces = call.forces;
     double* virials = call.virials;
     for (int64_t atom = 0; atom < n_atoms; ++atom)
       if (call.numbers[atom] < 0 || call.numbers[atom] >= net.n_elements) return {Status::bad_number, atom};
     const Failure failure =
         atoms.set(n_atoms, n_systems, call.positions, call.batch, call.base, call.cell, call.pbc, net.cutoff);
     if (failure.status != Status::ok) return failure;
-    // Every thread reads all weights, so a thread with fewer than four atoms saves no time (see NOTES.md).
-    threads = int(std::max<int64_t>(1, std::min<int64_t>(threads, n_atoms / 4)));
-    allocate(n_atoms, threads);
-    for (int64_t atom = 0; atom < n_atoms; ++atom) element[atom] = int32_t(call.numbers[atoms.order[atom]]);
+    part = nullptr;
     refuse_close = call.refuse_close;
-#ifndef _OPENMP
-    threads = 1;
-#endif
-    if (threads == 1) {
-      run(net, 0, 1, n_systems, forces, virials != nullptr);
-    }
-#ifdef _OPENMP
-    else {
-#pragma omp parallel num_threads(threads)
-      {
-        const int granted = omp_get_num_threads();  // can be fewer than requested
-        run(net, omp_get_thread_num(), granted, n_systems, forces, virials != nullptr);
-#pragma omp single
-        threads = granted;
-      }
-    }
-#endif
-    const Failure* closest = nullptr;
-    for (int t = 0; t < threads; ++t) {
-      const Failure& found = scratch[t].failure;
-      if (found.status == Status::too_close) {
-        if (!closest || found.distance - found.shortest < closest->distance - closest->shortest) closest = &found;
-      } else if (found.status != Status::ok) {
-        return found;
-      }
-    }
-    if (closest) return *closest;
+    threads = allocate(n_atoms, 0, threads);
+    for (int64_t atom = 0; atom < n_atoms; ++atom) element[atom] = int32_t(call.numbers[atoms.order[atom]]);
+    if (const Failure failed = run_threads(net, threads, n_systems, call.forces, virials); failed.status != Status::ok)
+      return failed;
     for (int64_t b = 0; b < n_systems; ++b) {
       double total = 0;
       for (int64_t atom = atoms.first[b]; atom < atoms.first[b + 1]; ++atom) total += atomic[atom];
       call.energies[b] = total;
-      if (virials)
-        for (int x = 0; x < 9; ++x) {
-          double virial = 0;
-          for (int t = 0; t < threads; ++t) virial += scratch[t].virial[9 * b + x];
-          virials[9 * b + x] = virial;
-        }
     }
     return {};
+  }
+
+  // Energies of own atoms [own] eV, forces on them [own, 3] or null, and dE/dstrain of their share [9] or null, which needs
+  // forces. Numbers and indices have been checked.
+  Failure evaluate_part(const Network& net, int threads, const mlff_part& given, bool refuse, double* energies,
+                        Real* forces, double* virial) {
+    atoms.set_part(given.n_own, given.n_ghosts);
+    part = &given;
+    refuse_close = refuse;
+    threads = allocate(given.n_own, given.n_ghosts, threads);
+    std::copy_n(given.numbers, given.n_own + given.n_ghosts, element.begin());
+    const Failure failed = run_threads(net, threads, 1, forces, virial);
+    part = nullptr;
+    if (failed.status == Status::ok && energies) std::copy_n(atomic.begin(), given.n_own, energies);
+    return failed;
   }
 
   Atoms atoms;
 
  private:
+  const mlff_part* part = nullptr;
   std::vector<ThreadScratch> scratch;
   bool refuse_close;
   std::vector<int32_t> element;
@@ -322,10 +306,17 @@ class Workspace {
   Real *x[LAYERS], *v_in[LAYERS], *uv[LAYERS], *inverse_norm[LAYERS], *gate[LAYERS], *phi_slope[LAYERS],
       *mlp_slope[LAYERS];
 
-  void allocate(int64_t n, int threads) {
+  // The number of threads that will be used.
+  int allocate(int64_t own, int64_t ghosts, int threads) {
+    // Every thread reads all weights, so a thread with fewer than four atoms saves no time (see NOTES.md).
+    threads = int(std::max<int64_t>(1, std::min<int64_t>(threads, own / 4)));
+#ifndef _OPENMP
+    threads = 1;
+#endif
     if (int(scratch.size()) < threads) scratch.resize(threads);
+    const int64_t n = own + ghosts;
     element.resize(n);
-    atomic.resize(n);
+    atomic.resize(own);
     size_t total = 0;
     Real* base = nullptr;
     for (int pass = 0; pass < 2; ++pass) {
@@ -350,10 +341,67 @@ class Workspace {
         mlp_slope[b] = take(H);
       }
     }
+    return threads;
+  }
+
+  // dE/dstrain goes to virials [systems, 9], unless null.
+  Failure run_threads(const Network& net, int threads, int64_t n_systems, Real* forces, double* virials) {
+    if (threads == 1) {
+      run(net, 0, 1, n_systems, forces, virials != nullptr);
+    }
+#ifdef _OPENMP
+    else {
+#pragma omp parallel num_threads(threads)
+      {
+        const int granted = omp_get_num_threads();  // can be fewer than requested
+        run(net, omp_get_thread_num(), granted, n_systems, forces, virials != nullptr);
+#pragma omp single
+        threads = granted;
+      }
+    }
+#endif
+    const Failure* closest = nullptr;
+    for (int t = 0; t < threads; ++t) {
+      const Failure& found = scratch[t].failure;
+      if (found.status == Status::too_close) {
+        if (!closest || found.distance - found.shortest < closest->distance - closest->shortest) closest = &found;
+      } else if (found.status != Status::ok) {
+        return found;
+      }
+    }
+    if (closest) return *closest;
+    for (int64_t x = 0; virials && x < 9 * n_systems; ++x) {
+      virials[x] = 0;
+      for (int t = 0; t < threads; ++t) virials[x] += scratch[t].virial[x];
+    }
+    return {};
   }
 
   static void wait() {
 #pragma omp barrier
+  }
+
+  // Rows of atoms, `width` numbers each.
+  struct Rows {
+    Real* first;
+    int width;
+  };
+
+  // Before a thread reads rows of atoms that are not its own: those of other threads, and of ghosts, are complete.
+  void share(int thread, int threads, std::initializer_list<Rows> all) const {
+    if (threads > 1) wait();
+    if (!part || !part->exchange) return;
+    if (thread == 0) {
+      char* rows[2];
+      size_t bytes[2];
+      int n = 0;
+      for (const Rows& one : all) {
+        rows[n] = reinterpret_cast<char*>(one.first);
+        bytes[n++] = one.width * sizeof(Real);
+      }
+      part->exchange(part->context, n, rows, bytes);
+    }
+    if (threads > 1) wait();
   }
 
   void run(const Network& net, int thread, int threads, int64_t n_systems, Real* forces, bool want_virial) {
@@ -366,11 +414,19 @@ class Workspace {
       mine.edge_gradients.reserve(4 * mine.pairs.size());
       if (want_virial) mine.virial.assign(9 * n_systems, 0.0);
     } catch (const std::bad_alloc&) {
-      // The other threads wait at the barriers: take part in those without any pairs.
       mine.failure.status = Status::out_of_memory;
       mine.pairs.clear();
-      run_barriers(forces != nullptr, threads);
-      return;
+      if (!part) {
+        // The other threads wait at the barriers: take part in those without any pairs.
+        run_barriers(forces != nullptr, threads);
+        return;
+      }
+    }
+    if (part) {
+      // All threads, or none: a call that fails exchanges nothing.
+      if (threads > 1) wait();
+      for (int t = 0; t < threads; ++t)
+        if (scratch[t].failure.status != Status::ok) return;
     }
     for (int b = 0; b < LAYERS; ++b) {
       start_message(net, b, from, to);
@@ -382,7 +438,7 @@ class Workspace {
         update(net, b, first, rows, mine.memory.reserve(0));
         if (b + 1 < LAYERS) phi(net, b + 1, first, rows, mine.memory.reserve(0));
       });
-      if (b + 1 < LAYERS && threads > 1) wait();
+      if (b + 1 < LAYERS) share(thread, threads, {{x[b + 1], 3 * F}, {v_in[b + 1], 3 * F}});
     }
     int now = 0;  // index of the buffers with the current gs and gv
     for_chunks(from, to, [&](int64_t first, int rows) {
@@ -392,7 +448,7 @@ class Workspace {
     if (!forces) return;
     std::fill_n(mine.edge_gradients.reserve(0), 4 * mine.pairs.size(), Real(0));
     for (int b = LAYERS - 1; b >= 0; --b) {
-      if (threads > 1) wait();
+      share(thread, threads, {{gs[now], F}, {gv[now], 3 * F}});
       if (b == 0) {
         message_back<true>(net, b, gs[now], gv[now], mine);
       } else {
@@ -427,6 +483,7 @@ class Workspace {
   void find_pairs(const Network& net, ThreadScratch& mine, int64_t from, int64_t to) {
     mine.pairs.clear();
     std::fill(atomic.begin() + from, atomic.begin() + to, 0.0);
+    if (part) return take_pairs(net, mine, from, to);
     const Real cutoff2 = Real(net.cutoff) * Real(net.cutoff);
     for (int64_t self = from; self < to; ++self) {
       const auto add = [&](int64_t other, const std::array<Real, 3>& r, const int* image) {
@@ -442,6 +499,22 @@ class Workspace {
       } else {
         atoms.neighbors_by_bins(self, cutoff2, add);
       }
+    }
+  }
+
+  // The given pairs that have an atom of [from, to).
+  void take_pairs(const Network& net, ThreadScratch& mine, int64_t from, int64_t to) {
+    const double cutoff2 = net.cutoff * net.cutoff;
+    for (int64_t pair = 0; pair < part->n_pairs; ++pair) {
+      const int64_t i = part->pairs[2 * pair], j = part->pairs[2 * pair + 1];
+      const bool own_i = i >= from && i < to, own_j = j >= from && j < to;
+      if (!own_i && !own_j) continue;
+      const double* r = part->vectors + 3 * pair;
+      if (!(r[0] * r[0] + r[1] * r[1] + r[2] * r[2] < cutoff2)) continue;
+      if (own_i)
+        add_pair(net, mine, i, j, {Real(r[0]), Real(r[1]), Real(r[2])}, own_j);
+      else
+        add_pair(net, mine, j, i, {Real(-r[0]), Real(-r[1]), Real(-r[2])}, false);
     }
   }
 
@@ -793,6 +866,15 @@ class Model {
   const Network network;
 
   explicit Model(const Weights& weights) : network(weights) {}
+
+  // Bytes of an atom's rows in an exchange of a part, at most.
+  static constexpr size_t EXCHANGE_BYTES = 6 * F * sizeof(Real);
+
+  Failure evaluate_part(int threads, const mlff_part& part, bool refuse_close, double* energies, Real* forces,
+                        double* virial) {
+    Lease lease(*this);
+    return lease.workspace->evaluate_part(network, threads, part, refuse_close, energies, forces, virial);
+  }
 
   // Many small systems: each thread computes whole groups of systems, without barriers. Few or large systems: all
   // threads compute them together.

@@ -14,6 +14,25 @@ namespace mlff {
 constexpr double MAX_EXTENT = 1e4, MIN_THICKNESS = 0.5;
 constexpr double MOST_IMAGES_IN_ALL = 50000;
 
+// MLFF_OK where `z` is an element that the student learned, or any that it has numbers for; messages call the atom `name`.
+inline int check_element(const Network& net, int z, int64_t name, bool any_element, Message& message) {
+  const auto which = static_cast<long long>(name);
+  if (z < 1 || z >= net.n_elements) {
+    message.say("atom %lld has the atomic number %d; known elements are 1 to %d", which, z, net.n_elements - 1);
+    return MLFF_UNKNOWN_ELEMENT;
+  }
+  if (net.knows_limits && !any_element && !net.learned[z]) {
+    std::string known;
+    for (int k = 0; k < net.n_elements; ++k)
+      if (net.learned[k]) known += (known.empty() ? "" : ", ") + std::to_string(k);
+    message.say("atom %lld has the atomic number %d, which the student never learned: it knows %s. Take one that was "
+                "trained on that element, or insist on meaningless numbers with mlff_allow(model, MLFF_ALLOW_ELEMENTS)",
+                which, z, known.c_str());
+    return MLFF_UNKNOWN_ELEMENT;
+  }
+  return MLFF_OK;
+}
+
 class GivenSystem {
  public:
   std::vector<int64_t> numbers, batch;
@@ -38,22 +57,8 @@ class GivenSystem {
     numbers.resize(n);
     batch.assign(n, 0);
     for (int64_t atom = 0; atom < n; ++atom) {
-      const int z = given[atom];
-      const auto which = static_cast<long long>(atom);
-      if (z < 1 || z >= net.n_elements) {
-        message.say("atom %lld has the atomic number %d; known elements are 1 to %d", which, z, net.n_elements - 1);
-        return MLFF_UNKNOWN_ELEMENT;
-      }
-      if (net.knows_limits && !any_element && !net.learned[z]) {
-        std::string known;
-        for (int k = 0; k < net.n_elements; ++k)
-          if (net.learned[k]) known += (known.empty() ? "" : ", ") + std::to_string(k);
-        message.say("atom %lld has the atomic number %d, which the student never learned: it knows %s. Take one that was "
-                    "trained on that element, or insist on meaningless numbers with mlff_allow(model, MLFF_ALLOW_ELEMENTS)",
-                    which, z, known.c_str());
-        return MLFF_UNKNOWN_ELEMENT;
-      }
-      numbers[atom] = z;
+      if (const int code = check_element(net, given[atom], atom, any_element, message)) return code;
+      numbers[atom] = given[atom];
     }
     return MLFF_OK;
   }
