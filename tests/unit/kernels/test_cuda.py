@@ -2,6 +2,7 @@
 
 import copy
 import ctypes
+import re
 import shutil
 
 import pytest
@@ -445,6 +446,29 @@ def test_sizes_that_the_kernels_cannot_take():
         definitions(StudentConfig(n_radial=30))
     with pytest.raises(UserError, match="n_blocks of at least 2"):
         definitions(StudentConfig(n_blocks=1))
+
+
+@pytest.mark.parametrize(
+    ("card", "nvcc_knows", "reason"),
+    [
+        ((9, 0), "sm_80 sm_90", None),
+        ((9, 0), "", None),
+        ((12, 0), "sm_80 sm_90", r"an nvcc that knows sm_120 \(A card\); .*/nvcc is of CUDA 12.4: .* set CUDA_HOME"),
+        ((7, 5), "sm_75 sm_90", "Hopper or newer.*A card"),
+    ],
+)
+def test_a_card_that_cannot_have_the_kernels_is_told_why(tmp_path, monkeypatch, card, nvcc_knows, reason):
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    lines = ["#!/bin/sh", f'[ "$1" = --list-gpu-code ] && echo "{nvcc_knows}" || echo "release 12.4, V12.4.131"']
+    nvcc.write_text("\n".join(lines))
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: card)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A card")
+    found = unavailable()
+    assert found is None if reason is None else re.search(reason, found)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 from mlff_distiller.kernels.compile_time import note_seconds
 from mlff_distiller.student import wall
 from mlff_distiller.student.config import StudentConfig
-from mlff_distiller.utils.compilers import find_nvcc, version_of
+from mlff_distiller.utils.compilers import find_nvcc, nvcc_architectures, nvcc_version, version_of
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import user_cache
 
@@ -86,10 +86,18 @@ def unavailable() -> str | None:
 
     if not torch.cuda.is_available():
         return "the CUDA kernels need a CUDA device"
-    if torch.cuda.get_device_capability() < (9, 0):
-        return f"the CUDA kernels need clusters of blocks (Hopper or newer); this is a {torch.cuda.get_device_name()}"
-    if find_nvcc() is None:
+    card, name = torch.cuda.get_device_capability(), torch.cuda.get_device_name()
+    if card < (9, 0):
+        return f"the CUDA kernels need clusters of blocks (Hopper or newer); this is a {name}"
+    nvcc = find_nvcc()
+    if nvcc is None:
         return "the CUDA kernels need nvcc (the CUDA toolkit)"
+    known = nvcc_architectures(nvcc)
+    if known and f"sm_{card[0]}{card[1]}" not in known:
+        return (
+            f"the CUDA kernels need an nvcc that knows sm_{card[0]}{card[1]} ({name}); {nvcc} is of CUDA {nvcc_version()}: "
+            "install a toolkit that does (12.8 or newer for Blackwell) and set CUDA_HOME to it"
+        )
     return None
 
 

@@ -933,16 +933,14 @@ static void configure(cudaLaunchConfig_t* config, cudaLaunchAttribute (&attribut
     config->numAttrs = 1;
 }
 
-// Whether the driver guarantees that all blocks of a launch run at once.
-static bool can_cooperate() {
-    int device = 0, can = 0;
-    if (cudaGetDevice(&device) != cudaSuccess) return false;
-    return cudaDeviceGetAttribute(&can, cudaDevAttrCooperativeLaunch, device) == cudaSuccess && can;
-}
-
-// How many clusters with ``bytes`` of shared memory each block the device holds at once; a negative CUDA error otherwise.
+// How many clusters with ``bytes`` of shared memory each block the device holds at once; none where the driver does not
+// guarantee that all blocks of a launch run at once. A negative CUDA error otherwise.
 extern "C" int molecule_max_clusters(int bytes) {
-    cudaError_t error = cudaFuncSetAttribute(molecule, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    int device = 0, cooperative = 0;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&cooperative, cudaDevAttrCooperativeLaunch, device);
+    if (error == cudaSuccess && !cooperative) return 0;
+    if (error == cudaSuccess) error = cudaFuncSetAttribute(molecule, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     if (error != cudaSuccess) return -int(error);
     cudaLaunchConfig_t config;
     cudaLaunchAttribute attributes[2];
@@ -952,18 +950,14 @@ extern "C" int molecule_max_clusters(int bytes) {
     return error == cudaSuccess ? clusters : -int(error);
 }
 
-// 0, or a CUDA error.
+// 0, or a CUDA error: the blocks wait for one another, so they all run at once, or the launch fails.
 extern "C" int molecule_launch(const Arguments* args, int clusters, void* stream) {
-    static const bool cooperative = can_cooperate();
     cudaLaunchConfig_t config;
     cudaLaunchAttribute attributes[2];
     configure(&config, attributes, clusters, molecule_shared_bytes(args->atoms, args->stash_shared));
-    if (cooperative) {
-        // The blocks wait for one another: they must all run at once, or the launch must fail.
-        attributes[1].id = cudaLaunchAttributeCooperative;
-        attributes[1].val.cooperative = 1;
-        config.numAttrs = 2;
-    }
+    attributes[1].id = cudaLaunchAttributeCooperative;
+    attributes[1].val.cooperative = 1;
+    config.numAttrs = 2;
     config.stream = static_cast<cudaStream_t>(stream);
     return int(cudaLaunchKernelEx(&config, molecule, *args));
 }
