@@ -10,7 +10,7 @@ import torch
 from ase import Atoms
 
 from mlff_distiller.kernels.cuda import molecule, neighbor_matrix
-from mlff_distiller.kernels.cuda.build import definitions, unavailable
+from mlff_distiller.kernels.cuda.build import FORMS, build, definitions, form_for, unavailable
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.cuda import CudaPotential
 from mlff_distiller.potentials.graphed import CALLS_BEFORE_CAPTURE
@@ -51,16 +51,22 @@ def assert_close(program, energies, forces):
     assert (program.forces - forces).abs().max() < 5e-6 * scale
 
 
+@pytest.fixture(params=FORMS)
+def molecule_library(request, emulate):
+    """The molecule kernel on the CPU, in each of its forms."""
+    return molecule.Library(emulate(StudentConfig(), request.param) / "molecule.so")
+
+
 @needs_compiler
 @pytest.mark.parametrize(
-    ("sizes", "clusters"),
+    ("sizes", "groups"),
     [([1], 15), ([2, 1], 3), ([4], 2), ([9, 2], 2)],
     ids=["one", "small", "two each", "many each"],
 )
-def test_molecule_kernel_emulated(emulated, student, student64, sizes, clusters):
-    """One, two and more atoms a cluster; what the reverse pass needs in shared memory or, with no room there, outside."""
-    library = molecule.Library(emulated["molecule"])
-    library.clusters = clusters
+def test_molecule_kernel_emulated(molecule_library, student, student64, sizes, groups):
+    """One, two and more atoms a group; what the reverse pass needs in shared memory or, with no room there, outside."""
+    library = molecule_library
+    library.groups = groups
     packed = molecule.pack(student, library.ranks)
     arguments = random_batch(sizes, seed=len(sizes))
     energies, forces = AutogradPotential(student64)(arguments[0], arguments[1].double(), arguments[2])
@@ -71,8 +77,8 @@ def test_molecule_kernel_emulated(emulated, student, student64, sizes, clusters)
     with_forces = program.results()
     program.launch(forces=False)
     assert torch.equal(program.energies, with_forces[0])
-    outside = torch.zeros(program.clusters * library.ranks * library.max_atoms * 3 * library.stash)
-    program.arguments.stash, program.arguments.stash_shared = outside.data_ptr(), 0
+    outside = torch.zeros(program.groups * library.ranks * library.outside_floats(program.arguments.atoms, 0))
+    program.arguments.outside, program.arguments.stash_shared = outside.data_ptr(), 0
     program.launch()
     assert torch.equal(program.forces, with_forces[1])
 
@@ -108,10 +114,12 @@ def assert_close_each(found, found_forces, energies, forces):
 
 @needs_compiler
 @pytest.mark.parametrize("share", SHARES)
-@pytest.mark.parametrize("clusters", [8, 4, 2])
-def test_molecule_kernel_emulated_within_walls(emulated, student, student64, share, clusters):
-    library = molecule.Library(emulated["molecule"])
-    library.clusters = clusters
+@pytest.mark.parametrize(
+    ("form", "groups"), [("clusters", 8), ("clusters", 4), ("clusters", 2), ("grid16", 2), ("grid32", 1)]
+)
+def test_molecule_kernel_emulated_within_walls(emulate, student, student64, share, form, groups):
+    library = molecule.Library(emulate(student.config, form) / "molecule.so")
+    library.groups = groups
     numbers, positions, batch = squeezed(student, share)
     energies, forces = AutogradPotential(student64)(numbers, positions.double(), batch)
     program = molecule.MoleculeProgram(library, molecule.pack(student, library.ranks), 8, 2)
@@ -124,9 +132,9 @@ def test_molecule_kernel_emulated_within_walls(emulated, student, student64, sha
 
 
 @needs_compiler
-def test_molecule_kernel_emulated_across_walls(emulated, student, student64):
-    library = molecule.Library(emulated["molecule"])
-    library.clusters = 5
+def test_molecule_kernel_emulated_across_walls(molecule_library, student, student64):
+    library = molecule_library
+    library.groups = max(2, 40 // library.ranks)
     numbers, positions, batch = near_walls(student)
     energies, forces = AutogradPotential(student64)(numbers, positions.double(), batch)
     program = molecule.MoleculeProgram(library, molecule.pack(student, library.ranks), len(numbers), len(energies))
@@ -183,7 +191,10 @@ def test_the_smoothing_of_the_norm_is_the_students(emulate):
 @needs_compiler
 @pytest.mark.parametrize(
     ("module", "structure"),
-    [(molecule, "Arguments"), *((neighbor_matrix, n) for n in ("Messages", "Update", "Radial", "Totals", "Search"))],
+    [
+        (molecule, "Arguments"),
+        *((neighbor_matrix, n) for n in ("Messages", "Update", "Radial", "Totals", "Search")),
+    ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_library_with_other_structs_is_refused(emulated, monkeypatch, module, structure):
@@ -195,19 +206,31 @@ def test_a_library_with_other_structs_is_refused(emulated, monkeypatch, module, 
 
 
 @needs_compiler
-@pytest.mark.parametrize("clusters", [15, 16, 1, 0])
-def test_every_number_of_atoms_takes_a_path_that_has_room(emulated, student, monkeypatch, clusters):
-    """As many clusters as an H200 (15), another GPU or a part of one holds; no launch asks for more than a block can have."""
+@pytest.mark.parametrize(
+    ("form", "groups", "most"),
+    [
+        # Clusters of an H200, of another GPU and of parts of one.
+        *(("clusters", groups, 7 * groups) for groups in (15, 16, 1, 0)),
+        ("grid16", 108 // 16, 96),  # A100
+        ("grid32", 128 // 32, 64),  # RTX 4090
+        ("grid32", 82 // 32, 32),  # RTX 3090
+        ("grid32", 28 // 32, 0),  # RTX 3060
+    ],
+)
+def test_every_number_of_atoms_takes_a_path_that_has_room(emulate, student, monkeypatch, form, groups, most):
+    """As many groups as a GPU holds, one block a multiprocessor; no launch asks for more than a block can have."""
     from mlff_distiller.potentials import cuda
 
-    potential = cuda.CudaPotential(student, libraries=emulated["neighbor_matrix"].parent, products="float32")
+    potential = cuda.CudaPotential(student, libraries=emulate(student.config, form), products="float32")
     library = potential.molecule
-    library.clusters = clusters
+    library.groups = groups
     potential.most_in_one_launch = library.most_atoms
-    assert library.shared_bytes(library.atoms_each, 0) <= molecule.SHARED_LIMIT
-    assert library.shared_bytes(library.atoms_each + 1, 0) > molecule.SHARED_LIMIT
+    assert library.shared_limit == FORMS[form].shared_limit
+    assert library.shared_bytes(library.atoms_each, 0) <= library.shared_limit
+    if library.atoms_each < library.max_atoms:
+        assert library.shared_bytes(library.atoms_each + 1, 0) > library.shared_limit
     launched = []
-    monkeypatch.setattr(molecule.Library, "launch", lambda library, arguments, clusters, stream: launched.append("one"))
+    monkeypatch.setattr(molecule.Library, "launch", lambda library, arguments, groups, stream: launched.append("one"))
     monkeypatch.setattr(
         neighbor_matrix.NeighborMatrixProgram, "launch", lambda program, forces=True: launched.append("rows")
     )
@@ -215,30 +238,56 @@ def test_every_number_of_atoms_takes_a_path_that_has_room(emulated, student, mon
     for n_atoms in range(1, 401):
         batch = torch.zeros([n_atoms], dtype=torch.int64)
         potential(torch.ones_like(batch), torch.zeros([n_atoms, 3]), batch)
-        assert launched.pop() == ("one" if n_atoms <= clusters * 7 else "rows")
+        assert launched.pop() == ("one" if n_atoms <= most else "rows")
         if n_atoms <= library.most_atoms:
             program = molecule.MoleculeProgram(library, potential.molecule_weights, n_atoms, 1)
             asked = program.arguments
-            assert library.shared_bytes(asked.atoms, asked.stash_shared) <= molecule.SHARED_LIMIT
-            assert program.clusters <= clusters
-            assert program.clusters * asked.atoms >= n_atoms
+            assert library.shared_bytes(asked.atoms, asked.stash_shared) <= library.shared_limit
+            assert asked.atoms <= library.max_atoms
+            assert program.groups <= groups
+            assert program.groups * asked.atoms >= n_atoms
         potential.evaluations.clear()
-    with pytest.raises(UserError, match=f"takes 1 to {clusters * 7} atoms, not {clusters * 7 + 1}"):
-        molecule.MoleculeProgram(library, potential.molecule_weights, clusters * 7 + 1, 1)
+    with pytest.raises(UserError, match=f"takes 1 to {most} atoms, not {most + 1}"):
+        molecule.MoleculeProgram(library, potential.molecule_weights, most + 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("card", "form"),
+    [
+        ((8, 0), "grid16"),
+        ((8, 6), "grid32"),
+        ((8, 9), "grid32"),
+        ((9, 0), "clusters"),
+        ((10, 0), "clusters"),
+        ((12, 0), "grid32"),
+        ((99, 0), "grid32"),
+    ],
+)
+def test_the_form_is_the_one_for_the_card(card, form):
+    assert form_for(card) == form
+    assert FORMS["grid32"].runs_on(card)
+
+
+def test_a_form_that_the_card_lacks_memory_or_clusters_for_is_refused(monkeypatch):
+    monkeypatch.setattr("mlff_distiller.kernels.cuda.build.find_nvcc", lambda: "nvcc")
+    with pytest.raises(UserError, match=r"form clusters needs clusters .* and 227 KB .*; for sm_80 use grid16"):
+        build(StudentConfig(), (8, 0), "molecule", "clusters")
+    with pytest.raises(UserError, match="form grid16 needs 163 KB of shared memory a block; for sm_120 use grid32"):
+        build(StudentConfig(), (12, 0), "molecule", "grid16")
 
 
 @needs_compiler
-def test_order_of_threads_does_not_matter(emulated, student):
+def test_order_of_threads_does_not_matter(molecule_library, student):
     """A missing barrier would show as other results in another order."""
-    library = molecule.Library(emulated["molecule"])
-    library.clusters = 2
+    library = molecule_library
+    library.groups = 2
     packed = molecule.pack(student, library.ranks)
     arguments = random_batch([3, 2], seed=0)
     results = []
     for seed in (1, 2, 3):
         program = molecule.MoleculeProgram(library, packed, 5, 2)
         fill(program, *arguments)
-        library.launch(program.arguments, program.clusters, seed)
+        library.launch(program.arguments, program.groups, seed)
         results.append(program.results())
     assert all(torch.equal(e, results[0][0]) and torch.equal(f, results[0][1]) for e, f in results)
 
@@ -454,7 +503,8 @@ def test_sizes_that_the_kernels_cannot_take():
         ((9, 0), "sm_80 sm_90", None),
         ((9, 0), "", None),
         ((12, 0), "sm_80 sm_90", r"an nvcc that knows sm_120 \(A card\); .*/nvcc is of CUDA 12.4: .* set CUDA_HOME"),
-        ((7, 5), "sm_75 sm_90", "Hopper or newer.*A card"),
+        ((8, 6), "sm_86 sm_90", None),
+        ((7, 5), "sm_75 sm_90", r"8\.0 \(Ampere\) or newer.*A card, 7\.5"),
     ],
 )
 def test_a_card_that_cannot_have_the_kernels_is_told_why(tmp_path, monkeypatch, card, nvcc_knows, reason):
@@ -469,17 +519,24 @@ def test_a_card_that_cannot_have_the_kernels_is_told_why(tmp_path, monkeypatch, 
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A card")
     found = unavailable()
     assert found is None if reason is None else re.search(reason, found)
+    if reason is None and card < (9, 0):
+        assert re.search("form clusters needs clusters .*: use grid32", unavailable("clusters"))
 
 
-@pytest.fixture
-def on_gpu(student):
-    from mlff_distiller.potentials.cuda import CudaPotential
+def form_on_gpu(student, form):
+    """The potential with that form of the molecule kernel; a newer card runs those of older ones, too."""
+    if reason := unavailable(form):
+        pytest.skip(reason)
+    return CudaPotential(copy.deepcopy(student).to("cuda"), form=form)
 
-    return CudaPotential(copy.deepcopy(student).to("cuda"))
+
+@pytest.fixture(params=FORMS)
+def on_gpu(request, student):
+    return form_on_gpu(student, request.param)
 
 
 @needs_gpu
-@pytest.mark.parametrize("sizes", [[3], [24], [5, 1, 3], [102], [105], [110], [24] * 5, [24] * 40, [300]])
+@pytest.mark.parametrize("sizes", [[1], [3], [24], [5, 1, 3], [64], [102], [105], [110], [24] * 5, [24] * 40, [300]])
 def test_equals_autograd_on_the_gpu(on_gpu, student, student64, sizes):
     """While atoms cross the cutoff from call to call; as exact as autograd in float32."""
     reference, eager = AutogradPotential(student64), AutogradPotential(copy.deepcopy(student).to("cuda"))
@@ -639,17 +696,16 @@ def test_threads_may_capture_while_others_run(student):
 
 
 @needs_gpu
-@pytest.mark.parametrize("kind", ["cuda", "cuda, kernels for many atoms", "triton", "graph of analytic forces"])
+@pytest.mark.parametrize("kind", [*FORMS, "cuda, kernels for many atoms", "triton", "graph of analytic forces"])
 def test_every_size_from_1_to_400(student, kind):
     """One call each, as in screening; the limits of the kernels lie at 105 and 120 atoms, and at other sizes on other cards."""
     from mlff_distiller.potentials.analytic import analytic_edge_gradient
-    from mlff_distiller.potentials.cuda import CudaPotential
     from mlff_distiller.potentials.graphed import GraphedPotential
     from mlff_distiller.potentials.triton import TritonPotential
 
     moved = copy.deepcopy(student).to("cuda")
     potential = {
-        "cuda": lambda: CudaPotential(moved),
+        **{form: lambda form=form: form_on_gpu(student, form) for form in FORMS},
         "cuda, kernels for many atoms": lambda: CudaPotential(moved, single_launch=False),
         "triton": lambda: TritonPotential(moved),
         "graph of analytic forces": lambda: GraphedPotential(moved, analytic_edge_gradient(moved)),
@@ -665,20 +721,18 @@ def test_every_size_from_1_to_400(student, kind):
 
 
 @needs_gpu
-def test_launches_on_several_streams_at_once(student):
+@pytest.mark.parametrize("form", FORMS)
+def test_launches_on_several_streams_at_once(student, form):
     """Each with its own potential, beside long kernels of others: none waits for a block that never starts, same bits."""
     import threading
 
-    from mlff_distiller.potentials.cuda import CudaPotential
-
-    moved = copy.deepcopy(student).to("cuda")
-    given = [[tensor.to("cuda") for tensor in random_batch([size], seed=size)] for size in (24, 102, 105, 300)]
-    alone = [CudaPotential(moved)(*one) for one in given]
+    given = [[tensor.to("cuda") for tensor in random_batch([size], seed=size)] for size in (24, 60, 102, 105, 300)]
+    alone = [form_on_gpu(student, form)(*one) for one in given]
     failed = []
 
     def work(k):
         try:
-            potential = CudaPotential(moved)
+            potential = form_on_gpu(student, form)
             with torch.cuda.stream(torch.cuda.Stream()):
                 for _ in range(1000):
                     found = potential(*given[k])
