@@ -18,6 +18,7 @@ from mlff_distiller.student import wall
 from mlff_distiller.student.painn import StudentConfig
 from mlff_distiller.systems.batch import Batch
 from mlff_distiller.utils.errors import UserError
+from mlff_distiller.variants.registry import FAMILIES
 from tests.conftest import make_student
 from tests.unit.potentials.small_cells import SMALL_CELLS, right_answer, small_cell
 from tests.unit.student.test_wall import squeezed
@@ -266,6 +267,10 @@ def test_every_number_of_atoms_takes_a_path_that_has_room(emulate, student, monk
 def test_the_form_is_the_one_for_the_card(card, form):
     assert form_for(card) == form
     assert FORMS["grid32"].runs_on(card)
+
+
+def test_every_form_can_be_asked_for():
+    assert FAMILIES["cuda"].options["form"] == ("auto", *FORMS)
 
 
 def test_a_form_that_the_card_lacks_memory_or_clusters_for_is_refused(monkeypatch):
