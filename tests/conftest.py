@@ -73,21 +73,26 @@ def make_student(**config):
 
 @pytest.fixture(scope="session")
 def emulate(tmp_path_factory):
-    """The folder with the kernels as libraries for the CPU, of a student's sizes."""
-    from mlff_distiller.kernels.cuda.build import SOURCE, definitions
+    """The folder with the kernels as libraries for the CPU, of a student's sizes and with one form of the molecule kernel."""
+    from mlff_distiller.kernels.cuda.build import FORMS, SOURCE, definitions
 
     made = {}
 
-    def build(config):
-        if config in made:
-            return made[config]
-        folder = tmp_path_factory.mktemp("emulated")
-        flags = ["-O2", "-std=c++17", "-shared", "-fPIC", "-DCUDA_EMULATION", f"-I{SOURCE}", *definitions(config)]
-        for name in ("molecule", "neighbor_matrix"):
-            command = ["g++", *flags, str(EMULATION / f"{name}_emulated.cpp"), "-o", str(folder / f"{name}.so")]
+    def compile_one(config, name, form):
+        if (config, name, form) not in made:
+            library = tmp_path_factory.mktemp("emulated") / f"{name}.so"
+            flags = ["-O2", "-std=c++17", "-shared", "-fPIC", "-DCUDA_EMULATION", f"-I{SOURCE}", *definitions(config)]
+            flags += FORMS[form].flags if form else []
+            command = ["g++", *flags, str(EMULATION / f"{name}_emulated.cpp"), "-o", str(library)]
             done = subprocess.run(command, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr[-3000:]
-        made[config] = folder
+            made[config, name, form] = library
+        return made[config, name, form]
+
+    def build(config, form="clusters"):
+        folder = compile_one(config, "molecule", form).parent
+        if not (folder / "neighbor_matrix.so").exists():
+            (folder / "neighbor_matrix.so").symlink_to(compile_one(config, "neighbor_matrix", None))
         return folder
 
     return build

@@ -1,4 +1,4 @@
-// CUDA kernels on a CPU: every thread of a launch is a fiber, run in random order between barriers.
+// CUDA kernels on a CPU: every thread of a launch is a fiber, run in random order between barriers, some blocks slower.
 //
 // Slow and exact: what a kernel computes, and whether a barrier is missing (another order of threads then gives other
 // results; shared memory starts as NaN), not how fast it is. Include before the kernel, compiled with CUDA_EMULATION.
@@ -158,6 +158,9 @@ inline void launch(void (*entry)(const void*), const void* argument, int blocks,
         order[i] = int(i);
     }
     std::mt19937 random(seed);
+    // Some blocks run at a fraction of the speed of others, so that whoever does not wait for them is found out.
+    std::vector<char> slow(blocks);
+    for (char& block : slow) block = random() % 3 == 0;
     bool alive = true;
     long rounds = 0;
     while (alive) {
@@ -170,6 +173,7 @@ inline void launch(void (*entry)(const void*), const void* argument, int blocks,
             alive = true;
             if (fiber.blocked && fiber.blocked->generation == fiber.generation) continue;
             moved = true;
+            if (slow[fiber.block] && rounds % 4) continue;
             all.running = &fiber;
             resume();
         }

@@ -5,11 +5,12 @@
 
 static void enter(const void* argument) { molecule(*static_cast<const Arguments*>(argument)); }
 
-extern "C" int molecule_max_clusters(int) { return 16; }
+// Of a card with this many multiprocessors, one block each.
+extern "C" int molecule_max_groups(int) { return 128 / RANKS; }
 
-extern "C" int molecule_launch(const Arguments* args, int clusters, void* seed) {
-    emulation::launch(enter, args, clusters * RANKS, THREADS, RANKS, Layout(args->atoms, args->stash_shared).total,
-                      unsigned(reinterpret_cast<std::uintptr_t>(seed)));
+extern "C" int molecule_launch(const Arguments* args, int groups, void* seed) {
+    emulation::launch(enter, args, groups * RANKS, THREADS, CLUSTERED ? RANKS : 1,
+                      Layout(args->atoms, args->stash_shared).total, unsigned(reinterpret_cast<std::uintptr_t>(seed)));
     return 0;
 }
 

@@ -20,7 +20,7 @@ import torch
 from ase import Atoms
 from ase.io import write
 
-from mlff_distiller.kernels.cuda.build import unavailable
+from mlff_distiller.kernels.cuda.build import FORMS, unavailable
 from mlff_distiller.potentials.analytic import AnalyticPotential, analytic_edge_gradient
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.base import Potential
@@ -114,7 +114,7 @@ def on_gpu(student: StudentForceField) -> dict[str, Potential]:
 
     moved = copy.deepcopy(student).to("cuda")
     return {
-        "cuda": CudaPotential(moved),
+        **{f"cuda, {form}": CudaPotential(moved, form=form) for form in FORMS if unavailable(form) is None},
         "cuda, kernels for many atoms": CudaPotential(moved, single_launch=False),
         "triton": TritonPotential(moved),
         "graph of analytic forces": GraphedPotential(moved, analytic_edge_gradient(moved)),

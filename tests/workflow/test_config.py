@@ -44,7 +44,16 @@ def test_the_default_is_right():
 
 @pytest.mark.parametrize(
     "name",
-    ["config.yaml", "full.yaml", "gpu.yaml", "one_thread.yaml", "distill.yaml", "rounds.yaml", "examples/crystal.yaml"],
+    [
+        "config.yaml",
+        "full.yaml",
+        "gpu.yaml",
+        "older_cards.yaml",
+        "one_thread.yaml",
+        "distill.yaml",
+        "rounds.yaml",
+        "examples/crystal.yaml",
+    ],
 )
 def test_every_shipped_file_is_right_over_the_default(name):
     def lay(over, under):

@@ -2,6 +2,7 @@
 
 import copy
 import ctypes
+import re
 import shutil
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from ase import Atoms
 
 from mlff_distiller.kernels.cuda import molecule, neighbor_matrix
-from mlff_distiller.kernels.cuda.build import definitions, unavailable
+from mlff_distiller.kernels.cuda.build import FORMS, build, definitions, form_for, unavailable
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.cuda import CudaPotential
 from mlff_distiller.potentials.graphed import CALLS_BEFORE_CAPTURE
@@ -17,6 +18,7 @@ from mlff_distiller.student import wall
 from mlff_distiller.student.painn import StudentConfig
 from mlff_distiller.systems.batch import Batch
 from mlff_distiller.utils.errors import UserError
+from mlff_distiller.variants.registry import FAMILIES
 from tests.conftest import make_student
 from tests.unit.potentials.small_cells import SMALL_CELLS, right_answer, small_cell
 from tests.unit.student.test_wall import squeezed
@@ -50,16 +52,22 @@ def assert_close(program, energies, forces):
     assert (program.forces - forces).abs().max() < 5e-6 * scale
 
 
+@pytest.fixture(params=FORMS)
+def molecule_library(request, emulate):
+    """The molecule kernel on the CPU, in each of its forms."""
+    return molecule.Library(emulate(StudentConfig(), request.param) / "molecule.so")
+
+
 @needs_compiler
 @pytest.mark.parametrize(
-    ("sizes", "clusters"),
+    ("sizes", "groups"),
     [([1], 15), ([2, 1], 3), ([4], 2), ([9, 2], 2)],
     ids=["one", "small", "two each", "many each"],
 )
-def test_molecule_kernel_emulated(emulated, student, student64, sizes, clusters):
-    """One, two and more atoms a cluster; what the reverse pass needs in shared memory or, with no room there, outside."""
-    library = molecule.Library(emulated["molecule"])
-    library.clusters = clusters
+def test_molecule_kernel_emulated(molecule_library, student, student64, sizes, groups):
+    """One, two and more atoms a group; what the reverse pass needs in shared memory or, with no room there, outside."""
+    library = molecule_library
+    library.groups = groups
     packed = molecule.pack(student, library.ranks)
     arguments = random_batch(sizes, seed=len(sizes))
     energies, forces = AutogradPotential(student64)(arguments[0], arguments[1].double(), arguments[2])
@@ -70,8 +78,8 @@ def test_molecule_kernel_emulated(emulated, student, student64, sizes, clusters)
     with_forces = program.results()
     program.launch(forces=False)
     assert torch.equal(program.energies, with_forces[0])
-    outside = torch.zeros(program.clusters * library.ranks * library.max_atoms * 3 * library.stash)
-    program.arguments.stash, program.arguments.stash_shared = outside.data_ptr(), 0
+    outside = torch.zeros(program.groups * library.ranks * library.outside_floats(program.arguments.atoms, 0))
+    program.arguments.outside, program.arguments.stash_shared = outside.data_ptr(), 0
     program.launch()
     assert torch.equal(program.forces, with_forces[1])
 
@@ -107,10 +115,12 @@ def assert_close_each(found, found_forces, energies, forces):
 
 @needs_compiler
 @pytest.mark.parametrize("share", SHARES)
-@pytest.mark.parametrize("clusters", [8, 4, 2])
-def test_molecule_kernel_emulated_within_walls(emulated, student, student64, share, clusters):
-    library = molecule.Library(emulated["molecule"])
-    library.clusters = clusters
+@pytest.mark.parametrize(
+    ("form", "groups"), [("clusters", 8), ("clusters", 4), ("clusters", 2), ("grid16", 2), ("grid32", 1)]
+)
+def test_molecule_kernel_emulated_within_walls(emulate, student, student64, share, form, groups):
+    library = molecule.Library(emulate(student.config, form) / "molecule.so")
+    library.groups = groups
     numbers, positions, batch = squeezed(student, share)
     energies, forces = AutogradPotential(student64)(numbers, positions.double(), batch)
     program = molecule.MoleculeProgram(library, molecule.pack(student, library.ranks), 8, 2)
@@ -123,9 +133,9 @@ def test_molecule_kernel_emulated_within_walls(emulated, student, student64, sha
 
 
 @needs_compiler
-def test_molecule_kernel_emulated_across_walls(emulated, student, student64):
-    library = molecule.Library(emulated["molecule"])
-    library.clusters = 5
+def test_molecule_kernel_emulated_across_walls(molecule_library, student, student64):
+    library = molecule_library
+    library.groups = max(2, 40 // library.ranks)
     numbers, positions, batch = near_walls(student)
     energies, forces = AutogradPotential(student64)(numbers, positions.double(), batch)
     program = molecule.MoleculeProgram(library, molecule.pack(student, library.ranks), len(numbers), len(energies))
@@ -182,7 +192,10 @@ def test_the_smoothing_of_the_norm_is_the_students(emulate):
 @needs_compiler
 @pytest.mark.parametrize(
     ("module", "structure"),
-    [(molecule, "Arguments"), *((neighbor_matrix, n) for n in ("Messages", "Update", "Radial", "Totals", "Search"))],
+    [
+        (molecule, "Arguments"),
+        *((neighbor_matrix, n) for n in ("Messages", "Update", "Radial", "Totals", "Virials", "Search")),
+    ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_library_with_other_structs_is_refused(emulated, monkeypatch, module, structure):
@@ -194,19 +207,31 @@ def test_a_library_with_other_structs_is_refused(emulated, monkeypatch, module, 
 
 
 @needs_compiler
-@pytest.mark.parametrize("clusters", [15, 16, 1, 0])
-def test_every_number_of_atoms_takes_a_path_that_has_room(emulated, student, monkeypatch, clusters):
-    """As many clusters as an H200 (15), another GPU or a part of one holds; no launch asks for more than a block can have."""
+@pytest.mark.parametrize(
+    ("form", "groups", "most"),
+    [
+        # Clusters of an H200, of another GPU and of parts of one.
+        *(("clusters", groups, 7 * groups) for groups in (15, 16, 1, 0)),
+        ("grid16", 108 // 16, 96),  # A100
+        ("grid32", 128 // 32, 64),  # RTX 4090
+        ("grid32", 82 // 32, 32),  # RTX 3090
+        ("grid32", 28 // 32, 0),  # RTX 3060
+    ],
+)
+def test_every_number_of_atoms_takes_a_path_that_has_room(emulate, student, monkeypatch, form, groups, most):
+    """As many groups as a GPU holds, one block a multiprocessor; no launch asks for more than a block can have."""
     from mlff_distiller.potentials import cuda
 
-    potential = cuda.CudaPotential(student, libraries=emulated["neighbor_matrix"].parent, products="float32")
+    potential = cuda.CudaPotential(student, libraries=emulate(student.config, form), products="float32")
     library = potential.molecule
-    library.clusters = clusters
+    library.groups = groups
     potential.most_in_one_launch = library.most_atoms
-    assert library.shared_bytes(library.atoms_each, 0) <= molecule.SHARED_LIMIT
-    assert library.shared_bytes(library.atoms_each + 1, 0) > molecule.SHARED_LIMIT
+    assert library.shared_limit == FORMS[form].shared_limit
+    assert library.shared_bytes(library.atoms_each, 0) <= library.shared_limit
+    if library.atoms_each < library.max_atoms:
+        assert library.shared_bytes(library.atoms_each + 1, 0) > library.shared_limit
     launched = []
-    monkeypatch.setattr(molecule.Library, "launch", lambda library, arguments, clusters, stream: launched.append("one"))
+    monkeypatch.setattr(molecule.Library, "launch", lambda library, arguments, groups, stream: launched.append("one"))
     monkeypatch.setattr(
         neighbor_matrix.NeighborMatrixProgram, "launch", lambda program, forces=True: launched.append("rows")
     )
@@ -214,30 +239,69 @@ def test_every_number_of_atoms_takes_a_path_that_has_room(emulated, student, mon
     for n_atoms in range(1, 401):
         batch = torch.zeros([n_atoms], dtype=torch.int64)
         potential(torch.ones_like(batch), torch.zeros([n_atoms, 3]), batch)
-        assert launched.pop() == ("one" if n_atoms <= clusters * 7 else "rows")
+        assert launched.pop() == ("one" if n_atoms <= most else "rows")
         if n_atoms <= library.most_atoms:
             program = molecule.MoleculeProgram(library, potential.molecule_weights, n_atoms, 1)
             asked = program.arguments
-            assert library.shared_bytes(asked.atoms, asked.stash_shared) <= molecule.SHARED_LIMIT
-            assert program.clusters <= clusters
-            assert program.clusters * asked.atoms >= n_atoms
+            assert library.shared_bytes(asked.atoms, asked.stash_shared) <= library.shared_limit
+            assert asked.atoms <= library.max_atoms
+            assert program.groups <= groups
+            assert program.groups * asked.atoms >= n_atoms
         potential.evaluations.clear()
-    with pytest.raises(UserError, match=f"takes 1 to {clusters * 7} atoms, not {clusters * 7 + 1}"):
-        molecule.MoleculeProgram(library, potential.molecule_weights, clusters * 7 + 1, 1)
+    with pytest.raises(UserError, match=f"takes 1 to {most} atoms, not {most + 1}"):
+        molecule.MoleculeProgram(library, potential.molecule_weights, most + 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("card", "form"),
+    [
+        ((8, 0), "grid16"),
+        ((8, 6), "grid32"),
+        ((8, 9), "grid32"),
+        ((9, 0), "clusters"),
+        ((10, 0), "clusters"),
+        ((12, 0), "grid32"),
+        ((99, 0), "grid32"),
+    ],
+)
+def test_the_form_is_the_one_for_the_card(card, form):
+    assert form_for(card) == form
+    assert FORMS["grid32"].runs_on(card)
+
+
+def test_every_form_can_be_asked_for():
+    assert FAMILIES["cuda"].options["form"] == ("auto", *FORMS)
+
+
+def test_a_form_that_the_card_lacks_memory_or_clusters_for_is_refused(monkeypatch):
+    monkeypatch.setattr("mlff_distiller.kernels.cuda.build.find_nvcc", lambda: "nvcc")
+    with pytest.raises(UserError, match=r"form clusters needs clusters .* and 227 KB .*; for sm_80 use grid16"):
+        build(StudentConfig(), (8, 0), "molecule", "clusters")
+    with pytest.raises(UserError, match="form grid16 needs 163 KB of shared memory a block; for sm_120 use grid32"):
+        build(StudentConfig(), (12, 0), "molecule", "grid16")
 
 
 @needs_compiler
-def test_order_of_threads_does_not_matter(emulated, student):
+def test_a_form_is_chosen_when_the_kernels_are_compiled(emulated, student):
+    libraries = emulated["molecule"].parent
+    with pytest.raises(UserError, match=r"compiled in a form of their own; leave out form='grid32'"):
+        CudaPotential(student, libraries=libraries, products="float32", form="grid32")
+    with pytest.raises(UserError, match=r"unknown form 'grid23'.*grid32"):
+        CudaPotential(student, products="float32", form="grid23")
+
+
+@needs_compiler
+def test_order_of_threads_does_not_matter(molecule_library, student):
     """A missing barrier would show as other results in another order."""
-    library = molecule.Library(emulated["molecule"])
-    library.clusters = 2
+    library = molecule_library
+    library.groups = 2
     packed = molecule.pack(student, library.ranks)
     arguments = random_batch([3, 2], seed=0)
     results = []
     for seed in (1, 2, 3):
         program = molecule.MoleculeProgram(library, packed, 5, 2)
         fill(program, *arguments)
-        library.launch(program.arguments, program.clusters, seed)
+        library.launch(program.arguments, program.groups, seed)
         results.append(program.results())
     assert all(torch.equal(e, results[0][0]) and torch.equal(f, results[0][1]) for e, f in results)
 
@@ -292,6 +356,83 @@ def test_row_kernels_emulated_in_small_cells(emulated, student, student64, name)
     found, found_forces = potential(*small_cell(name, torch.float32))
     assert (found - energies).abs().max() < 1e-4 * max(1.0, pull)
     assert (found_forces - forces).abs().max() < 1e-5 * max(1.0, pull)
+
+
+def boxes_of_all_kinds():
+    """A skewed box cut by its faces, one narrower than the cutoff, and one that repeats along two axes."""
+    cell = torch.tensor([[[5.5, 0, 0], [1, 11, 0], [0, 2, 16.0]], [[4.6, 0, 0], [0, 5.2, 0], [0.5, 0, 6.0]]])
+    cell = torch.cat([cell, 8.0 * torch.eye(3)[None]])
+    pbc = torch.tensor([[True, True, True], [True, True, True], [True, False, True]])
+    generator = torch.Generator().manual_seed(2)
+    numbers, batch = torch.randint(1, 10, [10], generator=generator), torch.tensor([0] * 5 + [1] * 2 + [2] * 3)
+    fractional = torch.rand(10, 3, generator=generator) * 1.5 - 0.25
+    return numbers, torch.einsum("nk,nkl->nl", fractional, cell[batch]), batch, cell, pbc
+
+
+def assert_stress_is_right(potential, student64, numbers, positions, batch, cell, pbc, device="cpu"):
+    right = AutogradPotential(student64).with_stress(numbers, positions.double(), batch, cell.double(), pbc)
+    given = [tensor.to(device) for tensor in (numbers, positions, batch, cell, pbc)]
+    energies, _ = potential(*given)
+    found = potential.with_stress(*given)
+    assert [part.dtype for part in found] == [torch.float64, torch.float32, torch.float32]
+    assert torch.equal(found[2], found[2].transpose(1, 2))
+    assert (found[0] - energies).abs().max() < 1e-4 * max(1.0, right[1].abs().max().item())
+    volume = torch.linalg.det(cell.double()).abs()[:, None, None]
+    # Virials, since stresses are small in large boxes.
+    scale = max(1.0, (right[2] * volume).abs().max().item())
+    assert scale > 1.0
+    assert ((found[2].cpu() - right[2]) * volume).abs().max() < 5e-6 * scale
+    assert (found[1].cpu() - right[1]).abs().max() < 2e-5 * max(1.0, right[1].abs().max().item())
+    again = potential.with_stress(*given)
+    assert all(torch.equal(one, other) for one, other in zip(found, again, strict=True))
+
+
+@needs_compiler
+def test_stress_emulated(neighbor_matrix_alone, student64):
+    """Of boxes of all kinds, and of molecules within their walls in a cell."""
+    assert_stress_is_right(neighbor_matrix_alone, student64, *boxes_of_all_kinds())
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["graphene", "chain"])
+def test_stress_emulated_in_small_cells(neighbor_matrix_alone, student64, name):
+    assert_stress_is_right(neighbor_matrix_alone, student64, *small_cell(name, torch.float32))
+
+
+@needs_compiler
+def test_stress_emulated_within_walls(neighbor_matrix_alone, student, student64):
+    numbers, positions, batch = squeezed(student, 0.6)
+    boxes = cut_by_boxes(positions, batch)
+    assert_stress_is_right(neighbor_matrix_alone, student64, numbers, positions, batch, *boxes)
+
+
+@needs_compiler
+def test_stress_emulated_is_the_slope_of_the_energy_under_strain(neighbor_matrix_alone):
+    """By the kernels alone: every component, by differences of their own energies, of fourth order."""
+    numbers, positions, batch, cell, pbc = (part[: 1 if len(part) == 3 else 5] for part in boxes_of_all_kinds())
+    _, _, stress = neighbor_matrix_alone.with_stress(numbers, positions, batch, cell, pbc)
+    virials = stress.double() * torch.linalg.det(cell.double()).abs()[:, None, None]
+    step = 1e-2
+    for a, b in [(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]:
+        strain = torch.zeros([3, 3], dtype=torch.float64)
+        strain[a, b] = strain[b, a] = step if a == b else 0.5 * step
+        slope = 0.0
+        for steps, weight in [(1, 8.0), (-1, -8.0), (2, -1.0), (-2, 1.0)]:
+            deformed = torch.eye(3, dtype=torch.float64) + steps * strain
+            moved, box = (positions.double() @ deformed).float(), (cell.double() @ deformed).float()
+            slope += weight * neighbor_matrix_alone.energy(numbers, moved, batch, box, pbc)
+        assert (slope / (12 * step) - virials[:, a, b]).abs().max() < 1e-3 * virials.abs().max()
+
+
+@needs_compiler
+def test_stress_emulated_of_a_system_with_a_lost_atom(neighbor_matrix_alone):
+    numbers, positions, batch, cell, pbc = boxes_of_all_kinds()
+    right = neighbor_matrix_alone.with_stress(numbers, positions, batch, cell, pbc)
+    lost = positions.clone()
+    lost[6, 1] = torch.nan
+    found = neighbor_matrix_alone.with_stress(numbers, lost, batch, cell, pbc)
+    assert found[2][1].isnan().all()
+    torch.testing.assert_close(found[2][[0, 2]], right[2][[0, 2]])
 
 
 @pytest.fixture
@@ -447,15 +588,46 @@ def test_sizes_that_the_kernels_cannot_take():
         definitions(StudentConfig(n_blocks=1))
 
 
-@pytest.fixture
-def on_gpu(student):
-    from mlff_distiller.potentials.cuda import CudaPotential
+@pytest.mark.parametrize(
+    ("card", "nvcc_knows", "reason"),
+    [
+        ((9, 0), "sm_80 sm_90", None),
+        ((9, 0), "", None),
+        ((12, 0), "sm_80 sm_90", r"an nvcc that knows sm_120 \(A card\); .*/nvcc is of CUDA 12.4: .* set CUDA_HOME"),
+        ((8, 6), "sm_86 sm_90", None),
+        ((7, 5), "sm_75 sm_90", r"8\.0 \(Ampere\) or newer.*A card, 7\.5"),
+    ],
+)
+def test_a_card_that_cannot_have_the_kernels_is_told_why(tmp_path, monkeypatch, card, nvcc_knows, reason):
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    lines = ["#!/bin/sh", f'[ "$1" = --list-gpu-code ] && echo "{nvcc_knows}" || echo "release 12.4, V12.4.131"']
+    nvcc.write_text("\n".join(lines))
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: card)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A card")
+    found = unavailable()
+    assert found is None if reason is None else re.search(reason, found)
+    if reason is None and card < (9, 0):
+        assert re.search("form clusters needs clusters .*: use grid32", unavailable("clusters"))
 
-    return CudaPotential(copy.deepcopy(student).to("cuda"))
+
+def form_on_gpu(student, form):
+    """The potential with that form of the molecule kernel; a newer card runs those of older ones, too."""
+    if reason := unavailable(form):
+        pytest.skip(reason)
+    return CudaPotential(copy.deepcopy(student).to("cuda"), form=form)
+
+
+@pytest.fixture(params=FORMS)
+def on_gpu(request, student):
+    return form_on_gpu(student, request.param)
 
 
 @needs_gpu
-@pytest.mark.parametrize("sizes", [[3], [24], [5, 1, 3], [102], [105], [110], [24] * 5, [24] * 40, [300]])
+@pytest.mark.parametrize("sizes", [[1], [3], [24], [5, 1, 3], [64], [102], [105], [110], [24] * 5, [24] * 40, [300]])
 def test_equals_autograd_on_the_gpu(on_gpu, student, student64, sizes):
     """While atoms cross the cutoff from call to call; as exact as autograd in float32."""
     reference, eager = AutogradPotential(student64), AutogradPotential(copy.deepcopy(student).to("cuda"))
@@ -505,6 +677,21 @@ def test_periodic_on_the_gpu(on_gpu, student64):
         found, found_forces = on_gpu(*arguments)
         assert (found_forces.cpu() - forces).abs().max() < 2e-5 * max(1.0, forces.abs().max().item())
         assert (found.cpu() - energies).abs().max() < 1e-3
+
+
+@needs_gpu
+@pytest.mark.parametrize("copies", [1, 100])
+def test_stress_on_the_gpu(student, student64, copies):
+    """Whether or not the launches are captured, beside calls that take no stress."""
+    potential = CudaPotential(copy.deepcopy(student).to("cuda"))
+    numbers, positions, batch, cell, pbc = boxes_of_all_kinds()
+    numbers, positions = numbers.repeat(copies), positions.repeat(copies, 1)
+    batch = torch.cat([batch + 3 * k for k in range(copies)])
+    cell, pbc = cell.repeat(copies, 1, 1), pbc.repeat(copies, 1)
+    for _ in range(CALLS_BEFORE_CAPTURE + 1):
+        assert_stress_is_right(potential, student64, numbers, positions, batch, cell, pbc, "cuda")
+    for name in SMALL_CELLS:
+        assert_stress_is_right(potential, student64, *small_cell(name, torch.float32), "cuda")
 
 
 @needs_gpu
@@ -615,17 +802,16 @@ def test_threads_may_capture_while_others_run(student):
 
 
 @needs_gpu
-@pytest.mark.parametrize("kind", ["cuda", "cuda, kernels for many atoms", "triton", "graph of analytic forces"])
+@pytest.mark.parametrize("kind", [*FORMS, "cuda, kernels for many atoms", "triton", "graph of analytic forces"])
 def test_every_size_from_1_to_400(student, kind):
     """One call each, as in screening; the limits of the kernels lie at 105 and 120 atoms, and at other sizes on other cards."""
     from mlff_distiller.potentials.analytic import analytic_edge_gradient
-    from mlff_distiller.potentials.cuda import CudaPotential
     from mlff_distiller.potentials.graphed import GraphedPotential
     from mlff_distiller.potentials.triton import TritonPotential
 
     moved = copy.deepcopy(student).to("cuda")
     potential = {
-        "cuda": lambda: CudaPotential(moved),
+        **{form: lambda form=form: form_on_gpu(student, form) for form in FORMS},
         "cuda, kernels for many atoms": lambda: CudaPotential(moved, single_launch=False),
         "triton": lambda: TritonPotential(moved),
         "graph of analytic forces": lambda: GraphedPotential(moved, analytic_edge_gradient(moved)),
@@ -641,20 +827,18 @@ def test_every_size_from_1_to_400(student, kind):
 
 
 @needs_gpu
-def test_launches_on_several_streams_at_once(student):
+@pytest.mark.parametrize("form", FORMS)
+def test_launches_on_several_streams_at_once(student, form):
     """Each with its own potential, beside long kernels of others: none waits for a block that never starts, same bits."""
     import threading
 
-    from mlff_distiller.potentials.cuda import CudaPotential
-
-    moved = copy.deepcopy(student).to("cuda")
-    given = [[tensor.to("cuda") for tensor in random_batch([size], seed=size)] for size in (24, 102, 105, 300)]
-    alone = [CudaPotential(moved)(*one) for one in given]
+    given = [[tensor.to("cuda") for tensor in random_batch([size], seed=size)] for size in (24, 60, 102, 105, 300)]
+    alone = [form_on_gpu(student, form)(*one) for one in given]
     failed = []
 
     def work(k):
         try:
-            potential = CudaPotential(moved)
+            potential = form_on_gpu(student, form)
             with torch.cuda.stream(torch.cuda.Stream()):
                 for _ in range(1000):
                     found = potential(*given[k])

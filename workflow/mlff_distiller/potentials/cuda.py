@@ -1,7 +1,7 @@
 """Energies and forces by the CUDA C++ kernels, captured in CUDA graphs.
 
 As many atoms as fit (about a hundred) are one launch (molecule.cu); more atoms, and periodic systems, are a sequence of
-kernels and matrix products (neighbor_matrix.cu), with neighbors from cells on the GPU.
+kernels and matrix products (neighbor_matrix.cu), with neighbors from cells on the GPU; so is whatever is asked for its stress.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from mlff_distiller.kernels.cuda import molecule, neighbor_matrix
-from mlff_distiller.kernels.cuda.build import build, check_built_for
+from mlff_distiller.kernels.cuda.build import FORMS, build, check_built_for
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.potentials.checks import Cells, InputCheck, Systems, Topology, undisturbed
 from mlff_distiller.potentials.graphed import CapturedCall, Recent, made_current, systems_with_nan
 from mlff_distiller.student.painn import StudentForceField
-from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.errors import UserError, nearest
 
 Result = TypeVar("Result")
 
@@ -57,22 +57,18 @@ class DeviceProgram:
             self.program.launch()
 
 
-def architecture(device: torch.device) -> str:
-    """What nvcc calls ``device``, such as ``sm_90``."""
-    major, minor = torch.cuda.get_device_capability(device)
-    return f"sm_{major}{minor}"
-
-
 class CudaPotential(Potential):
     """See :mod:`mlff_distiller.kernels.cuda`.
 
     Args:
-        student: on a GPU of compute capability 9.0 or newer, float32; its weights are copied.
+        student: on a GPU of compute capability 8.0 or newer, float32; its weights are copied.
         libraries: the folder of the compiled kernels (``molecule.so``, ``neighbor_matrix.so``); built, or taken from the user's
             cache, otherwise.
         products: how the matrices of large systems and batches are multiplied; see
             :data:`~mlff_distiller.kernels.cuda.neighbor_matrix.PRODUCTS`.
         single_launch: False sends small molecules through the kernels for many atoms, too.
+        form: of the kernel for small molecules, one of :data:`~mlff_distiller.kernels.cuda.build.FORMS`; the one for the GPU
+            otherwise. It is chosen when the kernels are compiled, so not with ``libraries``.
     """
 
     def __init__(
@@ -81,6 +77,7 @@ class CudaPotential(Potential):
         libraries: Path | None = None,
         products: str = "fp16x3",
         single_launch: bool = True,
+        form: str | None = None,
     ):
         self.cutoff, self.limits = student.cutoff, student.limits
         self.device, self.dtype = student.device, student.dtype
@@ -89,11 +86,17 @@ class CudaPotential(Potential):
 
         if products not in neighbor_matrix.PRODUCTS:
             raise UserError(f"unknown products {products!r}; there are {', '.join(neighbor_matrix.PRODUCTS)}")
+        if form and libraries:
+            raise UserError(f"{libraries}: compiled in a form of their own; leave out form={form!r}")
+        if form not in (None, *FORMS):
+            raise UserError(f"unknown form {form!r}{nearest(form, FORMS)}; there are {', '.join(FORMS)}")
 
         def library(name: str) -> Path:
-            return libraries / f"{name}.so" if libraries else build(student.config, architecture(self.device), name)
+            if libraries:
+                return libraries / f"{name}.so"
+            return build(student.config, torch.cuda.get_device_capability(self.device), name, form)
 
-        self.student, self.libraries, self.products = student, libraries, products
+        self.student, self.libraries, self.products, self.form = student, libraries, products, form
         self.neighbor_matrix = neighbor_matrix.Library(library("neighbor_matrix"))
         check_built_for(self.neighbor_matrix.path, self.neighbor_matrix.handle, "neighbor_matrix", student.config)
         with made_current(self.device), undisturbed(self.device):
@@ -108,7 +111,7 @@ class CudaPotential(Potential):
         self.release()
 
     def __reduce__(self):
-        return type(self), (self.student, self.libraries, self.products, self.molecule is not None)
+        return type(self), (self.student, self.libraries, self.products, self.molecule is not None, self.form)
 
     def energy(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
@@ -129,6 +132,21 @@ class CudaPotential(Potential):
         return self._run(
             numbers, positions, batch, cell, pbc, True, lambda program: program.results_on_host(), waits=True
         )
+
+    def with_stress(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor, pbc: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies [B] eV, forces [N, 3] eV/A and stresses [B, 3, 3] eV/A^3, always by the kernels for many atoms."""
+
+        def taken(program: Any) -> tuple[Tensor, Tensor, Tensor]:
+            with made_current(self.device):
+                return (*program.results(), program.virials())
+
+        energies, forces, virials = self._run(numbers, positions, batch, cell, pbc, True, taken, in_one=False)
+        # A lost atom makes the energy of its system NaN; with too little room not all of its pairs may be.
+        virials = virials.masked_fill(energies.isnan()[:, None, None], torch.nan)
+        volumes = torch.linalg.det(cell.detach().double()).abs()[:, None, None]
+        return energies, forces, (virials / volumes).to(self.dtype)
 
     def release(self) -> None:
         """Free all buffers and graphs, and reset the room for neighbors."""
@@ -168,13 +186,17 @@ class CudaPotential(Potential):
         forces: bool,
         taken: Callable[[Any], Result],
         waits: bool = False,
+        in_one: bool = True,
     ) -> Result:
-        """Run the program of these systems; the result of ``taken(program)``. ``waits``: ``taken`` waits for the device."""
+        """Run the program of these systems; the result of ``taken(program)``.
+
+        ``waits``: ``taken`` waits for the device. ``in_one``: by one launch, where the systems are small enough.
+        """
         positions = positions.detach()
         systems = self.inputs(numbers, positions, batch, cell, pbc)
         box = self._cells(positions, systems)
         while True:
-            if box is None and numbers.shape[0] <= self.most_in_one_launch:
+            if in_one and box is None and numbers.shape[0] <= self.most_in_one_launch:
                 evaluation = self._single(systems.topology)
             else:
                 evaluation = self._many(systems.topology, box)

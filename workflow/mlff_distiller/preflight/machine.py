@@ -141,10 +141,18 @@ def without_kernels(torch: ModuleType) -> Words:
         # Machine code runs on cards of the same generation that are not older, intermediate code on all that are not.
         if made_for <= card and (kind == "compute" or made_for[0] == card[0]):
             return ""
+    there = torch.cuda.get_arch_list()
+    oldest = min(int(name.split("_")[1].rstrip("af")) for name in there)
+    if 10 * card[0] + card[1] < oldest:
+        advice = "older cards need an older torch, of which 2.5 is the oldest that this runs with: take another card"
+    else:
+        advice = (
+            "newer cards need a newer torch (2.7 and CUDA 12.8 for Blackwell): install it and set "
+            "torch: {allow_other: true}"
+        )
     return (
-        f"torch {torch.__version__} has kernels for {', '.join(torch.cuda.get_arch_list())}, and this GPU is "
-        f"sm_{card[0]}{card[1]}; newer cards need a newer torch (2.7 and CUDA 12.8 for Blackwell): install it and set "
-        "torch: {allow_other: true}, or set device: cpu in the configuration to leave the GPU aside knowingly"
+        f"torch {torch.__version__} has kernels for {', '.join(there)}, and this GPU is sm_{card[0]}{card[1]}; {advice}, "
+        "or set device: cpu in the configuration to leave the GPU aside knowingly"
     )
 
 

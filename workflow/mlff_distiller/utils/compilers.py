@@ -47,6 +47,12 @@ def nvcc_version() -> str | None:
 
 
 @functools.cache
+def nvcc_architectures(nvcc: str) -> frozenset[str]:
+    """What this CUDA compiler makes machine code for, such as ``sm_90``; empty where it does not tell."""
+    return frozenset(re.findall(r"sm_\d+", provenance.output_of([nvcc, "--list-gpu-code"]) or ""))
+
+
+@functools.cache
 def version_of(compiler: tuple[str, ...]) -> str:
     """What a compiler says to ``--version``; empty where it says nothing."""
     return provenance.output_of([*compiler, "--version"]) or ""

@@ -74,8 +74,8 @@ FAMILIES: dict[str, FamilyEntry] = {
     ),
     "cuda": FamilyEntry(
         "mlff_distiller.variants.families.cuda",
-        "hand-derived forces as CUDA C++ kernels, one launch for a molecule (GPU, Hopper or newer)",
-        {"products": ("fp16x3", "float32", "tf32")},
+        "hand-derived forces as CUDA C++ kernels, one launch for a molecule (GPU, Ampere or newer)",
+        {"products": ("fp16x3", "float32", "tf32"), "form": ("auto", "clusters", "grid16", "grid32")},
     ),
 }
 

@@ -1,19 +1,20 @@
 // Energies and forces of a molecule, or of a few, in one launch; molecule.py (most_atoms) says of how many atoms.
 //
-// A cluster of RANKS blocks owns a few atoms; each of its blocks owns F / RANKS features of them and keeps the matching
-// slices of all weights in shared memory, where the reverse pass reads them too. Blocks of a cluster exchange vectors and
-// hidden layers through each other's shared memory; clusters exchange messages through global memory, six times in all,
+// A group of RANKS blocks owns a few atoms; each of its blocks owns F / RANKS features of them and keeps the matching
+// slices of all weights in shared memory, where the reverse pass reads them too. Blocks of a group exchange vectors and
+// hidden layers as its form has it (peers.cuh); groups exchange messages through global memory, six times in all,
 // and only with the blocks that own the same features. Every sum is taken in a fixed order: the same input gives the
 // same bits. NOTES.md has the phases and what each costs.
 //
-// Sizes come from the compiler's command line: FEATURES, HIDDEN, READOUT, GAUSSIANS, LAYERS, NORM_EPSILON.
+// Sizes come from the compiler's command line: FEATURES, HIDDEN, READOUT, GAUSSIANS, LAYERS, NORM_EPSILON, and of the form
+// (build.py) RANKS, CLUSTERED, SHARED_LIMIT.
 
+#include "peers.cuh"
 #include "platform.cuh"
 #include "wall.cuh"
 
-constexpr int RANKS = 8;
 constexpr int F = FEATURES;
-constexpr int OWN = F / RANKS;  // features of one block of the cluster
+constexpr int OWN = F / RANKS;  // features of one block of the group
 constexpr int H = HIDDEN;       // padded to a multiple of 4
 constexpr int R = READOUT;      // likewise
 constexpr int HM = H > R ? H : R;
@@ -21,10 +22,10 @@ constexpr int K = GAUSSIANS;
 constexpr int KP = (K + 3) / 4 * 4;
 constexpr int THREADS = 256;
 constexpr int WARPS = THREADS / 32;
-constexpr int MAX_ATOMS = 8;     // of one cluster, if shared memory has room for so many
+constexpr int AT_ONCE = 32 / OWN;  // neighbors of one warp, a feature a lane
+constexpr int MAX_ATOMS = CLUSTERED ? 8 : 16;  // of one group, if shared memory has room for so many
 constexpr int CAPACITY = 64;     // neighbors of one atom
-static_assert(OWN == 16, "a warp takes two neighbors at once, one feature a lane");
-static_assert(K <= 32, "two Gaussians a lane");
+static_assert(OWN == 4 || OWN == 8 || OWN == 16, "the sums over the lanes of a neighbor are written for these");
 
 // Slices of the weights of one layer of the network in shared memory.
 constexpr int MIX = 2 * OWN * F;  // [V own, U own][F]
@@ -61,51 +62,60 @@ struct Arguments {
     const int* first;         // [N] first atom of the system of each atom
     const int* last;          // [N] one past its last
     const int* starts;        // [B + 1]
-    float* messages;          // [RANKS][LAYERS - 1][N][6][OWN] phi and v, exchanged between clusters
+    float* messages;          // [RANKS][LAYERS - 1][N][6][OWN] phi and v, exchanged between groups
     float* gradients;         // [RANKS][LAYERS][N][4][OWN] dE/ds and dE/dv, likewise
-    float* stash;             // [clusters][RANKS][MAX_ATOMS][LAYERS][STASH], where shared memory has no room
+    float* outside;           // [groups][RANKS][Layout.outside] what is not in shared memory
     float* pulls;             // [N][N][4] dE/dr of each pair
     float* atomic;            // [N] eV
     float* forces;            // [N][3]
     double* energies;         // [B]
     int* most;                // [1] on the host: the largest number of neighbors, where it exceeds CAPACITY
-    unsigned long long* counters;  // [RANKS + 1]
+    unsigned long long* counters;  // [Counters::total(groups)]
     int n_atoms;
     int n_systems;
-    int atoms;                // of one cluster
+    int atoms;                // of one group
     int with_forces;
     int stash_shared;
 };
 
-// Shared memory, in floats, for ``atoms`` atoms.
+// Where the blocks wait for one another, from counter to counter: those that own the same features, all, those of a group.
+struct Counters {
+    static constexpr int ALL = RANKS, GROUPS = RANKS + 1;
+    DEVICE_HOST static int total(int groups) { return GROUPS + (CLUSTERED ? 0 : groups * Peers<false>::APART); }
+};
+
+// Where things lie, in floats, for ``atoms`` atoms: in shared memory; those named open in memory that the peers can read,
+// which in a cluster is shared memory too, and otherwise outside, with more room.
 struct Layout {
-    int x, h1, h2, act, s, v, gs, gv, g_phi, uv, scratch, partial, geometry, cut, pull, index, count, stash, total;
-    DEVICE_HOST explicit Layout(int atoms, int stash_shared) {
-        int at = WEIGHTS + LAYERS * BIASES;
-        auto take = [&](int floats) {
-            int here = at;
-            at += (floats + 3) / 4 * 4;
+    int x, act, s, v, gs, gv, g_phi, uv, scratch, partial, count, stash;
+    int open_x, open_h1, open_h2, open_pull, open_geometry, open_cut, open_index;
+    int total, outside;
+    DEVICE_HOST explicit Layout(int atoms, int stash_shared) : total(WEIGHTS + LAYERS * BIASES), outside(0) {
+        auto take = [](int& end, int floats) {
+            int here = end;
+            end += (floats + 3) / 4 * 4;
             return here;
         };
-        x = take(atoms * 3 * F);
-        h1 = take(atoms * HM);
-        h2 = take(atoms * HM);
-        act = take(atoms * HM);
-        s = take(atoms * 2 * OWN);  // s and the norms beside it
-        v = take(atoms * 3 * OWN);
-        gs = take(atoms * OWN);
-        gv = take(atoms * 3 * OWN);
-        g_phi = take(atoms * 3 * OWN);
-        uv = take(atoms * 6 * OWN);
-        scratch = take(WARPS * 2 * 2 * KP);
-        partial = take(2 * WARPS * 6 * OWN);
-        geometry = take(atoms * CAPACITY * 4);
-        cut = take(atoms * CAPACITY * 2);
-        pull = take(atoms * CAPACITY * 4);
-        index = take(atoms * CAPACITY);
-        count = take(MAX_ATOMS);
-        stash = take(stash_shared ? atoms * LAYERS * STASH : 0);
-        total = at;
+        x = take(total, atoms * 3 * F);
+        act = take(total, atoms * HM);
+        s = take(total, atoms * 2 * OWN);  // s and the norms beside it
+        v = take(total, atoms * 3 * OWN);
+        gs = take(total, atoms * OWN);
+        gv = take(total, atoms * 3 * OWN);
+        g_phi = take(total, atoms * 3 * OWN);
+        uv = take(total, atoms * 6 * OWN);
+        scratch = take(total, WARPS * AT_ONCE * 2 * KP);
+        partial = take(total, 2 * WARPS * 6 * OWN);
+        count = take(total, MAX_ATOMS);
+        int& open = CLUSTERED ? total : outside;
+        open_x = CLUSTERED ? x : take(open, atoms * 3 * F);
+        open_h1 = take(open, atoms * HM);
+        open_h2 = take(open, atoms * HM);
+        open_geometry = take(open, atoms * CAPACITY * 4);
+        open_cut = take(open, atoms * CAPACITY * 2);
+        open_pull = take(open, atoms * CAPACITY * 4);
+        open_index = take(open, atoms * CAPACITY);
+        stash = take(stash_shared ? total : outside, atoms * LAYERS * STASH);
     }
 };
 
@@ -131,10 +141,18 @@ DEVICE float sum_of_eight(const float* v, int part) {
     return (part & 1 ? two[1] : two[0]) + __shfl_xor_sync(0xffffffffu, part & 1 ? two[0] : two[1], 1);
 }
 
+// The largest number of outputs of a lane, at most ``most``, that leaves whole warps.
+DEVICE_HOST constexpr int outputs_of_lane(int outputs, int most) {
+    return outputs / 4 % most ? outputs_of_lane(outputs, most - 1) : most;
+}
+
 // out(o, r, sum_k x[r][k] w[o][k]) for o < OUTPUTS, r < rows. Eight lanes share a sum, a float4 each; a lane works on
-// OUTS outputs times ROWS rows at once, so that what it reads serves several products.
-template <int INNER, int OUTPUTS, int OUTS, int ROWS, typename Out>
+// some MOST_OUTS outputs times FEWEST_ROWS rows at once, so that what it reads serves several products.
+template <int INNER, int OUTPUTS, int MOST_OUTS, int FEWEST_ROWS, typename Out>
 DEVICE void rows_by_rows(const float* x, int stride, const float* w, int rows, Out out) {
+    constexpr int OUTS = outputs_of_lane(OUTPUTS, MOST_OUTS);
+    constexpr int WHOLE = OUTS % 4 == 0 ? 2 : OUTS % 2 == 0 ? 4 : 8;  // rows of a whole number of groups of eight sums
+    constexpr int ROWS = (FEWEST_ROWS + WHOLE - 1) / WHOLE * WHOLE;
     constexpr int SETS = OUTPUTS / (4 * OUTS);  // warps side by side along the outputs
     constexpr int GROUPS = WARPS / SETS;        // and along the rows
     static_assert(OUTPUTS % (4 * OUTS) == 0 && OUTS * ROWS % 8 == 0, "whole warps, whole groups of eight sums");
@@ -201,17 +219,6 @@ DEVICE void rows_by_columns(const float* x, const float* w, float* y, int y_stri
     }
 }
 
-// The partial sums of all blocks of the cluster, in the order of the ranks.
-DEVICE float cluster_sum(float* mine, float start) {
-    float part[RANKS];
-#pragma unroll
-    for (int rank = 0; rank < RANKS; rank++) part[rank] = *of_peer(mine, rank);
-    float sum = start;
-#pragma unroll
-    for (int rank = 0; rank < RANKS; rank++) sum += part[rank];
-    return sum;
-}
-
 // The filters of one layer of the network for one feature: three channels of K weights and a bias.
 struct Filter {
     float w[3][K];
@@ -248,28 +255,43 @@ struct Molecule {
     const Arguments& args;
     float* base;
     Layout at;
-    int rank, cluster, clusters, atoms, begin, thread, warp, lane, half, f, f_global;
+    Peers<CLUSTERED> peers;
+    float *outside, *open;
+    int rank, atoms, begin, thread, warp, lane, sub, f, f_global;
 
     DEVICE Molecule(const Arguments& arguments)
-        : args(arguments), base(reinterpret_cast<float*>(shared_memory)), at(arguments.atoms, arguments.stash_shared) {
-        rank = cluster_rank();
-        cluster = blockIdx.x / RANKS;
-        clusters = gridDim.x / RANKS;
-        begin = cluster * args.atoms;
+        : args(arguments),
+          base(reinterpret_cast<float*>(shared_memory)),
+          at(arguments.atoms, arguments.stash_shared),
+          peers(arguments.counters + Counters::GROUPS) {
+        outside = args.outside + static_cast<long long>(blockIdx.x) * at.outside;
+        open = CLUSTERED ? base : outside;
+        rank = peers.rank;
+        begin = peers.group * args.atoms;
         atoms = min(args.atoms, args.n_atoms - begin);
         thread = threadIdx.x;
         warp = thread / 32;
         lane = thread % 32;
-        half = lane / OWN;
+        sub = lane / OWN;
         f = lane % OWN;
         f_global = rank * OWN + f;
+    }
+
+    // The sum of what all blocks of the group have at ``mine``, in the order of the ranks.
+    DEVICE float sum_of_peers(float* mine, float start) const {
+        float part[RANKS];
+#pragma unroll
+        for (int peer = 0; peer < RANKS; peer++) part[peer] = peers.read(mine, peer, at.outside);
+        float sum = start;
+#pragma unroll
+        for (int peer = 0; peer < RANKS; peer++) sum += part[peer];
+        return sum;
     }
 
     DEVICE const float* weights(int layer) const { return base + layer * LAYER_WEIGHTS; }
     DEVICE const float* biases(int layer) const { return base + WEIGHTS + layer * BIASES; }
     DEVICE float* stash(int a, int layer) const {
-        if (args.stash_shared) return base + at.stash + (a * LAYERS + layer) * STASH;
-        return args.stash + ((static_cast<long long>(blockIdx.x) * MAX_ATOMS + a) * LAYERS + layer) * STASH;
+        return (args.stash_shared ? base : outside) + at.stash + (a * LAYERS + layer) * STASH;
     }
     DEVICE float* messages(int layer, int n) const {
         return args.messages + ((static_cast<long long>(rank) * (LAYERS - 1) + layer - 1) * args.n_atoms + n) * 6 * OWN;
@@ -280,9 +302,9 @@ struct Molecule {
     DEVICE const float* filters(int layer) const { return args.filters + (rank * LAYERS + layer) * FILTERS; }
     // For each neighbor the unit vector towards it and the distance that the network sees. Within the pair's wall
     // (student/wall.py) that is not the distance, and negative, to mark it: what else such a pair needs is computed anew.
-    DEVICE float4* geometry(int a) const { return reinterpret_cast<float4*>(base + at.geometry) + a * CAPACITY; }
-    DEVICE float2* cut(int a) const { return reinterpret_cast<float2*>(base + at.cut) + a * CAPACITY; }
-    DEVICE int* index(int a) const { return reinterpret_cast<int*>(base + at.index) + a * CAPACITY; }
+    DEVICE float4* geometry(int a) const { return reinterpret_cast<float4*>(open + at.open_geometry) + a * CAPACITY; }
+    DEVICE float2* cut(int a) const { return reinterpret_cast<float2*>(open + at.open_cut) + a * CAPACITY; }
+    DEVICE int* index(int a) const { return reinterpret_cast<int*>(open + at.open_index) + a * CAPACITY; }
     DEVICE int* counts() const { return reinterpret_cast<int*>(base + at.count); }
     DEVICE Wall wall_between(int i, int j) const { return Wall(args.wall, args.numbers[i], args.numbers[j]); }
     DEVICE float distance_between(int i, int j) const {
@@ -302,7 +324,7 @@ struct Molecule {
         for (int i = 4 * thread; i < LAYERS * BIASES; i += 4 * THREADS) copy_async(base + WEIGHTS + i, from + i);
     }
 
-    // Neighbors of the cluster's atoms, one warp an atom, in ascending order.
+    // Neighbors of the group's atoms, one warp an atom, in ascending order.
     DEVICE void find_neighbors() {
         const float cutoff = args.radial[0], rate = args.radial[2];
         for (int a = warp; a < atoms; a += WARPS) {
@@ -339,14 +361,14 @@ struct Molecule {
                 if (count > CAPACITY) atomicMax(args.most, count);
             }
         }
-        for (int i = thread; i < atoms * CAPACITY * 4; i += THREADS) base[at.pull + i] = 0.0f;
+        for (int i = thread; i < atoms * CAPACITY * 4; i += THREADS) open[at.open_pull + i] = 0.0f;
         __syncthreads();
     }
 
-    // Gaussians at distance d, and with SLOPES their derivatives, in this warp's scratch; one row for each half.
+    // Gaussians at distance d, and with SLOPES their derivatives, in this warp's scratch; one row for each of its neighbors.
     template <bool SLOPES>
     DEVICE const float* gaussians(float d) {
-        float* scratch = base + at.scratch + (warp * 2 + half) * 2 * KP;
+        float* scratch = base + at.scratch + (warp * AT_ONCE + sub) * 2 * KP;
         __syncwarp();
         const float exponent = __ldg(args.radial + 1);
 #pragma unroll
@@ -363,9 +385,39 @@ struct Molecule {
         return scratch;
     }
 
-    // One atom a cluster: all warps; two: half of them each; more: all warps on one atom after the other, since the
-    // numbers of neighbors differ.
-    DEVICE int warps_of_atom() const { return args.atoms == 2 ? WARPS / 2 : WARPS; }
+    // One atom a group: all warps; two: half of them each. More: as many as take sixteen neighbors at once, on one atom after
+    // the other, since the numbers of neighbors differ.
+    DEVICE int warps_of_atom() const {
+        return args.atoms == 1 ? WARPS : args.atoms == 2 ? WARPS / 2 : min(WARPS, 16 / AT_ONCE);
+    }
+
+    // The sum over the neighbors of a warp.
+    DEVICE static float over_neighbors(float value) {
+#pragma unroll
+        for (int mask = OWN; mask < 32; mask *= 2) value += __shfl_xor_sync(0xffffffffu, value, mask);
+        return value;
+    }
+
+    // The update mixes all features: every block of the group gets every vector, in two steps around a barrier.
+    DEVICE void send_vector(int row, int q, float value) {
+        const int i = row * F + rank * OWN + q;
+        if constexpr (CLUSTERED) {
+#pragma unroll
+            for (int peer = 0; peer < RANKS; peer++) *of_peer(base + at.x + i, peer) = value;
+        } else {
+            open[at.open_x + i] = value;
+        }
+    }
+    DEVICE void receive_vectors() {
+        if constexpr (!CLUSTERED) {
+            float4* to = reinterpret_cast<float4*>(base + at.x);
+            float4* from = reinterpret_cast<float4*>(open + at.open_x);
+            for (int i = thread; i < atoms * 3 * F / 4; i += THREADS) {
+                to[i] = peers.read(from + i, i % (F / 4) / (OWN / 4), at.outside);
+            }
+            __syncthreads();
+        }
+    }
 
     // s and v after the message, in shared memory.
     template <bool FIRST>
@@ -377,9 +429,9 @@ struct Molecule {
             float s = 0.0f, vx = 0.0f, vy = 0.0f, vz = 0.0f;
             if (a < atoms) {
                 const int count = counts()[a];
-                for (int e0 = 2 * part; e0 < count; e0 += 2 * warps_each) {
-                    const bool there = e0 + half < count;
-                    const int e = there ? e0 + half : e0;
+                for (int e0 = AT_ONCE * part; e0 < count; e0 += AT_ONCE * warps_each) {
+                    const bool there = e0 + sub < count;
+                    const int e = there ? e0 + sub : e0;
                     const int j = index(a)[e];
                     const float4 u = geometry(a)[e];
                     const float cut_value = there ? cut(a)[e].x : 0.0f;
@@ -423,11 +475,11 @@ struct Molecule {
                 }
             }
             float* partials = base + at.partial + buffer * WARPS * 6 * OWN;
-            s += __shfl_xor_sync(0xffffffffu, s, OWN);
-            vx += __shfl_xor_sync(0xffffffffu, vx, OWN);
-            vy += __shfl_xor_sync(0xffffffffu, vy, OWN);
-            vz += __shfl_xor_sync(0xffffffffu, vz, OWN);
-            if (half == 0) {
+            s = over_neighbors(s);
+            vx = over_neighbors(vx);
+            vy = over_neighbors(vy);
+            vz = over_neighbors(vz);
+            if (sub == 0) {
                 float* partial = partials + warp * 6 * OWN;
                 partial[f] = s;
                 partial[OWN + f] = vx;
@@ -447,18 +499,15 @@ struct Molecule {
                     float* to = base + at.v + (b * 3 + c - 1) * OWN + q;
                     sum += FIRST ? 0.0f : *to;
                     *to = sum;
-                    // The update mixes all features: every block of the cluster gets every vector.
-#pragma unroll
-                    for (int peer = 0; peer < RANKS; peer++) {
-                        *of_peer(base + at.x + (b * 3 + c - 1) * F + rank * OWN + q, peer) = sum;
-                    }
+                    send_vector(b * 3 + c - 1, q, sum);
                 }
             }
         }
-        cluster_barrier();
+        peers.barrier();
+        receive_vectors();
     }
 
-    // The update, and the head on its result. Leaves s and v, hands phi and v to the other clusters.
+    // The update, and the head on its result. Leaves s and v, hands phi and v to the other groups.
     template <bool LAST>
     DEVICE void node_forward(int layer) {
         constexpr int HEAD = LAST ? R : H;
@@ -485,14 +534,14 @@ struct Molecule {
         }
         __syncthreads();
         w += MIX;
-        rows_by_columns<2 * OWN, H, 1>(base + at.s, w, base + at.h1, HM, atoms);
+        rows_by_columns<2 * OWN, H, 1>(base + at.s, w, open + at.open_h1, HM, atoms);
         for (int item = thread; item < atoms * 6 * OWN; item += THREADS) {
             stash(item / (6 * OWN), layer)[STASH_UV + item % (6 * OWN)] = uv[item];
         }
-        cluster_barrier();
+        peers.barrier();
         for (int item = thread; item < atoms * H; item += THREADS) {
             const int a = item / H, h = item % H;
-            const float value = cluster_sum(base + at.h1 + a * HM + h, b[h]);
+            const float value = sum_of_peers(open + at.open_h1 + a * HM + h, b[h]);
             stash(a, layer)[STASH_H1 + h] = value;
             act[a * HM + h] = value * sigmoid(value);
         }
@@ -523,11 +572,11 @@ struct Molecule {
         __syncthreads();
         w += MLP_OUT;
         b += 3 * OWN;
-        rows_by_columns<OWN, HEAD, 1>(base + at.gs, w, base + at.h2, HM, atoms);
-        cluster_barrier();
+        rows_by_columns<OWN, HEAD, 1>(base + at.gs, w, open + at.open_h2, HM, atoms);
+        peers.barrier();
         for (int item = thread; item < atoms * HEAD; item += THREADS) {
             const int a = item / HEAD, h = item % HEAD;
-            const float value = cluster_sum(base + at.h2 + a * HM + h, b[h]);
+            const float value = sum_of_peers(open + at.open_h2 + a * HM + h, b[h]);
             stash(a, layer)[STASH_H2 + h] = value;
             // After the last layer the reverse pass begins with dE/dh; the energy itself is for later.
             act[a * HM + h] = LAST ? w[OWN * HEAD + h] * silu_slope(value) : value * sigmoid(value);
@@ -545,7 +594,7 @@ struct Molecule {
         }
     }
 
-    // Energies of the cluster's atoms, one warp an atom; all blocks of the cluster would find the same.
+    // Energies of the group's atoms, one warp an atom; all blocks of the group would find the same.
     DEVICE void atomic_energies() {
         if (rank != 0) return;
         const float* w = weights(LAYERS - 1) + MIX + MLP_IN + MLP_OUT + OWN * R;
@@ -566,7 +615,7 @@ struct Molecule {
         }
     }
 
-    // The reverse of node_forward: from dE/ds', dE/dv' and dE/dphi to dE/ds and dE/dv, handed to the other clusters.
+    // The reverse of node_forward: from dE/ds', dE/dv' and dE/dphi to dE/ds and dE/dv, handed to the other groups.
     template <bool LAST>
     DEVICE void node_backward(int layer) {
         constexpr int HEAD = LAST ? R : H;
@@ -580,12 +629,12 @@ struct Molecule {
         float* gv = base + at.gv;
         float* g_mixed = base + at.g_phi;
         if (!LAST) {
-            rows_by_columns<3 * OWN, H, 1>(base + at.g_phi, w_head_out, base + at.h2, HM, atoms);
-            cluster_barrier();
+            rows_by_columns<3 * OWN, H, 1>(base + at.g_phi, w_head_out, open + at.open_h2, HM, atoms);
+            peers.barrier();
             for (int item = thread; item < atoms * H; item += THREADS) {
                 const int a = item / H, h = item % H;
                 act[a * HM + h] =
-                    cluster_sum(base + at.h2 + a * HM + h, 0.0f) * silu_slope(stash(a, layer)[STASH_H2 + h]);
+                    sum_of_peers(open + at.open_h2 + a * HM + h, 0.0f) * silu_slope(stash(a, layer)[STASH_H2 + h]);
             }
         }
         __syncthreads();
@@ -609,11 +658,11 @@ struct Molecule {
         }
         __syncthreads();
         // h1, not h2: a slower block may still be reading h2 of the step before.
-        rows_by_columns<3 * OWN, H, 1>(g_mixed, w_out, base + at.h1, HM, atoms);
-        cluster_barrier();
+        rows_by_columns<3 * OWN, H, 1>(g_mixed, w_out, open + at.open_h1, HM, atoms);
+        peers.barrier();
         for (int item = thread; item < atoms * H; item += THREADS) {
             const int a = item / H, h = item % H;
-            act[a * HM + h] = cluster_sum(base + at.h1 + a * HM + h, 0.0f) * silu_slope(stash(a, layer)[STASH_H1 + h]);
+            act[a * HM + h] = sum_of_peers(open + at.open_h1 + a * HM + h, 0.0f) * silu_slope(stash(a, layer)[STASH_H1 + h]);
         }
         __syncthreads();
         float* g_uv = base + at.uv;  // [atom][3][dE/d(V v) own, dE/d(U v) own]
@@ -644,17 +693,17 @@ struct Molecule {
             gradients(layer, begin + a)[q] = g;
         }
         __syncthreads();
-        rows_by_columns<2 * OWN, F, 3>(g_uv, w_mix, base + at.x, F, atoms);
-        cluster_barrier();
+        rows_by_columns<2 * OWN, F, 3>(g_uv, w_mix, open + at.open_x, F, atoms);
+        peers.barrier();
         for (int item = thread; item < atoms * 3 * OWN; item += THREADS) {
             const int row = item / OWN, q = item % OWN;
-            const float g = cluster_sum(base + at.x + row * F + rank * OWN + q, LAST ? 0.0f : gv[item]);
+            const float g = sum_of_peers(open + at.open_x + row * F + rank * OWN + q, LAST ? 0.0f : gv[item]);
             gv[item] = g;
             gradients(layer, begin + row / 3)[OWN + row % 3 * OWN + q] = g;
         }
     }
 
-    // The reverse of message_forward, for the messages that the cluster's atoms send: their receivers are their
+    // The reverse of message_forward, for the messages that the group's atoms send: their receivers are their
     // neighbors, seen from -u. Adds to the pulls; leaves dE/dphi and dE/dv.
     template <bool FIRST>
     DEVICE void message_backward(int layer, const Filter& filter) {
@@ -677,9 +726,9 @@ struct Molecule {
 #pragma unroll
                     for (int c = 0; c < 3; c++) v[c] = __ldcg(from + (3 + c) * OWN);
                 }
-                for (int e0 = 2 * part; e0 < count; e0 += 2 * warps_each) {
-                    const bool there = e0 + half < count;
-                    const int e = there ? e0 + half : e0;
+                for (int e0 = AT_ONCE * part; e0 < count; e0 += AT_ONCE * warps_each) {
+                    const bool there = e0 + sub < count;
+                    const int e = there ? e0 + sub : e0;
                     const int i = index(a)[e];
                     const float4 u = geometry(a)[e];
                     const float2 cuts = cut(a)[e];
@@ -731,18 +780,20 @@ struct Molecule {
                         gvj[1] += wc * gy;
                         gvj[2] += wc * gz;
                     }
-                    // Sixteen lanes, four sums: halve the number of values, then that of the lanes.
-                    const bool high = f & 8;
+                    // OWN lanes, four sums: halve the number of values, then that of the lanes.
+                    const bool high = f & OWN / 2;
                     const float send0 = high ? sum[0] : sum[2], send1 = high ? sum[1] : sum[3];
                     float keep0 = high ? sum[2] : sum[0], keep1 = high ? sum[3] : sum[1];
-                    keep0 += __shfl_xor_sync(0xffffffffu, send0, 8);
-                    keep1 += __shfl_xor_sync(0xffffffffu, send1, 8);
-                    const bool middle = f & 4;
-                    float total = (middle ? keep1 : keep0) + __shfl_xor_sync(0xffffffffu, middle ? keep0 : keep1, 4);
-                    total += __shfl_xor_sync(0xffffffffu, total, 2);
-                    total += __shfl_xor_sync(0xffffffffu, total, 1);
-                    if (there && (f & 3) == 0) {
-                        base[at.pull + (a * CAPACITY + e) * 4 + (high ? 2 : 0) + (middle ? 1 : 0)] += total;
+                    keep0 += __shfl_xor_sync(0xffffffffu, send0, OWN / 2);
+                    keep1 += __shfl_xor_sync(0xffffffffu, send1, OWN / 2);
+                    const bool middle = f & OWN / 4;
+                    float total =
+                        (middle ? keep1 : keep0) + __shfl_xor_sync(0xffffffffu, middle ? keep0 : keep1, OWN / 4);
+#pragma unroll
+                    for (int mask = OWN / 8; mask > 0; mask /= 2) total += __shfl_xor_sync(0xffffffffu, total, mask);
+                    if (there && f % (OWN / 4) == 0) {
+                        const int part_of_pull = (high ? 2 : 0) + (middle ? 1 : 0);
+                        peers.add(open + at.open_pull + (a * CAPACITY + e) * 4 + part_of_pull, total);
                     }
                 }
             }
@@ -750,9 +801,9 @@ struct Molecule {
             float* partials = base + at.partial + buffer * WARPS * 6 * OWN;
 #pragma unroll
             for (int c = 0; c < 3; c++) {
-                gp[c] += __shfl_xor_sync(0xffffffffu, gp[c], OWN);
-                gvj[c] += __shfl_xor_sync(0xffffffffu, gvj[c], OWN);
-                if (half == 0) {
+                gp[c] = over_neighbors(gp[c]);
+                gvj[c] = over_neighbors(gvj[c]);
+                if (sub == 0) {
                     partials[(warp * 6 + c) * OWN + f] = gp[c];
                     partials[(warp * 6 + 3 + c) * OWN + f] = gvj[c];
                 }
@@ -773,15 +824,15 @@ struct Molecule {
         __syncthreads();
     }
 
-    // dE/dr of the pairs (sender j of this cluster, receiver i), summed over the features of all blocks.
+    // dE/dr of the pairs (sender j of this group, receiver i), summed over the features of all blocks.
     DEVICE void hand_over_pulls() {
-        cluster_barrier();
+        peers.barrier();
         for (int item = thread * RANKS + rank; item < atoms * CAPACITY; item += THREADS * RANKS) {
             const int a = item / CAPACITY, e = item % CAPACITY;
             if (e >= counts()[a]) continue;
             float sum[4];
 #pragma unroll
-            for (int c = 0; c < 4; c++) sum[c] = cluster_sum(base + at.pull + item * 4 + c, 0.0f);
+            for (int c = 0; c < 4; c++) sum[c] = sum_of_peers(open + at.open_pull + item * 4 + c, 0.0f);
             // The unit vector of the message points from receiver to sender.
             const float4 u = geometry(a)[e];
             const float ux = -u.x, uy = -u.y, uz = -u.z;
@@ -838,15 +889,14 @@ struct Molecule {
     }
 
     // Messages go between blocks that own the same features.
-    DEVICE void wait_for_messages() { wait_for_blocks(args.counters + rank, clusters); }
+    DEVICE void wait_for_messages() { wait_for_blocks(args.counters + rank, peers.groups); }
 
     DEVICE void evaluate() {
         MARK(0)
         Filter filter;
         filter.load<2>(filters(0), f);
         find_neighbors();
-        // Shared memory of a peer can be read only once the peer runs.
-        cluster_barrier();
+        peers.all_run();
         MARK(1)
         message_forward<true>(0, filter);
         MARK(2)
@@ -885,10 +935,9 @@ struct Molecule {
             hand_over_pulls();
         }
         atomic_energies();
-        // Also keeps every block's shared memory alive until its peers have read it.
-        cluster_barrier();
+        peers.all_run();
         MARK(41)
-        wait_for_blocks(args.counters + RANKS, gridDim.x);
+        wait_for_blocks(args.counters + Counters::ALL, gridDim.x);
         MARK(42)
         if (args.with_forces) sum_forces();
         sum_energies();
@@ -904,8 +953,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) molecule(const __grid_c
 
 // Sizes by which the host packs weights and makes buffers.
 extern "C" void molecule_sizes(int* sizes) {
-    const int values[] = {RANKS, WEIGHTS, LAYERS * BIASES, LAYERS * FILTERS, STASH, MAX_ATOMS, CAPACITY};
-    for (int i = 0; i < 7; i++) sizes[i] = values[i];
+    const int values[] = {RANKS, LAYERS, MAX_ATOMS, CAPACITY, SHARED_LIMIT};
+    for (int i = 0; i < 5; i++) sizes[i] = values[i];
 }
 
 // The sizes and constants that this was compiled with.
@@ -913,59 +962,61 @@ extern "C" const char* molecule_built_for() { return TEXT(BUILT_FOR); }
 
 extern "C" int molecule_sizeof_arguments() { return int(sizeof(Arguments)); }
 
-// Bytes of shared memory of one block for ``atoms`` atoms a cluster.
+// Of one block for ``atoms`` atoms a group: bytes of shared memory, and floats outside of it.
 extern "C" int molecule_shared_bytes(int atoms, int stash_shared) {
     return Layout(atoms, stash_shared).total * int(sizeof(float));
 }
+extern "C" int molecule_outside_floats(int atoms, int stash_shared) { return Layout(atoms, stash_shared).outside; }
+
+extern "C" int molecule_counters(int groups) { return Counters::total(groups); }
 
 #ifndef CUDA_EMULATION
 
-static void configure(cudaLaunchConfig_t* config, cudaLaunchAttribute (&attributes)[2], int clusters, int bytes) {
-    *config = {};
-    config->gridDim = dim3(clusters * RANKS);
-    config->blockDim = dim3(THREADS);
-    config->dynamicSmemBytes = bytes;
-    attributes[0].id = cudaLaunchAttributeClusterDimension;
-    attributes[0].val.clusterDim.x = RANKS;
-    attributes[0].val.clusterDim.y = 1;
-    attributes[0].val.clusterDim.z = 1;
-    config->attrs = attributes;
-    config->numAttrs = 1;
-}
-
-// Whether the driver guarantees that all blocks of a launch run at once.
-static bool can_cooperate() {
-    int device = 0, can = 0;
-    if (cudaGetDevice(&device) != cudaSuccess) return false;
-    return cudaDeviceGetAttribute(&can, cudaDevAttrCooperativeLaunch, device) == cudaSuccess && can;
-}
-
-// How many clusters with ``bytes`` of shared memory each block the device holds at once; a negative CUDA error otherwise.
-extern "C" int molecule_max_clusters(int bytes) {
-    cudaError_t error = cudaFuncSetAttribute(molecule, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    if (error != cudaSuccess) return -int(error);
-    cudaLaunchConfig_t config;
+// The attributes of a launch of ``groups`` groups: its blocks all run at once, as they wait for one another, or it fails.
+struct Launch {
+    cudaLaunchConfig_t config = {};
     cudaLaunchAttribute attributes[2];
-    configure(&config, attributes, 1, bytes);
-    int clusters = 0;
-    error = cudaOccupancyMaxActiveClusters(&clusters, molecule, &config);
-    return error == cudaSuccess ? clusters : -int(error);
+    Launch(int groups, int bytes) {
+        config.gridDim = dim3(groups * RANKS);
+        config.blockDim = dim3(THREADS);
+        config.dynamicSmemBytes = bytes;
+        attributes[0].id = cudaLaunchAttributeCooperative;
+        attributes[0].val.cooperative = 1;
+        attributes[1].id = cudaLaunchAttributeClusterDimension;
+        attributes[1].val.clusterDim.x = RANKS;
+        attributes[1].val.clusterDim.y = 1;
+        attributes[1].val.clusterDim.z = 1;
+        config.attrs = attributes;
+        config.numAttrs = CLUSTERED ? 2 : 1;
+    }
+};
+
+// How many groups with ``bytes`` of shared memory each block the device holds at once; none where the driver does not
+// guarantee that all blocks of a launch run at once. A negative CUDA error otherwise.
+extern "C" int molecule_max_groups(int bytes) {
+    int device = 0, cooperative = 0, processors = 0, found = 0;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&cooperative, cudaDevAttrCooperativeLaunch, device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+    if (error == cudaSuccess) error = cudaFuncSetAttribute(molecule, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    if (error != cudaSuccess) return -int(error);
+    if (!cooperative) return 0;
+    Launch launch(1, bytes);
+    if (CLUSTERED) {
+        launch.config.attrs = launch.attributes + 1;
+        launch.config.numAttrs = 1;
+        error = cudaOccupancyMaxActiveClusters(&found, molecule, &launch.config);
+        return error == cudaSuccess ? found : -int(error);
+    }
+    error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&found, molecule, THREADS, bytes);
+    return error == cudaSuccess ? found * processors / RANKS : -int(error);
 }
 
 // 0, or a CUDA error.
-extern "C" int molecule_launch(const Arguments* args, int clusters, void* stream) {
-    static const bool cooperative = can_cooperate();
-    cudaLaunchConfig_t config;
-    cudaLaunchAttribute attributes[2];
-    configure(&config, attributes, clusters, molecule_shared_bytes(args->atoms, args->stash_shared));
-    if (cooperative) {
-        // The blocks wait for one another: they must all run at once, or the launch must fail.
-        attributes[1].id = cudaLaunchAttributeCooperative;
-        attributes[1].val.cooperative = 1;
-        config.numAttrs = 2;
-    }
-    config.stream = static_cast<cudaStream_t>(stream);
-    return int(cudaLaunchKernelEx(&config, molecule, *args));
+extern "C" int molecule_launch(const Arguments* args, int groups, void* stream) {
+    Launch launch(groups, molecule_shared_bytes(args->atoms, args->stash_shared));
+    launch.config.stream = static_cast<cudaStream_t>(stream);
+    return int(cudaLaunchKernelEx(&launch.config, molecule, *args));
 }
 
 #ifdef TIMELINE

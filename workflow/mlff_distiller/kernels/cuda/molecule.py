@@ -13,9 +13,6 @@ from mlff_distiller.kernels.structures import check_sizes
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError
 
-#: Shared memory that one block can have on Hopper, bytes.
-SHARED_LIMIT = 232_448
-
 POINTERS = (
     "weights",
     "biases",
@@ -32,7 +29,7 @@ POINTERS = (
     "starts",
     "messages",
     "gradients",
-    "stash",
+    "outside",
     "pulls",
     "atomic",
     "forces",
@@ -62,40 +59,44 @@ class Library:
         check_sizes(path, handle, {"molecule_sizeof_arguments": ctypes.sizeof(Arguments)})
         self._launch = handle.molecule_launch
         self._launch.argtypes = [ctypes.POINTER(Arguments), ctypes.c_int, ctypes.c_void_p]
-        self.shared_bytes = handle.molecule_shared_bytes
-        self._max_clusters = handle.molecule_max_clusters
+        #: Of one block, for a number of atoms a group and 1 where the stash is in shared memory: bytes of shared memory, and
+        #: floats outside of it.
+        self.shared_bytes, self.outside_floats = handle.molecule_shared_bytes, handle.molecule_outside_floats
+        self.counters = handle.molecule_counters
         self._error = handle.molecule_error
         self._error.restype = ctypes.c_char_p
-        sizes = (ctypes.c_int * 7)()
+        sizes = (ctypes.c_int * 5)()
         handle.molecule_sizes(sizes)
-        self.ranks, self.weights, self.biases, self.filters, self.stash, self.max_atoms, self.capacity = sizes
-        #: Atoms that one cluster can take: as many as fit into shared memory, with the stash in global memory.
+        #: Blocks of a group, layers of the network, room for atoms of a group and for neighbors, bytes of shared memory.
+        self.ranks, self.layers, self.max_atoms, self.capacity, self.shared_limit = sizes
+        #: Atoms that one group can take: as many as fit into shared memory, with the stash in global memory.
         self.atoms_each = max(
-            (atoms for atoms in range(1, self.max_atoms + 1) if self.shared_bytes(atoms, 0) <= SHARED_LIMIT), default=0
+            (n for n in range(1, self.max_atoms + 1) if self.shared_bytes(n, 0) <= self.shared_limit), default=0
         )
-        self.clusters = self._max_clusters(SHARED_LIMIT)
-        if self.clusters < 0:
-            raise UserError(f"{path}: {self._error(-self.clusters).decode()}; was it built for another GPU?")
+        #: Groups that the device holds at once.
+        self.groups = handle.molecule_max_groups(self.shared_limit)
+        if self.groups < 0:
+            raise UserError(f"{path}: {self._error(-self.groups).decode()}; was it built for another GPU?")
 
-    def launch(self, arguments: Arguments, clusters: int, stream: int) -> None:
+    def launch(self, arguments: Arguments, groups: int, stream: int) -> None:
         """Start the kernel.
 
         Raises:
             RuntimeError: CUDA refuses.
         """
-        error = self._launch(ctypes.byref(arguments), clusters, stream)
+        error = self._launch(ctypes.byref(arguments), groups, stream)
         if error:
             raise RuntimeError(f"molecule kernel: {self._error(error).decode()}")
 
     @property
     def most_atoms(self) -> int:
         """The largest number of atoms of one launch."""
-        return self.clusters * self.atoms_each
+        return self.groups * self.atoms_each
 
 
 @dataclass(frozen=True)
 class PackedWeights:
-    """The student's weights, a slice for every block of a cluster (see molecule.cu)."""
+    """The student's weights, a slice for every block of a group (see molecule.cu)."""
 
     weights: Tensor
     biases: Tensor
@@ -187,10 +188,9 @@ class MoleculeProgram:
         self.library, self.packed = library, packed
         self.n_atoms, self.capacity = n_atoms, library.capacity
         device = packed.weights.device
-        atoms = -(-n_atoms // library.clusters)
-        self.clusters = -(-n_atoms // atoms)
-        ranks, width = library.ranks, packed.embedding.shape[1] // library.ranks
-        layers = packed.filters.numel() // (ranks * (packed.radial.numel() - 2) * 3 * width)
+        atoms = -(-n_atoms // library.groups)
+        self.groups = -(-n_atoms // atoms)
+        ranks, layers, width = library.ranks, library.layers, packed.embedding.shape[1] // library.ranks
 
         def real(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float32, device=device)
@@ -198,7 +198,7 @@ class MoleculeProgram:
         def index(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.int32, device=device)
 
-        stash_shared = library.shared_bytes(atoms, 1) <= SHARED_LIMIT
+        stash_shared = int(library.shared_bytes(atoms, 1) <= library.shared_limit)
         self.positions = real(n_atoms, 3)
         self.outputs = results_buffer(n_atoms, n_systems, device)
         self.energies, self.forces = split_results(self.outputs, n_systems)
@@ -212,10 +212,10 @@ class MoleculeProgram:
         self.work = {
             "messages": real(ranks, layers - 1, n_atoms, 6, width),
             "gradients": real(ranks, layers, n_atoms, 4, width),
-            "stash": real(1 if stash_shared else self.clusters * ranks * library.max_atoms * layers * library.stash),
+            "outside": real(self.groups * ranks * library.outside_floats(atoms, stash_shared)),
             "pulls": real(n_atoms, n_atoms, 4),
             "atomic": real(n_atoms),
-            "counters": torch.zeros([ranks + 1], dtype=torch.int64, device=device),
+            "counters": torch.zeros([library.counters(self.groups)], dtype=torch.int64, device=device),
         }
         tensors = {name: getattr(packed, name) for name in packed.__dataclass_fields__} | self.work
         for name in ("positions", "numbers", "first", "last", "starts", "forces", "energies", "most"):
@@ -226,7 +226,7 @@ class MoleculeProgram:
             n_systems=n_systems,
             atoms=atoms,
             with_forces=1,
-            stash_shared=int(stash_shared),
+            stash_shared=stash_shared,
         )
 
     def results(self) -> tuple[Tensor, Tensor]:
@@ -246,7 +246,7 @@ class MoleculeProgram:
     def launch(self, forces: bool = True) -> None:
         """Energies and, unless told otherwise, forces; on the current stream."""
         self.arguments.with_forces = int(forces)
-        self.library.launch(self.arguments, self.clusters, self._stream())
+        self.library.launch(self.arguments, self.groups, self._stream())
 
     def _stream(self) -> int:
         return torch.cuda.current_stream(self.positions.device).cuda_stream if self.positions.is_cuda else 1
