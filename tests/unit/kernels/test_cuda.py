@@ -193,7 +193,7 @@ def test_the_smoothing_of_the_norm_is_the_students(emulate):
     ("module", "structure"),
     [
         (molecule, "Arguments"),
-        *((neighbor_matrix, n) for n in ("Messages", "Update", "Radial", "Totals", "Search")),
+        *((neighbor_matrix, n) for n in ("Messages", "Update", "Radial", "Totals", "Virials", "Search")),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -277,6 +277,15 @@ def test_a_form_that_the_card_lacks_memory_or_clusters_for_is_refused(monkeypatc
 
 
 @needs_compiler
+def test_a_form_is_chosen_when_the_kernels_are_compiled(emulated, student):
+    libraries = emulated["molecule"].parent
+    with pytest.raises(UserError, match=r"compiled in a form of their own; leave out form='grid32'"):
+        CudaPotential(student, libraries=libraries, products="float32", form="grid32")
+    with pytest.raises(UserError, match=r"unknown form 'grid23'.*grid32"):
+        CudaPotential(student, products="float32", form="grid23")
+
+
+@needs_compiler
 def test_order_of_threads_does_not_matter(molecule_library, student):
     """A missing barrier would show as other results in another order."""
     library = molecule_library
@@ -342,6 +351,83 @@ def test_row_kernels_emulated_in_small_cells(emulated, student, student64, name)
     found, found_forces = potential(*small_cell(name, torch.float32))
     assert (found - energies).abs().max() < 1e-4 * max(1.0, pull)
     assert (found_forces - forces).abs().max() < 1e-5 * max(1.0, pull)
+
+
+def boxes_of_all_kinds():
+    """A skewed box cut by its faces, one narrower than the cutoff, and one that repeats along two axes."""
+    cell = torch.tensor([[[5.5, 0, 0], [1, 11, 0], [0, 2, 16.0]], [[4.6, 0, 0], [0, 5.2, 0], [0.5, 0, 6.0]]])
+    cell = torch.cat([cell, 8.0 * torch.eye(3)[None]])
+    pbc = torch.tensor([[True, True, True], [True, True, True], [True, False, True]])
+    generator = torch.Generator().manual_seed(2)
+    numbers, batch = torch.randint(1, 10, [10], generator=generator), torch.tensor([0] * 5 + [1] * 2 + [2] * 3)
+    fractional = torch.rand(10, 3, generator=generator) * 1.5 - 0.25
+    return numbers, torch.einsum("nk,nkl->nl", fractional, cell[batch]), batch, cell, pbc
+
+
+def assert_stress_is_right(potential, student64, numbers, positions, batch, cell, pbc, device="cpu"):
+    right = AutogradPotential(student64).with_stress(numbers, positions.double(), batch, cell.double(), pbc)
+    given = [tensor.to(device) for tensor in (numbers, positions, batch, cell, pbc)]
+    energies, _ = potential(*given)
+    found = potential.with_stress(*given)
+    assert [part.dtype for part in found] == [torch.float64, torch.float32, torch.float32]
+    assert torch.equal(found[2], found[2].transpose(1, 2))
+    assert (found[0] - energies).abs().max() < 1e-4 * max(1.0, right[1].abs().max().item())
+    volume = torch.linalg.det(cell.double()).abs()[:, None, None]
+    # Virials, since stresses are small in large boxes.
+    scale = max(1.0, (right[2] * volume).abs().max().item())
+    assert scale > 1.0
+    assert ((found[2].cpu() - right[2]) * volume).abs().max() < 5e-6 * scale
+    assert (found[1].cpu() - right[1]).abs().max() < 2e-5 * max(1.0, right[1].abs().max().item())
+    again = potential.with_stress(*given)
+    assert all(torch.equal(one, other) for one, other in zip(found, again, strict=True))
+
+
+@needs_compiler
+def test_stress_emulated(neighbor_matrix_alone, student64):
+    """Of boxes of all kinds, and of molecules within their walls in a cell."""
+    assert_stress_is_right(neighbor_matrix_alone, student64, *boxes_of_all_kinds())
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["graphene", "chain"])
+def test_stress_emulated_in_small_cells(neighbor_matrix_alone, student64, name):
+    assert_stress_is_right(neighbor_matrix_alone, student64, *small_cell(name, torch.float32))
+
+
+@needs_compiler
+def test_stress_emulated_within_walls(neighbor_matrix_alone, student, student64):
+    numbers, positions, batch = squeezed(student, 0.6)
+    boxes = cut_by_boxes(positions, batch)
+    assert_stress_is_right(neighbor_matrix_alone, student64, numbers, positions, batch, *boxes)
+
+
+@needs_compiler
+def test_stress_emulated_is_the_slope_of_the_energy_under_strain(neighbor_matrix_alone):
+    """By the kernels alone: every component, by differences of their own energies, of fourth order."""
+    numbers, positions, batch, cell, pbc = (part[: 1 if len(part) == 3 else 5] for part in boxes_of_all_kinds())
+    _, _, stress = neighbor_matrix_alone.with_stress(numbers, positions, batch, cell, pbc)
+    virials = stress.double() * torch.linalg.det(cell.double()).abs()[:, None, None]
+    step = 1e-2
+    for a, b in [(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]:
+        strain = torch.zeros([3, 3], dtype=torch.float64)
+        strain[a, b] = strain[b, a] = step if a == b else 0.5 * step
+        slope = 0.0
+        for steps, weight in [(1, 8.0), (-1, -8.0), (2, -1.0), (-2, 1.0)]:
+            deformed = torch.eye(3, dtype=torch.float64) + steps * strain
+            moved, box = (positions.double() @ deformed).float(), (cell.double() @ deformed).float()
+            slope += weight * neighbor_matrix_alone.energy(numbers, moved, batch, box, pbc)
+        assert (slope / (12 * step) - virials[:, a, b]).abs().max() < 1e-3 * virials.abs().max()
+
+
+@needs_compiler
+def test_stress_emulated_of_a_system_with_a_lost_atom(neighbor_matrix_alone):
+    numbers, positions, batch, cell, pbc = boxes_of_all_kinds()
+    right = neighbor_matrix_alone.with_stress(numbers, positions, batch, cell, pbc)
+    lost = positions.clone()
+    lost[6, 1] = torch.nan
+    found = neighbor_matrix_alone.with_stress(numbers, lost, batch, cell, pbc)
+    assert found[2][1].isnan().all()
+    torch.testing.assert_close(found[2][[0, 2]], right[2][[0, 2]])
 
 
 @pytest.fixture
@@ -586,6 +672,21 @@ def test_periodic_on_the_gpu(on_gpu, student64):
         found, found_forces = on_gpu(*arguments)
         assert (found_forces.cpu() - forces).abs().max() < 2e-5 * max(1.0, forces.abs().max().item())
         assert (found.cpu() - energies).abs().max() < 1e-3
+
+
+@needs_gpu
+@pytest.mark.parametrize("copies", [1, 100])
+def test_stress_on_the_gpu(student, student64, copies):
+    """Whether or not the launches are captured, beside calls that take no stress."""
+    potential = CudaPotential(copy.deepcopy(student).to("cuda"))
+    numbers, positions, batch, cell, pbc = boxes_of_all_kinds()
+    numbers, positions = numbers.repeat(copies), positions.repeat(copies, 1)
+    batch = torch.cat([batch + 3 * k for k in range(copies)])
+    cell, pbc = cell.repeat(copies, 1, 1), pbc.repeat(copies, 1)
+    for _ in range(CALLS_BEFORE_CAPTURE + 1):
+        assert_stress_is_right(potential, student64, numbers, positions, batch, cell, pbc, "cuda")
+    for name in SMALL_CELLS:
+        assert_stress_is_right(potential, student64, *small_cell(name, torch.float32), "cuda")
 
 
 @needs_gpu

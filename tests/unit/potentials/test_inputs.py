@@ -278,7 +278,9 @@ def test_no_setting_of_the_caller_changes_an_answer(make, around, name, setting)
             torch.testing.assert_close(only, energies, rtol=0, atol=5e-5)
 
 
-@pytest.mark.parametrize("name", ["eager", "edgewise", "analytic", "graphed", *(["cpp"] if HAS_COMPILER else [])])
+@pytest.mark.parametrize(
+    "name", ["eager", "edgewise", "analytic", "graphed", *(["cpp", "cuda"] if HAS_COMPILER else [])]
+)
 @pytest.mark.parametrize("setting", ["no_grad", "inference", "autocast"])
 def test_stress_under_settings_of_the_caller(make, around, name, setting):
     potential, batch = make(name), two_systems()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 #: Families whose kernels give energies and forces alone.
-WITHOUT_STRESS = ("cuda", "triton")
+WITHOUT_STRESS = ("triton",)
 #: The molecules of the run, which the examples read.
 MOLECULES = "molecules.extxyz"
 

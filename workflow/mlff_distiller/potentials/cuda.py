@@ -1,7 +1,7 @@
 """Energies and forces by the CUDA C++ kernels, captured in CUDA graphs.
 
 As many atoms as fit (about a hundred) are one launch (molecule.cu); more atoms, and periodic systems, are a sequence of
-kernels and matrix products (neighbor_matrix.cu), with neighbors from cells on the GPU.
+kernels and matrix products (neighbor_matrix.cu), with neighbors from cells on the GPU; so is whatever is asked for its stress.
 """
 
 from collections.abc import Callable
@@ -68,7 +68,7 @@ class CudaPotential(Potential):
             :data:`~mlff_distiller.kernels.cuda.neighbor_matrix.PRODUCTS`.
         single_launch: False sends small molecules through the kernels for many atoms, too.
         form: of the kernel for small molecules, one of :data:`~mlff_distiller.kernels.cuda.build.FORMS`; the one for the GPU
-            otherwise. Of no effect with ``libraries``.
+            otherwise. It is chosen when the kernels are compiled, so not with ``libraries``.
     """
 
     def __init__(
@@ -86,6 +86,8 @@ class CudaPotential(Potential):
 
         if products not in neighbor_matrix.PRODUCTS:
             raise UserError(f"unknown products {products!r}; there are {', '.join(neighbor_matrix.PRODUCTS)}")
+        if form and libraries:
+            raise UserError(f"{libraries}: compiled in a form of their own; leave out form={form!r}")
         if form not in (None, *FORMS):
             raise UserError(f"unknown form {form!r}{nearest(form, FORMS)}; there are {', '.join(FORMS)}")
 
@@ -131,6 +133,21 @@ class CudaPotential(Potential):
             numbers, positions, batch, cell, pbc, True, lambda program: program.results_on_host(), waits=True
         )
 
+    def with_stress(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor, pbc: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies [B] eV, forces [N, 3] eV/A and stresses [B, 3, 3] eV/A^3, always by the kernels for many atoms."""
+
+        def taken(program: Any) -> tuple[Tensor, Tensor, Tensor]:
+            with made_current(self.device):
+                return (*program.results(), program.virials())
+
+        energies, forces, virials = self._run(numbers, positions, batch, cell, pbc, True, taken, in_one=False)
+        # A lost atom makes the energy of its system NaN; with too little room not all of its pairs may be.
+        virials = virials.masked_fill(energies.isnan()[:, None, None], torch.nan)
+        volumes = torch.linalg.det(cell.detach().double()).abs()[:, None, None]
+        return energies, forces, (virials / volumes).to(self.dtype)
+
     def release(self) -> None:
         """Free all buffers and graphs, and reset the room for neighbors."""
         self.evaluations.clear()
@@ -169,13 +186,17 @@ class CudaPotential(Potential):
         forces: bool,
         taken: Callable[[Any], Result],
         waits: bool = False,
+        in_one: bool = True,
     ) -> Result:
-        """Run the program of these systems; the result of ``taken(program)``. ``waits``: ``taken`` waits for the device."""
+        """Run the program of these systems; the result of ``taken(program)``.
+
+        ``waits``: ``taken`` waits for the device. ``in_one``: by one launch, where the systems are small enough.
+        """
         positions = positions.detach()
         systems = self.inputs(numbers, positions, batch, cell, pbc)
         box = self._cells(positions, systems)
         while True:
-            if box is None and numbers.shape[0] <= self.most_in_one_launch:
+            if in_one and box is None and numbers.shape[0] <= self.most_in_one_launch:
                 evaluation = self._single(systems.topology)
             else:
                 evaluation = self._many(systems.topology, box)

@@ -651,6 +651,63 @@ extern "C" __global__ void sum_energies(const __grid_constant__ Totals totals) {
     }
 }
 
+// What the pulls of a launch do to the cell: the virial dE/dstrain of each system, symmetric: xx, yy, zz, yz, xz, xy.
+struct Virials {
+    const int* starts;        // [B + 1]
+    const float4* geometry;   // [N][capacity]
+    const int* counts;        // [N]
+    const float* pull;        // [N][capacity][4] dE/dr of each pair, after finish_pulls
+    double* atomic;           // [N][6] eV
+    double* virials;          // [B][6] eV
+    int n_atoms;
+    int n_systems;
+    int capacity;
+};
+
+// One warp an atom: sum r (x) dE/dr over the messages that it sends, where r = -d u. In float64, since pairs on opposite
+// sides nearly cancel; in a fixed order.
+extern "C" __global__ void sum_atomic_virials(const __grid_constant__ Virials work) {
+    const long long i = static_cast<long long>(blockIdx.x) * 8 + threadIdx.x / 32;
+    const int lane = threadIdx.x % 32;
+    if (i >= work.n_atoms) return;
+    const int count = min(work.counts[i], work.capacity);
+    double sum[6] = {0.0, 0.0, 0.0, 0.0, 0.0, 0.0};
+    for (int e = lane; e < count; e += 32) {
+        const long long slot = i * work.capacity + e;
+        const float4 u = work.geometry[slot];
+        const double d = fabsf(u.w), r[3] = {-d * u.x, -d * u.y, -d * u.z};
+        const float* pull = work.pull + slot * 4;
+#pragma unroll
+        for (int a = 0; a < 3; a++) {
+            const int b = (a + 1) % 3, c = (a + 2) % 3;
+            sum[a] += r[a] * pull[a];
+            sum[3 + a] += 0.5 * (r[b] * pull[c] + r[c] * pull[b]);
+        }
+    }
+#pragma unroll
+    for (int k = 0; k < 6; k++) {
+#pragma unroll
+        for (int offset = 16; offset > 0; offset /= 2) sum[k] += __shfl_xor_sync(0xffffffffu, sum[k], offset);
+        if (lane == 0) work.atomic[i * 6 + k] = sum[k];
+    }
+}
+
+// One block a system and number of the virial.
+extern "C" __global__ void sum_virials(const __grid_constant__ Virials work) {
+    SHARED_ARRAY(double, parts, 8);
+    const int system = blockIdx.x / 6, k = blockIdx.x % 6, thread = threadIdx.x;
+    double sum = 0.0;
+    for (long long n = work.starts[system] + thread; n < work.starts[system + 1]; n += 256) sum += work.atomic[n * 6 + k];
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+    if (thread % 32 == 0) parts[thread / 32] = sum;
+    __syncthreads();
+    if (thread == 0) {
+        for (int warp = 1; warp < 8; warp++) sum += parts[warp];
+        work.virials[system * 6 + k] = sum;
+    }
+}
+
 struct Search {
     const float* positions;  // [N][3]; with cells in their order; not wrapped, which would lose digits
     const int* numbers;      // [N]
@@ -849,6 +906,11 @@ extern "C" int neighbor_matrix_totals(const Totals* totals, int step, void* stre
     }
 }
 
+extern "C" int neighbor_matrix_virials(const Virials* work, int step, void* stream) {
+    if (step == 0) return LAUNCH(sum_atomic_virials, (work->n_atoms + 7) / 8, 256, *work);
+    return LAUNCH(sum_virials, 6 * work->n_systems, 256, *work);
+}
+
 extern "C" int neighbor_matrix_search(const Search* work, int cells, void* stream) {
     if (cells) return LAUNCH(fill_neighbor_matrix_cells, (work->n_atoms + 7) / 8, 256, *work);
     return LAUNCH(fill_neighbor_matrix_dense, (work->n_atoms + 7) / 8, 256, *work);
@@ -862,6 +924,7 @@ extern "C" int neighbor_matrix_sizeof_messages() { return int(sizeof(Messages));
 extern "C" int neighbor_matrix_sizeof_update() { return int(sizeof(Update)); }
 extern "C" int neighbor_matrix_sizeof_radial() { return int(sizeof(Radial)); }
 extern "C" int neighbor_matrix_sizeof_totals() { return int(sizeof(Totals)); }
+extern "C" int neighbor_matrix_sizeof_virials() { return int(sizeof(Virials)); }
 extern "C" int neighbor_matrix_sizeof_search() { return int(sizeof(Search)); }
 
 #ifndef CUDA_EMULATION

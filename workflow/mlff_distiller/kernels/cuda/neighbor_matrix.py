@@ -24,6 +24,9 @@ PRODUCTS = ("fp16x3", "float32", "tf32")
 #: Matrices with fewer rows than this are left to cuBLAS in any case.
 NARROWEST = 16
 
+#: Where the entries of a symmetric matrix, row by row, stand among xx, yy, zz, yz, xz, xy.
+VOIGT = [0, 5, 4, 5, 1, 3, 4, 3, 2]
+
 Matrix = Tensor | SplitMatrix
 
 
@@ -43,6 +46,7 @@ Totals = _structure(
     "positions numbers starts neighbors geometry counts pull atomic repulsion wall references forces energies",
     "n_atoms n_systems capacity",
 )
+Virials = _structure("starts geometry counts pull atomic virials", "n_atoms n_systems capacity")
 Search = _structure(
     "positions numbers first last system box grid reach periodic offset place whole cell_start radial wall "
     "neighbors geometry counts repulsion",
@@ -66,15 +70,16 @@ class Library:
     def __init__(self, path: Path):
         self.path, self.handle = path, ctypes.CDLL(str(path))
         structures = {"messages": Messages, "update": Update, "radial": Radial, "totals": Totals, "search": Search}
+        structures |= {"virials": Virials}
         sizes = {f"neighbor_matrix_sizeof_{name}": ctypes.sizeof(structure) for name, structure in structures.items()}
         check_sizes(path, self.handle, sizes)
         self.handle.neighbor_matrix_error.restype = ctypes.c_char_p
-        for name in ("forward", "backward", "update", "radial", "totals", "search"):
+        for name in ("forward", "backward", "update", "radial", "totals", "virials", "search"):
             getattr(self.handle, f"neighbor_matrix_{name}").argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
         self.coefficients, self.depth = self.handle.neighbor_matrix_coefficients(), self.handle.neighbor_matrix_depth()
 
     def run(self, name: str, arguments: ctypes.Structure, choice: int, stream: int) -> None:
-        """Launch one of ``forward``, ``backward``, ``update``, ``radial``, ``totals``, ``search``.
+        """Launch one of ``forward``, ``backward``, ``update``, ``radial``, ``totals``, ``virials``, ``search``.
 
         Raises:
             RuntimeError: CUDA refuses.
@@ -402,6 +407,31 @@ class NeighborMatrixProgram:
     def results_on_host(self) -> tuple[Tensor, Tensor]:
         """Energies [B] and forces [N, 3] on the CPU."""
         return self.energies.cpu(), self.forces.cpu()
+
+    def virials(self) -> Tensor:
+        """dE/dstrain [B, 3, 3] eV, float64, of the last launch with forces; on the current stream.
+
+        The sum of r (x) dE/dr over the pairs (Thompson, Plimpton & Mattson, J. Chem. Phys. 131, 154107 (2009)), which the
+        kernels have for the forces. It is symmetric, as the energy does not change by rotations.
+        """
+        device = self.positions.device
+        found = torch.empty([self.n_systems, 6], dtype=torch.float64, device=device)
+        atomic = torch.empty([self.n_atoms, 6], dtype=torch.float64, device=device)
+        arguments = _fill(
+            Virials,
+            starts=self.starts,
+            geometry=self.geometry,
+            counts=self.counts,
+            pull=self.pull,
+            atomic=atomic,
+            virials=found,
+            n_atoms=self.n_atoms,
+            n_systems=self.n_systems,
+            capacity=self.capacity,
+        )
+        for step in range(2):
+            self._run("virials", arguments, step)
+        return found[:, VOIGT].view(-1, 3, 3)
 
     def set_grid(self, grid: CellGrid) -> None:
         """The cells to use from now on.
