@@ -7,8 +7,10 @@ last call, and nothing was written into them, a call costs a few comparisons of 
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,6 +31,15 @@ class Topology:
     numbers: Tensor
     batch: Tensor
     sizes: tuple[int, ...]  # atoms of each of the B systems
+    on_host: np.ndarray  # [2, N] int64: numbers and batch
+
+    @cached_property
+    def indices(self) -> Tensor:
+        """What kernels ask of each atom and system, [3 N + B + 1] int32 on the host: the atomic numbers [N], the first atom of
+        each atom's system [N] and the one after its last [N], the first atom of each system and the number of atoms [B + 1]."""
+        numbers, system = self.on_host
+        starts = np.concatenate([[0], np.cumsum(self.sizes)])
+        return torch.from_numpy(np.concatenate([numbers, starts[system], starts[system + 1], starts]).astype(np.int32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,22 +150,23 @@ class InputCheck:
             raise UserError("no atoms: there is nothing to compute")
         if numbers is None:
             numbers = batch
-            on_host = system = batch.cpu()
         else:
             self._expect("numbers", numbers, torch.int64, (n_atoms,))
-            # One transfer for both.
-            on_host, system = torch.stack([numbers, batch]).cpu()
-            if unknown := self.limits.unknown_element(on_host.numpy()):
-                atom, what = unknown
-                raise UserError(f"atom {atom}{within(atom, system)} {what}")
+        # One transfer for both, and NumPy from there, whose small operations are cheaper.
+        on_host = torch.stack([numbers.detach(), batch]).cpu().numpy()
+        system = on_host[1]
+        if numbers is not batch and (unknown := self.limits.unknown_element(on_host[0])):
+            atom, what = unknown
+            raise UserError(f"atom {atom}{within(atom, system)} {what}")
         # Without a cell the last entry gives the number of systems: limit it, so that a wrong one does not exhaust memory.
         most = 1000 + 10 * n_atoms if n_systems is None else n_systems
-        wrong = (system.diff(prepend=system.new_zeros([1])) < 0) | (system >= most)
-        if bool(wrong.any()):
-            atom = int(wrong.nonzero()[0])
-            raise UserError(f"batch must rise from 0 and stay below the number of systems; atom {atom} breaks that")
-        sizes = torch.bincount(system, minlength=n_systems or 0).tolist()
-        return Topology(numbers, batch, tuple(sizes))
+        wrong = (np.diff(system, prepend=0) < 0) | (system >= most)
+        if wrong.any():
+            raise UserError(
+                f"batch must rise from 0 and stay below the number of systems; atom {wrong.argmax()} breaks that"
+            )
+        sizes = np.bincount(system, minlength=n_systems or 0).tolist()
+        return Topology(numbers, batch, tuple(sizes), on_host)
 
     def _cells(self, cell: Tensor | None, pbc: Tensor | None) -> Cells | None:
         if pbc is not None:
@@ -201,12 +213,12 @@ class InputCheck:
         return Cells(box, along)
 
 
-def within(atom: int, system: Tensor) -> str:
-    """Which atom of its own system ``atom`` is, for a message; empty where there is one system. ``system`` [N] is on the host."""
+def within(atom: int, system: np.ndarray) -> str:
+    """Which atom of its own system ``atom`` is, for a message; empty where there is one system. ``system`` is [N]."""
     if int(system[-1]) <= 0:
         return ""
     own = int(system[atom])
-    return f" (atom {atom - int(torch.searchsorted(system, own))} of system {own} in the batch)"
+    return f" (atom {atom - int(np.searchsorted(system, own))} of system {own} in the batch)"
 
 
 @contextmanager

@@ -203,5 +203,5 @@ class CppPotential(Potential):
     def _refuse(self, status: int, where, positions: Tensor, batch: Tensor):
         message = binding.explain(self._library, status, where, positions.data_ptr())
         if status in binding.OF_ATOMS:
-            message += within(int(where[0]), batch)
+            message += within(int(where[0]), batch.numpy())
         raise UserError(message)

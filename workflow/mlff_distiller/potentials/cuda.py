@@ -319,12 +319,7 @@ class CudaPotential(Potential):
 
     def _filled(self, evaluation: Evaluation, topology: Topology) -> Evaluation:
         if evaluation.topology is not topology:
-            program = evaluation.program
-            sizes = torch.tensor(topology.sizes, dtype=torch.int64, device=self.device)
-            program.starts[1:] = torch.cumsum(sizes, 0)
-            program.numbers.copy_(topology.numbers)
-            program.first.copy_(program.starts[topology.batch])
-            program.last.copy_(program.starts[topology.batch + 1])
+            evaluation.program.indices.copy_(topology.indices, non_blocking=True)
             evaluation.topology = topology
         return evaluation
 

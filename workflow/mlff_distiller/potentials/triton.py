@@ -135,11 +135,11 @@ class TritonPotential(Potential):
         entry = self.evaluations.find(key, lambda: self._new(*key))
         program = entry["program"]
         if entry["topology"] is not topology:
-            sizes = torch.tensor(topology.sizes, dtype=torch.int64, device=self.device)
-            program.starts[1:] = torch.cumsum(sizes, 0)
-            program.numbers.copy_(topology.numbers)
-            program.first.copy_(program.starts[topology.batch])
-            program.last.copy_(program.starts[topology.batch + 1])
+            parts = (program.numbers, program.first, program.last, program.starts)
+            indices = topology.indices.to(self.device).split([len(part) for part in parts])
+            # Not views of one piece of memory: those would not be aligned, for which Triton compiles anew.
+            for part, given in zip(parts, indices, strict=True):
+                part.copy_(given)
             entry["topology"] = topology
         return program, entry[forces]
 

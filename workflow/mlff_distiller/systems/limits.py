@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,6 +69,11 @@ class Limits:
         """Whether distances shorter than any learned are refused."""
         return self.elements is not None and "distances" not in self.allow
 
+    @cached_property
+    def _learned(self) -> np.ndarray:
+        """Whether the student learned each atomic number from 0 to ``most``."""
+        return np.isin(np.arange(self.most + 1), list(self.elements or ()))
+
     def check_numbers(self, numbers: np.ndarray) -> None:
         """Raise a :class:`UserError` for the first of ``numbers`` [N] that the student does not know."""
         if unknown := self.unknown_element(numbers):
@@ -81,7 +87,7 @@ class Limits:
             return atom, f"has the atomic number {numbers[atom]}; known elements are 1 (H) to {_element(self.most)}"
         if self.elements is None or "elements" in self.allow:
             return None
-        learned = np.isin(numbers, list(self.elements))
+        learned = self._learned[numbers]
         if learned.all():
             return None
         from ase.data import chemical_symbols

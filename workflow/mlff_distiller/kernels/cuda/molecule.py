@@ -1,6 +1,7 @@
 """The kernel of molecule.cu from Python: its weights, its buffers, its launch."""
 
 import ctypes
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,10 +175,17 @@ def split_results(buffer: Tensor, n_systems: int) -> tuple[Tensor, Tensor]:
     return buffer[: 8 * n_systems].view(torch.float64), buffer[8 * n_systems :].view(torch.float32).view(-1, 3)
 
 
+def in_one(*shapes: tuple[int, ...], device: torch.device) -> list[Tensor]:
+    """Zeros of these shapes, float32, in one piece of memory, each at a multiple of 128 bytes."""
+    sizes = [-(-math.prod(shape) // 32) * 32 for shape in shapes]
+    pieces = torch.zeros([sum(sizes)], dtype=torch.float32, device=device).split(sizes)
+    return [piece[: math.prod(shape)].view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+
+
 class MoleculeProgram:
     """Buffers for ``n_atoms`` atoms in ``n_systems`` systems, and the launch on them.
 
-    Fill ``positions``, ``numbers``, ``starts``, ``first`` and ``last``, call :meth:`launch`, read ``energies`` and
+    Fill ``positions`` and ``indices``, call :meth:`launch`, read ``energies`` and
     ``forces``. :meth:`most_neighbors` is above ``capacity`` when, since ``most`` was last set to 0, an atom had more
     neighbors than that: then the results are wrong. Of all programs of one device only one may run at a time.
     """
@@ -192,31 +200,31 @@ class MoleculeProgram:
         self.groups = -(-n_atoms // atoms)
         ranks, layers, width = library.ranks, library.layers, packed.embedding.shape[1] // library.ranks
 
-        def real(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=torch.float32, device=device)
-
-        def index(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=torch.int32, device=device)
-
         stash_shared = int(library.shared_bytes(atoms, 1) <= library.shared_limit)
-        self.positions = real(n_atoms, 3)
+        # Sizes that are met once should not wait for a dozen allocations.
+        positions, *work = in_one(
+            (n_atoms, 3),
+            (ranks, layers - 1, n_atoms, 6, width),
+            (ranks, layers, n_atoms, 4, width),
+            (self.groups * ranks * library.outside_floats(atoms, stash_shared),),
+            (n_atoms, n_atoms, 4),
+            (n_atoms,),
+            device=device,
+        )
+        self.positions = positions
+        self.work = dict(zip(("messages", "gradients", "outside", "pulls", "atomic"), work, strict=True))
+        self.work["counters"] = torch.zeros([library.counters(self.groups)], dtype=torch.int64, device=device)
         self.outputs = results_buffer(n_atoms, n_systems, device)
         self.energies, self.forces = split_results(self.outputs, n_systems)
         # Pinned, for direct transfers; allocated once, since that takes as long as a transfer.
         pinned = {"device": "cpu", "pin_memory": device.type == "cuda"}
         self.host_outputs = torch.empty(self.outputs.shape, dtype=torch.uint8, **pinned)
-        self.numbers, self.first, self.last = index(n_atoms), index(n_atoms), index(n_atoms)
-        self.starts = index(n_systems + 1)
+        #: See :attr:`~mlff_distiller.potentials.checks.Topology.indices`.
+        self.indices = torch.zeros([3 * n_atoms + n_systems + 1], dtype=torch.int32, device=device)
+        sizes = [n_atoms, n_atoms, n_atoms, n_systems + 1]
+        self.numbers, self.first, self.last, self.starts = self.indices.split(sizes)
         # Host memory to which the kernel writes, so that it is read without a transfer.
         self.most = torch.zeros([1], dtype=torch.int32, **pinned)[0]
-        self.work = {
-            "messages": real(ranks, layers - 1, n_atoms, 6, width),
-            "gradients": real(ranks, layers, n_atoms, 4, width),
-            "outside": real(self.groups * ranks * library.outside_floats(atoms, stash_shared)),
-            "pulls": real(n_atoms, n_atoms, 4),
-            "atomic": real(n_atoms),
-            "counters": torch.zeros([library.counters(self.groups)], dtype=torch.int64, device=device),
-        }
         tensors = {name: getattr(packed, name) for name in packed.__dataclass_fields__} | self.work
         for name in ("positions", "numbers", "first", "last", "starts", "forces", "energies", "most"):
             tensors[name] = getattr(self, name)

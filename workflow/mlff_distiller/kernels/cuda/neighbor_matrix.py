@@ -261,7 +261,7 @@ def matmul_precision(tf32: bool):
 class NeighborMatrixProgram:
     """Buffers and launches for ``n_atoms`` atoms in ``n_systems`` systems with ``capacity`` neighbors an atom.
 
-    Fill ``positions`` [N, 3], ``numbers`` [N], ``system`` [N], ``starts`` [B + 1], ``first`` and ``last`` [N], call
+    Fill ``positions`` [N, 3], ``system`` [N] and ``indices`` (``numbers``, ``first``, ``last`` [N], ``starts`` [B + 1]), call
     :meth:`launch`, read ``energies`` and ``forces``. Where an atom had more neighbors than ``capacity``,
     :meth:`most_neighbors` is larger than that, and the results are wrong: the caller checks, unless no atom can have so many.
 
@@ -292,8 +292,11 @@ class NeighborMatrixProgram:
 
         self.positions = torch.zeros([n_atoms, 3], dtype=torch.float32, device=device)
         self.forces = real(n_atoms, 3)
-        self.numbers, self.system = index(n_atoms), torch.zeros([n_atoms], dtype=torch.int64, device=device)
-        self.first, self.last, self.starts = index(n_atoms), index(n_atoms), index(n_systems + 1)
+        self.system = torch.zeros([n_atoms], dtype=torch.int64, device=device)
+        #: See :attr:`~mlff_distiller.potentials.checks.Topology.indices`.
+        self.indices = index(3 * n_atoms + n_systems + 1)
+        sizes = [n_atoms, n_atoms, n_atoms, n_systems + 1]
+        self.numbers, self.first, self.last, self.starts = self.indices.split(sizes)
         self.energies = torch.zeros([n_systems], dtype=torch.float64, device=device)
         # The arrays that the kernels use; with cells, in the order of the cells.
         self.placed = torch.zeros_like(self.positions) if cells else self.positions
