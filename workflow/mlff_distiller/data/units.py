@@ -115,9 +115,11 @@ def check_units(dataset: Dataset) -> UnitCheck:
 def refuse_units(path: str | Path, doubts: Sequence[str]) -> NoReturn:
     """Raise a :class:`UserError` about the labels in ``path`` that says what was found, and what was expected."""
     raise UserError(
-        f"{path}: " + "; ".join(doubts) + ". Positions must be in A, energies total energies in eV, forces in eV/A, "
-        "a stress in eV/A^3, positive where the cell pulls (1 bohr = 0.529177 A, 1 Hartree = 27.2114 eV, 1 kcal/mol = "
-        "0.0433641 eV, 1 Hartree/Bohr = 51.4221 eV/A, 1 GPa = 0.00624151 eV/A^3); where they are, own_data.check_units: false silences this"
+        f"{path}: "
+        + "; ".join(doubts)
+        + ". Positions must be in A, energies total energies in eV, forces in eV/A, a stress in "
+        "eV/A^3, positive where the cell pulls (1 bohr = 0.529177 A, 1 Hartree = 27.2114 eV, 1 kcal/mol = 0.0433641 eV, "
+        "1 Hartree/Bohr = 51.4221 eV/A, 1 GPa = 0.00624151 eV/A^3); where they are, own_data.check_units: false silences this"
     )
 
 
