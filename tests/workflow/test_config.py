@@ -103,6 +103,11 @@ def test_a_variant_that_is_null_is_left_out():
             "student.sampling.structures.files: two of them have the same name",
         ),
         (
+            "acceptance.crystals",
+            {"files": ["nowhere.cif"]},
+            "acceptance.crystals.files: nowhere.cif: no such file",
+        ),
+        (
             "student.sampling.structures",
             {"file": []},
             "student.sampling.structures: unknown key 'file'; did you mean 'files'",
