@@ -112,6 +112,11 @@ def test_a_variant_that_is_null_is_left_out():
             "student.sampling.structures.files: two of them have the same name",
         ),
         (
+            "acceptance.crystals",
+            {"files": ["nowhere.cif"]},
+            "acceptance.crystals.files: nowhere.cif: no such file",
+        ),
+        (
             "student.sampling.structures",
             {"file": []},
             "student.sampling.structures: unknown key 'file'; did you mean 'files'",
@@ -334,7 +339,7 @@ def test_a_checkpoint_with_a_name_that_a_shell_would_read_is_copied(fresh):
 def test_every_path_in_a_shell_command_is_quoted():
     bare = re.compile(r"\{(?:input|output|log|params|wildcards)(?:\.(\w+))?\}")
     # Made of names and quoted paths by the rules themselves.
-    composed = {"given", "expected", "claims", "torch_cluster", "held_out", "more", "command", "structures"}
+    composed = {"given", "expected", "claims", "torch_cluster", "held_out", "more", "command", "structures", "crystals"}
     for file in (ROOT / "workflow" / "rules").glob("*.smk"):
         for shell in re.findall(r"^ +shell:\n((?: +\".*\"\n)+)", file.read_text(encoding="utf-8"), re.MULTILINE):
             assert set(bare.findall(shell)) <= composed, f"{file.name}: {shell}"

@@ -22,6 +22,7 @@ STAGES = {
     "same-teacher": ("data.same_teacher", "label some of a dataset again: is it the same teacher"),
     "merge-data": ("data.merge", "join labeled datasets of one teacher"),
     "train": ("training.train", "train the student on labels"),
+    "import-schnetpack": ("student.schnetpack", "make a student of a PaiNN that was trained with SchNetPack 2"),
     "learn-domain": ("training.domain", "fit what a student knows, and the errors to expect, to its labels"),
     "explore": ("md.explore", "run a student's own dynamics and choose frames for the teacher"),
     "accuracy": ("training.accuracy", "student against teacher on held-out molecules"),

@@ -1,13 +1,18 @@
 # Needs: the student, the molecule list and the teacher.
-# Makes: results/{run}/acceptance/teacher.json: small molecules that the student has not seen, and what the teacher finds for
-# them; results/{run}/acceptance/student.json: the student on the same, one record for each geometry, scan and curve.
+# Makes: results/{run}/acceptance/teacher.json: small molecules that the student has not seen, crystals, and what the teacher
+# finds for them; results/{run}/acceptance/student.json: the student on the same, one record for each geometry, scan and curve.
 
 ACCEPTANCE = expand("results/{run}/acceptance/student.json", run=RUN) if TEACHER else []
+# Structures that are compared as crystals, as the configuration names them; molecules among them are passed over.
+CRYSTALS = config["acceptance"].get("crystals", {}).get("files")
+if CRYSTALS is None:
+    CRYSTALS = SAMPLED or (list(SYSTEMS.values()) if config["student"]["dataset"] else [])
 
 
 rule run_teacher_acceptance:
     input:
         molecules=config["molecules"]["list"],
+        crystals=[split_frame(name)[0] for name in CRYSTALS],
     output:
         "results/{run}/acceptance/teacher.json",
     log:
@@ -27,9 +32,21 @@ rule run_teacher_acceptance:
                 "sampling": None if config["student"]["dataset"] else config["student"]["sampling"],
             }
         ),
+        crystals=" ".join(
+            [
+                (
+                    shlex.join(
+                        ["--crystals", *CRYSTALS, "--crystals-split", "train" if CRYSTALS == SAMPLED else "unknown"]
+                    )
+                    if CRYSTALS
+                    else ""
+                ),
+                "--crystals-alone" if ALONE and CRYSTALS else "",
+            ]
+        ),
     shell:
         "OMP_NUM_THREADS={threads} python -m mlff_distiller acceptance-teacher --molecules {input.molecules:q}"
-        " --settings {params.settings:q} --output {output:q} > {log:q} 2>&1"
+        " --settings {params.settings:q} {params.crystals} --output {output:q} > {log:q} 2>&1"
 
 
 rule measure_acceptance:

@@ -92,7 +92,8 @@ rule write_model_card:
         training=TRAINING,
         dataset_card=("results/{run}/dataset/labels.json" if TRAINED_HERE else shipped("dataset_card.json")),
         templates=expand(
-            "workflow/mlff_distiller/report/templates/{name}.md.j2", name=["STUDENT_CARD", "acceptance", "rounds"]
+            "workflow/mlff_distiller/report/templates/{name}.md.j2",
+            name=["STUDENT_CARD", "acceptance", "rounds", "stress"],
         ),
     output:
         "results/{run}/student/README.md",

@@ -73,6 +73,7 @@ rule render_report:
                 "md_checks.md.j2",
                 "acceptance.md.j2",
                 "rounds.md.j2",
+                "stress.md.j2",
                 "page.html.j2",
             ],
         ),

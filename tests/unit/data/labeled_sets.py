@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlff_distiller.data.dataset import Dataset, from_lists
+from mlff_distiller.data.stress import full_stress
 
 #: Numbers and positions (A) of water, methane and formaldehyde.
 SHAPES = {
@@ -72,3 +73,34 @@ def emt_frames(n=12, energy_factor=1.0, force_factor=1.0, offset=None, names=("H
             energy = atoms.get_potential_energy() + sum((offset or {}).get(z, 0.0) for z in atoms.numbers.tolist())
             frames.append(labeled(atoms, energy * energy_factor, atoms.get_forces() * force_factor))
     return frames
+
+
+def emt_crystals(n: int = 12, seed: int = 0, rattle: float = 0.05, strain: float = 0.02) -> list[Atoms]:
+    """Copper in strained cells of four atoms, displaced, with EMT's energy, forces and stress; the first one is as it stands."""
+    rng, frames = np.random.default_rng(seed), []
+    for i in range(n):
+        atoms = bulk("Cu", cubic=True)
+        if i:
+            drawn = rng.uniform(-strain, strain, (3, 3))
+            atoms.set_cell(atoms.cell.array @ (np.eye(3) + (drawn + drawn.T) / 2), scale_atoms=True)
+            atoms.positions += rng.normal(0, rattle, atoms.positions.shape)
+        atoms.calc = EMT()
+        frame = labeled(atoms, atoms.get_potential_energy(), atoms.get_forces())
+        frame.calc.results["stress"] = atoms.get_stress()
+        frames.append(frame)
+    return frames
+
+
+def crystal_dataset(n: int = 12, **changes) -> Dataset:
+    """:func:`emt_crystals` as a dataset; every fifth is in the split ``val``, every seventh in ``test``."""
+    frames = emt_crystals(n, **changes)
+    splits = ["val" if i % 5 == 0 else "test" if i % 7 == 0 else "train" for i in range(n)]
+    labels = {
+        "energies": np.array([frame.get_potential_energy() for frame in frames]),
+        "forces": np.concatenate([frame.get_forces() for frame in frames]).astype(np.float32),
+        "cells": np.array([frame.cell.array for frame in frames]),
+        "pbc": np.ones((n, 3), dtype=bool),
+        "stresses": np.array([full_stress(frame.get_stress()) for frame in frames]),
+    }
+    numbers, positions = [frame.numbers for frame in frames], [frame.positions for frame in frames]
+    return from_lists(numbers, positions, ["Cu4"] * n, splits, ["rattled"] * n, **labels, teacher="EMT")

@@ -118,11 +118,42 @@ def test_every_structure_is_labeled_and_the_smallest_one_displaced(tmp_path):
     (record,) = schema.read(tmp_path / "teacher.json")
     told = [found["value"] for found in record["checks"]]
     # One atom of silver alone has no forces; eight have.
-    assert told[-1] == "gradient of the energy to 0.0% for Ag (limit 1%)"
+    assert told[-2:] == [
+        "gradient of the energy to 0.0% for Ag (limit 1%)",
+        "derivative of the energy by the strain to 0.0% for Ag (limit 1%)",
+    ]
     assert [next(name for name in ("water", "Cu", "Ag") if f" {name} " in value) for value in told] == [
         *("water", "Cu", "Ag"),
-        *("water", "Ag"),
+        *("water", "Ag", "Ag"),
     ]
+
+
+@pytest.mark.parametrize("change", ["*= -1", "*= 160.2", "*= atoms.get_volume()", "[3:] *= 0.5"])
+def test_a_stress_that_is_no_derivative_is_refused_unless_the_configuration_takes_it(tmp_path, change):
+    write(tmp_path / "Cu.cif", bulk("Cu"))
+    # Of molecules there is none.
+    teacher = own_teacher(tmp_path, f"if 'stress' in self.results: self.results['stress']{change}")
+    crystal = ["--structures", str(tmp_path / "Cu.cif")]
+    done = check(tmp_path / "none.json", teacher, *crystal)
+    assert done.returncode == 2
+    assert "the stress of own_teacher:Own() is not the derivative of its energy by the strain: for Cu" in done.stderr
+    assert "teacher.stress: false" in done.stderr
+    for words, told in (
+        ({"stress": False}, "gradient of the energy"),
+        ({"check_forces": False}, "derivative of the energy"),
+    ):
+        assert check(tmp_path / "taken.json", teacher | words, *crystal).returncode == 0
+        (record,) = schema.read(tmp_path / "taken.json")
+        assert told in record["checks"][-1]["value"]
+
+
+def test_a_teacher_without_stress_is_noted(tmp_path):
+    write(tmp_path / "Cu.cif", bulk("Cu"))
+    teacher = own_teacher(tmp_path, "self.implemented_properties = ['energy', 'forces']")
+    assert check(tmp_path / "teacher.json", teacher, "--structures", str(tmp_path / "Cu.cif")).returncode == 0
+    (record,) = schema.read(tmp_path / "teacher.json")
+    assert record["checks"][-1]["value"] == "own_teacher:Own() gives none for Cu"
+    assert record["checks"][-1]["advice"] == "the student learns from energies and forces alone"
 
 
 def test_a_system_with_an_element_that_no_structure_has_is_named(tmp_path):

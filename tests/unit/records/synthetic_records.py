@@ -300,6 +300,53 @@ def training() -> dict[str, Any]:
     )
 
 
+def crystals() -> list[dict[str, Any]]:
+    """Silicon by the acceptance suite: energy along the volume, elastic constants, phonons."""
+    volumes = np.linspace(18.8, 21.2, 9)
+    theirs, ours = 1000 * (volumes / 20.0 - 1) ** 2 * 6.2, 1000 * (volumes / 20.1 - 1) ** 2 * 6.0
+    elastic = np.diag([150.0] * 3 + [75.0] * 3)
+    modes = np.array([[0.0, 0.0, 0.0, 15.2, 15.2, 15.2], [4.5, 4.5, 12.1, 12.1, 13.6, 13.6]])
+    fields: dict[str, dict[str, Any]] = {
+        "volume": {
+            "volume_a3_per_atom": 20.0,
+            "volume_error_percent": 0.5,
+            "bulk_modulus_gpa": 88.2,
+            "bulk_modulus_error_gpa": -3.1,
+            "volume_mae_mev_per_atom": float(np.abs(ours - theirs).mean()),
+            "points": 9,
+            "refused": 0,
+            "volume_curve": {
+                "volumes_a3_per_atom": volumes.tolist(),
+                "teacher_mev_per_atom": theirs.tolist(),
+                "student_mev_per_atom": ours.tolist(),
+            },
+        },
+        "elastic": {
+            "elastic_mae_gpa": 2.0,
+            "elastic_error_gpa": -4.0,
+            "worst_elastic": "C44",
+            "worst_elastic_gpa": 75.0,
+            "stable": True,
+            "elastic": {"teacher_gpa": elastic.tolist(), "student_gpa": (0.97 * elastic).tolist()},
+        },
+        "phonons": {
+            "phonon_mae_thz": 0.2,
+            "phonon_error_thz": -0.4,
+            "worst_phonon_thz": 15.2,
+            "worst_wave_vector": [0.0, 0.0, 0.0],
+            "imaginary": 0,
+            "teacher_imaginary": 0,
+            "phonons": {
+                "wave_vectors": [[0.0, 0.0, 0.0], [0.5, 0.5, 0.0]],
+                "teacher_thz": modes.tolist(),
+                "student_thz": (0.97 * modes).tolist(),
+            },
+        },
+    }
+    common = {"variant": "student", "device": "cpu", "dtype": "float64", "split": "train", "system": "silicon"}
+    return [schema.record("acceptance", task=task, **common, **values) for task, values in fields.items()]
+
+
 def acceptance() -> list[dict[str, Any]]:
     """A record of each task of the acceptance suite, with a methane whose bend depends on the displacement, and a failure."""
     common = {"variant": "student", "device": "cpu", "dtype": "float64", "split": "test"}
@@ -468,7 +515,7 @@ def run_records(replicates: int = 3) -> list[dict[str, Any]]:
     for split, mae in (("test", 41.0), ("larger", 46.5), ("benchmark", 71.0), ("visited", 38.2)):
         made.append(accuracy(split, mae))
     made.append(training())
-    made += acceptance()
+    made += acceptance() + crystals()
     return made
 
 

@@ -35,7 +35,7 @@ def own_labels(student):
     zero = replace(dataset, energies=np.zeros(len(dataset)))
     references = student.reference_energies.numpy()
     configurations = Configurations.build(zero, references, student.cutoff, dtype=torch.float64)
-    energies, forces = predict(student.network, dict(student.network.named_parameters()), configurations, 50)
+    energies, forces, _ = predict(student.network, dict(student.network.named_parameters()), configurations, 50)
     # The labels were zero, so this is minus the sum of the reference energies.
     totals = energies.numpy() - configurations.energies.numpy()
     return replace(dataset, energies=totals, forces=forces.numpy().astype(np.float64))

@@ -97,8 +97,30 @@ class SmoothCurves(Settings):
     hole_depth: Energy = Field(1.0, description="an energy that falls by so much where it must rise is a hole")
 
 
+class Crystals(Settings):
+    """Crystals: energy along the volume, elastic constants, phonons."""
+
+    files: UniqueItems[str] | None = Field(
+        None,
+        description="structures that ASE reads; null: those of `student.sampling.structures.files`, with labels of your own "
+        "`molecules.systems`, of which those that are not periodic are passed over; `[]`: none",
+    )
+    most_atoms: Annotated[int, Field(ge=1)] = Field(16, description="of a cell; larger ones are left out")
+    volumes: Annotated[int, Field(ge=7)] = Field(11, description="points of the curve, around the teacher's minimum")
+    volume_range: Annotated[float, Field(gt=0, lt=0.4)] = Field(
+        0.06, description="largest change of the volume to both sides, as a share of it"
+    )
+    strain: Annotated[float, Field(gt=0, lt=0.1)] = Field(0.005, description="of elastic constants, to both sides")
+    supercell_width: Length = Field(10.0, description="least width of the repeated cell for phonons, between its faces")
+    displacement: Length = Field(0.01, description="of each atom for phonons")
+    force_limit: Annotated[float, Field(gt=0), unit("eV/A")] = Field(
+        0.002, description="atoms are relaxed when none feels more than this"
+    )
+    max_steps: Annotated[int, Field(ge=1)] = Field(200, description="of a relaxation")
+
+
 class AcceptanceSettings(Settings):
-    """The student against its teacher by a chemist's measures, on small molecules that it has never seen."""
+    """The student against its teacher by a chemist's measures, on small molecules that it has never seen, and on crystals."""
 
     place: ClassVar[str] = "acceptance"
 
@@ -109,6 +131,7 @@ class AcceptanceSettings(Settings):
     conformers: ConformerRanking = ConformerRanking()
     dimers: DimerCurves = DimerCurves()
     smoothness: SmoothCurves = SmoothCurves()
+    crystals: Crystals = Crystals()
 
 
 class AcceptanceInput(Settings):

@@ -12,6 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlff_distiller.acceptance.conformers import compare_conformers
+from mlff_distiller.acceptance.crystals import (
+    at_volume,
+    atoms_of,
+    compare_elastic,
+    compare_phonons,
+    compare_volumes,
+    elastic_constants,
+    energies_at,
+    equation_of_state,
+    phonons,
+    with_relaxed_atoms,
+)
 from mlff_distiller.acceptance.dimers import compare_dimers
 from mlff_distiller.acceptance.energies import energies_and_forces, numbers_or_null, refused
 from mlff_distiller.acceptance.exchange import read_cases
@@ -26,6 +38,8 @@ from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import sha256_of
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from mlff_distiller.potentials.ase import PotentialCalculator
 
 #: Written into every record.
@@ -73,6 +87,7 @@ class Student:
         #: As the other, and answers also for atoms closer together than any that it learned.
         self.unrefusing = calculator(checkpoint, allow=("distances",))
         self._minima: dict[str, np.ndarray | str] = {}
+        self._crystals: dict[str, Atoms] = {}
 
     def record(self, case: Mapping[str, Any]) -> dict[str, Any]:
         """Fields of the record of a case: what was found, or status and reason."""
@@ -153,6 +168,35 @@ class Student:
 
     #: Two atoms pushed together; it is computed as a bond is.
     approach = dissociation
+
+    def volume(self, case: Mapping[str, Any]) -> dict[str, Any]:
+        """Energies of the teacher's cells; the student's own minimum is where elastic constants and phonons are."""
+        atoms, limits = atoms_of(case), self.settings.crystals
+        energies = numbers_or_null(energies_at(self.calculator, atoms, case["volumes"]), 8)
+        fields = compare_volumes(len(atoms), case["volumes"], case["energies"], energies)
+        best, *_ = equation_of_state(case["volumes"], energies)
+        self._crystals[case["system"]] = with_relaxed_atoms(
+            self.calculator, at_volume(atoms, best), limits.force_limit, limits.max_steps
+        )
+        return fields
+
+    def elastic(self, case: Mapping[str, Any]) -> dict[str, Any]:
+        """Elastic constants at the student's own minimum."""
+        limits, atoms = self.settings.crystals, self._crystal(case)
+        found = elastic_constants(self.calculator, atoms, limits.strain, limits.force_limit, limits.max_steps)
+        return compare_elastic(case["elastic"], found)
+
+    def phonons(self, case: Mapping[str, Any]) -> dict[str, Any]:
+        """Phonons at the student's own minimum."""
+        points, found = phonons(
+            self.calculator, self._crystal(case), case["repeats"], self.settings.crystals.displacement
+        )
+        return compare_phonons(points, case["frequencies"], found)
+
+    def _crystal(self, case: Mapping[str, Any]) -> "Atoms":
+        if case["system"] not in self._crystals:
+            raise UserError("the student has no minimum of it")
+        return self._crystals[case["system"]]
 
     def _energies(self, case: Mapping[str, Any]) -> np.ndarray:
         """Energies [P] eV of the case's frames; NaN where the student refuses."""

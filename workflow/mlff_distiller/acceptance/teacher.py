@@ -1,23 +1,34 @@
-"""Stage ``acceptance-teacher``: the molecules of the acceptance suite, and what the teacher finds for them. Imports no torch."""
+"""Stage ``acceptance-teacher``: molecules and crystals of the acceptance suite, and what the teacher finds. Imports no torch."""
 
 import argparse
 from pathlib import Path
 
 from mlff_distiller.acceptance.cases import CaseMaker
+from mlff_distiller.acceptance.crystal_cases import crystal_cases
 from mlff_distiller.acceptance.exchange import write_cases
 from mlff_distiller.acceptance.settings import AcceptanceInput
 from mlff_distiller.data.molecule_list import read_molecule_list
+from mlff_distiller.data.structures import read_structures
 from mlff_distiller.data.teacher import make_calculator, teacher_name
 from mlff_distiller.utils.files import load_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of the stage."""
-    parser.description = "Optimise, vibrate, turn and push together small unseen molecules with the teacher."
+    parser.description = (
+        "Optimise, vibrate, turn and push together small unseen molecules with the teacher; strain and shake crystals."
+    )
     parser.add_argument("--molecules", type=Path, required=True, help="list of molecules (CSV: name, smiles, class)")
     parser.add_argument(
         "--settings", default="{}", help="'acceptance', 'teacher' and 'sampling' mappings (JSON text or a file)"
     )
+    parser.add_argument("--crystals", nargs="*", default=[], help="structures; molecules among them are passed over")
+    parser.add_argument(
+        "--crystals-split",
+        default="unknown",
+        help="part of the student's data that they belong to (default %(default)s)",
+    )
+    parser.add_argument("--crystals-alone", action="store_true", help="no molecules: the student knows none")
     parser.add_argument("--output", type=Path, required=True, help="what the teacher found (JSON), for `acceptance`")
 
 
@@ -25,8 +36,12 @@ def run(args: argparse.Namespace) -> int:
     """Write the cases; 0 also when some of them failed: they say why."""
     settings = AcceptanceInput.from_mapping(load_settings(args.settings))
     teacher = settings.teacher.to_mapping()
-    maker = CaseMaker(make_calculator(teacher), settings.acceptance, settings.sampling)
-    cases = maker.all(read_molecule_list(args.molecules))
+    calculator = make_calculator(teacher)
+    crystals = read_structures(args.crystals)
+    cases = list(crystal_cases(calculator, settings.acceptance.crystals, crystals, args.crystals_split))
+    if not args.crystals_alone:
+        maker = CaseMaker(calculator, settings.acceptance, settings.sampling)
+        cases += maker.all(read_molecule_list(args.molecules))
     write_cases(args.output, teacher_name(teacher), settings.acceptance.to_mapping(), cases)
     failed = sum(case["status"] != "ok" for case in cases)
     print(f"{len(cases)} cases, {failed} failed")

@@ -12,6 +12,8 @@ Layout (n configurations, A atoms in all, configuration i owns atoms offsets[i] 
     /forces       [A, 3]     float32  eV/A                          (labeled files only)
     /cells        [n, 3, 3]  float64  A, rows are vectors           (periodic files only)
     /pbc          [n, 3]     bool                                   (periodic files only)
+    /stresses     [n, 3, 3]  float64  eV/A^3, ASE's sign: dE/dstrain over the volume; NaN where there is no label
+                                                                    (only where any label has one; version 2)
     /molecules    [m]        UTF-8    SMILES ("A.B" for a cluster), or the name of a structure's file
     attributes: format, version, splits, methods, units, "teacher" where labeled, and content_sha256, by which damage shows
 
@@ -35,7 +37,11 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 FORMAT = "mlff-distiller dataset"
-VERSION = 1
+VERSION = 2
+#: Of files without stresses, which programs from before there were any read.
+WITHOUT_STRESS = 1
+#: 1 eV/A^3 in GPa (CODATA 2018: the elementary charge is exact).
+EV_PER_A3 = 160.2176634
 #: larger: beyond the size of any trained molecule. benchmark: the seven molecules; those that are trained on, too, stand in
 #: the card. visited: frames of MD that the student itself ran. coverage: other configurations of molecules, clusters and
 #: liquids that are always trained on.
@@ -62,6 +68,7 @@ class Dataset:
     forces: np.ndarray | None = None
     cells: np.ndarray | None = None
     pbc: np.ndarray | None = None
+    stresses: np.ndarray | None = None
     splits: tuple[str, ...] = SPLITS
     methods: tuple[str, ...] = METHODS
     teacher: str = ""
@@ -74,8 +81,18 @@ class Dataset:
         """[n] int64: atoms per configuration."""
         return np.diff(self.offsets)
 
+    @property
+    def has_stress(self) -> np.ndarray:
+        """[n] bool: whether the label has a stress."""
+        if self.stresses is None:
+            return np.zeros(len(self), dtype=bool)
+        return np.isfinite(self.stresses).all(axis=(1, 2))
+
     def atoms(self, i: int) -> "Atoms":
-        """Configuration ``i`` as :class:`ase.Atoms`, with its labels in ``info["energy"]`` and ``arrays["forces"]``."""
+        """Configuration ``i`` as :class:`ase.Atoms`, with its labels in ``info["energy"]`` and ``arrays["forces"]``.
+
+        Where it has a stress, that is in ``info["stress"]``, [3, 3] eV/A^3.
+        """
         from ase import Atoms
 
         part = slice(self.offsets[i], self.offsets[i + 1])
@@ -85,6 +102,8 @@ class Dataset:
         if self.energies is not None:
             made.info["energy"] = float(self.energies[i])
             made.arrays["forces"] = self.forces[part].astype(np.float64)
+        if self.has_stress[i]:
+            made.info["stress"] = self.stresses[i].copy()
         made.info |= {"molecule": self.molecules[self.molecule[i]], "split": self.splits[self.split[i]]}
         return made
 
@@ -95,7 +114,10 @@ class Dataset:
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         rows = np.arange(offsets[-1]) + np.repeat(self.offsets[index] - offsets[:-1], counts)
         per_atom = {name: getattr(self, name) for name in ("numbers", "positions", "forces")}
-        per_item = {name: getattr(self, name) for name in ("molecule", "split", "method", "energies", "cells", "pbc")}
+        per_item = {
+            name: getattr(self, name)
+            for name in ("molecule", "split", "method", "energies", "cells", "pbc", "stresses")
+        }
         return replace(
             self,
             offsets=offsets,
@@ -155,9 +177,11 @@ def write_dataset(path: str | Path, dataset: Dataset) -> Path:
     # HDF5 1.10's form, and text of fixed length: all that is read again then has a checksum. Without one the library may
     # crash, or wait for ever, on a damaged file.
     with h5py.File(stream, "w", libver=("v110", "v110")) as file:
-        file.attrs["format"], file.attrs["version"] = np.bytes_(FORMAT), VERSION
+        file.attrs["format"], file.attrs["version"] = np.bytes_(FORMAT), _version(dataset)
         file.attrs["splits"], file.attrs["methods"] = _fixed(dataset.splits), _fixed(dataset.methods)
-        file.attrs["units"] = "positions A, energies eV (total), forces eV/A"
+        file.attrs["units"] = "positions A, energies eV (total), forces eV/A" + (
+            "" if dataset.stresses is None else ", stresses eV/A^3"
+        )
         file.attrs["content_sha256"] = np.bytes_(content_hash(dataset))
         if dataset.teacher:
             file.attrs["teacher"] = np.bytes_(dataset.teacher.encode())
@@ -165,6 +189,10 @@ def write_dataset(path: str | Path, dataset: Dataset) -> Path:
             _create(file, name, value)
         _create(file, "molecules", _fixed(dataset.molecules))
     return write_bytes(path, stream.getvalue())
+
+
+def _version(dataset: Dataset) -> int:
+    return WITHOUT_STRESS if dataset.stresses is None else VERSION
 
 
 def _create(file: "h5py.File", name: str, value: np.ndarray) -> None:
@@ -194,8 +222,10 @@ def read_configurations(path: str | Path) -> Dataset:
         with h5py.File(path, "r") as file:
             if _text(file.attrs.get("format", "")) != FORMAT:
                 raise UserError(f"{path}: HDF5, but not a dataset of this project (attribute format = {FORMAT!r})")
-            if file.attrs["version"] != VERSION:
-                raise UserError(f"{path}: layout version {file.attrs['version']}, this program reads {VERSION}")
+            if file.attrs["version"] not in (WITHOUT_STRESS, VERSION):
+                raise UserError(
+                    f"{path}: layout version {file.attrs['version']}, this program reads {WITHOUT_STRESS} and {VERSION}"
+                )
             size = path.stat().st_size
             dataset = Dataset(
                 **{name: _array(file, name, size) if name in file else None for name in _FORMS},
@@ -259,7 +289,9 @@ def _objection(dataset: Dataset) -> str:
         value, shape = getattr(dataset, name), tuple(sizes.get(k, k) for k in form)
         if name != "offsets" and value is not None and value.shape != shape:
             return f"{name} has the shape {value.shape}, by its offsets it is {shape}"
-        if value is not None and value.dtype.kind == "f" and not np.isfinite(value).all():
+        if name == "stresses" or value is None:
+            continue
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
             return f"{name} holds numbers that are not finite"
     if (dataset.numbers < 1).any():
         return "an atomic number is 0"
@@ -273,6 +305,20 @@ def _objection(dataset: Dataset) -> str:
         return "cells and pbc belong together"
     if (dataset.energies is None) != (dataset.forces is None):
         return "energies and forces belong together"
+    return "" if dataset.stresses is None else _objection_to_stresses(dataset)
+
+
+def _objection_to_stresses(dataset: Dataset) -> str:
+    if dataset.pbc is None or dataset.energies is None:
+        return "stresses without energies, or without cells"
+    known = dataset.has_stress
+    if not np.isnan(dataset.stresses[~known]).all():
+        return "stresses holds numbers that are not finite"
+    if not dataset.pbc[known].all():
+        return "a stress of a configuration that is not periodic along all three vectors"
+    found = dataset.stresses[known]
+    if not np.allclose(found, found.transpose(0, 2, 1), rtol=1e-6, atol=1e-9):
+        return "a stress is not symmetric"
     return ""
 
 
@@ -339,6 +385,12 @@ def summary(dataset: Dataset) -> dict[str, Any]:
             "shortest_edge_a": round(float(lengths.min()), 3),
             "longest_edge_a": round(float(lengths.max()), 3),
         }
+    if (known := dataset.has_stress).any():
+        result["stress_gpa"] = {
+            "configurations": int(known.sum()),
+            "rms": float(EV_PER_A3 * np.sqrt(np.mean(dataset.stresses[known] ** 2))),
+            "max": float(EV_PER_A3 * np.abs(dataset.stresses[known]).max()),
+        }
     if dataset.forces is not None and len(dataset):
         norm = np.linalg.norm(dataset.forces, axis=1)
         result["force_norm_ev_per_a"] = {
@@ -374,4 +426,5 @@ _FORMS: dict[str, tuple[str, tuple[str | int, ...]]] = {
     "forces": ("float32", ("A", 3)),
     "cells": ("float64", ("n", 3, 3)),
     "pbc": ("bool", ("n", 3)),
+    "stresses": ("float64", ("n", 3, 3)),
 }

@@ -1,10 +1,11 @@
-"""A user's own labels: energies and forces of any trajectory that ASE reads, checked before anything is learned of them.
+"""A user's own labels: energies, forces and stress of any trajectory that ASE reads, checked before anything is learned.
 
     student:
       dataset: mine.extxyz
       own_data: {energy_key: REF_energy, forces_key: REF_forces, split_by: frame}
 
-The labels are total energies in eV and forces in eV/A, as ASE has them; what looks like other units is refused.
+The labels are total energies in eV, forces in eV/A and, where a frame has one, the stress in eV/A^3, as ASE has them; what
+looks like other units is refused.
 """
 
 import hashlib
@@ -17,8 +18,9 @@ import numpy as np
 
 from mlff_distiller.data.dataset import SPLITS, Dataset, from_lists
 from mlff_distiller.data.frames import read_every_frame
-from mlff_distiller.data.labels import check_moment, check_there_are_labels, labels_of
+from mlff_distiller.data.labels import check_moment, check_there_are_labels, labels_of, stress_of
 from mlff_distiller.data.own_data_settings import OwnDataSettings
+from mlff_distiller.data.stress import gathered
 from mlff_distiller.data.units import check_units, doubtful_lengths, refuse_units
 from mlff_distiller.systems.read import check_atoms, check_finite
 from mlff_distiller.utils.errors import UserError, nearest
@@ -34,7 +36,8 @@ def read_extxyz(path: str | Path, settings: OwnDataSettings = OwnDataSettings())
     """A user's own labeled configurations.
 
     Args:
-        path: any trajectory that ASE reads, with a total energy (eV) and forces (eV/A) in every frame.
+        path: any trajectory that ASE reads, with a total energy (eV) and forces (eV/A) in every frame; frames of cells may
+            have a stress (eV/A^3) or virials (eV), see :func:`~mlff_distiller.data.labels.stress_of`.
         settings: keys and split. A frame's own ``split`` in its info line comes before all of them.
 
     Raises:
@@ -43,7 +46,7 @@ def read_extxyz(path: str | Path, settings: OwnDataSettings = OwnDataSettings())
             cannot be made.
     """
     frames = read_every_frame(path)
-    energies, forces = [], []
+    energies, forces, stresses = [], [], []
     for i, frame in enumerate(frames):
         where = f"{path}: frame {i}"
         check_finite(frame, where)
@@ -52,6 +55,7 @@ def read_extxyz(path: str | Path, settings: OwnDataSettings = OwnDataSettings())
             check_moment(where, frame)
         energies.append(energy)
         forces.append(force)
+        stresses.append(stress_of(where, frame, settings.stress_key, settings.virials_key))
     molecules = [next((str(f.info[k]) for k in NAME_KEYS if k in f.info), f.get_chemical_formula()) for f in frames]
     periodic = any(frame.pbc.any() for frame in frames)
     dataset = from_lists(
@@ -64,6 +68,7 @@ def read_extxyz(path: str | Path, settings: OwnDataSettings = OwnDataSettings())
         forces=np.concatenate(forces).astype(np.float32),
         cells=np.array([frame.cell.array for frame in frames]) if periodic else None,
         pbc=np.array([frame.pbc for frame in frames]) if periodic else None,
+        stresses=gathered(stresses),
         teacher=f"labels of {Path(path).name}",
     )
     # Lengths in another unit first: in nm all atoms are on top of each other.
@@ -72,6 +77,10 @@ def read_extxyz(path: str | Path, settings: OwnDataSettings = OwnDataSettings())
     for i, frame in enumerate(frames):
         check_atoms(frame, f"{path}: frame {i}", settings.allow)
     check_there_are_labels(path, frames, energies, forces, settings.check_units)
+    if len(given := [stress for stress in stresses if stress is not None]) > 1 and not np.any(given):
+        raise UserError(
+            f"{path}: every stress is zero: placeholders? Write them in eV/A^3, or take them out of the file"
+        )
     if settings.check_units and (doubts := check_units(dataset).doubts):
         refuse_units(path, doubts)
     splits = _splits(path, frames, molecules, settings)

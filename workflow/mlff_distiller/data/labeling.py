@@ -15,6 +15,8 @@ import numpy as np
 
 from mlff_distiller.data.dataset import Dataset, content_hash, read_configurations, summary, write_dataset
 from mlff_distiller.data.labeling_settings import LabelInput, LabelLimits
+from mlff_distiller.data.stress import gathered
+from mlff_distiller.data.teacher_settings import TeacherSettings
 from mlff_distiller.data.trajectories import read_frames
 from mlff_distiller.utils.errors import UserError
 
@@ -50,6 +52,8 @@ def label_dataset(
 ) -> tuple[Dataset, dict[str, Any]]:
     """``dataset`` with the teacher's energies (eV) and forces (eV/A), less what failed or lies beyond the limits.
 
+    Cells that are periodic along all three vectors also have its stress (eV/A^3), where the teacher gives one and is asked to.
+
     Energies are judged per molecule or cluster: ``max_energy_ev_per_atom`` above the lowest label of the same name.
 
     Args:
@@ -62,7 +66,8 @@ def label_dataset(
 
     Returns:
         The labeled dataset, and for its card ``{"labels_tried", "left_out": {reason: n}, "examples", "limits",
-        "teacher_seconds", "labels_per_core_second"}``.
+        "teacher_seconds", "labels_per_core_second"}``, and with periodic cells ``"stress"``: how many labels have one, or why
+        none has.
 
     Raises:
         UserError: the teacher cannot be made, or labels nothing at all.
@@ -71,7 +76,10 @@ def label_dataset(
     from mlff_distiller.utils.parallel import run_in_parts
 
     spec = json.dumps(teacher, sort_keys=True)
-    key = hashlib.sha256(f"{content_hash(dataset)} {spec} {PART_WEIGHT}".encode()).hexdigest()
+    cells = np.zeros(len(dataset), dtype=bool) if dataset.pbc is None else dataset.pbc.all(axis=1)
+    # Parts from before labels had a stress have none.
+    form = f"{PART_WEIGHT} with stress" if cells.any() else PART_WEIGHT
+    key = hashlib.sha256(f"{content_hash(dataset)} {spec} {form}".encode()).hexdigest()
     bounds = _bounds(dataset)
     tasks = [_task(dataset, a, b, spec) for a, b in itertools.pairwise(bounds)]
     costs = _costs(dataset)
@@ -88,6 +96,9 @@ def label_dataset(
     reasons = np.concatenate([np.zeros(0, str), *(result["reasons"] for result in results)]).astype(object)
     seconds = float(sum(float(result["seconds"]) for result in results))
     labeled = replace(dataset, energies=energies, forces=forces, teacher=teacher_name(teacher))
+    if cells.any():
+        stresses = np.concatenate([result["stresses"] for result in results])
+        labeled = replace(labeled, stresses=None if np.isnan(stresses).all() else stresses)
     _judge(labeled, reasons, limits)
     good = reasons == ""
     if not good.any() and not may_be_none:
@@ -95,8 +106,9 @@ def label_dataset(
             f"the teacher labeled none of {len(dataset)} configurations; the first failed with: {reasons[0]}"
         )
     bad = np.flatnonzero(~good)
+    found = labeled.select(good)
     names = [dataset.molecules[dataset.molecule[i]] for i in bad[:50]]
-    return labeled.select(good), {
+    return found, {
         "labels_tried": len(dataset),
         "left_out": dict(Counter(_sort_of(reason) for reason in reasons[bad]).most_common()),
         "left_out_by_method": {
@@ -110,7 +122,16 @@ def label_dataset(
         "limits": limits.to_mapping(),
         "teacher_seconds": round(seconds, 2),
         "labels_per_core_second": round(len(dataset) / max(seconds, 1e-9), 2),
-    }
+    } | ({"stress": _about_stress(found, teacher)} if cells.any() else {})
+
+
+def _about_stress(labeled: Dataset, teacher: Mapping[str, Any] | None) -> str:
+    n = int(labeled.has_stress.sum())
+    if n:
+        return f"{n} of {len(labeled)} labels have a stress"
+    if not TeacherSettings.from_mapping(teacher or {}).stress:
+        return "not asked for: teacher.stress is false"
+    return "the teacher gives none; the student learns from energies and forces alone"
 
 
 def _judge(labeled: Dataset, reasons: np.ndarray, limits: LabelLimits) -> None:
@@ -164,9 +185,11 @@ def _label_task(task: _Task) -> dict[str, np.ndarray]:
     """Labels of one part (runs in a worker)."""
     from ase import Atoms
 
-    from mlff_distiller.data.teacher import LabelError, kept_calculator, label
+    from mlff_distiller.data.teacher import LabelError, kept_calculator, label, label_stress
 
     calculator = kept_calculator(task.teacher)
+    wants_stress = TeacherSettings.from_mapping(json.loads(task.teacher) or {}).stress
+    stresses: list[np.ndarray | None] = [None] * len(task.counts)
     bounds = np.concatenate([[0], np.cumsum(task.counts)])
     energies = np.full(len(task.counts), np.nan)
     forces = np.full((len(task.numbers), 3), np.nan, dtype=np.float32)
@@ -179,8 +202,9 @@ def _label_task(task: _Task) -> dict[str, np.ndarray]:
         # From scratch each time: a label must not depend on the configuration before it, or on where a run resumed.
         calculator.reset()
         try:
-            energies[i], found = label(atoms, calculator)
-            forces[a:b] = found
+            energy, found = label(atoms, calculator)
+            stresses[i] = label_stress(atoms, calculator) if wants_stress else None
+            energies[i], forces[a:b] = energy, found
         except LabelError as error:
             reasons[i] = str(error) or "failed"
     return {
@@ -188,7 +212,15 @@ def _label_task(task: _Task) -> dict[str, np.ndarray]:
         "forces": forces,
         "reasons": np.array(reasons, dtype=str),
         "seconds": np.array(time.perf_counter() - started),
-    }
+    } | _stresses(task, stresses)
+
+
+def _stresses(task: _Task, stresses: list[np.ndarray | None]) -> dict[str, np.ndarray]:
+    """Labels of stress [n, 3, 3] as a part holds them, NaN where there are none; nothing of a part without cells."""
+    if task.cells is None:
+        return {}
+    found = gathered(stresses)
+    return {"stresses": np.full((len(task.counts), 3, 3), np.nan) if found is None else found}
 
 
 class _Apart:
@@ -215,7 +247,7 @@ class _Apart:
             "forces": np.concatenate([result["forces"] for result in found]),
             "reasons": np.concatenate([result["reasons"] for result in found]),
             "seconds": np.array(sum(float(result["seconds"]) for result in found)),
-        }
+        } | ({} if task.cells is None else {"stresses": np.concatenate([result["stresses"] for result in found])})
 
 
 def _one_of(task: _Task, i: int) -> _Task:
@@ -238,7 +270,7 @@ def _without_labels(task: _Task, reason: str) -> dict[str, np.ndarray]:
         "forces": np.full((len(task.numbers), 3), np.nan, dtype=np.float32),
         "reasons": np.full(len(task.counts), reason),
         "seconds": np.array(0.0),
-    }
+    } | _stresses(task, [None] * len(task.counts))
 
 
 def _sort_of(reason: str) -> str:
@@ -297,6 +329,8 @@ def run(args: argparse.Namespace) -> int:
         f"{path}: {len(dataset)} labeled configurations in {time.perf_counter() - started:.0f} s "
         f"({outcome['labels_per_core_second']} a second and core), {left_out} left out {outcome['left_out'] or ''}"
     )
+    if "stress" in outcome:
+        print(f"  stress: {outcome['stress']}")
     for example in outcome["examples"][:5]:
         print(f"  left out: configuration {example['index']} ({example['molecule']}): {example['reason']}")
     return 0

@@ -1,4 +1,4 @@
-"""Energy and forces of one frame of a user's own data, refused when they are no such thing."""
+"""Energy, forces and stress of one frame of a user's own data, refused when they are no such thing."""
 
 from collections.abc import Sequence
 from numbers import Real
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlff_distiller.data.stress import full_stress
 from mlff_distiller.systems.read import finite_in_fp32
 from mlff_distiller.utils.errors import UserError
 
@@ -73,6 +74,46 @@ def _forces(where: str, key: str, value: Any, n_atoms: int) -> np.ndarray:
             f"{where} holds numbers that are not finite (the force on atom {bad[0]} is {forces[bad[0]].tolist()}); drop it"
         )
     return forces.astype(np.float64)
+
+
+def stress_of(where: str, frame: "Atoms", stress_key: str, virials_key: str) -> np.ndarray | None:
+    """Stress [3, 3] eV/A^3 (ASE's sign), float64, of a ``frame`` that is periodic along all three vectors.
+
+    Virials are minus the volume times that, in eV, as GAP, MACE and NequIP write them.
+
+    Returns:
+        None where the frame has neither, or is not so periodic.
+
+    Raises:
+        UserError: not a symmetric tensor of finite numbers, or stress and virials that are not of each other.
+    """
+    if not frame.pbc.all() or frame.cell.rank < 3:
+        return None
+    results = frame.calc.results if frame.calc is not None else {}
+    found = {}
+    scales = {key: -1.0 / frame.get_volume() for key in ("virial", virials_key)} | {stress_key: 1.0}
+    for key, scale in scales.items():
+        value = results.get(key, frame.info.get(key))
+        if value is None:
+            continue
+        try:
+            found[key] = scale * full_stress(value)
+        except ValueError as error:
+            raise UserError(
+                f"{where}: {key!r}: {error}. Mend or drop it, or name another key with own_data.stress_key"
+            ) from None
+    if not found:
+        return None
+    *others, (first, stress) = found.items()
+    for key, other in others:
+        if np.abs(other - stress).max() > 0.02 * np.abs(stress).max() + 1e-5:
+            raise UserError(
+                f"{where}: {key!r} and {first!r} do not belong together: by the first the stress is "
+                f"{np.round(other, 5).tolist()} eV/A^3, by the second {np.round(stress, 5).tolist()} (virials are minus the "
+                "volume times the stress). Name the right one with own_data.stress_key or own_data.virials_key, and take the "
+                "other out of the file"
+            )
+    return stress
 
 
 def check_moment(where: str, frame: "Atoms") -> None:

@@ -39,6 +39,7 @@ def merge(parts: Mapping[str, Dataset]) -> Dataset:
     if len(methods) > 255:
         raise UserError(f"merge-data: {len(methods)} ways of making geometries; a dataset names 255 at most")
     periodic = any(dataset.cells is not None for dataset in datasets)
+    stressed = any(dataset.stresses is not None for dataset in datasets)
 
     def joined(arrays: Sequence[np.ndarray | None]) -> np.ndarray:
         return np.concatenate([array for array in arrays if array is not None])
@@ -63,6 +64,7 @@ def merge(parts: Mapping[str, Dataset]) -> Dataset:
         forces=joined([dataset.forces for dataset in datasets]),
         cells=joined([_cells(dataset) for dataset in datasets]) if periodic else None,
         pbc=joined([_pbc(dataset) for dataset in datasets]) if periodic else None,
+        stresses=joined([_stresses(dataset) for dataset in datasets]) if stressed else None,
         methods=methods,
         teacher=datasets[0].teacher,
     )
@@ -74,6 +76,10 @@ def _cells(dataset: Dataset) -> np.ndarray:
 
 def _pbc(dataset: Dataset) -> np.ndarray:
     return np.zeros((len(dataset), 3), dtype=bool) if dataset.pbc is None else dataset.pbc
+
+
+def _stresses(dataset: Dataset) -> np.ndarray:
+    return np.full((len(dataset), 3, 3), np.nan) if dataset.stresses is None else dataset.stresses
 
 
 def _check_splits(parts: Mapping[str, Dataset]) -> None:

@@ -24,6 +24,15 @@ class OwnDataSettings(Settings):
 
     energy_key: Name = Field("energy", description="of the energy in a frame's info line")
     forces_key: Name = Field("forces", description="of the forces' column")
+    stress_key: Name = Field(
+        "stress",
+        description="of the stress of cells that are periodic along all three vectors: eV/A^3, ASE's sign, six numbers (xx, yy, "
+        "zz, yz, xz, xy) or nine; frames may lack it",
+    )
+    virials_key: Name = Field(
+        "virials",
+        description="the same as virials, in eV: minus the volume times the stress; `virial` is found, too",
+    )
     split_by: Name = Field(
         "molecule", description="what stays together: `molecule`, `frame`, or any key of the info line"
     )

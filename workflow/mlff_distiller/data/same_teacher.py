@@ -12,34 +12,39 @@ from mlff_distiller.utils.errors import UserError
 
 #: Configurations that are labeled again.
 ASKED = 8
-#: By how much labels of one teacher may differ, eV/atom and eV/A: programs round, and files are written with few digits.
-ENERGY_TOLERANCE, FORCE_TOLERANCE = 1e-3, 1e-2
+#: By how much labels of one teacher may differ, eV/atom, eV/A, eV/A^3: programs round, and files are written with few digits.
+ENERGY_TOLERANCE, FORCE_TOLERANCE, STRESS_TOLERANCE = 1e-3, 1e-2, 1e-3
 
 
-def differences(dataset: Dataset, teacher: dict) -> tuple[float, float]:
-    """Largest difference of the teacher's energies (eV/atom) and forces (eV/A) from some labels of ``dataset``.
+def differences(dataset: Dataset, teacher: dict) -> tuple[float, float, float]:
+    """Largest difference of the teacher's energies (eV/atom), forces (eV/A), stress (eV/A^3) from some labels of ``dataset``.
+
+    The stress is compared where both have one; 0 where they nowhere do.
 
     Raises:
         UserError: the teacher cannot be made, or labels none of them.
     """
-    from mlff_distiller.data.teacher import LabelError, label, make_calculator
+    from mlff_distiller.data.teacher import LabelError, label, label_stress, make_calculator
 
     calculator = make_calculator(teacher)
-    energies, forces, failed = [], [], ""
+    energies, forces, stresses, failed = [], [], [0.0], ""
     for i in np.unique(np.linspace(0, len(dataset) - 1, ASKED).round().astype(int)).tolist():
         atoms = dataset.atoms(i)
         known = atoms.info["energy"], atoms.arrays["forces"]
         calculator.reset()
         try:
             energy, found = label(atoms, calculator)
+            stress = label_stress(atoms, calculator) if dataset.has_stress[i] else None
         except LabelError as error:
             failed = str(error)
             continue
         energies.append(abs(energy - known[0]) / len(atoms))
         forces.append(float(np.abs(found - known[1]).max()))
+        if stress is not None:
+            stresses.append(float(np.abs(stress - dataset.stresses[i]).max()))
     if not energies:
         raise UserError(f"same-teacher: the teacher labels none of {ASKED} configurations again: {failed}")
-    return max(energies), max(forces)
+    return max(energies), max(forces), max(stresses)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,9 +62,10 @@ def run(args: argparse.Namespace) -> int:
 
     teacher = LabelInput.from_mapping(load_settings(args.settings)).teacher.to_mapping()
     dataset = read_dataset(args.dataset)
-    energy, force = differences(dataset, teacher)
+    energy, force, stress = differences(dataset, teacher)
     told = f"energies differ by up to {energy:.2g} eV/atom, forces by up to {force:.2g} eV/A"
-    if energy > ENERGY_TOLERANCE or force > FORCE_TOLERANCE:
+    told += f", the stress by up to {stress:.2g} eV/A^3" if stress else ""
+    if energy > ENERGY_TOLERANCE or force > FORCE_TOLERANCE or stress > STRESS_TOLERANCE:
         raise UserError(
             f"{args.dataset}: these labels are not those of {teacher_name(teacher)}: {told} when labeled again. Name the "
             "teacher that made them in teacher.calculator and teacher.arguments, or set student.rounds.number: 0"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlff_distiller.data.stress import full_stress
 from mlff_distiller.data.teacher_settings import DEFAULT_CALCULATOR, TeacherSettings
 from mlff_distiller.systems.read import finite_in_fp32
 from mlff_distiller.utils.errors import UserError, nearest
@@ -120,6 +121,35 @@ def label(atoms: "Atoms", calculator: "Calculator") -> tuple[float, np.ndarray]:
     if not finite_in_fp32(np.array(energy)) or not finite_in_fp32(forces).all():
         raise LabelError("energy or forces not finite")
     return energy, forces.copy()
+
+
+def label_stress(atoms: "Atoms", calculator: "Calculator") -> np.ndarray | None:
+    """Stress [3, 3] eV/A^3, float64, of a cell that is periodic along all three vectors (ASE's sign: dE/dstrain / volume).
+
+    Asked of a calculator after :func:`label`, it costs most calculators nothing more.
+
+    Returns:
+        None for other systems, and where the calculator says that it has none.
+
+    Raises:
+        LabelError: the calculator failed, or gave something else than finite numbers of ASE's shapes ([6] or [3, 3]).
+    """
+    from ase.calculators.calculator import PropertyNotImplementedError
+
+    if not atoms.pbc.all() or "stress" not in calculator.implemented_properties:
+        return None
+    try:
+        given = calculator.get_property("stress", atoms)
+    except (PropertyNotImplementedError, NotImplementedError):
+        return None
+    except (Exception, SystemExit) as error:
+        raise LabelError(f"stress: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+    if given is None:
+        return None
+    try:
+        return full_stress(given)
+    except ValueError as error:
+        raise LabelError(str(error)) from error
 
 
 def _parts(teacher: Mapping[str, Any] | None) -> tuple[str | None, dict[str, Any]]:

@@ -27,6 +27,11 @@ class TeacherSettings(Settings):
         description="refuse a teacher whose forces are not the gradient of its energy, which finite differences show before "
         "any label; false: take it all the same",
     )
+    stress: bool = Field(
+        True,
+        description="the labels of cells that are periodic along all three vectors have the teacher's stress, where it gives "
+        "one, and finite strains must agree with it before any label (unless `check_forces` is false); false: without",
+    )
     environment: str | None = Field(
         None,
         examples=["envs/sevennet.yaml"],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from mlff_distiller.data.dataset import Dataset
+from mlff_distiller.data.stress_units import check_stress
 from mlff_distiller.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -73,9 +74,9 @@ class UnitCheck:
 def check_units(dataset: Dataset) -> UnitCheck:
     """Compare a labeled dataset with what eV, eV/A and A would give.
 
-    Four signs: lengths of bonds; changes of energy between similar frames against minus force times displacement; force
-    constants of bonds; and, where these say nothing, energies that are the sum of atoms in Hartree, kcal/mol or kJ/mol,
-    and forces far beyond any thermal geometry's.
+    Five signs: lengths of bonds; changes of energy between similar frames against minus force times displacement; force
+    constants of bonds; changes of energy on strain against the stress (:mod:`.stress_units`); and, where these
+    say nothing, energies that are the sum of atoms in Hartree, kcal/mol or kJ/mol, and forces far beyond any thermal geometry's.
     """
     if wrong := doubtful_lengths(dataset):
         return UnitCheck((wrong,), ())
@@ -105,15 +106,20 @@ def check_units(dataset: Dataset) -> UnitCheck:
     rms = float(np.sqrt(np.mean(dataset.forces.astype(np.float64) ** 2))) if len(dataset.forces) else 0.0
     if rms > 40.0 and stiffness is None:
         doubts.append(f"the forces' RMS is {rms:.3g}, far above thermal geometries (1 to 3 eV/A): kcal/mol/A?")
+    wrong_stress, unseen_stress = check_stress(dataset)
+    doubts += [wrong_stress] if wrong_stress else []
+    unknown += [unseen_stress] if unseen_stress else []
     return UnitCheck(tuple(doubts), tuple(unknown))
 
 
 def refuse_units(path: str | Path, doubts: Sequence[str]) -> NoReturn:
     """Raise a :class:`UserError` about the labels in ``path`` that says what was found, and what was expected."""
     raise UserError(
-        f"{path}: " + "; ".join(doubts) + ". Positions must be in A, energies total energies in eV, forces in eV/A "
-        "(1 bohr = 0.529177 A, 1 Hartree = 27.2114 eV, 1 kcal/mol = 0.0433641 eV, 1 Hartree/Bohr = 51.4221 eV/A); where "
-        "they are, own_data.check_units: false silences this"
+        f"{path}: "
+        + "; ".join(doubts)
+        + ". Positions must be in A, energies total energies in eV, forces in eV/A, a stress in "
+        "eV/A^3, positive where the cell pulls (1 bohr = 0.529177 A, 1 Hartree = 27.2114 eV, 1 kcal/mol = 0.0433641 eV, "
+        "1 Hartree/Bohr = 51.4221 eV/A, 1 GPa = 0.00624151 eV/A^3); where they are, own_data.check_units: false silences this"
     )
 
 

@@ -243,6 +243,7 @@ class Report(Settings):
             "uncertainty",
             "vibrations",
             "energy_curves",
+            "crystals",
         ]
     ] = Field(description="which figures it has")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mlff_distiller.acceptance.settings import AcceptanceSettings
 from mlff_distiller.md.settings import NveSettings
 from mlff_distiller.preflight import config
 from mlff_distiller.records.vocabulary import BASELINE
@@ -143,7 +144,12 @@ def _lengths(md: config.Md) -> Iterator[str]:
 
 
 def _paths(
-    student: config.Student, molecules: config.Molecules, md: config.Md, claims: str | None, compare: config.Compare
+    student: config.Student,
+    molecules: config.Molecules,
+    md: config.Md,
+    acceptance: AcceptanceSettings,
+    claims: str | None,
+    compare: config.Compare,
 ) -> Iterator[str]:
     files = {
         "student.checkpoint": student.checkpoint,
@@ -156,7 +162,10 @@ def _paths(
     yield from (f"{key}: {path}: no such file" for key, path in named if not os.path.isfile(path))
     sampled = student.sampling.structures.files
     yield from (f"student.sampling.structures.files: {f}: no such file" for f in sampled if not _is_file(f))
+    crystals = acceptance.crystals.files or ()
+    yield from (f"acceptance.crystals.files: {f}: no such file" for f in crystals if not _is_file(f))
     named += [("student.sampling.structures.files", path) for path in sampled]
+    named += [("acceptance.crystals.files", path) for path in crystals]
     named += [("molecules.folder", molecules.folder)]
     named += [("molecules.systems", path) for path in molecules.systems]
     named += [("md.liquid.systems", path) for path in md.liquid.systems]

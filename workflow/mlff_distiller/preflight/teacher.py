@@ -1,4 +1,4 @@
-"""Check of the teacher before any work: it can be made, knows the elements, and its forces are its energy's gradient."""
+"""Check of the teacher before any work: it can be made, knows the elements, and forces and stress belong to its energy."""
 
 import argparse
 import time
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlff_distiller.data.gradient_check import TOLERANCE, slopes
+from mlff_distiller.data.gradient_check import TOLERANCE, slopes, strain_slopes
 from mlff_distiller.data.structures import read_structures
 from mlff_distiller.data.teacher import LabelError, label, make_calculator, teacher_name
 from mlff_distiller.data.teacher_settings import TeacherInput, TeacherSettings
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Label the smallest molecule and every structure, and compare forces with energies; what is wrong is a UserError."""
+    """Label the smallest molecule and every structure, compare forces and stress with energies; what is wrong is a UserError."""
     settings = TeacherInput.from_mapping(load_settings(args.settings)).teacher
     systems, structures = read_systems(args.systems), read_structures(args.structures)
     if args.structures_alone:
@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     # Both kinds once: a teacher may be right for molecules and wrong for cells.
     first = min(structures, key=lambda name: len(structures[name])) if structures else smallest
     checks += [_forces(name, labeled[name], calculator, settings) for name in dict.fromkeys((smallest, first))]
+    checks += _stress(first, labeled[first], calculator, settings)
     schema.write(args.output, [schema.record("preflight", task="teacher", checks=checks)])
     return 0
 
@@ -108,3 +109,30 @@ def _forces(name: str, atoms: "Atoms", calculator: "Calculator", settings: Teach
         )
     advice = "" if found.agree else "these forces are no gradient: teacher.check_forces is false"
     return {"name": "teacher's forces", "value": value, "ok": True, "advice": advice}
+
+
+def _stress(name: str, atoms: "Atoms", calculator: "Calculator", settings: TeacherSettings) -> list[dict[str, object]]:
+    """The check of the stress; none where no label has one."""
+    if not (settings.stress and atoms.pbc.all()):
+        return []
+    teacher = teacher_name(settings.to_mapping())
+    try:
+        found = strain_slopes(atoms, calculator)
+    except LabelError as error:
+        raise UserError(
+            f"teacher: {teacher} cannot label {name} in a strained cell: {error}; mend teacher.calculator or "
+            "teacher.arguments, or label without stress: teacher.stress: false"
+        ) from None
+    if found is None:
+        value, advice = f"{teacher} gives none for {name}", "the student learns from energies and forces alone"
+        return [{"name": "teacher's stress", "value": value, "ok": True, "advice": advice}]
+    if not found.agree and settings.check_forces:
+        raise UserError(
+            f"teacher: the stress of {teacher} is not the derivative of its energy by the strain: for {name} the energy's slopes "
+            f"along random strains, by finite differences and by the stress times the volume, are {found.told()} eV. Expected "
+            "is ASE's stress: eV/A^3, positive where the cell pulls. Mend teacher.calculator or teacher.arguments; "
+            "teacher.stress: false labels without it, teacher.check_forces: false takes it as it is"
+        )
+    value = f"derivative of the energy by the strain to {found.worst:.1%} for {name} (limit {TOLERANCE:.0%})"
+    advice = "" if found.agree else "this stress is no derivative: teacher.check_forces is false"
+    return [{"name": "teacher's stress", "value": value, "ok": True, "advice": advice}]

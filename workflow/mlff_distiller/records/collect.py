@@ -46,6 +46,9 @@ SERIES = (
     "parity",
     "curve",
     "vibrations",
+    "volume_curve",
+    "elastic",
+    "phonons",
 )
 #: Every merged benchmark record has these, null where the measurement failed.
 SUMMARY_FIELDS = tuple(Summary.__annotations__)

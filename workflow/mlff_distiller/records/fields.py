@@ -5,7 +5,17 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from mlff_distiller.records.kinds.acceptance import Conformers, Dimer, Geometry, Smoothness, Torsion, Vibration
+from mlff_distiller.records.kinds.acceptance import (
+    Conformers,
+    Dimer,
+    Elastic,
+    Geometry,
+    PhononErrors,
+    Smoothness,
+    Torsion,
+    Vibration,
+    Volume,
+)
 from mlff_distiller.records.kinds.accuracy import Accuracy, Round, Training
 from mlff_distiller.records.kinds.machine import Inputs, Preflight, TorchCluster
 from mlff_distiller.records.kinds.md import Nve, Reference, Spectra, Thermostat, Timestep
@@ -45,6 +55,9 @@ CLASSES: dict[str, dict[str | None, type]] = {
         "dimer": Dimer,
         "dissociation": Smoothness,
         "approach": Smoothness,
+        "volume": Volume,
+        "elastic": Elastic,
+        "phonons": PhononErrors,
     },
     "deploy": {None: Deploy},
 }

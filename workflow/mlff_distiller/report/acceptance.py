@@ -34,6 +34,17 @@ MEASURES: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("minimum_error_a", "Dimers: error of the minimum's distance", "Å"),
     ),
 }
+#: Tasks about crystals, which have a table of their own.
+CRYSTALS = ("volume", "elastic", "phonons")
+#: Column -> task and what stands in it.
+CELLS = (
+    ("volume", "volume", "{volume_a3_per_atom:.2f} ({volume_error_percent:+.2f} %)"),
+    ("modulus", "volume", "{bulk_modulus_gpa:.1f} ({bulk_modulus_error_gpa:+.1f})"),
+    ("curve", "volume", "{volume_mae_mev_per_atom:.2g}"),
+    ("elastic", "elastic", "{elastic_mae_gpa:.1f}; {worst_elastic} {worst_elastic_gpa:.1f} ({elastic_error_gpa:+.1f})"),
+    ("phonons", "phonons", "{phonon_mae_thz:.2f}; {worst_phonon_thz:.2f} ({phonon_error_thz:+.2f})"),
+    ("imaginary", "phonons", "{imaginary} ({teacher_imaginary})"),
+)
 CURVES = {"dissociation": "Bonds pulled and pressed", "approach": "Atoms pushed together"}
 
 
@@ -52,14 +63,29 @@ def rows(run: Run) -> list[dict[str, str]]:
     return made
 
 
+def crystals(run: Run) -> list[dict[str, str]]:
+    """The table of crystals, a row each: the teacher's values and the student's errors; a dash where there is none."""
+    found: dict[str, dict[str, Record]] = {}
+    for task in CRYSTALS:
+        for entry in compared(run, task):
+            found.setdefault(entry["system"], {})[task] = entry
+    return [
+        {"system": title(system)}
+        | {name: words.format(**(entries.get(task) or {})) if task in entries else "-" for name, task, words in CELLS}
+        for system, entries in found.items()
+    ]
+
+
 def context(run: Run) -> dict[str, Any]:
-    """Values of the template acceptance.md.j2: the rows, how the molecules relate to the training, what failed."""
+    """Values of the template acceptance.md.j2: the rows of both tables, how the molecules relate to the training, what failed."""
     found = [e for e in run.records if e["kind"] == "acceptance"]
+    molecules = [e for e in found if e["task"] not in CRYSTALS]
     return {
         "rows": rows(run),
-        "cases": len(found),
-        "trained": sum("train" in str(e.get("split")) or "val" in str(e.get("split")) for e in found),
-        "unknown": any(e.get("split") == "unknown" for e in found),
+        "crystals": crystals(run),
+        "cases": len(molecules),
+        "trained": sum("train" in str(e.get("split")) or "val" in str(e.get("split")) for e in molecules),
+        "unknown": any(e.get("split") == "unknown" for e in molecules),
         "failed": [
             {"what": f"{e['task']}, {title(e['system'])}", "status": e["status"], "reason": e["reason"]}
             for e in found

@@ -10,6 +10,7 @@ from mlff_distiller.records.wording import number, title
 TITLES = {
     "vibrations": "Harmonic frequencies, and the displacement behind them",
     "energy_curves": "Dimers and torsions, student against teacher",
+    "crystals": "Crystals: energy along the volume, and phonons",
 }
 READING = {
     "vibrations": "Harmonic frequencies of each model at its own minimum, by central differences of the forces; on the line both "
@@ -17,6 +18,8 @@ READING = {
     "that change most, with the teacher's frequency.",
     "energy_curves": "Top: two rigid molecules drawn apart, energy less that of the molecules alone. Bottom: a single bond "
     "turned, everything else rigid. Gray: teacher.",
+    "crystals": "Left: each model's energy above the minimum of its own fit, by the volume of the cell; gray: teacher. Right: "
+    "the modes of all wave vectors that fit into the repeated cell, each model at its own minimum; on the line both agree.",
 }
 
 
@@ -67,7 +70,27 @@ def _energy_curves(run: Run) -> str:
     return text[:1].upper() + text[1:] + "." if text else ""
 
 
-SENTENCES: dict[str, Callable[[Run], str]] = {"vibrations": _vibrations, "energy_curves": _energy_curves}
+def _crystals(run: Run) -> str:
+    parts = [
+        f"{title(entry['system'])}: volume {entry['volume_error_percent']:+.2f} %, bulk modulus "
+        f"{entry['bulk_modulus_gpa']:.1f} GPa ({entry['bulk_modulus_error_gpa']:+.1f})"
+        for entry in compared(run, "volume")
+    ]
+    if modes := compared(run, "phonons"):
+        worst = max(modes, key=lambda entry: abs(entry["phonon_error_thz"]))
+        parts.append(
+            f"the largest error of a phonon is {worst['phonon_error_thz']:+.2f} THz ({title(worst['system'])}, where the teacher "
+            f"has {worst['worst_phonon_thz']:.2f})"
+        )
+    text = "; ".join(parts)
+    return text[:1].upper() + text[1:] + "." if text else ""
+
+
+SENTENCES: dict[str, Callable[[Run], str]] = {
+    "vibrations": _vibrations,
+    "energy_curves": _energy_curves,
+    "crystals": _crystals,
+}
 
 
 def _wavenumber(value: float) -> str:

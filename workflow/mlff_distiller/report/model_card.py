@@ -113,7 +113,10 @@ def page(
         "teacher": card.get("teacher"),
         "limits": card.get("limits") or [],
         "dataset": {"left_out": {}, "labels_tried": None} | dataset,
-        "elements": [chemical_symbols[int(z)] for z in (card.get("data") or {}).get("atoms_by_atomic_number", {})],
+        "elements": [
+            chemical_symbols[int(z)]
+            for z in (card.get("data") or {}).get("atoms_by_atomic_number") or card.get("elements") or ()
+        ],
         "recipe": accuracy_table(Run(recipe)),
         "found": accuracy_table(Run(found)),
         "rounds": rounds_table(Run(rounds)),

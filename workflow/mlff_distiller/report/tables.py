@@ -204,13 +204,19 @@ ACCURACY_FIELDS = (
     *("split", "n_configurations", "n_molecules", "force_mae_mev_per_a", "force_rmse_mev_per_a"),
     *("force_rms_mev_per_a", "force_r2"),
     *("force_cosine", "energy_mae_mev_per_atom", "card", "status", "reason"),
+    *("n_stresses", "stress_mae_gpa", "stress_rmse_gpa", "stress_rms_gpa"),
 )
 
 
 def accuracy(run: Run) -> list[dict[str, Any]]:
     """One row per split: errors of the student against its teacher."""
     rows = [{field: entry.get(field) for field in ACCURACY_FIELDS} for entry in run.accuracy()]
-    return [row | {"relative_error": _share(row["force_rmse_mev_per_a"], row["force_rms_mev_per_a"])} for row in rows]
+    return [
+        row
+        | {"relative_error": _share(row["force_rmse_mev_per_a"], row["force_rms_mev_per_a"])}
+        | {"relative_stress_error": _share(row["stress_rmse_gpa"], row["stress_rms_gpa"])}
+        for row in rows
+    ]
 
 
 def rounds(run: Run) -> list[dict[str, Any]]:

@@ -110,12 +110,13 @@ def learned_elements(path: str | Path) -> frozenset[int] | None:
 
 def _elements(path: str | Path, card: dict[str, Any]) -> frozenset[int] | None:
     try:
-        counts = card.get("data", {}).get("atoms_by_atomic_number")
-        return frozenset(int(number) for number in counts) if counts else None
+        # Of students that were not trained here only the elements are known.
+        known = card.get("data", {}).get("atoms_by_atomic_number") or card.get("elements")
+        return frozenset(int(number) for number in known) if known else None
     except (AttributeError, TypeError, ValueError):
         raise UserError(
-            f"{path}: the card in its header is broken: data.atoms_by_atomic_number is not a mapping of atomic numbers. "
-            f"{_MEND}"
+            f"{path}: the card in its header is broken: data.atoms_by_atomic_number is not a mapping of atomic numbers, or "
+            f"elements no list of them. {_MEND}"
         ) from None
 
 

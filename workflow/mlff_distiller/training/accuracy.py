@@ -17,7 +17,7 @@ from mlff_distiller.records import schema
 from mlff_distiller.student.checkpoint import load_student
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.training.data import Configurations
-from mlff_distiller.training.evaluate import MEV, predict
+from mlff_distiller.training.evaluate import MEV, predict, stress_errors
 from mlff_distiller.training.expected import compare, sample_identity
 from mlff_distiller.training.initial import check_learned, choose_device, thinned
 from mlff_distiller.training.reliability import reliability
@@ -90,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
         print(
             f"{split}: force MAE {found['force_mae_mev_per_a']:.1f} meV/A ({found['tier']}), "
             f"R2 {found['force_r2']:.5f}, energy MAE {found['energy_mae_mev_per_atom']:.2f} meV/atom, "
-            f"{found['n_configurations']} configurations"
+            + (f"stress MAE {found['stress_mae_gpa']:.2f} GPa, " if "stress_mae_gpa" in found else "")
+            + f"{found['n_configurations']} configurations"
         )
     if args.expected:
         made = compare(made, args.expected)
@@ -128,7 +129,8 @@ def measure(
     Returns:
         Fields of an ``accuracy`` record. Forces: MAE, RMSE (meV/A), R2 and the labels' own root mean square over components,
         mean cosine over atoms with labels above 0.05 eV/A. Energies: MAE and RMSE per atom (meV), and the MAE after
-        subtracting each molecule's mean error (which does not matter in MD). Force errors also ``by_element`` and
+        subtracting each molecule's mean error (which does not matter in MD). Where any label has a stress its errors, too
+        (:func:`~mlff_distiller.training.evaluate.stress_errors`). Force errors also ``by_element`` and
         ``by_force``, force and energy errors ``by_size`` and ``by_method``. ``parity``: force components of ``teacher`` and
         ``student``, eV/A, and the atomic number of each. Of a student with a domain
         also :func:`~mlff_distiller.training.reliability.reliability`.
@@ -136,7 +138,7 @@ def measure(
     references = student.reference_energies.cpu().numpy()
     configurations = Configurations.build(dataset, references, student.cutoff, student.device, student.dtype)
     parameters = dict(student.network.named_parameters())
-    energies, forces = predict(student.network, parameters, configurations, batch_atoms)
+    energies, forces, stresses = predict(student.network, parameters, configurations, batch_atoms)
     truth = dataset.forces.astype(np.float64)
     forces = forces.cpu().numpy().astype(np.float64)
     wrong = forces - truth
@@ -160,6 +162,7 @@ def measure(
         "energy_mae_mev_per_atom": MEV * float(np.abs(energy_errors).mean()),
         "energy_rmse_mev_per_atom": MEV * float(np.sqrt((energy_errors**2).mean())),
         "relative_energy_mae_mev_per_atom": MEV * _mae_without_offset(energy_errors, dataset.molecule),
+        **({} if stresses is None else stress_errors(configurations, stresses)),
         "tier": tier(mae),
         "by_element": Groups(element, [str(number) for number in elements]).force_errors(wrong),
         "by_force": by_force.force_errors(wrong),

@@ -42,6 +42,8 @@ class Batch(NamedTuple):
     inverse_sizes: Tensor  # [B] one over the number of atoms, 0 for padding
     receivers: Tensor  # [E] int64
     senders: Tensor  # [E] int64
+    virials: Tensor  # [B, 3, 3] eV, volume times stress; 0 where there is no label
+    has_virial: Tensor  # [B] 1 where there is a label, else 0
     offsets: Tensor  # [E, 3] A, added to r_j - r_i: lattice vectors of a periodic image; for padding beyond the cutoff
 
 
@@ -66,6 +68,9 @@ class Configurations:
     host_atom_counts: np.ndarray  # the counts in host memory, where batches are planned
     host_edge_counts: np.ndarray
     cutoff: float
+    virials: Tensor | None = None  # [C, 3, 3] eV, volume times stress, 0 without a label; None: no label has a stress
+    has_virial: Tensor | None = None  # [C]
+    volumes: Tensor | None = None  # [C] A^3, 1 where has_virial is 0
 
     def __len__(self) -> int:
         return len(self.host_atom_counts)
@@ -97,6 +102,12 @@ class Configurations:
         energies = dataset.energies - composition_energies(dataset, reference_energies)
         positions = torch.as_tensor(dataset.positions, dtype=dtype, device=device)
         receivers, senders, images, edge_counts = all_edges(positions, dataset, cutoff)
+        stressed: dict[str, Tensor] = {}
+        if (known := dataset.has_stress).any():
+            volumes = np.where(known, np.abs(np.linalg.det(dataset.cells)), 1.0)
+            virials = np.where(known[:, None, None], volumes[:, None, None] * dataset.stresses, 0.0)
+            values = {"virials": virials, "has_virial": known, "volumes": volumes}
+            stressed = {name: torch.as_tensor(value, dtype=dtype, device=device) for name, value in values.items()}
         return cls(
             numbers=torch.as_tensor(dataset.numbers.astype(np.int64), device=device),
             positions=positions,
@@ -112,6 +123,7 @@ class Configurations:
             host_atom_counts=counts,
             host_edge_counts=edge_counts.cpu().numpy(),
             cutoff=cutoff,
+            **stressed,
         )
 
     def batch(self, ids: Tensor, capacity: Capacity) -> Batch:
@@ -138,6 +150,11 @@ class Configurations:
 
         none = torch.zeros([1], dtype=dtype, device=device)
         sizes = torch.cat([atom_counts.to(dtype), none])
+        virials = torch.zeros([len(ids) + 1, 3, 3], dtype=dtype, device=device)
+        has_virial = torch.zeros([len(ids) + 1], dtype=dtype, device=device)
+        if self.virials is not None and self.has_virial is not None:
+            has_virial = torch.cat([self.has_virial[ids] * present, none])
+            virials = torch.cat([self.virials[ids], none.expand(1, 3, 3)]) * has_virial[:, None, None]
         return Batch(
             numbers=self.numbers[source] * real,
             positions=self.positions[source] * weights[:, None],
@@ -148,6 +165,8 @@ class Configurations:
             inverse_sizes=(sizes > 0) / sizes.clamp(min=1.0),
             receivers=torch.where(edge_real, self.receivers[edge_source] + first, ghosts),
             senders=torch.where(edge_real, self.senders[edge_source] + first, ghosts),
+            virials=virials,
+            has_virial=has_virial,
             offsets=offsets,
         )
 

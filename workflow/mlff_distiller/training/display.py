@@ -68,7 +68,8 @@ class ProgressDisplay:
             text += (
                 f" | held-out forces {last['val_force_mae_mev_per_a']:.1f} meV/A"
                 f" energies {last['val_energy_mae_mev_per_atom']:.2f} meV/atom"
-                f" (best {progress.best_error:.1f} meV/A)"
+                + (f" stress {last['val_stress_mae_gpa']:.2f} GPa" if "val_stress_mae_gpa" in last else "")
+                + f" (best {progress.best_error:.1f} meV/A)"
             )
         return text
 

@@ -77,7 +77,7 @@ def compared(student: StudentForceField, dataset: Dataset) -> Iterator[Labeled]:
     parameters = dict(student.network.named_parameters())
     for part in _parts(dataset):
         labels = Configurations.build(part, references, student.cutoff, student.device, student.dtype)
-        energies, forces = predict(student.network, parameters, labels, BATCH_ATOMS)
+        energies, forces, _ = predict(student.network, parameters, labels, BATCH_ATOMS)
         yield Labeled(**vars(_seen(student, part)), energy_errors=energies - labels.energies,
                       force_errors=forces - labels.forces)  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The loss on energies and forces and its gradient, which needs second derivatives of the energy."""
+"""The loss on energies, forces and stress, and its gradient, which needs second derivatives of the energy."""
 
 from dataclasses import dataclass
 
@@ -13,27 +13,32 @@ from mlff_distiller.training.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class Loss:
-    """Weighted sum of two pseudo-Huber losses: quadratic for small errors, linear for large ones.
+    """Weighted sum of pseudo-Huber losses: quadratic for small errors, linear for large ones.
 
     The force term uses the length of an atom's error vector, so it does not depend on the axes; the energy term uses the
-    error per atom, so it does not grow with the molecule.
+    error per atom, so it does not grow with the molecule. The stress term uses the error of the virial (volume times stress)
+    per atom, its Frobenius norm, which has both properties; without a ``stress_weight`` no virial is computed.
     """
 
     force_weight: float
     force_delta: float
     energy_delta: float
+    stress_weight: float = 0.0
+    stress_delta: float = 0.01
 
     @classmethod
-    def of(cls, settings: TrainingSettings) -> "Loss":
-        """The loss with the deltas and the force weight of the settings."""
-        return cls(settings.force_weight, settings.force_delta, settings.energy_delta)
+    def of(cls, settings: TrainingSettings, with_stress: bool = False) -> "Loss":
+        """The loss with the deltas and weights of the settings; without a stress term where no label has a stress."""
+        weight = settings.stress_weight if with_stress else 0.0
+        return cls(settings.force_weight, settings.force_delta, settings.energy_delta, weight, settings.stress_delta)
 
-    def terms(self, energies: Tensor, forces: Tensor, batch: Batch) -> Tensor:
-        """The force term (eV/A) and energy term (eV/atom) without weights: [2].
+    def terms(self, energies: Tensor, forces: Tensor, virials: Tensor | None, batch: Batch) -> Tensor:
+        """The force term (eV/A), energy term (eV/atom) and stress term (eV/atom) without weights: [3].
 
         Args:
             energies: [B] eV, without reference energies.
             forces: [A, 3] eV/A.
+            virials: [B, 3, 3] eV; None: the stress term is 0.
             batch: the labels.
         """
         wrong = ((forces - batch.forces) ** 2).sum(dim=-1)
@@ -41,30 +46,46 @@ class Loss:
         force = (torch.sqrt(wrong + self.force_delta**2) - self.force_delta) * batch.atom_weights
         energy = (torch.sqrt(per_atom + self.energy_delta**2) - self.energy_delta) * (batch.inverse_sizes > 0)
         n_molecules = (batch.inverse_sizes > 0).sum().clamp(min=1)
-        return torch.stack([force.sum() / batch.atom_weights.sum().clamp(min=1.0), energy.sum() / n_molecules])
+        stress = energy.new_zeros([])
+        if virials is not None:
+            wrong = (((virials - batch.virials) * batch.inverse_sizes[:, None, None]) ** 2).sum(dim=(1, 2))
+            each = (torch.sqrt(wrong + self.stress_delta**2) - self.stress_delta) * batch.has_virial
+            stress = each.sum() / batch.has_virial.sum().clamp(min=1.0)
+        return torch.stack([force.sum() / batch.atom_weights.sum().clamp(min=1.0), energy.sum() / n_molecules, stress])
 
     def total(self, terms: Tensor, energy_weight: Tensor | float) -> Tensor:
         """The weighted sum of :meth:`terms`."""
-        return self.force_weight * terms[0] + energy_weight * terms[1]
+        total = self.force_weight * terms[0] + energy_weight * terms[1]
+        return total + self.stress_weight * terms[2] if self.stress_weight else total
 
 
 def energies_and_forces(
-    network: PaiNN, parameters: dict[str, Tensor], batch: Batch, differentiable: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Energies [B] eV without reference energies and forces [A, 3] eV/A of a batch.
+    network: PaiNN, parameters: dict[str, Tensor], batch: Batch, differentiable: bool = False, virial: bool = False
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Energies [B] eV without reference energies, forces [A, 3] eV/A and virials [B, 3, 3] eV of a batch.
+
+    A virial is the volume times the stress: the derivative of the energy by a strain of all edges, sum of r_ij (dE/dr_ij)^T
+    (Knuth et al., Comput. Phys. Commun. 190, 33 (2015)). It is symmetric, because no rotation changes the energy.
 
     Args:
         network: gives the sizes; its own parameters are not used.
         parameters: by name, used instead.
         batch: see :class:`Batch`.
         differentiable: keep the graph, so that a loss on the forces can be differentiated.
+        virial: whether virials are wanted; None else.
     """
     positions = batch.positions.detach().requires_grad_(True)
     vectors = positions[batch.senders] - positions[batch.receivers] + batch.offsets
     atomic = atomic_energies(network, parameters, batch.numbers, vectors, batch.receivers, batch.senders)
     energies = atomic.new_zeros(batch.energies.shape).index_add(0, batch.molecule, atomic * batch.atom_weights)
-    (gradient,) = torch.autograd.grad(energies.sum(), positions, create_graph=differentiable)
-    return energies if differentiable else energies.detach(), -gradient
+    wanted = (positions, vectors) if virial else (positions,)
+    gradient, *by_edge = torch.autograd.grad(energies.sum(), wanted, create_graph=differentiable)
+    virials = None
+    if virial:
+        edges = vectors[:, :, None] * by_edge[0][:, None, :]
+        virials = edges.new_zeros(batch.virials.shape).index_add(0, batch.molecule[batch.receivers], edges)
+        virials = virials if differentiable else virials.detach()
+    return energies if differentiable else energies.detach(), -gradient, virials
 
 
 def loss_and_gradient(
@@ -75,9 +96,11 @@ def loss_and_gradient(
     loss: Loss,
     energy_weight: Tensor | float,
 ) -> tuple[Tensor, Tensor]:
-    """The loss terms [2] and the gradient of the weighted loss as one flat vector [P], in the order of ``names``."""
+    """The loss terms [3] and the gradient of the weighted loss as one flat vector [P], in the order of ``names``."""
     leaves = [parameter.detach().requires_grad_(True) for parameter in parameters]
-    energies, forces = energies_and_forces(network, dict(zip(names, leaves, strict=True)), batch, differentiable=True)
-    terms = loss.terms(energies, forces, batch)
+    predicted = energies_and_forces(
+        network, dict(zip(names, leaves, strict=True)), batch, differentiable=True, virial=loss.stress_weight > 0
+    )
+    terms = loss.terms(*predicted, batch)
     gradients = torch.autograd.grad(loss.total(terms, energy_weight), leaves)
     return terms.detach(), torch.cat([gradient.reshape(-1) for gradient in gradients])

@@ -33,6 +33,11 @@ class TrainingChanges(Settings):
     clip_norm: Positive = Field(10.0, description="largest norm of a gradient")
     force_weight: Positive = Field(1.0, description="of the mean over atoms of |dF| (eV/A) in the loss")
     energy_weight: NotNegative = Field(2.0, description="of the mean over molecules of |dE| / n (eV/atom) in the loss")
+    stress_weight: NotNegative = Field(
+        0.1,
+        description="of the mean over periodic configurations of |dW| / n (eV/atom) in the loss, W the volume times the stress; "
+        "without effect where no label has a stress",
+    )
     last_share: Annotated[float, Field(ge=0, le=1)] = Field(
         0.2, description="of the training, at its end: in fp32 throughout, and with `last_energy_weight`"
     )
@@ -41,6 +46,7 @@ class TrainingChanges(Settings):
         0.02, description="error below which the loss is quadratic, above linear (pseudo-Huber)"
     )
     energy_delta: Annotated[Positive, unit("eV/atom")] = Field(0.002, description="the same of energies")
+    stress_delta: Annotated[Positive, unit("eV/atom")] = Field(0.01, description="the same of the stress term")
     n_validation: Count = Field(2000, description="held-out configurations of the learning curve, at most")
     evaluate_every: Count = Field(1, description="passes over the data between two evaluations")
     patience: Count | None = Field(

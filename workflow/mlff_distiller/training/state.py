@@ -42,7 +42,7 @@ class Progress:
     #: Evaluations since the best one.
     stale: int = 0
     #: Sums of the stepper since the last evaluation.
-    sums: list[float] = field(default_factory=lambda: [0.0] * 4)
+    sums: list[float] = field(default_factory=lambda: [0.0] * 5)
 
 
 def state_path(directory: str | Path, identity: dict[str, Any]) -> Path:

@@ -17,7 +17,7 @@ from mlff_distiller.training.weights import FlatWeights
 from mlff_distiller.utils.compilers import small_numbers_kept
 
 LOGGER = logging.getLogger(__name__)
-#: (parameters, batch, weight of the energies []) -> (loss terms [2], gradient [P]).
+#: (parameters, batch, weight of the energies []) -> (loss terms [3], gradient [P]).
 GradientOf = Callable[[list[Tensor], Batch, Tensor], tuple[Tensor, Tensor]]
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -72,13 +72,14 @@ class Stepper:
     ):
         self.tf32 = tf32
         self.network, self.weights, self.configurations, self.capacity = network, weights, configurations, capacity
-        self.settings, self.loss, self.layout = settings, Loss.of(settings), FlatWeights(network)
+        self.loss = Loss.of(settings, with_stress=configurations.virials is not None)
+        self.settings, self.layout = settings, FlatWeights(network)
         device = configurations.positions.device
         self.ids = torch.full([capacity.n_molecules - 1], -1, dtype=torch.int64, device=device)
         #: Values that change at every step are on the device, where a replayed CUDA graph reads them.
         self.controls = torch.zeros([5], device=device)
-        #: Force term, energy term, gradient norm and number of updates, summed since the last read.
-        self.sums = torch.zeros([4], device=device)
+        #: Force, energy and stress term, gradient norm and number of updates, summed since the last read.
+        self.sums = torch.zeros([5], device=device)
         self.gradient_of: GradientOf = self._eager_gradient
         self.graph: torch.cuda.CUDAGraph | None = None
         self.mode = "eager"
@@ -106,11 +107,15 @@ class Stepper:
             self.graph.replay()
 
     def read_sums(self) -> dict[str, float]:
-        """Mean force term (eV/A), energy term (eV/atom) and gradient norm since the last call; synchronizes the device."""
-        force, energy, norm, count = self.sums.tolist()
+        """Means since the last call; synchronizes the device.
+
+        Force term (eV/A), energy term (eV/atom), the norm of the gradient and, where it is learned, stress term (eV/atom).
+        """
+        force, energy, stress, norm, count = self.sums.tolist()
         self.sums.zero_()
         count = max(count, 1.0)
-        return {"force": force / count, "energy": energy / count, "gradient_norm": norm / count}
+        means = {"force": force / count, "energy": energy / count, "gradient_norm": norm / count}
+        return means | ({"stress": stress / count} if self.loss.stress_weight else {})
 
     @torch.no_grad()
     def _update(self) -> None:
@@ -126,9 +131,9 @@ class Stepper:
         change = state.first_moment / (state.second_moment.sqrt() * correction + EPSILON)
         state.current.mul_(decay).sub_(change * rate)
         state.average.add_((state.current - state.average) * share)
-        self.sums[:2] += terms
-        self.sums[2] += norm
-        self.sums[3] += 1.0
+        self.sums[:3] += terms
+        self.sums[3] += norm
+        self.sums[4] += 1.0
 
     def _eager_gradient(self, parameters: list[Tensor], batch: Batch, energy_weight: Tensor) -> tuple[Tensor, Tensor]:
         return loss_and_gradient(self.network, self.layout.names, parameters, batch, self.loss, energy_weight)

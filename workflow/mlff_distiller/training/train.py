@@ -1,4 +1,4 @@
-"""Stage ``train``: trains a student on the energies and forces of a teacher's labels.
+"""Stage ``train``: trains a student on the energies and forces, and of crystals the stress, of a teacher's labels.
 
 The whole dataset is on the device as flat tensors, and its neighbors are searched once; each step packs whole molecules
 into a batch of fixed size. The final student has the moving average of the weights with the smallest force error on
@@ -225,7 +225,7 @@ class Trainer:
         # In full precision, as the student runs later, even if the steps use TF32.
         with matmul_precision(self.device, tf32=False):
             predicted = predict(self.student.network, parameters, self.validation, 2 * self.settings.batch_atoms)
-        found = errors(self.validation, *predicted)
+        found = errors(self.validation, predicted)
         means = self.stepper.read_sums()
         if not all(map(math.isfinite, (*means.values(), *found.values()))):
             raise self.diverged()
@@ -292,8 +292,10 @@ class Trainer:
     def describe(self) -> str:
         """Data, sizes and mode of the training in one line."""
         atoms = int(self.training.host_atom_counts.sum())
+        stressed = self.training.has_virial
+        words = "" if stressed is None else f", {int(stressed.sum())} with a stress"
         return (
-            f"{len(self.training)} configurations ({atoms} atoms) to learn from, {len(self.validation)} held out; "
+            f"{len(self.training)} configurations ({atoms} atoms{words}) to learn from, {len(self.validation)} held out; "
             f"{sum(self.layout.sizes)} parameters on {self.device.type}, {self.stepper.mode}; "
             f"batches of {self.capacity.n_atoms} atoms and {self.capacity.n_edges} edges"
         )

@@ -3,7 +3,19 @@
 from pydantic import with_config
 from typing_extensions import TypedDict
 
-from mlff_distiller.records.kinds.common import CONFIG, Angstrom, Common, Count, KcalPerMol, PerCm
+from mlff_distiller.records.kinds.common import (
+    CONFIG,
+    Angstrom,
+    Common,
+    Count,
+    CubicAngstrom,
+    Gpa,
+    KcalPerMol,
+    MevPerAtom,
+    Percent,
+    PerCm,
+    Thz,
+)
 
 
 @with_config(CONFIG)
@@ -49,7 +61,7 @@ class Compared(Common, total=False):
     labels: str
     """Name of the teacher."""
     smiles: str
-    """Of the molecule, or of both, with a dot between."""
+    """Of the molecule, or of both, with a dot between; empty for a crystal."""
     split: str
     """Part of the student's data that they belong to: `test` and `benchmark` were never trained on; `unknown` where nobody
     knows what the student was trained on."""
@@ -150,6 +162,97 @@ class Dimer(Compared, total=False):
     """Distances that the student refuses."""
     curve: EnergyCurves
     """Both curves."""
+
+
+@with_config(CONFIG)
+class VolumeCurve(TypedDict, total=False):
+    """Energies along the volume, each model's above the minimum of its own fit."""
+
+    volumes_a3_per_atom: list[CubicAngstrom]
+    """Volumes of the cells."""
+    teacher_mev_per_atom: list[MevPerAtom | None]
+    """Of the teacher."""
+    student_mev_per_atom: list[MevPerAtom | None]
+    """Of the student; null where it refuses."""
+
+
+class Volume(Compared, total=False):
+    """A crystal at several volumes, atoms at the teacher's fractions of the cell, fitted by Birch and Murnaghan's equation."""
+
+    volume_a3_per_atom: CubicAngstrom
+    """The teacher's volume at its minimum."""
+    volume_error_percent: Percent
+    """The student's volume at its minimum less the teacher's."""
+    bulk_modulus_gpa: Gpa
+    """The teacher's bulk modulus."""
+    bulk_modulus_error_gpa: Gpa
+    """The student's less the teacher's."""
+    volume_mae_mev_per_atom: MevPerAtom
+    """MAE of the curve, each from its own minimum."""
+    points: Count
+    """Volumes that both have an energy for."""
+    refused: Count
+    """Volumes that the student refuses."""
+    volume_curve: VolumeCurve
+    """Both curves."""
+
+
+@with_config(CONFIG)
+class ElasticConstants(TypedDict, total=False):
+    """Elastic constants of both, rows and columns xx, yy, zz, yz, xz, xy, with relaxed atoms."""
+
+    teacher_gpa: list[list[Gpa]]
+    """Of the teacher at its minimum."""
+    student_gpa: list[list[Gpa]]
+    """Of the student at its own."""
+
+
+class Elastic(Compared, total=False):
+    """Elastic constants of a crystal at the respective minima."""
+
+    elastic_mae_gpa: Gpa
+    """MAE of the 21 constants."""
+    elastic_error_gpa: Gpa
+    """Largest error, student less teacher."""
+    worst_elastic: str
+    """Which constant has it."""
+    worst_elastic_gpa: Gpa
+    """The teacher's value of it."""
+    stable: bool
+    """Whether every strain costs energy by the student's constants (Born's criterion)."""
+    elastic: ElasticConstants
+    """All constants."""
+
+
+@with_config(CONFIG)
+class PhononFrequencies(TypedDict, total=False):
+    """Frequencies at each wave vector, ascending; imaginary ones are negative."""
+
+    wave_vectors: list[list[float]]
+    """In units of the reciprocal cell; those that fit into the repeated cell."""
+    teacher_thz: list[list[Thz]]
+    """Of the teacher at its minimum."""
+    student_thz: list[list[Thz]]
+    """Of the student at its own."""
+
+
+class PhononErrors(Compared, total=False):
+    """Phonons of a crystal at the respective minima, paired in ascending order at each wave vector, without translations."""
+
+    phonon_mae_thz: Thz
+    """MAE."""
+    phonon_error_thz: Thz
+    """Largest error, student less teacher."""
+    worst_phonon_thz: Thz
+    """The teacher's frequency where it is."""
+    worst_wave_vector: list[float]
+    """The wave vector where it is."""
+    imaginary: Count
+    """Imaginary frequencies of the student."""
+    teacher_imaginary: Count
+    """Those of the teacher."""
+    phonons: PhononFrequencies
+    """All frequencies."""
 
 
 class Smoothness(Compared, total=False):

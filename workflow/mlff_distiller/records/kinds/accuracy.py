@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import with_config
 from typing_extensions import TypedDict
 
-from mlff_distiller.records.kinds.common import CONFIG, Common, Count, EvPerA, MevPerA, MevPerAtom, Seconds
+from mlff_distiller.records.kinds.common import CONFIG, Common, Count, EvPerA, Gpa, MevPerA, MevPerAtom, Seconds
 
 
 @with_config(CONFIG)
@@ -73,6 +73,8 @@ class Errors(Common, total=False):
     """Their RMSE."""
     energy_mae_mev_per_atom: MevPerAtom | None
     """MAE of the energy."""
+    stress_mae_gpa: Gpa
+    """MAE of the stress's components; missing where no label has a stress."""
 
 
 class Accuracy(Errors, total=False):
@@ -94,6 +96,12 @@ class Accuracy(Errors, total=False):
     """Mean cosine between the forces of an atom; null where no force is above 0.05 eV/A."""
     energy_rmse_mev_per_atom: MevPerAtom | None
     """RMSE of the energy."""
+    n_stresses: Count
+    """Configurations whose labels have a stress; this and the next two are missing where none has."""
+    stress_rmse_gpa: Gpa
+    """RMSE of the stress's components."""
+    stress_rms_gpa: Gpa
+    """Root mean square of the stress's components in the labels."""
     relative_energy_mae_mev_per_atom: MevPerAtom | None
     """MAE of the energy less each molecule's mean error; null where no molecule has several configurations."""
     tier: str
@@ -132,6 +140,8 @@ class LearningCurvePoint(TypedDict, total=False):
     """Their RMSE."""
     val_energy_mae_mev_per_atom: MevPerAtom
     """MAE of the energy on the same."""
+    val_stress_mae_gpa: Gpa
+    """MAE of the stress's components on the same; missing where no label has a stress."""
 
 
 class Training(Errors, total=False):

@@ -1,4 +1,4 @@
-"""Figures of the acceptance suite: frequencies, dimers and torsions of student and teacher."""
+"""Figures of the acceptance suite: frequencies, dimers, torsions and crystals of student and teacher."""
 
 import textwrap
 from typing import TYPE_CHECKING, Any
@@ -138,4 +138,31 @@ def _errors_of_the_changing_mode(entry: dict[str, Any]) -> tuple[np.ndarray, np.
     return np.array(lengths), np.array(student) - np.array(teacher)
 
 
-FIGURES = {"vibrations": vibrations, "energy_curves": energy_curves}
+def crystals(run: Run) -> "Figure":
+    """Energies along the volume of up to four crystals, and the error of their phonons."""
+    curves = compared(run, "volume")[:COLUMNS]
+    modes = {entry["system"]: entry for entry in compared(run, "phonons")}
+    if not curves:
+        return nothing("acceptance")
+    figure, axes = style.new(2.4 * len(curves), columns=2, rows=len(curves))
+    for (left, right), entry in zip(axes, curves, strict=True):
+        curve, name = entry["volume_curve"], title(entry["system"])
+        for who, shade, width in (("teacher", TEACHER, 3.2), ("student", STUDENT, 1.5)):
+            energies = np.array(curve[f"{who}_mev_per_atom"], dtype=float)
+            left.plot(curve["volumes_a3_per_atom"], energies, "-o", color=shade, lw=width, ms=3.5, label=who)
+        left.set(xlabel="volume (Å³/atom)", ylabel="energy (meV/atom)", title=f"{name}: energy along the volume")
+        left.legend(frameon=False)
+        if entry["system"] not in modes:
+            right.set_axis_off()
+            continue
+        theirs, ours = (
+            np.array(modes[entry["system"]]["phonons"][f"{who}_thz"]).ravel() for who in ("teacher", "student")
+        )
+        ends = [min(0.0, theirs.min(), ours.min()), 1.05 * max(theirs.max(), ours.max())]
+        right.plot(ends, ends, color=style.INK, lw=0.9, zorder=1)
+        right.plot(theirs, ours, "o", color=STUDENT, ms=3.5, mec="white", mew=0.3)
+        right.set(xlabel="teacher (THz)", ylabel="student (THz)", title=f"{name}: phonons", xlim=ends, ylim=ends)
+    return figure
+
+
+FIGURES = {"vibrations": vibrations, "energy_curves": energy_curves, "crystals": crystals}
