@@ -59,7 +59,16 @@ GAINS = expand("results/{run}/rounds/{round}/gain.json", run=RUN, round=range(1,
 # Folder of a given checkpoint; a shipped one has records of its training and of its accuracy in a default run there.
 SHIPPED = Path(config["student"]["checkpoint"] or "-").parent
 
-# Every stage that is requested by name needs these checks.
+# Rules take all cores of the machine by `workflow.cores`; a profile of one's own must say how many there are.
+try:
+    workflow.cores
+except WorkflowError:
+    raise WorkflowError(
+        "how many cores has the machine? Say --cores N; on a cluster, where --jobs is something else, those of the smallest node, "
+        "here or as `cores:` in the profile (docs/cluster.md)"
+    ) from None
+
+# Every stage that is requested by name needs these checks, and what costs the most waits for them.
 CHECKS = [f"results/{RUN}/preflight/{what}.json" for what in ("machine", "inputs", *(["teacher"] if TEACHER else []))]
 
 
@@ -102,17 +111,17 @@ BUILD = {"mem_mb": memory(500, per_thread=2000), "runtime": minutes(60)} | ON_DE
 WORKER = 250 if TEACHER == DEFAULT_CALCULATOR else 1500
 
 
-def labeling(per_mb):
+def asks_teacher(per_mb):
     """A job that asks the teacher, and holds ``per_mb`` times what it reads; half of it where that are shares, too."""
 
     def megabytes(wildcards, input, threads, attempt):
         times = per_mb / 2 if input.get("shares") else per_mb
-        return int(1500 + WORKER * threads + times * input.size_mb) * attempt
+        return int(1500 + WORKER * threads + times * int(input.size_mb)) * attempt
 
     return {"mem_mb": megabytes, "runtime": minutes(60), "gpu": 0}
 
 
-LABELS, SHARE = labeling(8), labeling(3)
+LABELS, SHARE = asks_teacher(8), asks_teacher(3)
 COMPILE = {"mem_mb": memory(4000), "runtime": minutes(30)} | ON_DEVICE
 MEASURED = {"mem_mb": memory(3000), "runtime": minutes(30)} | ON_DEVICE
 SCALED = MEASURED | {"mem_mb": memory(4000), "runtime": minutes(60)}
@@ -300,6 +309,10 @@ def compared_results(wildcards):
     return files
 
 
+# What is timed; on a cluster each has a node to itself.
+TIMED = {"benchmark_variant", "compile_variant", "measure_scaling", "time_teacher"}
+
+
 def before_the_first_job():
     """On one machine let Snakemake sleep between jobs; on Slurm refuse what would wait for ever.
 
@@ -310,10 +323,15 @@ def before_the_first_job():
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
         return
+    if grouped := sorted(TIMED & set(workflow.group_settings.overwrite_groups)):
+        raise WorkflowError(
+            f"--groups {grouped[0]}: what is timed is no job of a group: one that fails would delete the times of all others in "
+            "it, and several might run at once. Group what is not timed, plot_figure say"
+        )
     told = workflow.executor_settings
     # Other batch systems have other settings.
     if hasattr(told, "status_command") and (
-        problems := slurm.problems(Path.cwd(), workflow.cores, told.status_command)
+        problems := slurm.problems(Path.cwd(), workflow.cores, told.status_command, config["device"])
     ):
         raise WorkflowError("\n".join(problems))
 
