@@ -36,7 +36,7 @@ def _not_found_by_jobs(environment: Mapping[str, str]) -> str:
     if not environment.get("SLURM_CONF") or not output_of(sizes) or output_of(["env", "-u", "SLURM_CONF", *sizes]):
         return ""
     return (
-        f"Slurm is found by SLURM_CONF={environment['SLURM_CONF']} alone, which Snakemake does not hand on: every job would fail; "
+        f"Slurm is found by SLURM_CONF={environment['SLURM_CONF']} alone, which Snakemake does not hand on: all jobs would fail; "
         "have that file at /etc/slurm/slurm.conf, on all nodes"
     )
 
