@@ -5,7 +5,6 @@
 #   start_slurm.sh install   those packages (half a minute)
 #   start_slurm.sh start     again: starts what is missing
 #   start_slurm.sh status    nodes and jobs
-#   start_slurm.sh stop-controller   ends slurmctld alone, until the next start
 #   start_slurm.sh stop      cancels what runs and ends what was started, by process number
 #
 # Environment: SLURM_TEST_DIR (/tmp/slurm_cluster), NODES (2), NODE_CPUS (the machine's), NODE_MEMORY (6000 MB).
@@ -152,6 +151,5 @@ case ${1:-} in
     start) start ;;
     status) sinfo -N -o '%N %T %c %m %G %f'; squeue ;;
     stop) stop ;;
-    stop-controller) end slurmctld slurmctld ;;
-    *) sed -n '2,11p' "$0"; exit 2 ;;
+    *) sed -n '2,10p' "$0"; exit 2 ;;
 esac

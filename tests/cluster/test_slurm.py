@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -111,27 +110,6 @@ def test_a_failing_job_is_on_the_screen_and_tried_again_with_more_memory(slurm, 
         "mem_mb=600,",
     ):
         assert text in screen, screen
-
-
-def test_a_controller_that_is_away_as_a_job_starts_costs_a_try_at_most(slurm, tmp_path, request):
-    (tmp_path / "Snakefile").write_text('rule made:\n    output: "made"\n    shell: "touch {output}"\n')
-    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
-    log = tmp_path / "screen"
-    with log.open("w") as screen:
-        running = subprocess.Popen(command_of(), cwd=tmp_path, env=slurm, stdout=screen, stderr=subprocess.STDOUT)
-    request.addfinalizer(running.kill)
-    deadline = time.monotonic() + 120
-    while "R" not in subprocess.check_output(["squeue", "--noheader", "--format=%t"], env=slurm, text=True):
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.2)
-    # Its step is about to ask the controller. Snakemake has looked once: a plugin that cannot ask for MinJobAge then would go
-    # over to accounting, which this cluster has not.
-    time.sleep(4)
-    subprocess.run([SCRIPT, "stop-controller"], env=slurm, check=True, timeout=100)
-    time.sleep(40)
-    subprocess.run([SCRIPT, "start"], env=slurm, check=True, timeout=100)
-    assert running.wait(timeout=400) == 0, log.read_text()
-    assert (tmp_path / "made").exists()
 
 
 def test_labels_of_jobs_on_several_nodes_are_those_of_one(slurm, tmp_path):
