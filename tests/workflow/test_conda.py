@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -124,3 +125,14 @@ def test_environment_that_is_not_hash_locked_is_refused(tmp_path, line, complain
     assert "Could not create conda environment" in done.stderr
     assert complaint in done.stderr
     assert not (tmp_path / "seen.json").exists()
+
+
+def test_rules_that_ask_the_teacher_do_so_in_the_teachers_environment():
+    """Which `teacher.environment` may name; a rule that named a file would miss the packages of another teacher."""
+    asking = 0
+    for file in (pins.REPOSITORY / "workflow/rules").glob("*.smk"):
+        for rule in re.split(r"\n *rule ", file.read_text())[1:]:
+            if re.search(r"settings\((LABELING|SAMPLING|\{\"teacher\": config\[\"teacher\"\])", rule):
+                asking += 1
+                assert re.search(r"conda:\n +TEACHER_ENVIRONMENT\n", rule), (file.name, rule.partition(":")[0])
+    assert asking >= 8

@@ -69,7 +69,7 @@ if ROUNDS:
             # Labels of another teacher must stop the run before any other work.
             priority: 100
             conda:
-                "../../envs/teacher.yaml"
+                TEACHER_ENVIRONMENT
             resources:
                 **SMALL,
             params:
