@@ -59,14 +59,20 @@ def slurm(tmp_path_factory):
         shutil.rmtree(shared / "cluster")
 
 
-def snakemake(folder, environment, *arguments, timeout=900):
-    """Run Snakemake in ``folder`` with the project's profile for Slurm, made to fit the nodes; the outcome and its text."""
+def command_of(*arguments):
+    """Snakemake with the project's profile for Slurm, made to fit the nodes."""
     command = [sys.executable, "-m", "snakemake", *arguments, "--workflow-profile", "profiles/slurm"]
     command += ["--cores", str(CORES), "--slurm-status-command", "squeue", "--resources", "mem_mb=5800", "runtime=110"]
     command += ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10"]
     threads = yaml.safe_load((ROOT / "profiles/slurm/profile.yaml").read_text())["set-threads"]
-    command += ["--set-threads", *(f"{rule}={min(CORES, number)}" for rule, number in threads.items())]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
+    return [*command, "--set-threads", *(f"{rule}={min(CORES, number)}" for rule, number in threads.items())]
+
+
+def snakemake(folder, environment, *arguments, timeout=900):
+    """Run it in ``folder``; the outcome and its text."""
+    done = subprocess.run(
+        command_of(*arguments), cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout
+    )
     return done, done.stdout + done.stderr
 
 
@@ -104,6 +110,21 @@ def test_a_failing_job_is_on_the_screen_and_tried_again_with_more_memory(slurm, 
         "mem_mb=600,",
     ):
         assert text in screen, screen
+
+
+def test_labels_of_jobs_on_several_nodes_are_those_of_one(slurm, tmp_path):
+    folder = copy_workflow(tmp_path).folder
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    labels = "results/tiny/dataset/labels.h5"
+    done, screen = snakemake(folder, slurm, labels, "--configfile", "tiny.yaml", "--set-scatter", "labels=3")
+    assert done.returncode == 0, screen[-6000:]
+    assert [job["rule"] for job in jobs_of(slurm)].count("label_share") == 3
+    shared = (folder / labels).read_bytes()
+    here = [sys.executable, "-m", "snakemake", labels, "-c2", "--configfile", "tiny.yaml"]
+    shutil.rmtree(folder / "results/tiny/dataset")
+    done = subprocess.run(here, cwd=folder, env=slurm, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-6000:]
+    assert (folder / labels).read_bytes() == shared
 
 
 def test_the_whole_chain_ends_in_a_report_and_timings_have_a_node_alone(slurm, tmp_path):

@@ -92,6 +92,8 @@ def test_the_profile_holds_what_the_default_holds_and_names_no_site():
         k: v for k, v in DEFAULT.items() if k != "cores"
     }
     assert PROFILE["cores"] > 0
+    # A job that Slurm's controller lost, as it was away, is tried again.
+    assert PROFILE["retries"] >= 2
     assert set(PROFILE["set-resources"]) == TIMED
     # A site's words are there as comments alone.
     assert set(PROFILE["default-resources"]) == {"mem_mb", "runtime"}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from tests.workflow.conftest import ROOT
+from tests.workflow.test_cluster_plan import needs_plugin
 
 SNAKEFILE = """
 rule broken:
@@ -33,6 +34,41 @@ def test_a_stage_that_fails_is_on_the_screen_with_its_reason(fresh):
     assert done.returncode == 1, screen
     for text in ("Error in rule check_inputs:", "logs/default/check_inputs.log", "water.extxyz: "):
         assert text in screen
+
+
+def test_a_teacher_that_is_refused_labels_nothing_whatever_else_goes_on(fresh):
+    """A cluster gets all jobs that wait for nothing at once, and goes on with others after one has failed."""
+    (fresh.folder / "wrong.py").write_text(
+        "from ase.calculators.emt import EMT\n\n\nclass Wrong(EMT):\n    def calculate(self, *given):\n"
+        "        super().calculate(*given)\n        self.results['forces'] = 2 * self.results['forces']\n"
+    )
+    (fresh.folder / "wrong.yaml").write_text("teacher: {calculator: 'wrong:Wrong'}\n")
+    labels = "results/default/dataset/labels.h5"
+    for more in ((), ("--set-scatter", "labels=2", "samples=2")):
+        done = fresh.snakemake(labels, "--configfile", "wrong.yaml", "--keep-going", *more)
+        screen = done.stdout + done.stderr
+        assert done.returncode == 1, screen
+        assert "Error in rule check_teacher:" in screen
+        assert "not the gradient of" in screen
+        assert not (fresh.folder / "results/default/dataset").exists()
+
+
+@needs_plugin
+def test_without_a_number_of_cores_a_run_says_which_one_to_give(fresh):
+    command = [sys.executable, "-m", "snakemake", "preflight", "--executor", "slurm", "--jobs", "4"]
+    command += ["--workflow-profile", "none"]
+    done = subprocess.run(command, cwd=fresh.folder, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1
+    assert "Say --cores N; on a cluster" in done.stdout + done.stderr
+
+
+@needs_plugin
+def test_timings_are_put_into_no_group(fresh):
+    grouped = ("--groups", "benchmark_variant=timing", "--group-components", "timing=100")
+    done = fresh.snakemake("benchmark", "--executor", "slurm", "--jobs", "4", *grouped)
+    assert done.returncode == 1
+    assert "--groups benchmark_variant: what is timed is no job of a group" in done.stdout + done.stderr
+    assert fresh.plan("report", "--groups", "plot_figure=figures")["plot_figure"] > 5
 
 
 #: What Snakemake's scheduler has when it begins, in place of the work.

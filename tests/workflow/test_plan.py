@@ -162,6 +162,12 @@ def test_editing_how_nve_is_run_reruns_the_references_too(finished):
     assert finished.plan() == {"run_md": VARIANTS * MD_SYSTEMS} | REFERENCES | VISITED | REPORT
 
 
+def test_a_check_that_is_repeated_makes_no_label_or_time_anew(finished):
+    """Though they wait for it where it is to be made."""
+    finished.change_code("preflight/teacher.py")
+    assert finished.plan() == {"check_teacher": 1} | REPORT
+
+
 def test_editing_an_md_check_reruns_that_check_alone(finished):
     finished.change_code("md/timestep.py")
     assert finished.plan() == {"check_timestep": TIMESTEP} | REPORT

@@ -16,7 +16,7 @@ from mlff_distiller.preflight.config import (
 from mlff_distiller.data.teacher_settings import DEFAULT_CALCULATOR
 from mlff_distiller.preflight import slurm
 from mlff_distiller.preflight.config_checks import check_config
-from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.errors import UserError, nearest
 from mlff_distiller.utils.files import split_frame
 from mlff_distiller.records.schema import RESULTS, results_file
 from mlff_distiller.records.vocabulary import BASELINE, WORK
@@ -59,13 +59,32 @@ GAINS = expand("results/{run}/rounds/{round}/gain.json", run=RUN, round=range(1,
 # Folder of a given checkpoint; a shipped one has records of its training and of its accuracy in a default run there.
 SHIPPED = Path(config["student"]["checkpoint"] or "-").parent
 
-# Every stage that is requested by name needs these checks.
+# Rules take all cores of the machine by `workflow.cores`; a profile of one's own must say how many there are.
+try:
+    workflow.cores
+except WorkflowError:
+    raise WorkflowError(
+        "how many cores has the machine? Say --cores N; on a cluster, where --jobs is something else, those of the smallest node, "
+        "here or as `cores:` in the profile (docs/cluster.md)"
+    ) from None
+
+# Every stage that is requested by name needs these checks, and what costs the most waits for them.
 CHECKS = [f"results/{RUN}/preflight/{what}.json" for what in ("machine", "inputs", *(["teacher"] if TEACHER else []))]
 
 
 # Priority of jobs that use all cores of a small machine and that other jobs wait for. One-core jobs then run side by
 # side afterwards; a one-core job between two of these jobs would leave the other cores idle.
 ALL_CORES_FIRST = 10
+
+
+# What jobs of their own make in shares: `--set-scatter labels=100 samples=10`.
+scattergather:
+    labels=1,
+    samples=1,
+
+
+for name in set(workflow.resource_settings.overwrite_scatter) - {"labels", "samples"}:
+    raise WorkflowError(f"--set-scatter {name}: no such shares{nearest(name, ['labels', 'samples'])}")
 
 
 # What a job needs, for a batch system to know; on one machine only `--resources` of the command line make it count.
@@ -89,11 +108,20 @@ SMALL = {"mem_mb": memory(2000), "runtime": minutes(20), "gpu": 0}
 MACHINE = SMALL | {"mem_mb": memory(4000)} | ON_DEVICE
 BUILD = {"mem_mb": memory(500, per_thread=2000), "runtime": minutes(60)} | ON_DEVICE
 # Every worker loads the teacher, a neural one with PyTorch.
-LABELS = {
-    "mem_mb": memory(1500, per_thread=250 if TEACHER == DEFAULT_CALCULATOR else 1500),
-    "runtime": minutes(60),
-    "gpu": 0,
-}
+WORKER = 250 if TEACHER == DEFAULT_CALCULATOR else 1500
+
+
+def asks_teacher(per_mb):
+    """A job that asks the teacher, and holds ``per_mb`` times what it reads; half of it where that are shares, too."""
+
+    def megabytes(wildcards, input, threads, attempt):
+        times = per_mb / 2 if input.get("shares") else per_mb
+        return int(1500 + WORKER * threads + times * int(input.size_mb)) * attempt
+
+    return {"mem_mb": megabytes, "runtime": minutes(60), "gpu": 0}
+
+
+LABELS, SHARE = asks_teacher(8), asks_teacher(3)
 COMPILE = {"mem_mb": memory(4000), "runtime": minutes(30)} | ON_DEVICE
 MEASURED = {"mem_mb": memory(3000), "runtime": minutes(30)} | ON_DEVICE
 SCALED = MEASURED | {"mem_mb": memory(4000), "runtime": minutes(60)}
@@ -120,6 +148,7 @@ wildcard_constraints:
     variant="|".join(config["variants"]),
     replicate=r"\d+",
     round=r"[1-9]\d*",
+    place=r"dataset|rounds/[1-9]\d*",
 
 
 # Conda clears PYTHONPATH when it activates an environment; this runs later. Some containers set
@@ -224,6 +253,46 @@ def shipped(name):
     return str(path) if config["student"]["checkpoint"] and not ROUNDS and path.is_file() else []
 
 
+def shares_of(kind, dataset):
+    """The shares that ``dataset`` is gathered from, as a function of wildcards; none where one job makes all of it.
+
+    A dataset keeps the number of its shares, which stands beside it: it would be the same in another number,
+    and must not be made again for that.
+    """
+    asked = len(getattr(gather, kind)("{scatteritem}"))
+
+    def shares(wildcards):
+        place = dataset.format(**dict(wildcards.items()))
+        noted = Path(number_file(place))
+        number = int(noted.read_text()) if noted.is_file() else asked
+        if number != asked and kind in workflow.resource_settings.overwrite_scatter and place not in SAID:
+            SAID.add(place)
+            print(f"{place} keeps the number of its shares, {number}; for another one delete {noted}", file=sys.stderr)
+        return [f"{place}.shares/{i}-of-{number}.npz" for i in range(1, number + 1)] if number > 1 else []
+
+    return shares
+
+
+# Datasets of which that has been said.
+SAID = set()
+
+
+def number_file(dataset):
+    return f"{dataset}.n_shares"
+
+
+def all_cores_unless_gathered(wildcards, input):
+    return 1 if input.shares else workflow.cores
+
+
+def gathered_option(wildcards, input):
+    return f"--shares {len(input.shares)}" if input.shares else ""
+
+
+def number_of_shares(wildcards, input):
+    return len(input.shares) or 1
+
+
 def compared_results(wildcards):
     """The merged results of each run in ``compare.runs``; those of this run are made if they are missing."""
     if len(config["compare"]["runs"]) < 2:
@@ -240,6 +309,10 @@ def compared_results(wildcards):
     return files
 
 
+# What is timed; on a cluster each has a node to itself.
+TIMED = {"benchmark_variant", "compile_variant", "measure_scaling", "time_teacher"}
+
+
 def before_the_first_job():
     """On one machine let Snakemake sleep between jobs; on Slurm refuse what would wait for ever.
 
@@ -250,10 +323,15 @@ def before_the_first_job():
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
         return
+    if grouped := sorted(TIMED & set(workflow.group_settings.overwrite_groups)):
+        raise WorkflowError(
+            f"--groups {grouped[0]}: what is timed is no job of a group: one that fails would delete the times of all others in "
+            "it, and several might run at once. Group what is not timed, plot_figure say"
+        )
     told = workflow.executor_settings
     # Other batch systems have other settings.
     if hasattr(told, "status_command") and (
-        problems := slurm.problems(Path.cwd(), workflow.cores, told.status_command)
+        problems := slurm.problems(Path.cwd(), workflow.cores, told.status_command, config["device"])
     ):
         raise WorkflowError("\n".join(problems))
 

@@ -1,6 +1,6 @@
 # Needs: preflight; the molecule lists and the teacher, or labels and a checkpoint named in the configuration.
 # Makes: results/{run}/dataset/: labels.h5 and its card; results/{run}/student/student.safetensors, or the student that rounds
-# begin with (rounds.smk); times of the teacher.
+# begin with (rounds.smk); times of the teacher. With `--set-scatter samples=N labels=N`, by N jobs each and one that gathers.
 
 SAMPLING = {"sampling": config["student"]["sampling"], "teacher": config["teacher"]}
 LABELING = {"teacher": config["teacher"], "limits": config["student"]["limits"]}
@@ -33,11 +33,39 @@ if config["student"]["dataset"]:
 
 else:
 
+    rule sample_share:
+        input:
+            molecules=config["molecules"]["list"],
+            always_trained=config["molecules"]["always_trained"],
+            structures=SAMPLED_FILES,
+            checked=ancient(CHECKS),
+        output:
+            temp("results/{run}/dataset/configurations.h5.shares/{scatteritem}.npz"),
+        log:
+            "logs/{run}/sample_share/{scatteritem}.log",
+        priority: ALL_CORES_FIRST
+        conda:
+            TEACHER_ENVIRONMENT
+        threads: workflow.cores
+        resources:
+            **SHARE,
+        params:
+            code=code_of("data.sampling"),
+            settings=settings(SAMPLING),
+            benchmark=config["molecules"]["folder"],
+            dataset="results/{run}/dataset/configurations.h5",
+        shell:
+            "python -m mlff_distiller sample --molecules {input.molecules:q} --benchmark {params.benchmark:q}"
+            " --always-trained {input.always_trained:q} --settings {params.settings:q} --cores {threads}"
+            " --share {wildcards.scatteritem:q} --output {params.dataset:q} 2>&1 | tee {log:q}"
+
     rule sample_configurations:
         input:
             molecules=config["molecules"]["list"],
             always_trained=config["molecules"]["always_trained"],
             structures=SAMPLED_FILES,
+            shares=shares_of("samples", "results/{run}/dataset/configurations.h5"),
+            checked=ancient(CHECKS),
         output:
             configurations="results/{run}/dataset/configurations.h5",
             card="results/{run}/dataset/sampling.json",
@@ -46,22 +74,28 @@ else:
         priority: ALL_CORES_FIRST
         conda:
             TEACHER_ENVIRONMENT
-        threads: workflow.cores
+        threads: all_cores_unless_gathered
         resources:
             **LABELS,
         params:
             code=code_of("data.sampling"),
             settings=settings(SAMPLING),
             benchmark=config["molecules"]["folder"],
+            gathered=gathered_option,
+            number=number_of_shares,
+            number_file=number_file("results/{run}/dataset/configurations.h5"),
         shell:
             "python -m mlff_distiller sample --molecules {input.molecules:q} --benchmark {params.benchmark:q}"
-            " --always-trained {input.always_trained:q} --settings {params.settings:q} --cores {threads} --card {output.card:q}"
-            " --output {output.configurations:q} 2>&1 | tee {log:q}"
+            " --always-trained {input.always_trained:q} --settings {params.settings:q} --cores {threads} {params.gathered}"
+            " --card {output.card:q} --output {output.configurations:q} 2>&1 | tee {log:q};"
+            " echo {params.number} > {params.number_file:q}"
 
     rule label_configurations:
         input:
             configurations="results/{run}/dataset/configurations.h5",
             card="results/{run}/dataset/sampling.json",
+            shares=shares_of("labels", "results/{run}/dataset/labels.h5"),
+            checked=ancient(CHECKS),
         output:
             dataset="results/{run}/dataset/labels.h5",
             card="results/{run}/dataset/labels.json",
@@ -70,15 +104,44 @@ else:
         priority: ALL_CORES_FIRST
         conda:
             TEACHER_ENVIRONMENT
-        threads: workflow.cores
+        threads: all_cores_unless_gathered
         resources:
             **LABELS,
         params:
             code=code_of("data.labeling"),
             settings=settings(LABELING),
+            gathered=gathered_option,
+            number=number_of_shares,
+            number_file=number_file("results/{run}/dataset/labels.h5"),
         shell:
             "python -m mlff_distiller label --configurations {input.configurations:q} --sample-card {input.card:q}"
-            " --settings {params.settings:q} --cores {threads} --card {output.card:q} --output {output.dataset:q} 2>&1 | tee {log:q}"
+            " --settings {params.settings:q} --cores {threads} {params.gathered} --card {output.card:q}"
+            " --output {output.dataset:q} 2>&1 | tee {log:q};"
+            " echo {params.number} > {params.number_file:q}"
+
+
+# Of the dataset, and of what the student visits in rounds.
+rule label_share:
+    input:
+        configurations="results/{run}/{place}/configurations.h5",
+        checked=ancient(CHECKS),
+    output:
+        temp("results/{run}/{place}/labels.h5.shares/{scatteritem}.npz"),
+    log:
+        "logs/{run}/{place}/label_share/{scatteritem}.log",
+    priority: ALL_CORES_FIRST
+    conda:
+        TEACHER_ENVIRONMENT
+    threads: workflow.cores
+    resources:
+        **SHARE,
+    params:
+        code=code_of("data.labeling"),
+        settings=settings({"teacher": config["teacher"]}),
+        dataset="results/{run}/{place}/labels.h5",
+    shell:
+        "python -m mlff_distiller label --configurations {input.configurations:q} --settings {params.settings:q}"
+        " --cores {threads} --share {wildcards.scatteritem:q} --output {params.dataset:q} 2>&1 | tee {log:q}"
 
 
 if config["student"]["checkpoint"]:
@@ -126,6 +189,7 @@ else:
 rule time_teacher:
     input:
         molecules=files_of(SYSTEMS),
+        checked=ancient(CHECKS),
     output:
         "results/{run}/benchmark/teacher.json",
     log:

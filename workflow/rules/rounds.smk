@@ -33,6 +33,7 @@ if ROUNDS:
     rule label_round:
         input:
             configurations="results/{run}/rounds/{round}/configurations.h5",
+            shares=shares_of("labels", "results/{run}/rounds/{round}/labels.h5"),
         output:
             dataset="results/{run}/rounds/{round}/labels.h5",
             card="results/{run}/rounds/{round}/labels.json",
@@ -40,16 +41,20 @@ if ROUNDS:
             "logs/{run}/rounds/{round}/label_round.log",
         priority: ALL_CORES_FIRST
         conda:
-            "../../envs/teacher.yaml"
-        threads: workflow.cores
+            TEACHER_ENVIRONMENT
+        threads: all_cores_unless_gathered
         resources:
             **LABELS,
         params:
             code=code_of("data.labeling"),
             settings=settings(LABELING),
+            gathered=gathered_option,
+            number=number_of_shares,
+            number_file=number_file("results/{run}/rounds/{round}/labels.h5"),
         shell:
             "python -m mlff_distiller label --configurations {input.configurations:q} --settings {params.settings:q}"
-            " --cores {threads} --card {output.card:q} --output {output.dataset:q} 2>&1 | tee {log:q}"
+            " --cores {threads} {params.gathered} --card {output.card:q} --output {output.dataset:q} 2>&1 | tee {log:q};"
+            " echo {params.number} > {params.number_file:q}"
 
     if config["student"]["dataset"]:
 
@@ -64,7 +69,7 @@ if ROUNDS:
             # Labels of another teacher must stop the run before any other work.
             priority: 100
             conda:
-                "../../envs/teacher.yaml"
+                TEACHER_ENVIRONMENT
             resources:
                 **SMALL,
             params:

@@ -16,7 +16,7 @@ from mlff_distiller.data.clusters import arranged, cluster_frames, cluster_size
 from mlff_distiller.data.dataset import Dataset, from_lists, summary, write_dataset
 from mlff_distiller.data.geometry import KB
 from mlff_distiller.data.jobs import GroupJob
-from mlff_distiller.data.labeling import _bounds
+from mlff_distiller.data.labeling import PART_WEIGHT, _bounds, _costs
 from mlff_distiller.data.liquid_sampling import box_frames, droplet_frames, edge_of
 from mlff_distiller.data.molecule_list import ELEMENTS, flat_smiles, read_molecule_list
 from mlff_distiller.data.molecules import molecule_from_smiles
@@ -432,5 +432,5 @@ def _labeled(folder, name, dataset: Dataset):
 
 
 def test_a_periodic_box_is_a_larger_part_of_the_labels_work():
-    assert _bounds(waters([0.0] * 50)) == [0, 50]
-    assert _bounds(waters([5.0] * 50)) == [0, 38, 50]
+    assert _bounds(_costs(waters([0.0] * 50)), PART_WEIGHT) == [0, 50]
+    assert _bounds(_costs(waters([5.0] * 50)), PART_WEIGHT) == [0, 38, 50]

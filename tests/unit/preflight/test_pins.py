@@ -134,7 +134,7 @@ def test_closure_follows_what_needs_what():
 def test_environment_is_complete_and_locked(stage):
     text = (ENVS / f"{stage}.yaml").read_text()
     specification = yaml.safe_load(text)
-    assert specification["channels"] == ["conda-forge", "nodefaults"]
+    assert specification["channels"] == ["conda-forge"]
     assert specification["dependencies"][:2] == [f"python={pins.CONDA_PYTHON}", "pip"]
     named = set()
     for line in pip_lines(stage):

@@ -24,11 +24,11 @@ def cluster(tmp_path, monkeypatch):
 
 
 def test_a_sound_cluster_gives_no_word(cluster, tmp_path):
-    assert slurm.problems(tmp_path, 32, "sacct", {}) == []
+    assert slurm.problems(tmp_path, 32, "sacct", "cpu", {}) == []
 
 
 def test_more_cores_than_any_node_has(cluster, tmp_path):
-    (said,) = slurm.problems(tmp_path, 64, "sacct", {})
+    (said,) = slurm.problems(tmp_path, 64, "sacct", "cpu", {})
     assert "no node has more than 32" in said
     assert "--cores 32" in said
 
@@ -36,18 +36,36 @@ def test_more_cores_than_any_node_has(cluster, tmp_path):
 @pytest.mark.parametrize("storage", ["accounting_storage/none", "(null)"])
 def test_no_accounting(cluster, tmp_path, storage):
     cluster(scontrol=f"MinJobAge = 300 sec\nAccountingStorageType   = {storage}\nEnd")
-    (said,) = slurm.problems(tmp_path, 8, "sacct", {})
+    (said,) = slurm.problems(tmp_path, 8, "sacct", "cpu", {})
     assert "--slurm-status-command squeue" in said
-    assert slurm.problems(tmp_path, 8, "squeue", {}) == []
+    assert slurm.problems(tmp_path, 8, "squeue", "cpu", {}) == []
 
 
 def test_jobs_of_a_killed_snakemake(cluster, tmp_path):
     cluster(squeue=f"74 {tmp_path}\n75 {tmp_path}/another\n76 {tmp_path}\n80 {tmp_path}")
-    (said,) = slurm.problems(tmp_path, 8, "sacct", {"SLURM_JOB_ID": "80"})
+    (said,) = slurm.problems(tmp_path, 8, "sacct", "cpu", {"SLURM_JOB_ID": "80"})
     assert "2 jobs" in said
     assert "`scancel 74 76`" in said
 
 
 def test_without_an_answer_there_is_nothing_to_say(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert slurm.problems(tmp_path, 1000, "sacct", {}) == []
+    assert slurm.problems(tmp_path, 1000, "sacct", "cpu", {}) == []
+
+
+def test_a_device_that_the_first_node_would_choose(cluster, tmp_path):
+    assert slurm.problems(tmp_path, 8, "sacct", "auto", {}) == []
+    cluster(sinfo="(null)\ngpu:h200:8(S:0-1)\n16")
+    (said,) = slurm.problems(tmp_path, 8, "sacct", "auto", {})
+    assert "`device: cuda` in the configuration" in said
+    assert slurm.problems(tmp_path, 8, "sacct", "cuda", {}) == slurm.problems(tmp_path, 8, "sacct", "cpu", {}) == []
+
+
+def test_a_slurm_that_its_jobs_would_not_find(cluster, tmp_path, monkeypatch):
+    found = {"SLURM_CONF": "/somewhere/slurm.conf"}
+    monkeypatch.setenv("SLURM_CONF", found["SLURM_CONF"])
+    assert slurm.problems(tmp_path, 8, "sacct", "cpu", found) == []
+    (tmp_path / "bin/sinfo").write_text('#!/bin/sh\n[ -n "$SLURM_CONF" ] && echo 16 || exit 1\n')
+    (said,) = slurm.problems(tmp_path, 8, "sacct", "cpu", found)
+    assert "SLURM_CONF=/somewhere/slurm.conf alone" in said
+    assert "/etc/slurm/slurm.conf" in said

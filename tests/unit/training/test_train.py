@@ -36,7 +36,7 @@ from mlff_distiller.training.evaluate import errors, predict
 from mlff_distiller.training.loss import Loss, energies_and_forces, loss_and_gradient
 from mlff_distiller.training.settings import TrainingSettings
 from mlff_distiller.training.step import Stepper, Weights, compile_gradient
-from mlff_distiller.training.train import PAUSED, Trainer
+from mlff_distiller.training.train import PAUSED, Trainer, pause_after
 from mlff_distiller.training.weights import FlatWeights
 from mlff_distiller.utils.errors import UserError
 from tests.unit.data.labeled_sets import ATOM_ENERGIES, in_boxes, morse_dataset
@@ -489,6 +489,28 @@ def test_the_command_writes_student_card_and_record(tmp_path):
     assert {"epoch", "seconds", "learning_rate", "train_force"} < set(last)
 
 
+@pytest.mark.parametrize(
+    ("asked", "left", "expected"),
+    [(None, None, None), (5.0, None, 5.0), (None, 3600.0, 3490.0), (5.0, 3600.0, 5.0), (None, 60.0, 40.0)],
+)
+def test_a_training_pauses_before_its_batch_job_ends(asked, left, expected):
+    assert pause_after(asked, left, spent=10.0) == expected
+
+
+def test_in_a_job_of_slurm_the_state_is_saved_in_time(tmp_path, monkeypatch):
+    """An endless training in a job that has a second left."""
+    write_dataset(tmp_path / "data.h5", morse_dataset(40))
+    command = tmp_path / "bin/squeue"
+    command.parent.mkdir()
+    command.write_text("#!/bin/sh\necho 0:01\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "74")
+    endless = {"max_seconds": 3600, "batch_atoms": 40, "student": SMALL, "compile": False}
+    assert cli.main(arguments(tmp_path, endless)) == PAUSED
+    assert list((tmp_path / "state").iterdir())
+
+
 def test_a_pause_and_a_signal_both_save_and_the_same_command_goes_on(tmp_path):
     write_dataset(tmp_path / "data.h5", morse_dataset(40))
     chosen = {"n_steps": 60, "batch_atoms": 40, "student": SMALL, "compile": False}
@@ -502,6 +524,8 @@ def test_a_pause_and_a_signal_both_save_and_the_same_command_goes_on(tmp_path):
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert "parameters on" in process.stdout.readline()
     time.sleep(1.0)
+    # Slurm sends one to each process of the job, and the shell hands on its own.
+    process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == PAUSED, printed

@@ -16,14 +16,17 @@ import numpy as np
 from mlff_distiller.data.dataset import Dataset, content_hash, read_configurations, summary, write_dataset
 from mlff_distiller.data.labeling_settings import LabelInput, LabelLimits
 from mlff_distiller.data.stress import gathered
-from mlff_distiller.data.teacher_settings import TeacherSettings
+from mlff_distiller.data.teacher_settings import DEFAULT_CALCULATOR, TeacherSettings
 from mlff_distiller.data.trajectories import read_frames
 from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.shares import Work, add_share_arguments
 
 #: Of frames that the student visited: where it went astray is what they are there to show.
 NO_LIMITS = LabelLimits(max_force_ev_per_a=None, max_energy_ev_per_atom=None)
-#: Squared atom numbers per part: about two seconds of GFN2-xTB.
+#: Squared atom numbers per part, of which an interrupted job makes those under way again: about two seconds of GFN2-xTB.
 PART_WEIGHT = 40_000
+#: The same for any other teacher, which may take a minute for twenty atoms: then ten minutes.
+DEAR_PART_WEIGHT = 4_000
 #: So many configurations in a row at which the teacher's process dies are not their fault.
 MOST_DEATHS = 10
 #: Why their labels are left out.
@@ -72,32 +75,56 @@ def label_dataset(
     Raises:
         UserError: the teacher cannot be made, or labels nothing at all.
     """
-    from mlff_distiller.data.teacher import teacher_name
-    from mlff_distiller.utils.parallel import run_in_parts
+    return judged(dataset, teacher, label_work(dataset, teacher).make(parts, cores), limits, may_be_none)
 
+
+def label_work(dataset: Dataset, teacher: Mapping[str, Any] | None) -> Work:
+    """All labels of ``dataset`` as tasks of about equal cost, which may be shared out; ``teacher`` as in :func:`label_dataset`.
+
+    Their results: ``energies`` [n] float64 eV, ``forces`` [A, 3] float32 eV/A, ``reasons`` [n] text, why there is no label, and
+    ``seconds``, those of each task.
+    """
     spec = json.dumps(teacher, sort_keys=True)
-    cells = np.zeros(len(dataset), dtype=bool) if dataset.pbc is None else dataset.pbc.all(axis=1)
     # Parts from before labels had a stress have none.
-    form = f"{PART_WEIGHT} with stress" if cells.any() else PART_WEIGHT
-    key = hashlib.sha256(f"{content_hash(dataset)} {spec} {form}".encode()).hexdigest()
-    bounds = _bounds(dataset)
-    tasks = [_task(dataset, a, b, spec) for a, b in itertools.pairwise(bounds)]
+    form = " with stress" if _cells(dataset).any() else ""
     costs = _costs(dataset)
-    weights = [float(costs[a:b].sum()) for a, b in itertools.pairwise(bounds)]
+    default = TeacherSettings.from_mapping(teacher or {}).calculator == DEFAULT_CALCULATOR
+    part_weight = PART_WEIGHT if default else DEAR_PART_WEIGHT
+    bounds = _bounds(costs, part_weight)
 
     def name_of(index: int) -> str:
         here = range(bounds[index], bounds[index + 1])
         molecules = dict.fromkeys(dataset.molecules[dataset.molecule[i]] for i in here)
         return f"configurations {here[0]} to {here[-1]} ({', '.join(list(molecules)[:3])})"
 
-    results = run_in_parts(_label_task, tasks, parts, key, cores, "labeling", weights, name_of, _Apart())
-    energies = np.concatenate([np.zeros(0), *(result["energies"] for result in results)])
-    forces = np.concatenate([np.zeros((0, 3), np.float32), *(result["forces"] for result in results)])
-    reasons = np.concatenate([np.zeros(0, str), *(result["reasons"] for result in results)]).astype(object)
-    seconds = float(sum(float(result["seconds"]) for result in results))
-    labeled = replace(dataset, energies=energies, forces=forces, teacher=teacher_name(teacher))
+    return Work(
+        function=_label_task,
+        task=lambda index: _task(dataset, bounds[index], bounds[index + 1], spec),
+        weights=[float(costs[a:b].sum()) for a, b in itertools.pairwise(bounds)],
+        key=hashlib.sha256(f"{content_hash(dataset)} {spec} {part_weight}{form}".encode()).hexdigest(),
+        description="labeling",
+        name_of=name_of,
+        template=_without_labels(_task(dataset, 0, 0, spec), ""),
+        fallback=_Apart(),
+    )
+
+
+def judged(
+    dataset: Dataset,
+    teacher: Mapping[str, Any] | None,
+    found: Mapping[str, np.ndarray],
+    limits: LabelLimits,
+    may_be_none: bool = False,
+) -> tuple[Dataset, dict[str, Any]]:
+    """As :func:`label_dataset`, from the results ``found`` of all of :func:`label_work`."""
+    from mlff_distiller.data.teacher import teacher_name
+
+    reasons = found["reasons"].astype(object)
+    seconds = float(found["seconds"].sum())
+    labeled = replace(dataset, energies=found["energies"], forces=found["forces"], teacher=teacher_name(teacher))
+    cells = _cells(dataset)
     if cells.any():
-        stresses = np.concatenate([result["stresses"] for result in results])
+        stresses = found["stresses"]
         labeled = replace(labeled, stresses=None if np.isnan(stresses).all() else stresses)
     _judge(labeled, reasons, limits)
     good = reasons == ""
@@ -106,9 +133,9 @@ def label_dataset(
             f"the teacher labeled none of {len(dataset)} configurations; the first failed with: {reasons[0]}"
         )
     bad = np.flatnonzero(~good)
-    found = labeled.select(good)
+    kept = labeled.select(good)
     names = [dataset.molecules[dataset.molecule[i]] for i in bad[:50]]
-    return found, {
+    return kept, {
         "labels_tried": len(dataset),
         "left_out": dict(Counter(_sort_of(reason) for reason in reasons[bad]).most_common()),
         "left_out_by_method": {
@@ -122,7 +149,12 @@ def label_dataset(
         "limits": limits.to_mapping(),
         "teacher_seconds": round(seconds, 2),
         "labels_per_core_second": round(len(dataset) / max(seconds, 1e-9), 2),
-    } | ({"stress": _about_stress(found, teacher)} if cells.any() else {})
+    } | ({"stress": _about_stress(kept, teacher)} if cells.any() else {})
+
+
+def _cells(dataset: Dataset) -> np.ndarray:
+    """[n] bool: which configurations are periodic in three directions, and may have a stress."""
+    return np.zeros(len(dataset), dtype=bool) if dataset.pbc is None else dataset.pbc.all(axis=1)
 
 
 def _about_stress(labeled: Dataset, teacher: Mapping[str, Any] | None) -> str:
@@ -151,15 +183,15 @@ def _judge(labeled: Dataset, reasons: np.ndarray, limits: LabelLimits) -> None:
         reasons[fine & (reasons == "") & (above > max_energy)] = "energy beyond the limit"
 
 
-def _bounds(dataset: Dataset) -> list[int]:
-    """Where to cut the configurations into parts of about equal cost."""
+def _bounds(costs: np.ndarray, part_weight: int) -> list[int]:
+    """Where to cut the configurations into parts that cost ``part_weight`` or little more."""
     bounds, weight = [0], 0
-    for i, cost in enumerate(_costs(dataset).tolist()):
+    for i, cost in enumerate(costs.tolist()):
         weight += cost
-        if weight >= PART_WEIGHT:
+        if weight >= part_weight:
             bounds.append(i + 1)
             weight = 0
-    return bounds if bounds[-1] == len(dataset) else [*bounds, len(dataset)]
+    return bounds if bounds[-1] == len(costs) else [*bounds, len(costs)]
 
 
 def _costs(dataset: Dataset) -> np.ndarray:
@@ -174,7 +206,8 @@ def _task(dataset: Dataset, start: int, stop: int, teacher: str) -> _Task:
     return _Task(
         dataset.numbers[atoms],
         dataset.positions[atoms],
-        dataset.n_atoms[start:stop],
+        # Not a view of those of all configurations, which would stay in memory with every part.
+        np.diff(dataset.offsets[start : stop + 1]),
         dataset.cells[start:stop] if periodic else None,
         dataset.pbc[start:stop] if periodic else None,
         teacher,
@@ -211,7 +244,7 @@ def _label_task(task: _Task) -> dict[str, np.ndarray]:
         "energies": energies,
         "forces": forces,
         "reasons": np.array(reasons, dtype=str),
-        "seconds": np.array(time.perf_counter() - started),
+        "seconds": np.array([time.perf_counter() - started]),
     } | _stresses(task, stresses)
 
 
@@ -246,7 +279,7 @@ class _Apart:
             "energies": np.concatenate([result["energies"] for result in found]),
             "forces": np.concatenate([result["forces"] for result in found]),
             "reasons": np.concatenate([result["reasons"] for result in found]),
-            "seconds": np.array(sum(float(result["seconds"]) for result in found)),
+            "seconds": np.concatenate([result["seconds"] for result in found]),
         } | ({} if task.cells is None else {"stresses": np.concatenate([result["stresses"] for result in found])})
 
 
@@ -269,7 +302,7 @@ def _without_labels(task: _Task, reason: str) -> dict[str, np.ndarray]:
         "energies": np.full(len(task.counts), np.nan),
         "forces": np.full((len(task.numbers), 3), np.nan, dtype=np.float32),
         "reasons": np.full(len(task.counts), reason),
-        "seconds": np.array(0.0),
+        "seconds": np.array([0.0]),
     } | _stresses(task, [None] * len(task.counts))
 
 
@@ -290,10 +323,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--card", type=Path, help="also write the dataset card (JSON)")
     parser.add_argument("--sample-card", type=Path, help="card of the sampling, taken into the dataset card")
     parser.add_argument("--cores", type=int, default=1, help="worker processes (default %(default)s)")
+    add_share_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Label and write; finished parts stay in ``OUTPUT.parts`` until all is written."""
+    """Label and write; finished parts stay in ``OUTPUT.parts``, or those of a share beside it, until all is written."""
     import shutil
 
     from mlff_distiller.utils import provenance
@@ -307,7 +341,11 @@ def run(args: argparse.Namespace) -> int:
     else:
         configurations, limits = read_configurations(args.configurations), given.limits
     may_be_none = bool(args.trajectories)
-    dataset, outcome = label_dataset(configurations, given.teacher.to_mapping(), parts, args.cores, limits, may_be_none)
+    teacher = given.teacher.to_mapping()
+    found = label_work(configurations, teacher).done(args, parts)
+    if found is None:
+        return 0
+    dataset, outcome = judged(configurations, teacher, found, limits, may_be_none)
     path = write_dataset(args.output, dataset)
     if args.card:
         sampling = read_json(args.sample_card) if args.sample_card else {}

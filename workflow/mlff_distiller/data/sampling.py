@@ -34,6 +34,7 @@ from mlff_distiller.data.molecule_list import Molecule, flat_smiles, grow, read_
 from mlff_distiller.data.molecules import BENCHMARK_MOLECULES
 from mlff_distiller.data.sampling_settings import SampleInput, SamplingSettings
 from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.shares import Work, add_share_arguments
 
 
 def sample(
@@ -62,36 +63,56 @@ def sample(
     Raises:
         UserError: nothing came of them.
     """
-    from mlff_distiller.utils.parallel import run_in_parts
-
     jobs, families = plan(molecules, settings, teacher, benchmark_directory, always)
-    key = hashlib.sha256(repr(jobs).encode()).hexdigest()
-    weights = [sum(n for _, n in job.counts) for job in jobs]
-    results = run_in_parts(
-        _sample_job, jobs, parts, key, cores, "sampling", weights, lambda index: _title(jobs[index]), _sample_apart
+    dataset, notes = collected(jobs, sample_work(jobs).make(parts, cores), settings, always)
+    return dataset, {"settings": settings.to_mapping(), "molecules_by_class": families, "notes": notes}
+
+
+def sample_work(jobs: Sequence[Job | GroupJob | StructureJob]) -> Work:
+    """``jobs`` as tasks, which may be shared out.
+
+    Their results: what a dataset holds of each configuration, with ``counts`` [n] of its atoms and ``names`` [n]; ``sizes``, the
+    number of configurations of each job; and ``notes`` on what went wrong.
+    """
+    return Work(
+        function=_sample_job,
+        task=jobs.__getitem__,
+        weights=[float(sum(n for _, n in job.counts)) for job in jobs],
+        # The number is that of the form of the results.
+        key=hashlib.sha256(f"2 {jobs!r}".encode()).hexdigest(),
+        description="sampling",
+        name_of=lambda index: _title(jobs[index]),
+        template=_packed([], []),
+        fallback=_sample_apart,
     )
-    numbers, positions, names, split, method, cells, pbc = [], [], [], [], [], [], []
+
+
+def collected(
+    jobs: Sequence[Job | GroupJob | StructureJob],
+    found: Mapping[str, np.ndarray],
+    settings: SamplingSettings,
+    always: Sequence[AlwaysTrained] = (),
+) -> tuple[Dataset, dict[str, int]]:
+    """The dataset, and notes for its card with how often each was made, from the results ``found`` of all ``jobs``.
+
+    Raises:
+        UserError: nothing came of them.
+    """
     notes = Counter(_notes_on_plan(settings, always))
-    for job, result in zip(jobs, results, strict=True):
-        bounds = np.concatenate([[0], np.cumsum(result["counts"])])
-        for i, name in enumerate(result["names"]):
-            numbers.append(result["numbers"][bounds[i] : bounds[i + 1]])
-            positions.append(result["positions"][bounds[i] : bounds[i + 1]])
-            names.append(str(name))
-            split.append(job.split)
-            method.append(METHODS[result["method"][i]])
-            cells.append(result["cells"][i])
-            pbc.append(result["pbc"][i])
-        notes.update(str(note) for note in result["notes"])
-    if not numbers:
+    notes.update(found["notes"].tolist())
+    if not len(found["counts"]):
         told = f"; {notes.most_common(1)[0][0]}" if notes else ""
         raise UserError(f"no configurations came of these settings; raise 'configurations' or 'max_atoms'{told}")
-    boxes = {"cells": np.array(cells), "pbc": np.array(pbc)} if np.any(pbc) else {}
-    return from_lists(numbers, positions, names, split, method, **boxes), {
-        "settings": settings.to_mapping(),
-        "molecules_by_class": families,
-        "notes": dict(notes.most_common()),
-    }
+    cuts = np.cumsum(found["counts"])[:-1]
+    boxes = {"cells": found["cells"], "pbc": found["pbc"]} if found["pbc"].any() else {}
+    return from_lists(
+        np.split(found["numbers"], cuts),
+        np.split(found["positions"], cuts),
+        found["names"].tolist(),
+        np.repeat([job.split for job in jobs], found["sizes"]).tolist(),
+        [METHODS[i] for i in found["method"]],
+        **boxes,
+    ), dict(notes.most_common())
 
 
 def plan(
@@ -306,6 +327,7 @@ def _packed(
         "counts": np.array([len(z) for z, *_ in made], dtype=np.int64),
         "method": np.array([METHODS.index(m) for *_, m in made], dtype=np.uint8),
         "names": np.array([name for *_, name, _ in made], dtype=str),
+        "sizes": np.array([len(made)], dtype=np.int64),
         "cells": np.array([cell for cell, _ in boxes]).reshape(-1, 3, 3),
         "pbc": np.array([pbc for _, pbc in boxes], dtype=bool).reshape(-1, 3),
         "notes": np.array(notes, dtype=str),
@@ -494,10 +516,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="configurations to write (HDF5, without labels)")
     parser.add_argument("--card", type=Path, help="also write counts and settings as JSON")
     parser.add_argument("--cores", type=int, default=1, help="worker processes (default %(default)s)")
+    add_share_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Sample and write; finished molecules stay in ``OUTPUT.parts`` until all is written."""
+    """Sample and write; finished molecules stay in ``OUTPUT.parts``, or those of a share beside it, until all is written."""
     import shutil
 
     from mlff_distiller.utils.files import load_settings, sha256_of, write_json
@@ -505,17 +528,20 @@ def run(args: argparse.Namespace) -> int:
     given = SampleInput.from_mapping(load_settings(args.settings) if args.settings else {})
     parts = args.output.with_name(args.output.name + ".parts")
     covers = given.sampling.coverage.wanted and args.always_trained is not None
-    dataset, card = sample(
-        read_molecule_list(args.molecules),
-        given.sampling,
-        given.teacher.to_mapping(),
-        parts,
-        args.cores,
-        args.benchmark,
-        read_always_trained(args.always_trained) if covers else (),
+    always = read_always_trained(args.always_trained) if covers else ()
+    jobs, families = plan(
+        read_molecule_list(args.molecules), given.sampling, given.teacher.to_mapping(), args.benchmark, always
     )
+    found = sample_work(jobs).done(args, parts)
+    if found is None:
+        return 0
+    dataset, notes = collected(jobs, found, given.sampling, always)
     write_dataset(args.output, dataset)
-    card = summary(dataset) | card
+    card = summary(dataset) | {
+        "settings": given.sampling.to_mapping(),
+        "molecules_by_class": families,
+        "notes": notes,
+    }
     card["molecule_list_sha256"] = sha256_of(args.molecules)
     if covers:
         card["always_trained_sha256"] = sha256_of(args.always_trained)

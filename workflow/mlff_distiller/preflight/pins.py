@@ -133,12 +133,14 @@ def closure(pins: Iterable[Pin], group: str) -> list[Pin]:
 
 
 def render_environment(pins: Iterable[Pin], group: str) -> str:
-    """The conda environment of ``group``: Python and pip from conda, the rest as pip lines with hashes."""
+    """The conda environment of ``group``: Python and pip from conda, the rest as pip lines with hashes.
+
+    Its only channel is conda-forge: newer versions of conda take ``nodefaults`` for a channel, and find none of that name.
+    """
     lines = [
         GENERATED,
         "channels:",
         "  - conda-forge",
-        "  - nodefaults",
         "dependencies:",
         f"  - python={CONDA_PYTHON}",
         "  - pip",

@@ -9,7 +9,7 @@ from mlff_distiller.utils.provenance import output_of
 
 
 def problems(
-    folder: Path, cores: int, status_command: str | None, environment: Mapping[str, str] = os.environ
+    folder: Path, cores: int, status_command: str | None, device: str, environment: Mapping[str, str] = os.environ
 ) -> list[str]:
     """What is wrong, each with what to do about it; empty if nothing is, or if Slurm does not answer.
 
@@ -17,10 +17,38 @@ def problems(
         folder: of the run.
         cores: the most that a job asks for.
         status_command: by which the state of jobs is asked for: ``sacct`` or ``squeue``.
+        device: of the configuration.
         environment: names the job that Snakemake itself runs in, if it does.
     """
-    found = [_too_large(cores), _unheard(status_command), _still_running(folder, environment.get("SLURM_JOB_ID"))]
+    found = [
+        _not_found_by_jobs(environment),
+        _too_large(cores),
+        _unheard(status_command),
+        _undecided(device),
+        _still_running(folder, environment.get("SLURM_JOB_ID")),
+    ]
     return [text for text in found if text]
+
+
+def _not_found_by_jobs(environment: Mapping[str, str]) -> str:
+    """Snakemake's plugin takes SLURM_CONF from what a job starts; where Slurm is not found without it, every job fails."""
+    sizes = ["sinfo", "--noheader", "--format=%c"]
+    if not environment.get("SLURM_CONF") or not output_of(sizes) or output_of(["env", "-u", "SLURM_CONF", *sizes]):
+        return ""
+    return (
+        f"Slurm is found by SLURM_CONF={environment['SLURM_CONF']} alone, which Snakemake does not hand on: all jobs would fail; "
+        "have that file at /etc/slurm/slurm.conf, on all nodes"
+    )
+
+
+def _undecided(device: str) -> str:
+    """Whatever node the check of the machine gets would decide for all others."""
+    if device != "auto" or "gpu" not in (output_of(["sinfo", "--noheader", "--format=%G"]) or ""):
+        return ""
+    return (
+        "device: auto, and some nodes of this cluster have GPUs: the first job's node would decide for all others; "
+        "say `device: cuda` in the configuration (or --config device=cuda), or cpu"
+    )
 
 
 def _too_large(cores: int) -> str:

@@ -5,7 +5,10 @@ from types import FrameType
 
 
 class Interruption:
-    """Context that notes the first signal, so that the state can be saved; a second signal ends the program."""
+    """Context that notes signals, so that the state can be saved; a second SIGINT ends the program, a second SIGTERM does not.
+
+    A batch system sends SIGTERM to all processes of a job, and Snakemake hands on the one that it got.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -22,13 +25,13 @@ class Interruption:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._restore()
+        self._restore(*self.SIGNALS)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.happened = True
-        self._restore()
+        self._restore(signal.SIGINT)
 
-    def _restore(self) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        self.before.clear()
+    def _restore(self, *numbers: int) -> None:
+        for number in numbers:
+            if number in self.before:
+                signal.signal(number, self.before.pop(number))

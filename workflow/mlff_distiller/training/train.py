@@ -2,7 +2,8 @@
 
 The whole dataset is on the device as flat tensors, and its neighbors are searched once; each step packs whole molecules
 into a batch of fixed size. The final student has the moving average of the weights with the smallest force error on
-held-out molecules. A training that was interrupted, or paused by ``--pause-after``, continues with the same command.
+held-out molecules. A training that was interrupted, or paused by ``--pause-after`` or shortly before the end of its batch
+job, continues with the same command.
 """
 
 import argparse
@@ -34,9 +35,12 @@ from mlff_distiller.training.step import Stepper, Weights
 from mlff_distiller.training.weights import FlatWeights
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import load_settings
+from mlff_distiller.utils.time_left import seconds_left
 
 #: Exit status after a pause or an interruption, with the state saved (EX_TEMPFAIL: try again).
 PAUSED = 75
+#: Seconds before the end of a batch job at which its training pauses: for a step, an evaluation and the state.
+MARGIN = 120.0
 #: Seconds between synchronizations of the device, so that the clock does not run ahead of it.
 WAIT_EVERY = 0.5
 
@@ -67,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     settings = started or TrainingSettings.from_mapping(given)
     dataset = read_dataset(args.dataset)
     trainer = Trainer(dataset, settings, args.checkpoint_dir)
-    student = trainer.run(args.pause_after)
+    student = trainer.run(pause_after(args.pause_after, seconds_left(), time.monotonic() - trainer.started))
     progress = trainer.progress
     if student is None:
         print(f"paused at step {progress.step}, {100 * trainer.done():.0f} %; the same command continues from there")
@@ -80,6 +84,18 @@ def run(args: argparse.Namespace) -> int:
     trainer.state_path.unlink()
     print(f"{args.output}: force MAE {progress.best_error:.1f} meV/A on held-out molecules after {progress.step} steps")
     return 0
+
+
+def pause_after(asked: float | None, left: float | None, spent: float = 0.0) -> float | None:
+    """When to pause, in seconds of the trainer's clock; None: not at all.
+
+    Args:
+        asked: for a pause by then.
+        left: until the batch system ends the job; None without a limit. A short job keeps half of it.
+        spent: on that clock already.
+    """
+    by_the_job = None if left is None else spent + max(left - MARGIN, left / 2)
+    return min((limit for limit in (asked, by_the_job) if limit is not None), default=None)
 
 
 def keep_freed_memory() -> None:

@@ -124,7 +124,7 @@ def _run(
                         f"{description}: a worker process died at {names}: once more, apart from the others", flush=True
                     )
                     for index in death.at:
-                        _write(paths[index], fallback(tasks[index]))
+                        write_part(paths[index], fallback(tasks[index]))
                         advance(weights[index])
                 missing = [index for index in missing if not paths[index].is_file()]
     return [read_part(path) for path in paths]
@@ -191,10 +191,11 @@ def _ignore_interrupts() -> None:
 
 
 def _one(function: Callable[[Any], dict[str, np.ndarray]], task: Any, path: Path) -> None:
-    _write(path, function(task))
+    write_part(path, function(task))
 
 
-def _write(path: Path, result: dict[str, np.ndarray]) -> None:
+def write_part(path: Path, result: dict[str, np.ndarray]) -> None:
+    """Write the arrays of one part, none of dtype object, to ``path`` (npz), atomically."""
     stream = io.BytesIO()
     np.savez(stream, allow_pickle=False, **result)
     write_bytes(path, stream.getvalue())

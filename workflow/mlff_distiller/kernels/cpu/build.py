@@ -6,13 +6,12 @@ Sizes are compiled in: with loops of known length the compiler keeps tiles in re
 import functools
 import hashlib
 import importlib.util
-import os
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
 from mlff_distiller.kernels.compile_time import note_seconds
+from mlff_distiller.kernels.new_library import new_library
 from mlff_distiller.utils import provenance
 from mlff_distiller.utils.compilers import find_compiler, no_compiler, version_of
 from mlff_distiller.utils.errors import UserError
@@ -57,7 +56,8 @@ def build(sizes: dict[str, int], dtype: str, beside_torch: bool = True) -> Path:
     path = user_cache() / "cpp" / _key(defines, runtime) / "painn.so"
     if not path.is_file():
         start = time.perf_counter()
-        _compile(defines, path, runtime)
+        with new_library(path) as made:
+            _compile(defines, made, runtime)
         note_seconds(path, time.perf_counter() - start)
     return path
 
@@ -95,28 +95,20 @@ def _torch_openmp() -> Path | None:
     return found[0] if found else None
 
 
-def _compile(defines: list[str], path: Path, runtime: Path | None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _compile(defines: list[str], made: Path, runtime: Path | None) -> None:
     compiler = find_compiler()
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".painn.", suffix=".so")
-    os.close(handle)
     complaints = []
-    try:
-        for choice in FLAG_CHOICES:
-            command = [*compiler, *FLAGS, *choice, *defines, str(SOURCE), "-o", temporary]
-            if "-fopenmp" in choice and runtime and "clang" not in version_of(compiler).partition("\n")[0]:
-                # It is named first and resolves the symbols; --as-needed then leaves out the compiler's own runtime.
-                command += ["-Wl,--as-needed", str(runtime), f"-Wl,-rpath,{runtime.parent}"]
-            try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-            except subprocess.TimeoutExpired:
-                complaints.append(f"{compiler[0]} took longer than {TIMEOUT} s")
-                continue
-            if done.returncode == 0:
-                os.chmod(temporary, 0o755)
-                os.replace(temporary, path)
-                return
-            complaints.append(done.stderr.strip() or f"{compiler[0]} ended with {done.returncode}")
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    for choice in FLAG_CHOICES:
+        command = [*compiler, *FLAGS, *choice, *defines, str(SOURCE), "-o", str(made)]
+        if "-fopenmp" in choice and runtime and "clang" not in version_of(compiler).partition("\n")[0]:
+            # It is named first and resolves the symbols; --as-needed then leaves out the compiler's own runtime.
+            command += ["-Wl,--as-needed", str(runtime), f"-Wl,-rpath,{runtime.parent}"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        except subprocess.TimeoutExpired:
+            complaints.append(f"{compiler[0]} took longer than {TIMEOUT} s")
+            continue
+        if done.returncode == 0:
+            return
+        complaints.append(done.stderr.strip() or f"{compiler[0]} ended with {done.returncode}")
     raise UserError(f"cpp kernel: {compiler[0]} cannot compile {SOURCE.name}:\n{complaints[0][-2000:]}")

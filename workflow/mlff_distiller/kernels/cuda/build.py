@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlff_distiller.kernels.compile_time import note_seconds
+from mlff_distiller.kernels.new_library import new_library
 from mlff_distiller.student import wall
 from mlff_distiller.student.config import StudentConfig
 from mlff_distiller.utils.compilers import find_nvcc, nvcc_architectures, nvcc_version, version_of
@@ -188,14 +189,12 @@ def build(config: StudentConfig, capability: tuple[int, int], name: str, form: s
         digest.update(file.name.encode() + file.read_bytes())
     library = user_cache() / "cuda" / f"{name}-{digest.hexdigest()[:16]}.so"
     if not library.is_file():
-        library.parent.mkdir(parents=True, exist_ok=True)
-        made = library.with_suffix(f".{id(flags)}.tmp")
         start = time.perf_counter()
-        done = subprocess.run(
-            [nvcc, *flags, str(SOURCE / f"{name}.cu"), "-o", str(made)], capture_output=True, text=True
-        )
-        if done.returncode:
-            raise UserError(f"nvcc could not compile {name}.cu:\n{done.stderr[-4000:]}")
-        made.replace(library)
+        with new_library(library) as made:
+            done = subprocess.run(
+                [nvcc, *flags, str(SOURCE / f"{name}.cu"), "-o", str(made)], capture_output=True, text=True
+            )
+            if done.returncode:
+                raise UserError(f"nvcc could not compile {name}.cu:\n{done.stderr[-4000:]}")
         note_seconds(library, time.perf_counter() - start)
     return library
