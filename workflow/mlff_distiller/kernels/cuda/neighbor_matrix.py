@@ -431,7 +431,9 @@ class NeighborMatrixProgram:
         )
         for step in range(2):
             self._run("virials", arguments, step)
-        return found[:, VOIGT].view(-1, 3, 3)
+        # Not indexed by the list, which would be sent to the device each time.
+        parts = found.unbind(dim=1)
+        return torch.stack([parts[part] for part in VOIGT], dim=1).view(-1, 3, 3)
 
     def set_grid(self, grid: CellGrid) -> None:
         """The cells to use from now on.
