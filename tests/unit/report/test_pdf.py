@@ -152,3 +152,13 @@ def test_the_sections_of_details_are_in_the_report():
     template = (Path(pdf.__file__).parent / "templates" / "PHASE3_REPORT.md.j2").read_text()
     for title in pdf.DETAILS:
         assert f"\n## {title}\n" in template
+
+
+@pytest.mark.parametrize(("room", "share"), [(250, 1.0), (185, (185 - 1) / 200), (150, None)])
+def test_a_figure_that_nearly_fits_is_drawn_smaller(folder, room, share):
+    from reportlab.platypus import Image
+
+    image = Image(str(folder / "figures" / "one.png"), width=300, height=200)
+    assert bool(full_pages([], [[image]]).split(400, room)) == (share is not None)
+    assert image.drawHeight == pytest.approx(200 * (share or 1.0))
+    assert image.drawWidth == pytest.approx(300 * (share or 1.0))

@@ -128,7 +128,7 @@ def test_the_first_page_says_where_what_won_and_whether_to_trust_it(markdown):
     assert len(row.split("|")) == 10
     assert "meV/Å (mean absolute error) from" in first
     assert "**Does it conserve energy?** Passed: the largest NVE drift is" in first
-    assert "**What is it for?** Neutral molecules without unpaired electrons, of H, " in first
+    assert "**What is it for?** Neutral closed-shell systems like those that it was trained on (" in first
     assert "**Many molecules at once.** " in first
     assert "caffeine (24)" in first
     assert len(first.strip().splitlines()) <= 31

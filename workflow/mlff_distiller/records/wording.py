@@ -93,6 +93,14 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
 
 
+def about(value: float, digits: int = 3) -> str:
+    """A large number with so many significant digits: 13,700, 7.14 million."""
+    if value >= 1e6:
+        return f"{number(value / 1e6, digits)} million"
+    step = 10 ** max(0, math.floor(math.log10(max(value, 1.0))) + 1 - digits)
+    return f"{round(value / step) * step:,}"
+
+
 def machine_name(machine: Mapping[str, Any]) -> str:
     """One machine in a few words, its GPUs first."""
     gpus = machine.get("gpus") or []

@@ -48,9 +48,8 @@ TITLES = {
 }
 #: How to read each figure; the same for every run.
 READING = {
-    "ladder": "The winner on top, eager (timed against itself, a control) at the bottom, between them the fastest variant of "
-    "each kind; below a name stands what it is. Diamonds: geometric mean over the molecules with 95 % interval. The gray line "
-    "follows the best so far from the bottom up. Gray stars and bars: gains that the source report measured and projected.",
+    "ladder": "From eager, timed against itself, up to the winner, the fastest of each kind; geometric means over the molecules with "
+    "95 % interval. Gray stars and bars: gains that the source report measured and projected.",
     "ladder_all": "As the first figure, with every variant that was timed or did not work.",
     "latency": "Both axes logarithmic. Named: eager, the winner, the best of PyTorch's own tools and of other kinds; the other "
     "variants are gray.",

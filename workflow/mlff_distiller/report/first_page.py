@@ -11,6 +11,7 @@ from mlff_distiller.records.run import Run
 from mlff_distiller.records.statistics import Ratio, geometric_mean, ratio_of
 from mlff_distiller.records.vocabulary import BASELINE
 from mlff_distiller.records.wording import (
+    about,
     drift,
     equivalence_reason,
     few_processes,
@@ -79,12 +80,12 @@ def _what(run: Run) -> str:
         e["checkpoint_sha256"] for kind in ("compile", "md") for e in run.of(kind) if e.get("checkpoint_sha256")
     }
     hashes = ", ".join(sorted(digest[:10] for digest in students))
-    student = f"The distilled model, the student, is {hashes} (SHA-256); " if students else ""
+    student = f"Student {hashes}; " if students else ""
     return (
         f"{student}{len(run.variants) - others} variants of it on {molecules}: "
-        f"{ok} ran, equal the model and passed MD where it was run"
-        + (f", {counts} (see [why](#what-failed-or-was-unavailable))" if counts else "")
-        + (f"; {others} more, of another network, to compare with" if others else "")
+        f"{ok} ran and passed every check"
+        + (f", {counts} ([why](#what-failed-or-was-unavailable))" if counts else "")
+        + (f"; {others} more of another network" if others else "")
         + "."
     )
 
@@ -191,8 +192,8 @@ def _batches(run: Run, name: str) -> str:
         return ""
     best = max(found, key=lambda e: e["atoms_per_s"])
     return (
-        f"{number(best['atoms_per_s'], 2)} atoms a second, energies and forces of {best['batch']:,} molecules "
-        f"({batch_title(run, best['system'])}) in one call."
+        f"{about(best['atoms_per_s'], 2)} atoms a second, {best['batch']:,} molecules "
+        f"({batch_title(run, best['system'])}) in a call."
     )
 
 
@@ -203,10 +204,8 @@ def _domain(run: Run) -> str:
         return ""
     named = [chemical_symbols[z] for z in sorted(elements)]
     return (
-        f"Neutral molecules without unpaired electrons, of {', '.join(named[:-1])} and {named[-1]}; the calculator refuses "
-        "other elements, charges and spins. [Accuracy](#accuracy-of-the-student) says on which molecules it was measured."
-        if len(named) > 1
-        else f"Systems of {named[0]} alone; the calculator refuses other elements, charges and spins."
+        "Neutral closed-shell systems like those that it was trained on ([accuracy](#accuracy-of-the-student): here of "
+        f"{', '.join(named)}). Elements that it never learned, charges and spins are refused."
     )
 
 
@@ -215,7 +214,7 @@ def _own_loop(run: Run, name: str) -> str:
     if found is None or found.get("loop") != "device":
         return ""
     return (
-        f"MD that stays on the GPU, positions read every 100 steps or so: {number(1000 / found['median_ms'], 2)} steps a "
+        f"MD that stays on the GPU, positions read every 100 steps or so: {about(1000 / found['median_ms'])} steps a "
         f"second, {number(ns_per_day(found['median_ms'], found.get('timestep_fs') or 0.5), 2)} ns a day for "
         f"{title(found['system'])}{few_processes(Ratio.of(found, 'median_ms'))}."
     )

@@ -4,12 +4,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+#: An image that does not fit may be drawn at this share of its size.
+SMALLEST = 0.8
+
 
 def full_pages(begins: list[Any], blocks: list[list[Any]]) -> Any:
     """A flowable of ``blocks`` (each a list of ReportLab's flowables), none of which is broken.
 
-    Each page, and what is left of the first, gets those that fill it best, in their order. ``begins``, the heading of their
-    section or nothing, stands before the first that is placed.
+    Each page, and what is left of the first, gets those that fill it best, in their order. Where none fits, but the first nearly
+    does, its image is drawn smaller. ``begins``, the heading of their section or nothing, stands before the first that is placed.
     """
     from reportlab.platypus.flowables import Flowable
 
@@ -25,8 +28,9 @@ def full_pages(begins: list[Any], blocks: list[list[Any]]) -> Any:
         def split(self, width: float, height: float) -> list[Any]:
             room = height - _height(self.begins, width)
             chosen = fullest([_height(block, width) for block in self.blocks], room)
-            if not chosen:
+            if not chosen and not _shrink(self.blocks[0], width, room):
                 return []
+            chosen = chosen or [0]
             placed = [*self.begins, *(flowable for i in chosen for flowable in self.blocks[i])]
             rest = [block for i, block in enumerate(self.blocks) if i not in chosen]
             return [*placed, FullPages([], rest)] if rest else placed
@@ -43,6 +47,20 @@ def fullest(heights: Sequence[float], room: float) -> list[int]:
         added = {used + height: [index, *chosen] for used, chosen in found.items() if used + height <= room}
         found = found | added
     return found[max(found)]
+
+
+def _shrink(block: list[Any], width: float, room: float) -> bool:
+    """Make the image of ``block`` as small as fits into ``room``; whether it is at least :data:`SMALLEST` of its size then."""
+    from reportlab.platypus import Image
+
+    for each in block:
+        if isinstance(each, Image):
+            # A point less, for rounding.
+            share = 1.0 - (_height(block, width) - room + 1.0) / each.drawHeight
+            if share >= SMALLEST:
+                each.drawWidth, each.drawHeight = share * each.drawWidth, share * each.drawHeight
+                return True
+    return False
 
 
 def _height(block: list[Any], width: float) -> float:

@@ -21,8 +21,8 @@ INK, QUIET, LINE, WASH, ACCENT = "#1d2328", "#5b6770", "#dde2e5", "#f4f6f7", "#0
 MARGIN = 42
 #: Font sizes in tables, points: the first at which the table fits, else the last with words broken.
 TABLE_SIZES = (7.0, 6.5, 6.0)
-#: Figures are saved at 200 dots per inch and printed at this share of their size, at which their smallest text has 6 points.
-PRINTED = 0.75
+#: Figures are saved at 200 dots per inch and printed at this share of their size, at which their smallest text has 5.6 points.
+PRINTED = 0.7
 #: Space needed for a heading and the first lines below it, points; with less, it starts a new page.
 LEAST_BELOW_HEADING = 110
 #: Sections with a row for every timing or trajectory; their tables of more rows than these are not printed.
