@@ -170,7 +170,13 @@ def test_fewer_than_three_processes_have_a_verdict_and_no_interval_in_print():
 
 @pytest.mark.parametrize(
     ("value", "digits", "text"),
-    [(7_135_715.2, 2, "7.1 million"), (13_686, 3, "13,700"), (86_957.3, 2, "87,000"), (999.6, 3, "1,000"), (42.4, 3, "42")],
+    [
+        (7_135_715.2, 2, "7.1 million"),
+        (13_686, 3, "13,700"),
+        (86_957.3, 2, "87,000"),
+        (999.6, 3, "1,000"),
+        (42.4, 3, "42"),
+    ],
 )
 def test_large_numbers_are_rounded(value, digits, text):
     assert about(value, digits) == text

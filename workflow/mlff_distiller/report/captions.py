@@ -48,8 +48,9 @@ TITLES = {
 }
 #: How to read each figure; the same for every run.
 READING = {
-    "ladder": "From eager, timed against itself, up to the winner, the fastest of each kind; geometric means over the molecules with "
-    "95 % interval. Gray stars and bars: gains that the source report measured and projected.",
+    "ladder": "At the bottom eager, timed against itself, at the top the winner, between them the fastest of each kind: "
+    "geometric means over the molecules with 95 % interval. Gray stars and bars: gains that the source report measured and "
+    "projected.",
     "ladder_all": "As the first figure, with every variant that was timed or did not work.",
     "latency": "Both axes logarithmic. Named: eager, the winner, the best of PyTorch's own tools and of other kinds; the other "
     "variants are gray.",

@@ -267,11 +267,12 @@ def _teacher_error(run: Run) -> str:
     if split is None:
         return "How far the model is from its teacher was not measured in this run."
     seen = splits[split]
-    method = re.search(r"method=([\w-]+)", str(seen.get("labels")))
     count = f"{number(seen['n_molecules'])} " if seen.get("n_molecules") else ""
+    energy = seen.get("energy_mae_mev_per_atom")
     text = (
-        f"The model is {number(seen['force_mae_mev_per_a'], 2)} meV/Å (mean absolute error) from "
-        f"{method[1] if method else 'its teacher'} on {count}molecules that it has not seen"
+        f"The model is {number(seen['force_mae_mev_per_a'], 2)} meV/Å (mean absolute error"
+        f"{f'; energies {number(energy, 2)} meV/atom' if energy is not None else ''}) from "
+        f"{teacher_method(run) or 'its teacher'} on {count}molecules that it has not seen"
     )
     bins = [
         (group["force_mae_mev_per_a"], size, name)
@@ -284,8 +285,14 @@ def _teacher_error(run: Run) -> str:
         where = f"{size} atoms (split '{name}')"
         if name == "benchmark" and size.startswith("1 to ") and high.isdigit():
             where = f"the smallest molecules of this report ({int(high) - 1} atoms or fewer)"
-        text += f", and worst, {number(worst, 2)} meV/Å, on {where}"
+        text += f"; the mean error is largest, {number(worst, 2)} meV/Å, on {where}"
     return f"{text}."
+
+
+def teacher_method(run: Run) -> str:
+    """What the teacher computes, GFN2-xTB say, as the labels name it; empty where they do not."""
+    found = [re.search(r"method=([\w-]+)", str(entry.get("labels"))) for entry in run.accuracy()]
+    return next((match[1] for match in found if match), "")
 
 
 def _dynamics(run: Run, variants: Sequence[str]) -> str:
@@ -347,7 +354,9 @@ def doubts_about(
     wide = sum(half_width(entry) > WIDE for entry in timed)
     if wide > len(timed) / 10:
         share = f"{100 * wide / len(timed):.0f}\u00a0% of the median times"
-        doubts.append(f"{share} have a 95\u00a0% interval wider than ±{100 * WIDE:.0f}\u00a0%: rely on the intervals")
+        doubts.append(
+            f"{share} have a 95\u00a0% interval wider than ±{100 * WIDE:.0f}\u00a0%: rely on the intervals in brackets"
+        )
     if winner and run.md(winner[0]) != PASSED:
         doubts.append("MD was not run for the winner")
     return doubts + list(provenance["warnings"])

@@ -14,7 +14,7 @@ from mlff_distiller.records.vocabulary import TASKS
 from mlff_distiller.records.wording import TASK_TITLES, title
 from mlff_distiller.report import acceptance, captions, html, method, tables
 from mlff_distiller.report.figures import draw, style
-from mlff_distiller.report.first_page import by_size, first_lines, teacher_threads
+from mlff_distiller.report.first_page import by_size, first_lines, teacher_method, teacher_threads
 from mlff_distiller.report.handover import handed_over, read_bundles
 from mlff_distiller.report.render import render
 from mlff_distiller.report.terminal import show
@@ -133,6 +133,7 @@ def context(
         "timed": bool(run.timings()),
         "lines": first_lines(run, provenance, settings),
         "by_size": by_size(run, best[0]) if (best := run.winner()) else [],
+        "teacher_method": teacher_method(run),
         "teacher_threads": teacher_threads(run),
         "same_code": run.same_code,
         "overview": tables.overview(run),
