@@ -11,6 +11,7 @@ if CRYSTALS is None:
 
 rule run_teacher_acceptance:
     input:
+        checked=ancient(CHECKS),
         molecules=config["molecules"]["list"],
         crystals=[split_frame(name)[0] for name in CRYSTALS],
     output:

@@ -43,6 +43,7 @@ rule measure_accuracy:
 
 rule label_visited:
     input:
+        checked=ancient(CHECKS),
         trajectories=VISITED,
     output:
         dataset="results/{run}/dataset/visited.h5",

@@ -126,7 +126,7 @@ COMPILE = {"mem_mb": memory(4000), "runtime": minutes(30)} | ON_DEVICE
 MEASURED = {"mem_mb": memory(3000), "runtime": minutes(30)} | ON_DEVICE
 SCALED = MEASURED | {"mem_mb": memory(4000), "runtime": minutes(60)}
 MD_RUN = MEASURED | {"runtime": minutes(240)}
-TEACHER_RUN = SMALL | {"runtime": minutes(240)}
+TEACHER_RUN = {"mem_mb": memory(1500 + 2 * WORKER), "runtime": minutes(240), "gpu": 0}
 
 
 def training(given):

@@ -131,6 +131,7 @@ use rule check_timestep as check_thermostat with:
 
 rule run_teacher_dynamics:
     input:
+        checked=ancient(CHECKS),
         molecule=lambda wildcards: files_of([wildcards.system]),
     output:
         "results/{run}/md/teacher/{system}.npz",

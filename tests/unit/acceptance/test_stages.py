@@ -79,9 +79,9 @@ def test_student_against_teacher_on_a_few_molecules(teacher_file, tmp_path):
     tasks = {entry["task"]: entry for entry in records}
     assert set(tasks) == {"geometry", "frequencies", "torsion", "dissociation", "dimer", "approach"}
     water = next(e for e in records if e["task"] == "frequencies" and e["system"] == "water")
-    # GFN2-xTB has 1540, 3640 and 3650 1/cm; the shipped student is some 170 1/cm below.
+    # GFN2-xTB has 1540, 3640 and 3650 1/cm; the student that ships was trained on water.
     assert np.allclose(water["vibrations"]["teacher_per_cm"][0], [1539, 3643, 3652], atol=5)
-    assert 100 < water["frequency_mae_per_cm"] < 250
+    assert 0.01 < water["frequency_mae_per_cm"] < 5
     assert tasks["dimer"]["well_depth_kcal_mol"] == pytest.approx(4.1, abs=0.3)
     assert tasks["dissociation"]["refused"] > 0
     assert {entry["split"] for entry in records if entry["task"] != "approach"} == {"test", "benchmark"}

@@ -130,8 +130,14 @@ def add_engines(folder: Path, entry: dict[str, Any], engines: Sequence[str], mol
     """Add examples to a bundle, and what came of running them to its README and its record, which is returned."""
     from mlff_distiller.deploy.bundle import METADATA
 
-    examples.write(folder, engines, molecule)
-    outcomes = {name: examples.attempt(folder, name) for name in engines}
+    outcomes = {}
+    for name in engines:
+        # An example that cannot be written or tried must not take the proven bundle with it.
+        try:
+            examples.write(folder, [name], molecule)
+            outcomes[name] = examples.attempt(folder, name)
+        except Exception as error:
+            outcomes[name] = failure(error)
     readme = folder / "README.md"
     write_text(readme, readme.read_text(encoding="utf-8") + examples.readme(outcomes))
     entry = entry | {"engines": outcomes}

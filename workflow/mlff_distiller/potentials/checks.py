@@ -148,6 +148,7 @@ class InputCheck:
         n_atoms = batch.shape[0]
         if n_atoms == 0:
             raise UserError("no atoms: there is nothing to compute")
+        known = numbers is not None
         if numbers is None:
             numbers = batch
         else:
@@ -155,7 +156,7 @@ class InputCheck:
         # One transfer for both, and NumPy from there, whose small operations are cheaper.
         on_host = torch.stack([numbers.detach(), batch]).cpu().numpy()
         system = on_host[1]
-        if numbers is not batch and (unknown := self.limits.unknown_element(on_host[0])):
+        if known and (unknown := self.limits.unknown_element(on_host[0])):
             atom, what = unknown
             raise UserError(f"atom {atom}{within(atom, system)} {what}")
         # Without a cell the last entry gives the number of systems: limit it, so that a wrong one does not exhaust memory.

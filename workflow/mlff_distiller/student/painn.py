@@ -226,7 +226,7 @@ class StudentForceField(nn.Module):
             [B] eV, float64.
         """
         receivers, senders, shifts = self.neighbor_search(positions, self.cutoff, batch, cell, pbc)
-        return self.energy_of_graph(numbers, positions, batch, cell, receivers, senders, shifts, n_systems)
+        return self.energy_of_graph(numbers, positions, batch, cell, receivers, senders, shifts, n_systems, True)
 
     @torch.jit.export
     def energy_of_graph(
@@ -239,15 +239,16 @@ class StudentForceField(nn.Module):
         senders: Tensor,
         shifts: Tensor | None,
         n_systems: int | None = None,
+        may_wait: bool = False,
     ) -> Tensor:
-        """Energies [B] eV, float64, on a neighbor graph that is given (see :meth:`forward` for the arguments)."""
+        """Energies [B] eV, float64, on a neighbor graph that is given (see :meth:`forward` and :meth:`PaiNN.forward`)."""
         if n_systems is None:
             if cell is not None:
                 n_systems = cell.shape[0]
             else:
                 n_systems = int(batch[-1].item()) + 1 if batch.shape[0] > 0 else 0
         vectors = edge_vectors(positions, receivers, senders, batch, cell, shifts)
-        atomic = self.network(numbers, vectors, receivers, senders, True)
+        atomic = self.network(numbers, vectors, receivers, senders, may_wait)
         # Sum and references are in fp64: a float32 total of thousands of eV cannot resolve meV.
         atomic = atomic.to(torch.float64) + self.reference_energies[numbers]
         return torch.zeros([n_systems], dtype=torch.float64, device=positions.device).index_add(0, batch, atomic)
