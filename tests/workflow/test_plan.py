@@ -223,6 +223,30 @@ def test_the_teachers_part_of_the_acceptance_waits_for_nothing_of_the_student(fi
     assert finished.plan() == ACCEPTANCE | REPORT
 
 
+def test_crystals_are_trained_on_only_where_that_is_certain(fresh):
+    crystal = "config/examples/crystal.yaml"
+
+    def commands():
+        done = fresh.snakemake("acceptance", "--dry-run", "--printshellcmds", "--configfile", crystal)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    trained = commands()
+    assert "--crystals-split train" in trained
+    assert "--dataset-card" not in trained
+    fresh.edit(crystal, "checkpoint: null", "checkpoint: resources/student/student.safetensors")
+    given = commands()
+    assert "--crystals-split unknown" in given
+    assert "--dataset-card resources/student/dataset_card.json" in given
+    fresh.edit(crystal, "checkpoint: resources/student/student.safetensors", "checkpoint: null")
+    files = [f"resources/crystals/{name}.cif" for name in ("silicon", "second", "third")]
+    for name in files[1:]:
+        (fresh.folder / name).write_text((fresh.folder / files[0]).read_text())
+    whole = f"files: [{', '.join(files)}]\n      split_by: structure"
+    fresh.edit(crystal, "files: [resources/crystals/silicon.cif]", whole)
+    assert "--crystals-split unknown" in commands()
+
+
 def test_other_settings_of_the_acceptance_rerun_it_alone(finished):
     finished.edit("config/config.yaml", "  molecules: {most: 9, max_atoms: 9}", "  molecules: {most: 8, max_atoms: 9}")
     assert finished.plan() == ACCEPTANCE | REPORT

@@ -7,12 +7,21 @@ ACCEPTANCE = expand("results/{run}/acceptance/student.json", run=RUN) if TEACHER
 CRYSTALS = config["acceptance"].get("crystals", {}).get("files")
 if CRYSTALS is None:
     CRYSTALS = SAMPLED or (list(SYSTEMS.values()) if config["student"]["dataset"] else [])
+# What a given checkpoint was trained on, before any rounds.
+DATASET_CARD = [
+    str(path) for path in [SHIPPED / "dataset_card.json"] if config["student"]["checkpoint"] and path.is_file()
+]
+# Of a given checkpoint nobody knows, and whole structures may be in any split.
+WHOLE = SAMPLING_OF.get("structures", {}).get("split_by") == "structure"
+CRYSTALS_SPLIT = "train" if CRYSTALS == SAMPLED and not config["student"]["checkpoint"] and not WHOLE else "unknown"
 
 
 rule run_teacher_acceptance:
     input:
         checked=ancient(CHECKS),
         molecules=config["molecules"]["list"],
+        always_trained=config["molecules"]["always_trained"],
+        card=DATASET_CARD,
         crystals=[split_frame(name)[0] for name in CRYSTALS],
     output:
         "results/{run}/acceptance/teacher.json",
@@ -33,21 +42,16 @@ rule run_teacher_acceptance:
                 "sampling": None if config["student"]["dataset"] else config["student"]["sampling"],
             }
         ),
+        card=shlex.join(["--dataset-card", *DATASET_CARD]) if DATASET_CARD else "",
         crystals=" ".join(
             [
-                (
-                    shlex.join(
-                        ["--crystals", *CRYSTALS, "--crystals-split", "train" if CRYSTALS == SAMPLED else "unknown"]
-                    )
-                    if CRYSTALS
-                    else ""
-                ),
+                (shlex.join(["--crystals", *CRYSTALS, "--crystals-split", CRYSTALS_SPLIT]) if CRYSTALS else ""),
                 "--crystals-alone" if ALONE and CRYSTALS else "",
             ]
         ),
     shell:
         "OMP_NUM_THREADS={threads} python -m mlff_distiller acceptance-teacher --molecules {input.molecules:q}"
-        " --settings {params.settings:q} {params.crystals} --output {output:q} > {log:q} 2>&1"
+        " --always-trained {input.always_trained:q} {params.card} --settings {params.settings:q} {params.crystals} --output {output:q} > {log:q} 2>&1"
 
 
 rule measure_acceptance:

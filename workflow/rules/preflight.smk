@@ -66,10 +66,11 @@ rule check_teacher:
         structures=(
             " ".join(["--structures", *map(shlex.quote, SAMPLED), *["--structures-alone"] * ALONE]) if SAMPLED else ""
         ),
+        cells="--cells-learned" if ROUNDS or SAMPLING_OF.get("coverage", {}).get("boxes") else "",
         settings=settings({"teacher": config["teacher"]}),
     shell:
         "python -m mlff_distiller check-teacher --systems {params.systems:q} {params.structures}"
-        " --settings {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
+        " {params.cells} --settings {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule obtain_torch_cluster:

@@ -17,6 +17,7 @@ from mlff_distiller.acceptance.crystals import (
     compare_phonons,
     compare_volumes,
     elastic_constants,
+    energies_at,
     equation_of_state,
     phonons,
     repeats_for,
@@ -141,6 +142,54 @@ def test_without_a_stress_there_are_no_elastic_constants_but_all_else():
     cases = {c["task"]: c for c in crystal_cases(WithoutStress(), SETTINGS, {"Cu": bulk("Cu")}, "train")}
     assert (cases["volume"]["status"], cases["phonons"]["status"]) == ("ok", "ok")
     assert cases["elastic"]["reason"] == "the teacher: UserError: no stress, and so no elastic constants"
+
+
+def test_a_stress_that_the_configuration_calls_wrong_is_not_asked_for():
+    cases = {c["task"]: c for c in crystal_cases(EMT(), SETTINGS, {"Cu": bulk("Cu")}, "train", with_stress=False)}
+    assert (cases["volume"]["status"], cases["phonons"]["status"]) == ("ok", "ok")
+    assert (cases["elastic"]["status"], cases["elastic"]["reason"]) == (
+        "unavailable",
+        "elastic constants need the teacher's stress, and teacher.stress is false",
+    )
+
+
+def test_a_teacher_that_is_another_one_in_cells_is_refused(tmp_path, capsys):
+    write(tmp_path / "Cu.cif", bulk("Cu"))
+    command = ["acceptance-teacher", "--molecules", "resources/molecule_list.csv", "--crystals-alone", "--crystals"]
+    assert cli.main([*command, str(tmp_path / "Cu.cif"), "--output", str(tmp_path / "teacher.json")]) == 2
+    told = capsys.readouterr().err
+    assert "acceptance.crystals: GFN2-xTB with periodic images" in told
+    assert "acceptance.crystals.files: []" in told
+    assert not (tmp_path / "teacher.json").exists()
+
+
+def test_only_a_refusal_of_the_student_is_a_volume_without_energy():
+    class Failing(EMT):
+        def __init__(self, error):
+            super().__init__()
+            self.error = error
+
+        def calculate(self, atoms, properties, changes):
+            if atoms.get_volume() < 11:
+                raise self.error
+            super().calculate(atoms, properties, changes)
+
+    copper, volumes = bulk("Cu"), [10.0, 12.0]
+    for error, refusing in ((UserError("too close"), True), (RuntimeError("a bug"), False)):
+        assert np.isnan(energies_at(Failing(error), copper, volumes, refusing)).tolist() == [True, False]
+    with pytest.raises(RuntimeError, match="a bug"):
+        energies_at(Failing(RuntimeError("a bug")), copper, volumes, refusing=True)
+
+
+@pytest.mark.parametrize("repeats", [[2, 2, 2], [3, 2, 1], [4, 3, 2]])
+def test_one_of_each_wave_vector_and_its_negative_is_taken(repeats):
+    points, _ = phonons(EMT(), bulk("Cu"), repeats, 0.01)
+    taken = {tuple(np.rint(np.multiply(point, repeats)).astype(int).tolist()) for point in points}
+    negatives = {tuple(-i % n for i, n in zip(step, repeats, strict=True)) for step in taken}
+    # Those in both are their own negatives; together they are the whole grid.
+    assert len(taken) == len(points)
+    assert taken | negatives == set(np.ndindex(*repeats))
+    assert all(all(2 * i % n == 0 for i, n in zip(step, repeats, strict=True)) for step in taken & negatives)
 
 
 @pytest.fixture(scope="module")

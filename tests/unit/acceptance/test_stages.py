@@ -10,15 +10,17 @@ import pytest
 from mlff_distiller import cli
 from mlff_distiller.acceptance.cases import CaseMaker
 from mlff_distiller.acceptance.exchange import VERSION, read_cases
-from mlff_distiller.acceptance.molecules import split_in, unseen
+from mlff_distiller.acceptance.molecules import split_in, trained_on, unseen
 from mlff_distiller.acceptance.settings import AcceptanceInput, AcceptanceSettings
 from mlff_distiller.calculator import StudentCalculator
+from mlff_distiller.data.always_trained import read_always_trained
 from mlff_distiller.data.molecule_list import Molecule, read_molecule_list
+from mlff_distiller.data.molecules import BENCHMARK_MOLECULES
 from mlff_distiller.data.sampling_settings import SamplingSettings
 from mlff_distiller.records import schema
 from mlff_distiller.records.fields import problem
 from mlff_distiller.utils.errors import UserError
-from mlff_distiller.utils.files import sha256_of, write_json
+from mlff_distiller.utils.files import read_json, sha256_of, write_json
 from tests.unit.acceptance.toys import Broken
 
 CHECKPOINT = "resources/student/student.safetensors"
@@ -49,6 +51,29 @@ def test_splits_are_told_and_unknown_ones_too():
     assert [split_in(m.smiles, SAMPLING) for m in LIST] == ["train", "benchmark", "test", "train"]
     assert [split_in(m.smiles, None) for m in LIST] == ["unknown"] * 4
     assert [m.name for m in unseen(LIST, None, 6)] == ["b", "c", "d"]
+
+
+def test_what_coverage_trained_on_is_told_of_a_run_of_ones_own_and_of_the_shipped_student():
+    always = read_always_trained("resources/always_trained.csv")
+    covered = SAMPLING.model_copy(update={"coverage": SAMPLING.coverage.model_copy(update={"clusters": 10})})
+    assert covered.coverage.wanted
+    assert "train" in covered.splits
+    card = read_json("resources/student/dataset_card.json")
+    assert card["by_split"]["benchmark"]["also_trained_on"] == ["O", "C", "c1ccccc1"]
+    caffeine = next(m.smiles for m in BENCHMARK_MOLECULES if m.name == "caffeine")
+    for trained in (trained_on(always, covered, None), trained_on(always, SAMPLING, card)):
+        assert [split_in(s, covered, trained) for s in ("O", "[H]O[H]", "C", "N", "P")] == ["train"] * 5
+        assert split_in(caffeine, covered, trained) == "benchmark"
+    assert split_in("c1ccccc1", SAMPLING, trained_on([], SAMPLING, card)) == "train"
+    assert not trained_on(always, SAMPLING, None)
+    # With a larger share for the test some of them are in it, and are not trained on.
+    half = covered.model_copy(update={"fractions": covered.fractions.model_copy(update={"test": 0.5})})
+    smiles = [e.molecule.smiles for e in always if split_in(e.molecule.smiles, half) in ("train", "test")]
+    alone = [split_in(one, half) for one in smiles]
+    assert set(alone) == {"train", "test"}
+    assert [split_in(one, half, trained_on(always, half, None)) for one in smiles] == alone
+    # What only measures trains on nothing.
+    assert not trained_on(always, covered.model_copy(update={"splits": ("test",)}), None)
 
 
 @pytest.fixture(scope="module")

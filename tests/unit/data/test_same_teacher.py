@@ -8,7 +8,7 @@ from ase.io import write
 from mlff_distiller import cli
 from mlff_distiller.data.dataset import content_hash
 from mlff_distiller.data.read import read_dataset
-from tests.unit.data.labeled_sets import emt_frames
+from tests.unit.data.labeled_sets import emt_crystals, emt_frames
 
 EMT = json.dumps({"teacher": {"calculator": "ase.calculators.emt:EMT"}})
 
@@ -33,6 +33,22 @@ def test_labels_of_the_named_teacher_are_shown_to_be(tmp_path):
     assert shown["teacher"] == "ase.calculators.emt:EMT()"
     assert shown["content_sha256"] == content_hash(read_dataset(tmp_path / "mine.extxyz"))
     assert shown["largest_difference"]["energy_ev_per_atom"] < 1e-5
+    assert shown["largest_difference"]["stress_ev_per_a3"] is None
+
+
+def test_the_difference_of_the_stress_is_written_unless_the_configuration_calls_it_wrong(tmp_path, capsys):
+    frames = emt_crystals(6)
+    for frame in frames:
+        frame.info["split"] = "train"
+    assert same_teacher(tmp_path, frames) == 0
+    shown = json.loads((tmp_path / "same.json").read_text())["largest_difference"]
+    assert 0 <= shown["stress_ev_per_a3"] < 1e-6
+    for frame in frames:
+        frame.calc.results["stress"] = -frame.calc.results["stress"]
+    assert same_teacher(tmp_path, frames) == 2
+    assert "the stress by up to" in capsys.readouterr().err
+    without = json.dumps({"teacher": {"calculator": "ase.calculators.emt:EMT", "stress": False}})
+    assert same_teacher(tmp_path, frames, without) == 0
 
 
 @pytest.mark.parametrize("change", [{"offset": {1: 0.5}}, {"force_factor": 1.05}])

@@ -111,7 +111,10 @@ def test_labels_have_a_stress_where_the_cell_has_one(tmp_path):
     assert np.array_equal(again.stresses, labeled.stresses, equal_nan=True)
     assert content_hash(again) == content_hash(labeled)
     assert differences(labeled, TEACHER)[2] < 1e-9
-    assert differences(replace(labeled, stresses=-labeled.stresses), TEACHER)[2] > 1e-3
+    wrong = replace(labeled, stresses=-labeled.stresses)
+    assert differences(wrong, TEACHER)[2] > 1e-3
+    assert differences(wrong, TEACHER | {"stress": False})[2] is None
+    assert differences(replace(labeled, stresses=None), TEACHER)[2] is None
 
 
 @pytest.mark.parametrize(

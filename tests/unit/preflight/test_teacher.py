@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from ase.build import bulk
+from ase.build import bulk, fcc111
 from ase.io import write
 
 from mlff_distiller.records import schema
@@ -145,6 +145,30 @@ def test_a_stress_that_is_no_derivative_is_refused_unless_the_configuration_take
         assert check(tmp_path / "taken.json", teacher | words, *crystal).returncode == 0
         (record,) = schema.read(tmp_path / "taken.json")
         assert told in record["checks"][-1]["value"]
+
+
+WRONG_STRESS = "if 'stress' in self.results: self.results['stress'] *= -1"
+
+
+def test_the_stress_is_that_of_the_smallest_structure_that_is_periodic_along_all_three_vectors(tmp_path):
+    write(tmp_path / "slab.extxyz", fcc111("Cu", (1, 1, 2), vacuum=6.0))
+    write(tmp_path / "Cu.cif", bulk("Cu", cubic=True))
+    both = ["--structures", str(tmp_path / "slab.extxyz"), str(tmp_path / "Cu.cif")]
+    done = check(tmp_path / "none.json", own_teacher(tmp_path, WRONG_STRESS), *both)
+    assert done.returncode == 2
+    assert "is not the derivative of its energy by the strain: for Cu" in done.stderr
+
+
+def test_a_wrong_stress_that_no_label_has_is_advice(tmp_path):
+    write(tmp_path / "Cu.cif", bulk("Cu"))
+    teacher, copper = own_teacher(tmp_path, WRONG_STRESS), [str(tmp_path / "Cu.cif")]
+    assert check(tmp_path / "teacher.json", teacher, systems=copper).returncode == 0
+    (record,) = schema.read(tmp_path / "teacher.json")
+    assert record["checks"][-1]["name"] == "teacher's stress"
+    assert "no label has it; set teacher.stress: false" in record["checks"][-1]["advice"]
+    done = check(tmp_path / "none.json", teacher, "--cells-learned", systems=copper)
+    assert done.returncode == 2
+    assert "is not the derivative of its energy by the strain: for Cu" in done.stderr
 
 
 def test_a_teacher_without_stress_is_noted(tmp_path):

@@ -16,6 +16,7 @@ from mlff_distiller import cli
 from mlff_distiller.potentials.ase import PotentialCalculator
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.report.model_card import page, read_header
+from mlff_distiller.student import schnetpack
 from mlff_distiller.student.checkpoint import load_student, read_card
 from mlff_distiller.student.pickled import read_pickled
 from mlff_distiller.student.schnetpack import import_model
@@ -87,6 +88,15 @@ def test_without_reference_energies_the_elements_must_be_named(tmp_path, capsys)
         assert not output.exists()
     assert cli.main([*command, "--elements", "O,C,H"]) == 0
     assert read_card(output)["elements"] == [1, 6, 8]
+
+
+def test_blocks_with_different_smoothings_are_refused(monkeypatch):
+    found = read_pickled(FOLDER / "plain.model")
+    *_, last = found.part("representation").part("mixing").parts()
+    last.epsilon = 0.5
+    monkeypatch.setattr(schnetpack, "read_pickled", lambda path: found)
+    with pytest.raises(UserError, match=r"the blocks have different epsilon \(1e-08, 0\.5\)"):
+        import_model(FOLDER / "plain.model")
 
 
 def test_no_code_of_a_file_runs(tmp_path):

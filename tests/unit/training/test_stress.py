@@ -16,7 +16,7 @@ from mlff_distiller.training.data import N_GHOSTS, Capacity, Configurations, fit
 from mlff_distiller.training.evaluate import predict
 from mlff_distiller.training.loss import Loss, energies_and_forces, loss_and_gradient
 from mlff_distiller.training.settings import TrainingSettings
-from mlff_distiller.training.step import compile_gradient
+from mlff_distiller.training.step import Stepper, Weights, compile_gradient
 from mlff_distiller.training.train import Trainer
 from mlff_distiller.training.weights import FlatWeights
 from tests.unit.data.labeled_sets import crystal_dataset, morse_dataset
@@ -138,6 +138,29 @@ def test_a_training_learns_the_stress(tmp_path):
         assert ("train_stress" in last) == (weight > 0)
         assert last["val_stress_mae_gpa"] > 0
     assert errors[5.0] < 0.7 * errors[0.0]
+
+
+def test_the_stress_term_is_the_mean_over_the_batches_that_have_a_virial():
+    dataset = mixed()
+    settings = TrainingSettings.from_mapping({"compile": False, "stress_weight": 1.0, "n_steps": 9})
+    network = StudentForceField(StudentConfig(**SMALL)).network
+    layout, configurations = FlatWeights(network), build(dataset, torch.float32)
+    n = len(dataset)
+    capacity = Capacity(40 + N_GHOSTS, int(configurations.host_edge_counts.sum()) + 100, n + 1)
+
+    def mean(batches):
+        weights = Weights.start(layout.read(network))
+        stepper = Stepper(network, weights, configurations, capacity, settings, tf32=False, compiled=False)
+        for step, chosen in enumerate(batches, 1):
+            # A rate of 0: every update sees the same weights.
+            stepper(np.array([*chosen, *[-1] * (n - len(chosen))]), step, 0.0, 1.0, 1.0)
+        return stepper.read_sums()
+
+    crystals, molecules = (np.flatnonzero(known).tolist() for known in (dataset.has_stress, ~dataset.has_stress))
+    alone = mean([crystals])
+    assert alone["stress"] > 0
+    assert mean([molecules, crystals, molecules])["stress"] == pytest.approx(alone["stress"], rel=1e-5)
+    assert "stress" not in mean([molecules])
 
 
 def test_labels_without_stress_are_trained_on_whatever_its_weight(tmp_path):

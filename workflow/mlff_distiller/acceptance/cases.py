@@ -4,7 +4,7 @@ A case is a mapping that JSON can hold: ``task``, ``system``, ``smiles``, ``spli
 needs. A molecule that fails becomes a case with status and reason.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +41,17 @@ class CaseMaker:
         calculator: the teacher's.
         settings: of the suite.
         sampling: by which the student's data were split; None where that is not known.
+        trained: flat SMILES of molecules that were trained on whatever the split.
     """
 
     def __init__(
-        self, calculator: "Calculator", settings: AcceptanceSettings, sampling: SamplingSettings | None
+        self,
+        calculator: "Calculator",
+        settings: AcceptanceSettings,
+        sampling: SamplingSettings | None,
+        trained: Collection[str] = (),
     ) -> None:
-        self.calculator, self.settings, self.sampling = calculator, settings, sampling
+        self.calculator, self.settings, self.sampling, self.trained = calculator, settings, sampling, trained
         self._monomers: dict[str, tuple[list[int], np.ndarray]] = {}
 
     def all(self, molecules: Sequence[Molecule]) -> list[Case]:
@@ -106,7 +111,7 @@ class CaseMaker:
             yield self._case("approach", f"{one}-{other}", [first, second], self._approach, dimer, distances)
 
     def _case(self, task: str, system: str, smiles: list[str], make: Callable[..., Case], *arguments: Any) -> Case:
-        splits = dict.fromkeys(split_in(one, self.sampling) for one in smiles)
+        splits = dict.fromkeys(split_in(one, self.sampling, self.trained) for one in smiles)
         case = {"task": task, "system": system, "smiles": ".".join(smiles), "split": ", ".join(splits)}
         try:
             return case | {"status": "ok", "reason": ""} | make(*arguments)

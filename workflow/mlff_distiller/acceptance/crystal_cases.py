@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
 Case = dict[str, Any]
+#: Why there are no elastic constants where the configuration says that the teacher's stress is wrong.
+WITHOUT_STRESS = "elastic constants need the teacher's stress, and teacher.stress is false"
 
 
 def crystal_cases(
-    calculator: "Calculator", settings: Crystals, crystals: "Mapping[str, Atoms]", split: str
+    calculator: "Calculator", settings: Crystals, crystals: "Mapping[str, Atoms]", split: str, with_stress: bool = True
 ) -> Iterator[Case]:
     """Energy along the volume, elastic constants and phonons of each crystal, by the teacher.
 
@@ -38,6 +40,7 @@ def crystal_cases(
         settings: of the comparison.
         crystals: by name; molecules are passed over.
         split: the part of the student's data that they belong to.
+        with_stress: False: the teacher's stress is not to be asked for, so there are no elastic constants.
     """
 
     def case(task: str, name: str, make: Callable[..., Case], *arguments: Any) -> Case:
@@ -52,18 +55,22 @@ def crystal_cases(
     for name, atoms in crystals.items():
         if not atoms.pbc.any():
             continue
-        if reason := _unserved(atoms, settings):
+        if reason := unserved(atoms, settings):
             about = {"task": "volume", "system": name, "smiles": "", "split": split}
             yield about | {"status": "unavailable", "reason": reason}
             continue
         volume = case("volume", name, _volume, atoms)
         yield volume
         if volume["status"] == "ok":
-            yield case("elastic", name, _elastic, volume)
+            if with_stress:
+                yield case("elastic", name, _elastic, volume)
+            else:
+                about = {"task": "elastic", "system": name, "smiles": "", "split": split}
+                yield about | {"status": "unavailable", "reason": WITHOUT_STRESS}
             yield case("phonons", name, _phonons, volume)
 
 
-def _unserved(atoms: "Atoms", settings: Crystals) -> str:
+def unserved(atoms: "Atoms", settings: Crystals) -> str:
     """Why a structure is not compared as a crystal; empty where it is."""
     if not atoms.pbc.all():
         return "not periodic along all three vectors"

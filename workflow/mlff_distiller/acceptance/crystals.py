@@ -3,15 +3,16 @@
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlff_distiller.acceptance.energies import numbers_or_null
+from mlff_distiller.acceptance.energies import label_or_none, numbers_or_null
 from mlff_distiller.data.dataset import EV_PER_A3
 from mlff_distiller.data.stress import VOIGT
-from mlff_distiller.data.teacher import LabelError, label, label_stress
+from mlff_distiller.data.teacher import label_stress
 from mlff_distiller.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,14 +35,17 @@ def at_volume(atoms: "Atoms", volume: float) -> "Atoms":
     return scaled
 
 
-def energies_at(calculator: "Calculator", atoms: "Atoms", volumes: Sequence[float]) -> np.ndarray:
-    """Energies [V] eV of the cell at ``volumes`` A^3; NaN where the calculator gives none."""
+def energies_at(
+    calculator: "Calculator", atoms: "Atoms", volumes: Sequence[float], refusing: bool = False
+) -> np.ndarray:
+    """Energies [V] eV of the cell at ``volumes`` A^3; NaN where the calculator gives none.
+
+    ``refusing`` and what is raised: see :func:`~mlff_distiller.acceptance.energies.label_or_none`.
+    """
     found = np.full(len(volumes), np.nan)
     for row, volume in enumerate(volumes):
-        try:
-            found[row], _ = label(at_volume(atoms, volume), calculator)
-        except LabelError:
-            calculator.reset()
+        if (answer := label_or_none(at_volume(atoms, volume), calculator, refusing)) is not None:
+            found[row], _ = answer
     return found
 
 
@@ -140,12 +144,12 @@ def phonons(
     """
     from ase.phonons import Phonons
 
-    points = [
-        [i / repeats[0], j / repeats[1], k / repeats[2]]
-        for i in range(repeats[0] // 2 + 1)
-        for j in range(repeats[1])
-        for k in range(repeats[2])
-    ]
+    # The planes i = 0 and, of an even number, i = repeats[0] / 2 hold both q and -q.
+    steps: dict[tuple[int, ...], None] = {}
+    for step in product(range(repeats[0] // 2 + 1), range(repeats[1]), range(repeats[2])):
+        if tuple(-i % n for i, n in zip(step, repeats, strict=True)) not in steps:
+            steps[step] = None
+    points = [[i / n for i, n in zip(step, repeats, strict=True)] for step in steps]
     with tempfile.TemporaryDirectory() as folder:
         made = Phonons(
             atoms, calculator, supercell=tuple(repeats), name=str(Path(folder) / "forces"), delta=displacement

@@ -9,10 +9,32 @@ from mlff_distiller.data.teacher import LabelError, label
 from mlff_distiller.utils.errors import UserError
 
 if TYPE_CHECKING:
+    from ase import Atoms
     from ase.calculators.calculator import Calculator
 
 #: kcal/mol of 1 eV (CODATA 2018, thermochemical calorie).
 KCAL_PER_EV = 23.060547830619
+
+
+def label_or_none(atoms: "Atoms", calculator: "Calculator", refusing: bool = False) -> tuple[float, np.ndarray] | None:
+    """Energy (eV) and forces [N, 3] eV/A; None where there is no answer.
+
+    Args:
+        atoms: N atoms.
+        calculator: of the teacher or the student; reset after a failure.
+        refusing: only a refusal (:class:`UserError`) is no answer, and any other error is raised. False for a teacher, whose
+            failures have many types.
+
+    Raises:
+        Exception: what the calculator raised, see ``refusing``.
+    """
+    try:
+        return label(atoms, calculator)
+    except LabelError as error:
+        calculator.reset()
+        if refusing and not isinstance(error.__cause__, UserError):
+            raise error.__cause__ or error from None
+    return None
 
 
 def energies_and_forces(
@@ -24,8 +46,7 @@ def energies_and_forces(
         calculator: of the teacher or the student.
         numbers: [N] atomic numbers.
         frames: [P, N, 3] A.
-        refusing: only a refusal (:class:`UserError`) leaves a frame without an answer, and any other error is raised. False
-            for a teacher, whose failures have many types.
+        refusing: see :func:`label_or_none`.
 
     Raises:
         Exception: what the calculator raised, see ``refusing``.
@@ -37,12 +58,8 @@ def energies_and_forces(
     atoms = Atoms(numbers, frames[0] if len(frames) else None)
     for row, positions in enumerate(frames):
         atoms.positions[:] = positions
-        try:
-            energies[row], forces[row] = label(atoms, calculator)
-        except LabelError as error:
-            calculator.reset()
-            if refusing and not isinstance(error.__cause__, UserError):
-                raise error.__cause__ or error from None
+        if (found := label_or_none(atoms, calculator, refusing)) is not None:
+            energies[row], forces[row] = found
     return energies, forces
 
 

@@ -8,7 +8,7 @@ from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import read_json, write_json
 
 #: Of the file's form.
-VERSION = 1
+VERSION = 2
 
 
 def write_cases(path: Path, teacher: str, settings: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) -> Path:

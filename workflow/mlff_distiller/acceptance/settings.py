@@ -19,7 +19,8 @@ class SmallUnseen(Settings):
     most: Number = Field(9, description="of the test split of the molecule list, small ones first, every class in turn")
     max_atoms: Annotated[int, Field(ge=2)] = Field(9, description="largest of them")
     benchmark: UniqueItems[Literal["water", "methane", "benzene", "caffeine"]] = Field(
-        ("water", "methane"), description="beside them: benchmark molecules, which no student is trained on"
+        ("water", "methane"),
+        description="beside them: benchmark molecules; `student.sampling.coverage` may train on some",
     )
     force_limit: Annotated[float, Field(gt=0), unit("eV/A")] = Field(
         0.002, description="an optimisation ends when no atom feels more than this"
@@ -120,7 +121,7 @@ class Crystals(Settings):
 
 
 class AcceptanceSettings(Settings):
-    """The student against its teacher by a chemist's measures, on small molecules that it has never seen, and on crystals."""
+    """The student against its teacher by a chemist's measures, on small molecules (most were not trained on) and crystals."""
 
     place: ClassVar[str] = "acceptance"
 

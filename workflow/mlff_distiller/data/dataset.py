@@ -102,7 +102,7 @@ class Dataset:
         if self.energies is not None:
             made.info["energy"] = float(self.energies[i])
             made.arrays["forces"] = self.forces[part].astype(np.float64)
-        if self.has_stress[i]:
+        if self.stresses is not None and np.isfinite(self.stresses[i]).all():
             made.info["stress"] = self.stresses[i].copy()
         made.info |= {"molecule": self.molecules[self.molecule[i]], "split": self.splits[self.split[i]]}
         return made

@@ -218,6 +218,9 @@ def _network(network: Shell, length: float) -> tuple[dict[str, Tensor], dict[str
         }
         for name, layer in layers.items():
             weights |= {f"{name}.{key}": value for key, value in _dense(layer, name).items()}
+    if len(epsilons) > 1:
+        told = ", ".join(f"{value:g}" for value in sorted(epsilons))
+        raise UserError(f"mixing: the blocks have different epsilon ({told}); a student has one norm_epsilon for all")
     sizes = {
         "n_features": features,
         "n_blocks": n_blocks,

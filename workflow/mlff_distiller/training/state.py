@@ -23,7 +23,7 @@ from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import write_bytes
 
 FORMAT = "mlff-distiller-training"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Progress:
     #: Evaluations since the best one.
     stale: int = 0
     #: Sums of the stepper since the last evaluation.
-    sums: list[float] = field(default_factory=lambda: [0.0] * 5)
+    sums: list[float] = field(default_factory=lambda: [0.0] * 6)
 
 
 def state_path(directory: str | Path, identity: dict[str, Any]) -> Path:

@@ -78,8 +78,8 @@ class Stepper:
         self.ids = torch.full([capacity.n_molecules - 1], -1, dtype=torch.int64, device=device)
         #: Values that change at every step are on the device, where a replayed CUDA graph reads them.
         self.controls = torch.zeros([5], device=device)
-        #: Force, energy and stress term, gradient norm and number of updates, summed since the last read.
-        self.sums = torch.zeros([5], device=device)
+        #: Force, energy and stress term, gradient norm, number of updates and of those with a virial, since the last read.
+        self.sums = torch.zeros([6], device=device)
         self.gradient_of: GradientOf = self._eager_gradient
         self.graph: torch.cuda.CUDAGraph | None = None
         self.mode = "eager"
@@ -109,13 +109,14 @@ class Stepper:
     def read_sums(self) -> dict[str, float]:
         """Means since the last call; synchronizes the device.
 
-        Force term (eV/A), energy term (eV/atom), the norm of the gradient and, where it is learned, stress term (eV/atom).
+        Force term (eV/A), energy term (eV/atom), the norm of the gradient and, where it is learned, stress term (eV/atom): over
+        the batches that have a virial, and left out where none had.
         """
-        force, energy, stress, norm, count = self.sums.tolist()
+        force, energy, stress, norm, count, with_virial = self.sums.tolist()
         self.sums.zero_()
         count = max(count, 1.0)
         means = {"force": force / count, "energy": energy / count, "gradient_norm": norm / count}
-        return means | ({"stress": stress / count} if self.loss.stress_weight else {})
+        return means | ({"stress": stress / with_virial} if self.loss.stress_weight and with_virial else {})
 
     @torch.no_grad()
     def _update(self) -> None:
@@ -134,6 +135,7 @@ class Stepper:
         self.sums[:3] += terms
         self.sums[3] += norm
         self.sums[4] += 1.0
+        self.sums[5] += batch.has_virial.amax()
 
     def _eager_gradient(self, parameters: list[Tensor], batch: Batch, energy_weight: Tensor) -> tuple[Tensor, Tensor]:
         return loss_and_gradient(self.network, self.layout.names, parameters, batch, self.loss, energy_weight)

@@ -63,8 +63,8 @@ class Compared(Common, total=False):
     smiles: str
     """Of the molecule, or of both, with a dot between; empty for a crystal."""
     split: str
-    """Part of the student's data that they belong to: `test` and `benchmark` were never trained on; `unknown` where nobody
-    knows what the student was trained on."""
+    """Part of the student's data that they belong to: `test` and `benchmark` were never trained on, and benchmark
+    molecules that were have `train`; `unknown` where nobody knows what the student was trained on."""
     coordinate: str | None
     """What a scan or curve runs along, atoms by element and index; null for the others."""
 
