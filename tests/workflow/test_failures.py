@@ -36,21 +36,19 @@ def test_a_stage_that_fails_is_on_the_screen_with_its_reason(fresh):
         assert text in screen
 
 
-def test_a_teacher_that_is_refused_labels_nothing_whatever_else_goes_on(fresh):
-    """A cluster gets all jobs that wait for nothing at once, and goes on with others after one has failed."""
+def test_a_teacher_that_is_refused_labels_nothing(fresh):
     (fresh.folder / "wrong.py").write_text(
         "from ase.calculators.emt import EMT\n\n\nclass Wrong(EMT):\n    def calculate(self, *given):\n"
         "        super().calculate(*given)\n        self.results['forces'] = 2 * self.results['forces']\n"
     )
     (fresh.folder / "wrong.yaml").write_text("teacher: {calculator: 'wrong:Wrong'}\n")
     labels = "results/default/dataset/labels.h5"
-    for more in ((), ("--set-scatter", "labels=2", "samples=2")):
-        done = fresh.snakemake(labels, "--configfile", "wrong.yaml", "--keep-going", *more)
-        screen = done.stdout + done.stderr
-        assert done.returncode == 1, screen
-        assert "Error in rule check_teacher:" in screen
-        assert "not the gradient of" in screen
-        assert not (fresh.folder / "results/default/dataset").exists()
+    done = fresh.snakemake("distill", labels, "--configfile", "wrong.yaml")
+    screen = done.stdout + done.stderr
+    assert done.returncode == 1, screen
+    assert "Error in rule check_teacher:" in screen
+    assert "not the gradient of" in screen
+    assert not (fresh.folder / labels).exists()
 
 
 @needs_plugin

@@ -336,3 +336,9 @@ def test_timing_jobs_take_every_core(fresh):
     ]
     assert len(timed) == VARIANTS * (REPLICATES + 1) + len(SCALED) + 1
     assert all("threads: 3" in job for job in timed)
+
+
+def test_changed_settings_are_seen_while_the_checks_run_again():
+    """Of a job that waits for another by `ancient`, Snakemake does not see that, and old labels would stay."""
+    rules = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    assert "ancient(" not in rules

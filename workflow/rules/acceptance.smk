@@ -18,7 +18,6 @@ CRYSTALS_SPLIT = "train" if CRYSTALS == SAMPLED and not config["student"]["check
 
 rule run_teacher_acceptance:
     input:
-        checked=ancient(CHECKS),
         molecules=config["molecules"]["list"],
         always_trained=config["molecules"]["always_trained"],
         card=DATASET_CARD,

@@ -43,7 +43,6 @@ rule measure_accuracy:
 
 rule label_visited:
     input:
-        checked=ancient(CHECKS),
         trajectories=VISITED,
     output:
         dataset="results/{run}/dataset/visited.h5",

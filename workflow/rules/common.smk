@@ -68,7 +68,8 @@ except WorkflowError:
         "here or as `cores:` in the profile (docs/cluster.md)"
     ) from None
 
-# Every stage that is requested by name needs these checks, and what costs the most waits for them.
+# Every stage that is requested by name needs these checks. Nothing waits for them by `ancient`: of a job that does, Snakemake does not
+# see that its settings have changed while a check runs, too. Priorities let them go first on one machine.
 CHECKS = [f"results/{RUN}/preflight/{what}.json" for what in ("machine", "inputs", *(["teacher"] if TEACHER else []))]
 
 

@@ -38,7 +38,6 @@ else:
             molecules=config["molecules"]["list"],
             always_trained=config["molecules"]["always_trained"],
             structures=SAMPLED_FILES,
-            checked=ancient(CHECKS),
         output:
             temp("results/{run}/dataset/configurations.h5.shares/{scatteritem}.npz"),
         log:
@@ -65,7 +64,6 @@ else:
             always_trained=config["molecules"]["always_trained"],
             structures=SAMPLED_FILES,
             shares=shares_of("samples", "results/{run}/dataset/configurations.h5"),
-            checked=ancient(CHECKS),
         output:
             configurations="results/{run}/dataset/configurations.h5",
             card="results/{run}/dataset/sampling.json",
@@ -95,7 +93,6 @@ else:
             configurations="results/{run}/dataset/configurations.h5",
             card="results/{run}/dataset/sampling.json",
             shares=shares_of("labels", "results/{run}/dataset/labels.h5"),
-            checked=ancient(CHECKS),
         output:
             dataset="results/{run}/dataset/labels.h5",
             card="results/{run}/dataset/labels.json",
@@ -124,7 +121,6 @@ else:
 rule label_share:
     input:
         configurations="results/{run}/{place}/configurations.h5",
-        checked=ancient(CHECKS),
     output:
         temp("results/{run}/{place}/labels.h5.shares/{scatteritem}.npz"),
     log:
@@ -189,7 +185,6 @@ else:
 rule time_teacher:
     input:
         molecules=files_of(SYSTEMS),
-        checked=ancient(CHECKS),
     output:
         "results/{run}/benchmark/teacher.json",
     log:

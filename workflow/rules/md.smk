@@ -131,7 +131,6 @@ use rule check_timestep as check_thermostat with:
 
 rule run_teacher_dynamics:
     input:
-        checked=ancient(CHECKS),
         molecule=lambda wildcards: files_of([wildcards.system]),
     output:
         "results/{run}/md/teacher/{system}.npz",

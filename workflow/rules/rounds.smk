@@ -32,7 +32,6 @@ if ROUNDS:
 
     rule label_round:
         input:
-            checked=ancient(CHECKS),
             configurations="results/{run}/rounds/{round}/configurations.h5",
             shares=shares_of("labels", "results/{run}/rounds/{round}/labels.h5"),
         output:
@@ -62,7 +61,6 @@ if ROUNDS:
         # Labels of one's own say nothing of the teacher that made them.
         rule check_same_teacher:
             input:
-                checked=ancient(CHECKS),
                 dataset="results/{run}/dataset/labels.h5",
             output:
                 "results/{run}/dataset/same_teacher.json",
