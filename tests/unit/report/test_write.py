@@ -126,7 +126,7 @@ def test_the_first_page_says_where_what_won_and_whether_to_trust_it(markdown):
     assert "`cpp` matches the model in fp64: force error at most 0.003 meV/Å" in first
     row = next(line for line in first.splitlines() if line.startswith("| ms a step through ASE"))
     assert len(row.split("|")) == 10
-    assert "meV/Å (mean absolute error) from" in first
+    assert re.search(r"meV/Å \(mean absolute error; energies [\d.]+ meV/atom\) from [\w -]+ on ", first)
     assert "**Does it conserve energy?** Passed: the largest NVE drift is" in first
     assert "**What is it for?** Neutral closed-shell systems like those that it was trained on (" in first
     assert "**Many molecules at once.** " in first
