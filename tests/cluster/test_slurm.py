@@ -15,6 +15,7 @@ from mlff_distiller.utils.files import exclusive
 from tests.workflow.conftest import ROOT, copy_workflow
 from tests.workflow.test_cluster_plan import TIMED
 from tests.workflow.test_failures import SNAKEFILE
+from tests.workflow.test_shares import SMALL
 from tests.workflow.test_smoke import TINY as SMALLEST
 
 SCRIPT = Path(__file__).with_name("start_slurm.sh")
@@ -27,18 +28,9 @@ pytestmark = [
 ]
 CORES = os.cpu_count()
 TINY = {
-    "run": "tiny",
+    **SMALL,
     "torch_cluster": {"mode": "off"},
     "molecules": {"systems": ["water"]},
-    "student": {
-        "sampling": {
-            "splits": ["train", "val", "test"],
-            "molecules": 6,
-            "configurations": 20,
-            "max_atoms": 6,
-            "benchmark_configurations": 2,
-        }
-    },
     "accuracy": {"visited_frames": 0},
     "acceptance": SMALLEST["acceptance"],
     "benchmark": {"warmup": 1, "runs": 10, "replicates": 2, "threads": 1, "scaling": {"variants": []}},

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad, silu
 
 from mlff_distiller.kernels.cuda.build import padded
+from mlff_distiller.kernels.cuda.indices import index_buffer
 from mlff_distiller.kernels.structures import check_sizes
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError
@@ -219,10 +220,7 @@ class MoleculeProgram:
         # Pinned, for direct transfers; allocated once, since that takes as long as a transfer.
         pinned = {"device": "cpu", "pin_memory": device.type == "cuda"}
         self.host_outputs = torch.empty(self.outputs.shape, dtype=torch.uint8, **pinned)
-        #: See :attr:`~mlff_distiller.potentials.checks.Topology.indices`.
-        self.indices = torch.zeros([3 * n_atoms + n_systems + 1], dtype=torch.int32, device=device)
-        sizes = [n_atoms, n_atoms, n_atoms, n_systems + 1]
-        self.numbers, self.first, self.last, self.starts = self.indices.split(sizes)
+        self.indices, (self.numbers, self.first, self.last, self.starts) = index_buffer(n_atoms, n_systems, device)
         # Host memory to which the kernel writes, so that it is read without a transfer.
         self.most = torch.zeros([1], dtype=torch.int32, **pinned)[0]
         tensors = {name: getattr(packed, name) for name in packed.__dataclass_fields__} | self.work

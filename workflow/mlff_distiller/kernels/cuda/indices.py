@@ -1,0 +1,15 @@
+"""What the kernels ask of each atom and each system, in one piece of memory, so that one copy fills it."""
+
+import torch
+from torch import Tensor
+
+
+def index_buffer(n_atoms: int, n_systems: int, device: torch.device) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Zeros in the order of :attr:`~mlff_distiller.potentials.checks.Topology.indices`, and its parts.
+
+    Returns:
+        [3 N + B + 1] int32; and views of it: atomic numbers [N], first atom of each atom's system and the one after its last
+        [N] each, first atom of each system and the number of atoms [B + 1].
+    """
+    whole = torch.zeros([3 * n_atoms + n_systems + 1], dtype=torch.int32, device=device)
+    return whole, whole.split([n_atoms, n_atoms, n_atoms, n_systems + 1])
