@@ -48,7 +48,7 @@ def named(model):
 
 def batch_of(configurations):
     n = len(configurations)
-    capacity = Capacity(40 + N_GHOSTS, int(configurations.host_edge_counts.sum()) + 100, n + 3)
+    capacity = Capacity(40 + N_GHOSTS, int(configurations.host_pair_counts.sum()) + 100, n + 3)
     return configurations.batch(torch.tensor([-1, *range(n), -1]), capacity)
 
 
@@ -146,7 +146,7 @@ def test_the_stress_term_is_the_mean_over_the_batches_that_have_a_virial():
     network = StudentForceField(StudentConfig(**SMALL)).network
     layout, configurations = FlatWeights(network), build(dataset, torch.float32)
     n = len(dataset)
-    capacity = Capacity(40 + N_GHOSTS, int(configurations.host_edge_counts.sum()) + 100, n + 1)
+    capacity = Capacity(40 + N_GHOSTS, int(configurations.host_pair_counts.sum()) + 100, n + 1)
 
     def mean(batches):
         weights = Weights.start(layout.read(network))

@@ -71,7 +71,7 @@ def test_padded_batch_gives_the_energies_and_forces_of_the_student(box):
         dataset = in_boxes(dataset, box)
     student, configurations = small_student(), build(dataset)
     ids = torch.tensor([4, -1, 0, 7, -1])
-    capacity = Capacity(60 + N_GHOSTS, int(configurations.host_edge_counts.max()) * 3 + 100, 6)
+    capacity = Capacity(60 + N_GHOSTS, int(configurations.host_pair_counts.max()) * 3 + 100, 6)
     batch = configurations.batch(ids, capacity)
     energies, forces, _ = energies_and_forces(student.network, named(student), batch)
     potential, first = AutogradPotential(student), 0
@@ -183,16 +183,16 @@ def test_batches_hold_every_configuration_once_and_fit(batch_atoms):
     for row in table:
         ids = row[row >= 0]
         assert configurations.host_atom_counts[ids].sum() <= capacity.n_atoms - N_GHOSTS
-        assert configurations.host_edge_counts[ids].sum() <= capacity.n_edges
+        assert configurations.host_pair_counts[ids].sum() <= capacity.n_pairs
 
 
-def test_edges_are_those_of_the_neighbor_search_whatever_the_chunks(monkeypatch):
+def test_pairs_are_those_of_the_neighbor_search_whatever_the_chunks(monkeypatch):
     dataset = in_boxes(morse_dataset(20), 4.0)
     whole = build(dataset)
-    monkeypatch.setattr("mlff_distiller.training.data.PAIRS_AT_ONCE", 40)
+    monkeypatch.setattr("mlff_distiller.training.data.TESTED_AT_ONCE", 40)
     pieces = build(dataset)
-    for name in ("receivers", "senders", "images", "edge_starts", "edge_counts"):
-        torch.testing.assert_close(getattr(whole, name), getattr(pieces, name), rtol=0, atol=1e-12)
+    torch.testing.assert_close(tuple(whole.pairs), tuple(pieces.pairs), rtol=0, atol=1e-12)
+    torch.testing.assert_close(whole.pair_starts, pieces.pair_starts)
 
 
 def test_reference_energies_are_recovered_from_compositions():

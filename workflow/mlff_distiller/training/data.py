@@ -1,7 +1,7 @@
 """Labeled configurations as flat tensors on the device, and batches of fixed shapes made from them.
 
 A batch has the same shapes at every step, as a compiled step and a CUDA graph need: whole molecules packed up to a fixed
-number of atoms, edges and molecules, then padding. Padding edges connect ghost atoms at twice the cutoff, where every
+number of atoms, pairs and molecules, then padding. Pairs of padding connect ghost atoms at twice the cutoff, where every
 filter is exactly zero, so they change neither energies nor gradients.
 """
 
@@ -14,24 +14,25 @@ from torch import Tensor
 
 from mlff_distiller.data.dataset import Dataset, element_energies
 from mlff_distiller.neighbors.native import NativeSearch
+from mlff_distiller.training.messages import Graph
 from mlff_distiller.utils.errors import UserError
 
-#: Ghost atoms in a batch. Padding edges are spread over them, because sums into one row are serial on a GPU.
+#: Ghost atoms in a batch. Pairs of padding are spread over them, because sums into one row are serial on a GPU.
 N_GHOSTS = 32
 #: Pairs tested at once in the neighbor search over a whole dataset (about 50 bytes each).
-PAIRS_AT_ONCE = 4_000_000
+TESTED_AT_ONCE = 4_000_000
 
 
 class Capacity(NamedTuple):
     """Fixed sizes of a batch, padding included."""
 
     n_atoms: int
-    n_edges: int
+    n_pairs: int
     n_molecules: int
 
 
 class Batch(NamedTuple):
-    """Molecules of a batch, A atoms, E edges and B molecules, padding included."""
+    """Molecules of a batch, A atoms, P pairs and B molecules, padding included."""
 
     numbers: Tensor  # [A] int64; 0 for padding
     positions: Tensor  # [A, 3] A
@@ -40,18 +41,38 @@ class Batch(NamedTuple):
     molecule: Tensor  # [A] int64, row in energies; B - 1 for padding
     energies: Tensor  # [B] eV, without the reference energies; the last row belongs to the padding
     inverse_sizes: Tensor  # [B] one over the number of atoms, 0 for padding
-    receivers: Tensor  # [E] int64
-    senders: Tensor  # [E] int64
+    first: Tensor  # [P] int64, first to codes: see Graph
+    second: Tensor  # [P] int64
+    starts: Tensor  # [A + 1] int64
+    others: Tensor  # [2 P] int32
+    codes: Tensor  # [2 P] int32
+    offsets: Tensor  # [P, 3] A, added to r_second - r_first: lattice vectors of a periodic image; for padding beyond the cutoff
     virials: Tensor  # [B, 3, 3] eV, volume times stress; 0 where there is no label
     has_virial: Tensor  # [B] 1 where there is a label, else 0
-    offsets: Tensor  # [E, 3] A, added to r_j - r_i: lattice vectors of a periodic image; for padding beyond the cutoff
+
+    @property
+    def graph(self) -> Graph:
+        """The pairs."""
+        return Graph(self.first, self.second, self.starts, self.others, self.codes)
+
+
+class Pairs(NamedTuple):
+    """The P pairs within the cutoff of all configurations, T atoms in all, each as indices within its own configuration."""
+
+    first: Tensor  # [P] int16
+    second: Tensor  # [P] int16
+    images: Tensor | None  # [P, 3] A, from the second atom to its periodic image; None: no periodicity
+    counts: Tensor  # [C] int64, pairs of each configuration
+    n_neighbors: Tensor  # [T] int64; the two below are sorted by atom
+    others: Tensor  # [2 P] int16, the neighbor
+    codes: Tensor  # [2 P] int32, twice the pair, and one more where the atom is the pair's second
 
 
 @dataclass(frozen=True)
 class Configurations:
-    """C configurations with T atoms and all their edges, on one device.
+    """C configurations with T atoms and all their pairs within the cutoff, on one device.
 
-    Edges hold indices of atoms within their own molecule, so that any molecules can be joined into a batch.
+    Pairs hold indices within their own configuration, so that any of these can be joined into a batch.
     """
 
     numbers: Tensor  # [T] int64
@@ -60,13 +81,11 @@ class Configurations:
     energies: Tensor  # [C] eV, reference energies subtracted in fp64
     atom_starts: Tensor  # [C] int64
     atom_counts: Tensor  # [C] int64
-    receivers: Tensor  # [sum E] int16
-    senders: Tensor  # [sum E] int16
-    images: Tensor | None  # [sum E, 3] A: from the sender to its periodic image; None: no periodicity
-    edge_starts: Tensor  # [C] int64
-    edge_counts: Tensor  # [C] int64
+    pairs: "Pairs"
+    pair_starts: Tensor  # [C] int64
+    pair_counts: Tensor  # [C] int64
     host_atom_counts: np.ndarray  # the counts in host memory, where batches are planned
-    host_edge_counts: np.ndarray
+    host_pair_counts: np.ndarray
     cutoff: float
     virials: Tensor | None = None  # [C, 3, 3] eV, volume times stress, 0 without a label; None: no label has a stress
     has_virial: Tensor | None = None  # [C]
@@ -101,7 +120,7 @@ class Configurations:
         counts = dataset.n_atoms
         energies = dataset.energies - composition_energies(dataset, reference_energies)
         positions = torch.as_tensor(dataset.positions, dtype=dtype, device=device)
-        receivers, senders, images, edge_counts = all_edges(positions, dataset, cutoff)
+        pairs = all_pairs(positions, dataset, cutoff)
         stressed: dict[str, Tensor] = {}
         if (known := dataset.has_stress).any():
             volumes = np.where(known, np.abs(np.linalg.det(dataset.cells)), 1.0)
@@ -115,13 +134,11 @@ class Configurations:
             energies=torch.as_tensor(energies, dtype=dtype, device=device),
             atom_starts=torch.as_tensor(dataset.offsets[:-1], device=device),
             atom_counts=torch.as_tensor(counts, device=device),
-            receivers=receivers,
-            senders=senders,
-            images=images,
-            edge_starts=torch.cumsum(edge_counts, 0) - edge_counts,
-            edge_counts=edge_counts,
+            pairs=pairs,
+            pair_starts=torch.cumsum(pairs.counts, 0) - pairs.counts,
+            pair_counts=pairs.counts,
             host_atom_counts=counts,
-            host_edge_counts=edge_counts.cpu().numpy(),
+            host_pair_counts=pairs.counts.cpu().numpy(),
             cutoff=cutoff,
             **stressed,
         )
@@ -139,14 +156,19 @@ class Configurations:
         molecule, source, real = ragged(self.atom_starts[ids], atom_counts, capacity.n_atoms)
         weights = real.to(dtype)
 
-        edge_counts = self.edge_counts[ids] * present
-        row, edge_source, edge_real = ragged(self.edge_starts[ids], edge_counts, capacity.n_edges)
-        first = first_atoms[row.clamp(max=len(ids) - 1)]
-        ghosts = atom_counts.sum() + torch.arange(capacity.n_edges, device=device) % N_GHOSTS
-        offsets = torch.zeros([capacity.n_edges, 3], dtype=dtype, device=device)
-        offsets[:, 0] = 2.0 * self.cutoff * ~edge_real
-        if self.images is not None:
-            offsets = offsets + self.images[edge_source] * edge_real[:, None]
+        pair_counts = self.pair_counts[ids] * present
+        row, pair, pair_real = ragged(self.pair_starts[ids], pair_counts, capacity.n_pairs)
+        first_atom = first_atoms[row.clamp(max=len(ids) - 1)]
+        ghosts = atom_counts.sum() + torch.arange(capacity.n_pairs, device=device) % N_GHOSTS
+        offsets = torch.zeros([capacity.n_pairs, 3], dtype=dtype, device=device)
+        offsets[:, 0] = 2.0 * self.cutoff * ~pair_real
+        if self.pairs.images is not None:
+            offsets = offsets + self.pairs.images[pair] * pair_real[:, None]
+        # Beyond the neighbors of the last atom both lists hold anything.
+        row, slot, _ = ragged(2 * self.pair_starts[ids], 2 * pair_counts, 2 * capacity.n_pairs)
+        row = row.clamp(max=len(ids) - 1)
+        first_pairs = torch.cumsum(pair_counts, 0) - pair_counts
+        ends = torch.cumsum(self.pairs.n_neighbors[source] * real, 0)
 
         none = torch.zeros([1], dtype=dtype, device=device)
         sizes = torch.cat([atom_counts.to(dtype), none])
@@ -163,11 +185,14 @@ class Configurations:
             molecule=molecule,
             energies=torch.cat([self.energies[ids] * present, none]),
             inverse_sizes=(sizes > 0) / sizes.clamp(min=1.0),
-            receivers=torch.where(edge_real, self.receivers[edge_source] + first, ghosts),
-            senders=torch.where(edge_real, self.senders[edge_source] + first, ghosts),
+            first=torch.where(pair_real, self.pairs.first[pair] + first_atom, ghosts),
+            second=torch.where(pair_real, self.pairs.second[pair] + first_atom, ghosts),
+            starts=torch.cat([ends.new_zeros([1]), ends]),
+            others=(self.pairs.others[slot] + first_atoms[row]).to(torch.int32),
+            codes=(self.pairs.codes[slot] + 2 * first_pairs[row]).to(torch.int32),
+            offsets=offsets,
             virials=virials,
             has_virial=has_virial,
-            offsets=offsets,
         )
 
 
@@ -190,23 +215,19 @@ def ragged(starts: Tensor, counts: Tensor, capacity: int) -> tuple[Tensor, Tenso
     return row, source, real
 
 
-def all_edges(positions: Tensor, dataset: Dataset, cutoff: float) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+def all_pairs(positions: Tensor, dataset: Dataset, cutoff: float) -> Pairs:
     """Neighbors within each configuration of a dataset, found once for the whole training.
 
     Args:
         positions: [T, 3] A, on the device of the result.
         dataset: C configurations, T atoms.
         cutoff: A.
-
-    Returns:
-        receivers, senders [sum E] int16, as indices within their configuration; images [sum E, 3] A or None (see
-        :class:`Configurations`); the number of edges of each configuration [C].
     """
     search, device, sizes = NativeSearch(), positions.device, dataset.n_atoms
-    pairs = np.concatenate([[0], np.cumsum(sizes.astype(np.int64) ** 2)])
+    tested = np.concatenate([[0], np.cumsum(sizes.astype(np.int64) ** 2)])
     chunks, first = [], 0
     while first < len(dataset):
-        last = max(first + 1, int(np.searchsorted(pairs, pairs[first] + PAIRS_AT_ONCE, side="right")) - 1)
+        last = max(first + 1, int(np.searchsorted(tested, tested[first] + TESTED_AT_ONCE, side="right")) - 1)
         counts = torch.as_tensor(sizes[first:last], device=device)
         owner = torch.repeat_interleave(torch.arange(last - first, device=device), counts)
         cell, pbc = None, None
@@ -215,33 +236,56 @@ def all_edges(positions: Tensor, dataset: Dataset, cutoff: float) -> tuple[Tenso
             pbc = torch.as_tensor(dataset.pbc[first:last], device=device)
         own = positions[dataset.offsets[first] : dataset.offsets[last]]
         i, j, shifts = search(own, cutoff, owner, cell, pbc)
-        start = (torch.cumsum(counts, 0) - counts)[owner[i]]
+        keep = once(i, j, shifts)
+        i, j, shifts = i[keep], j[keep], None if shifts is None else shifts[keep]
         images = None
         if dataset.cells is not None:
             no_shift = torch.zeros([len(i), 3], dtype=positions.dtype, device=device)
             images = no_shift if shifts is None else torch.einsum("es,esk->ek", shifts.to(cell.dtype), cell[owner[i]])
         per_configuration = torch.bincount(owner[i], minlength=last - first)
-        chunks.append(((i - start).to(torch.int16), (j - start).to(torch.int16), images, per_configuration))
+        start = (torch.cumsum(counts, 0) - counts)[owner[i]]
+        pair = torch.arange(len(i), device=device) - (torch.cumsum(per_configuration, 0) - per_configuration)[owner[i]]
+        atom, other = torch.cat([i, j]), torch.cat([j - start, i - start])
+        by_atom = torch.argsort(atom, stable=True)
+        chunks.append(
+            Pairs(
+                (i - start).to(torch.int16),
+                (j - start).to(torch.int16),
+                images,
+                per_configuration,
+                torch.bincount(atom, minlength=len(own)),
+                other[by_atom].to(torch.int16),
+                torch.cat([2 * pair, 2 * pair + 1])[by_atom].to(torch.int32),
+            )
+        )
         first = last
-    receivers, senders, images, edge_counts = zip(*chunks, strict=True)
-    images = None if images[0] is None else torch.cat(images)
-    return torch.cat(receivers), torch.cat(senders), images, torch.cat(edge_counts)
+    parts = zip(*chunks, strict=True)
+    return Pairs(*(None if values[0] is None else torch.cat(values) for values in parts))
+
+
+def once(i: Tensor, j: Tensor, shifts: Tensor | None) -> Tensor:
+    """Which of the edges i, j [E] with shifts [E, 3] or None to keep for each pair to be there in one direction: [E] bool."""
+    if shifts is None:
+        return i < j
+    x, y, z = shifts.unbind(dim=1)
+    positive = (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))
+    return (i < j) | ((i == j) & positive)
 
 
 def plan_capacity(configurations: Configurations, batch_atoms: int) -> Capacity:
-    """Sizes of a batch of about ``batch_atoms`` atoms; usually atoms reach their limit before edges and molecules do.
+    """Sizes of a batch of about ``batch_atoms`` atoms; usually atoms reach their limit before pairs and molecules do.
 
     Every single configuration of the set fits.
     """
-    atoms, edges = configurations.host_atom_counts, configurations.host_edge_counts
+    atoms, pairs = configurations.host_atom_counts, configurations.host_pair_counts
     n_atoms = max(batch_atoms, int(atoms.max()))
     n_molecules = n_atoms / atoms.mean()
-    # The number of edges of a random batch varies; four standard deviations more than the mean are nearly always enough.
-    scatter = np.std(edges - atoms * edges.sum() / atoms.sum()) * np.sqrt(n_molecules)
-    n_edges = max(int(n_atoms * edges.sum() / atoms.sum() + 4 * scatter), int(edges.max()))
+    # The number of pairs of a random batch varies; four standard deviations more than the mean are nearly always enough.
+    scatter = np.std(pairs - atoms * pairs.sum() / atoms.sum()) * np.sqrt(n_molecules)
+    n_pairs = max(int(n_atoms * pairs.sum() / atoms.sum() + 4 * scatter), int(pairs.max()))
     smallest = max(1, int(np.floor(n_atoms / atoms.min())))
     most = min(len(atoms), smallest, int(n_molecules + 4 * np.sqrt(n_molecules)) + 1)
-    return Capacity(n_atoms + N_GHOSTS, _round_up(n_edges, 64), most + 1)
+    return Capacity(n_atoms + N_GHOSTS, _round_up(n_pairs, 64), most + 1)
 
 
 def pack(order: np.ndarray, configurations: Configurations, capacity: Capacity) -> np.ndarray:
@@ -252,13 +296,13 @@ def pack(order: np.ndarray, configurations: Configurations, capacity: Capacity) 
         unless it is the only one: its few molecules would have the weight of a whole batch.
     """
     atoms = np.concatenate([[0], np.cumsum(configurations.host_atom_counts[order])])
-    edges = np.concatenate([[0], np.cumsum(configurations.host_edge_counts[order])])
+    pairs = np.concatenate([[0], np.cumsum(configurations.host_pair_counts[order])])
     room = capacity.n_atoms - N_GHOSTS
     rows, first = [], 0
     while first < len(order):
         last = min(
             int(np.searchsorted(atoms, atoms[first] + room, side="right")) - 1,
-            int(np.searchsorted(edges, edges[first] + capacity.n_edges, side="right")) - 1,
+            int(np.searchsorted(pairs, pairs[first] + capacity.n_pairs, side="right")) - 1,
             first + capacity.n_molecules - 1,
         )
         if last == first:

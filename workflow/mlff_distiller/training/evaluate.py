@@ -38,8 +38,8 @@ def predict(
     device = configurations.positions.device
     for first, last in chunks(configurations.host_atom_counts, batch_atoms):
         n_atoms = int(configurations.host_atom_counts[first:last].sum())
-        n_edges = int(configurations.host_edge_counts[first:last].sum())
-        capacity = Capacity(n_atoms + N_GHOSTS, n_edges, last - first + 1)
+        n_pairs = int(configurations.host_pair_counts[first:last].sum())
+        capacity = Capacity(n_atoms + N_GHOSTS, n_pairs, last - first + 1)
         batch = configurations.batch(torch.arange(first, last, device=device), capacity)
         energy, force, virial = energies_and_forces(network, parameters, batch, virial=volumes is not None)
         energies.append(energy[:-1].detach())
@@ -85,7 +85,7 @@ def stress_errors(configurations: Configurations, stresses: Tensor) -> dict[str,
 
 
 def chunks(counts: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
-    """First and end of runs of configurations with at most ``most`` atoms or edges, ``counts`` [C] of each, or of one."""
+    """First and end of runs of configurations with at most ``most`` atoms or pairs, ``counts`` [C] of each, or of one."""
     ends = np.cumsum(counts)
     first = 0
     while first < len(ends):

@@ -64,7 +64,7 @@ def energies_and_forces(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Energies [B] eV without reference energies, forces [A, 3] eV/A and virials [B, 3, 3] eV of a batch.
 
-    A virial is the volume times the stress: the derivative of the energy by a strain of all edges, sum of r_ij (dE/dr_ij)^T
+    A virial is the volume times the stress: the derivative of the energy by a strain of all pairs, sum of r_ij (dE/dr_ij)^T
     (Knuth et al., Comput. Phys. Commun. 190, 33 (2015)). It is symmetric, because no rotation changes the energy.
 
     Args:
@@ -75,15 +75,15 @@ def energies_and_forces(
         virial: whether virials are wanted; None else.
     """
     positions = batch.positions.detach().requires_grad_(True)
-    vectors = positions[batch.senders] - positions[batch.receivers] + batch.offsets
-    atomic = atomic_energies(network, parameters, batch.numbers, vectors, batch.receivers, batch.senders)
+    vectors = positions[batch.second] - positions[batch.first] + batch.offsets
+    atomic = atomic_energies(network, parameters, batch.numbers, vectors, batch.graph)
     energies = atomic.new_zeros(batch.energies.shape).index_add(0, batch.molecule, atomic * batch.atom_weights)
     wanted = (positions, vectors) if virial else (positions,)
-    gradient, *by_edge = torch.autograd.grad(energies.sum(), wanted, create_graph=differentiable)
+    gradient, *by_pair = torch.autograd.grad(energies.sum(), wanted, create_graph=differentiable)
     virials = None
     if virial:
-        edges = vectors[:, :, None] * by_edge[0][:, None, :]
-        virials = edges.new_zeros(batch.virials.shape).index_add(0, batch.molecule[batch.receivers], edges)
+        pairs = vectors[:, :, None] * by_pair[0][:, None, :]
+        virials = pairs.new_zeros(batch.virials.shape).index_add(0, batch.molecule[batch.first], pairs)
         virials = virials if differentiable else virials.detach()
     return energies if differentiable else energies.detach(), -gradient, virials
 

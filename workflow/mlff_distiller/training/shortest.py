@@ -7,8 +7,8 @@ from mlff_distiller.student import wall
 from mlff_distiller.training.data import Configurations
 from mlff_distiller.training.evaluate import chunks
 
-#: Edges that are looked at together.
-EDGES_AT_ONCE = 20_000_000
+#: Pairs that are looked at together.
+PAIRS_AT_ONCE = 10_000_000
 
 
 def shortest_distances(configurations: Configurations, max_atomic_number: int) -> Tensor:
@@ -24,26 +24,26 @@ def shortest_distances(configurations: Configurations, max_atomic_number: int) -
     counts = torch.zeros(size * size, dtype=torch.int64, device=device)
     keys, found = [], []
     done = 0
-    for first, last in chunks(configurations.host_edge_counts, EDGES_AT_ONCE):
-        edges = slice(done, done + int(configurations.host_edge_counts[first:last].sum()))
-        done = edges.stop
-        start = torch.repeat_interleave(configurations.atom_starts[first:last], configurations.edge_counts[first:last])
-        i, j = configurations.receivers[edges] + start, configurations.senders[edges] + start
+    for first, last in chunks(configurations.host_pair_counts, PAIRS_AT_ONCE):
+        some = slice(done, done + int(configurations.host_pair_counts[first:last].sum()))
+        done = some.stop
+        start = torch.repeat_interleave(configurations.atom_starts[first:last], configurations.pair_counts[first:last])
+        i, j = configurations.pairs.first[some] + start, configurations.pairs.second[some] + start
         vectors = (configurations.positions[j] - configurations.positions[i]).double()
-        if configurations.images is not None:
-            vectors = vectors + configurations.images[edges]
+        if configurations.pairs.images is not None:
+            vectors = vectors + configurations.pairs.images[some]
         distances = torch.linalg.vector_norm(vectors, dim=1)
-        pairs = configurations.numbers[i] * size + configurations.numbers[j]
-        counts += torch.bincount(pairs, minlength=size * size)
-        near = distances < most[pairs]
-        keys.append(pairs[near])
+        z_i, z_j = configurations.numbers[i], configurations.numbers[j]
+        elements = torch.minimum(z_i, z_j) * size + torch.maximum(z_i, z_j)
+        counts += torch.bincount(elements, minlength=size * size)
+        near = distances < most[elements]
+        keys.append(elements[near])
         found.append(distances[near])
-    # A pair of two atoms of one element is two edges of the same kind.
-    many = wall.SHORTER * (1 + torch.eye(size, dtype=torch.int64, device=device).reshape(-1))
-    shortest = torch.where(counts > many, most, torch.nan)
+    shortest = torch.where(counts > wall.SHORTER, most, torch.nan)
     key, distance = torch.cat(keys), torch.cat(found)
-    for pair in key.unique().tolist():
-        ordered = torch.sort(distance[key == pair]).values
-        if len(ordered) > many[pair]:
-            shortest[pair] = ordered[many[pair]]
-    return shortest.reshape(size, size).cpu()
+    for elements in key.unique().tolist():
+        ordered = torch.sort(distance[key == elements]).values
+        if len(ordered) > wall.SHORTER:
+            shortest[elements] = ordered[wall.SHORTER]
+    upper = shortest.reshape(size, size).triu().cpu()
+    return upper + upper.triu(1).T

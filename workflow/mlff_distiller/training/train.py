@@ -313,5 +313,5 @@ class Trainer:
         return (
             f"{len(self.training)} configurations ({atoms} atoms{words}) to learn from, {len(self.validation)} held out; "
             f"{sum(self.layout.sizes)} parameters on {self.device.type}, {self.stepper.mode}; "
-            f"batches of {self.capacity.n_atoms} atoms and {self.capacity.n_edges} edges"
+            f"batches of {self.capacity.n_atoms} atoms and {self.capacity.n_pairs} pairs"
         )
