@@ -174,6 +174,22 @@ def test_training_covers_the_chemistry_of_the_seven(molecules):
     assert min(counts.values()) >= 3, counts
 
 
+def test_other_draws_leave_the_split_as_it_is(molecules):
+    sizes = {"molecules": 860, "configurations": 900, "split_seed": 2025, "benchmark_configurations": 0}
+    drawn = []
+    for seed in (2025, 7):
+        settings = SamplingSettings.from_mapping(sizes | {"seed": seed, "larger": {"molecules": 0}})
+        jobs, _ = plan(molecules, settings, EMT_TEACHER, None)
+        drawn.append({job.smiles: (job.split, job.seed) for job in jobs})
+    first, second = drawn
+    shared = first.keys() & second.keys()
+    assert len(shared) > 500
+    assert len(second.keys() - first.keys()) > 10
+    assert all(first[smiles][0] == second[smiles][0] for smiles in shared)
+    assert all(first[smiles][1] != second[smiles][1] for smiles in shared)
+    assert all(split == split_of(smiles, {"val": 0.1, "test": 0.1}, 2025) for smiles, (split, _) in second.items())
+
+
 def test_larger_molecules_are_larger_than_any_trained_and_splits_do_not_overlap(molecules):
     jobs, _ = plan(molecules, SamplingSettings.from_mapping(FULL), EMT_TEACHER, None)
     size = {split: [] for split in ("train", "val", "test", "larger")}

@@ -28,7 +28,7 @@ def split_in(smiles: str, sampling: SamplingSettings | None, trained: Collection
         return UNKNOWN
     if flat_smiles(smiles) in benchmark_smiles():
         return BENCHMARK
-    return split_of(smiles, sampling.fractions.to_mapping(), sampling.seed)
+    return split_of(smiles, sampling.fractions.to_mapping(), sampling.splits_by)
 
 
 def trained_on(
@@ -46,7 +46,7 @@ def trained_on(
     found = set((card or {}).get("by_split", {}).get("benchmark", {}).get("also_trained_on") or ())
     for recipe in recipes:
         if recipe is not None and recipe.coverage.wanted and "train" in recipe.splits:
-            taken, _ = outside_test(always, recipe.fractions.to_mapping(), recipe.seed)
+            taken, _ = outside_test(always, recipe.fractions.to_mapping(), recipe.splits_by)
             found |= {entry.molecule.smiles for entry in taken}
     return frozenset(map(flat_smiles, found))
 

@@ -152,7 +152,7 @@ def _molecule_plan(
     fractions = settings.fractions.to_mapping()
 
     def wanted(candidates: Sequence[Molecule]) -> list[Molecule]:
-        return [m for m in candidates if split_of(m.smiles, fractions, seed) in settings.splits]
+        return [m for m in candidates if split_of(m.smiles, fractions, settings.splits_by) in settings.splits]
 
     if not settings.molecules:
         larger, benchmark_directory = larger.model_copy(update={"molecules": 0}), None
@@ -164,7 +164,7 @@ def _molecule_plan(
     if len(big) < larger.molecules:
         big += grow(molecules, larger.molecules - len(big), seed + 1, larger.max_atoms, min_atoms=limit + 1)
     spec = json.dumps({"settings": settings.to_mapping(), "teacher": teacher}, sort_keys=True)
-    splits = {m.smiles: split_of(m.smiles, fractions, seed) for m in chosen}
+    splits = {m.smiles: split_of(m.smiles, fractions, settings.splits_by) for m in chosen}
     # Labels cost about n^1.5, and small molecules have fewer distinct geometries: fewer of both.
     weight = np.array([min(m.n_atoms, 9) / max(m.n_atoms, 15) ** 1.2 for m in chosen])
     budget = _rounded(settings.configurations * weight / max(weight.sum(), 1e-9), np.random.default_rng(seed))
@@ -196,7 +196,7 @@ def _molecule_plan(
         raise UserError(
             "student.sampling.coverage: no molecules for it; give --always-trained resources/always_trained.csv"
         )
-    taken, left_out = outside_test(always, fractions, seed)
+    taken, left_out = outside_test(always, fractions, settings.splits_by)
     families["always trained"] = len(taken)
     return [
         *_without(jobs, {flat_smiles(entry.molecule.smiles) for entry in taken}),
@@ -239,14 +239,14 @@ def _solutes(molecules: Sequence[Molecule], settings: SamplingSettings) -> list[
     most = min(settings.coverage.solute_atoms, settings.max_atoms)
     fractions = settings.fractions.to_mapping()
     fit = {m.smiles: m for m in molecules if coverage.may_be_dissolved(m, most)}
-    return [m for m in fit.values() if split_of(m.smiles, fractions, settings.seed) == "train"]
+    return [m for m in fit.values() if split_of(m.smiles, fractions, settings.splits_by) == "train"]
 
 
 def _notes_on_plan(settings: SamplingSettings, always: Sequence[AlwaysTrained]) -> dict[str, int]:
     """Which molecules are not trained on all the same, for the card."""
     if not settings.coverage.wanted:
         return {}
-    _, left_out = outside_test(always, settings.fractions.to_mapping(), settings.seed)
+    _, left_out = outside_test(always, settings.fractions.to_mapping(), settings.splits_by)
     return {f"{name}: not always trained on, for it is in the split test": 1 for name in left_out}
 
 

@@ -56,6 +56,9 @@ class SamplingSettings(Settings):
     place: ClassVar[str] = "student.sampling"
 
     seed: Seed = Field(2025, description="of all that is drawn")
+    split_seed: Seed | None = Field(
+        None, description="of the split by molecule, which another `seed` then leaves as it is; null: `seed`"
+    )
     molecules: Count = Field(
         150,
         description="those of the list first, evenly over its classes; grown by rule beyond those; 0: no molecules at all, "
@@ -91,6 +94,11 @@ class SamplingSettings(Settings):
     coverage: Coverage = Coverage()
     structures: Structures = Field(Structures(), description="configurations of structures of your own")
 
+    @property
+    def splits_by(self) -> int:
+        """The seed of the split by molecule."""
+        return self.seed if self.split_seed is None else self.split_seed
+
     @model_validator(mode="after")
     def _check(self) -> "SamplingSettings":
         if not any(self.shares.to_mapping().values()):
@@ -116,6 +124,8 @@ class SamplingSettings(Settings):
             del found["coverage"]
         if not self.structures.files:
             del found["structures"]
+        if self.split_seed is None:
+            del found["split_seed"]
         return found
 
 
