@@ -307,6 +307,44 @@ def test_order_of_threads_does_not_matter(molecule_library, student):
 
 
 @needs_compiler
+def test_buffers_for_other_sizes_give_the_same_bits(molecule_library, student):
+    """From one size to the next, with more and fewer groups and systems, as programs of their own do."""
+    library = molecule_library
+    library.groups = 3
+    packed = molecule.pack(student, library.ranks)
+    shared = molecule.MoleculeProgram(library, packed, 6, 4)
+    for seed, sizes in enumerate([[1], [4, 1], [2], [1, 1, 2, 1], [3], [6]]):
+        given = random_batch(sizes, seed)
+        own = molecule.MoleculeProgram(library, packed, sum(sizes), len(sizes))
+        shared.resize(sum(sizes), len(sizes))
+        for program in (own, shared):
+            fill(program, *given)
+            program.launch()
+        assert all(torch.equal(*pair) for pair in zip(own.results(), shared.results(), strict=True))
+    assert not shared.fits(7, 1)
+    assert not shared.fits(1, 5)
+
+
+@needs_compiler
+def test_sizes_that_are_met_once_need_no_buffers_of_their_own(emulate, student):
+    potential = CudaPotential(student, libraries=emulate(student.config), products="float32")
+    for calls in range(1, CALLS_BEFORE_CAPTURE + 3):
+        for sizes in ([3], [1, 2], [2]):
+            given = random_batch(sizes, seed=calls)
+            energies, forces = AutogradPotential(student)(*given)
+            found, found_forces = potential(*given)
+            assert (found - energies).abs().max() < 1e-4
+            assert (found_forces - forces).abs().max() < 1e-4 * max(1.0, float(forces.abs().max()))
+        assert len(potential.evaluations) == (3 if calls > CALLS_BEFORE_CAPTURE else 0)
+    # What moves atoms by itself keeps its buffers, whatever is called meanwhile.
+    given = random_batch([4], seed=0)
+    program = potential.program(*given)
+    before = program.positions.clone()
+    potential(*random_batch([1], seed=1))
+    assert torch.equal(program.positions, before)
+
+
+@needs_compiler
 @pytest.mark.parametrize("sizes", [[1], [5, 1, 3]])
 def test_row_kernels_emulated(emulated, student, student64, sizes):
     library = neighbor_matrix.Library(emulated["neighbor_matrix"])
@@ -824,6 +862,35 @@ def test_every_size_from_1_to_400(student, kind):
         scale = max(1.0, forces.abs().max().item())
         assert (found_forces - forces).abs().max() < 1e-4 * scale, n_atoms
         assert (found - energies).abs().max() < 1e-4 * scale, n_atoms
+
+
+@needs_gpu
+def test_threads_and_streams_may_share_a_potential(student):
+    """Sizes that are met once, and sizes that are captured, of one and of different sizes: the bits of calls made alone."""
+    import threading
+
+    potential = form_on_gpu(student, None)
+    sizes = (12, 12, 24, 60, 300, 300)
+    given = [[tensor.to("cuda") for tensor in random_batch([size], seed=k)] for k, size in enumerate(sizes)]
+    alone = [[part.clone() for part in form_on_gpu(student, None)(*one)] for one in given]
+    failed = []
+
+    def work(k):
+        try:
+            with torch.cuda.stream(torch.cuda.Stream()):
+                for _ in range(300):
+                    found = potential(*given[k])
+                    if not all(torch.equal(one, other) for one, other in zip(found, alone[k], strict=True)):
+                        raise AssertionError(f"{sizes[k]} atoms")
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=[k]) for k in range(len(given))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
 
 
 @needs_gpu

@@ -11,7 +11,7 @@ from mlff_distiller.kernels.cuda.build import unavailable
 from mlff_distiller.md.device import ACCELERATION, BOLTZMANN, AnyPotential, DeviceDynamics
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.base import HasProgram, Potential, Program
-from mlff_distiller.potentials.graphed import CALLS_BEFORE_CAPTURE, CapturedCall
+from mlff_distiller.potentials.graphed import CapturedCall
 from mlff_distiller.utils.errors import UserError
 
 NUMBERS = torch.tensor([8, 1, 1, 6, 1, 1, 1, 1])
@@ -218,8 +218,8 @@ class CapturedAsOnAGpu(CapturedCall):
     """Calls and captures as on a GPU, where a capture calls the function several times, and a replay is one call more."""
 
     def __call__(self):
-        if self.graph is None and self.calls < CALLS_BEFORE_CAPTURE:
-            self.calls += 1
+        if self.graph is None and self.calls_left > 0:
+            self.calls_left -= 1
             self.function()
             return
         self.capture()

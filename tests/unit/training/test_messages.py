@@ -49,7 +49,11 @@ def arguments(operation: str, features: int, carries: bool, dtype=torch.float64)
 
     plain = [(n_atoms, width), (n_atoms if carries else 0, 3, features), (n_pairs, width), (n_pairs, 3)]
     by_results = [(n_atoms, features), (n_atoms, 3, features)]
-    shapes = {"message": plain, "message_gradient": by_results + plain, "message_second_gradient": plain + by_results + plain}
+    shapes = {
+        "message": plain,
+        "message_gradient": by_results + plain,
+        "message_second_gradient": plain + by_results + plain,
+    }
     return [values(*shape) for shape in shapes[operation]], graph
 
 

@@ -4,6 +4,7 @@ As many atoms as fit (about a hundred) are one launch (molecule.cu); more atoms,
 kernels and matrix products (neighbor_matrix.cu), with neighbors from cells on the GPU; so is whatever is asked for its stress.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,14 @@ from mlff_distiller.kernels.cuda import molecule, neighbor_matrix
 from mlff_distiller.kernels.cuda.build import FORMS, build, check_built_for
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.potentials.checks import Cells, InputCheck, Systems, Topology, undisturbed
-from mlff_distiller.potentials.graphed import CapturedCall, Recent, made_current, systems_with_nan
+from mlff_distiller.potentials.graphed import (
+    CALLS_BEFORE_CAPTURE,
+    CapturedCall,
+    InTurn,
+    Recent,
+    made_current,
+    systems_with_nan,
+)
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError, nearest
 
@@ -108,6 +116,8 @@ class CudaPotential(Potential):
             self.molecule_weights = molecule.pack(student, self.molecule.ranks) if single_launch else None
         self.inputs = InputCheck(student)
         self.evaluations: Recent = Recent()
+        self.met: Recent = Recent()
+        self.turn = InTurn(self.device)
         self.release()
 
     def __reduce__(self):
@@ -153,6 +163,8 @@ class CudaPotential(Potential):
     def release(self) -> None:
         """Free all buffers and graphs, and reset the room for neighbors."""
         self.evaluations.clear()
+        self.met.clear()
+        self.shared: Evaluation | None = None
         self.inputs.forget()
         self.capacity = FIRST_CAPACITY
         self.most_in_one_launch = self.molecule.most_atoms if self.molecule else 0
@@ -189,28 +201,31 @@ class CudaPotential(Potential):
         taken: Callable[[Any], Result],
         waits: bool = False,
         in_one: bool = True,
+        own: bool = False,
     ) -> Result:
         """Run the program of these systems; the result of ``taken(program)``.
 
-        ``waits``: ``taken`` waits for the device. ``in_one``: by one launch, where the systems are small enough.
+        ``waits``: ``taken`` waits for the device. ``in_one``: by one launch, where the systems are small enough. ``own``: by a
+        program that systems of other sizes do not use.
         """
         positions = positions.detach()
-        systems = self.inputs(numbers, positions, batch, cell, pbc)
-        box = self._cells(positions, systems)
-        while True:
-            if in_one and box is None and numbers.shape[0] <= self.most_in_one_launch:
-                evaluation = self._single(systems.topology)
-            else:
-                evaluation = self._many(systems.topology, box)
-            evaluation.program.positions.copy_(positions)
-            (evaluation.both if forces else evaluation.energy)()
-            # Before the check, which waits for the device, so that no work is launched after the wait.
-            found = taken(evaluation.program)
-            most = self._too_many(evaluation.program, systems, waits)
-            if not most:
-                return found
-            if not self._make_room(evaluation.program, systems.topology, most):
-                return taken(evaluation.program)
+        with self.turn:
+            systems = self.inputs(numbers, positions, batch, cell, pbc)
+            box = self._cells(positions, systems)
+            while True:
+                if in_one and box is None and numbers.shape[0] <= self.most_in_one_launch:
+                    evaluation = self._single(systems.topology, own)
+                else:
+                    evaluation = self._many(systems.topology, box)
+                evaluation.program.positions.copy_(positions)
+                (evaluation.both if forces else evaluation.energy)()
+                # Before the check, which waits for the device, so that no work is launched after the wait.
+                found = taken(evaluation.program)
+                most = self._too_many(evaluation.program, systems, waits)
+                if not most:
+                    return found
+                if not self._make_room(evaluation.program, systems.topology, most):
+                    return taken(evaluation.program)
 
     def _too_many(self, program: Any, systems: Systems, waited: bool = False) -> int:
         """The largest number of neighbors since the last check, if that exceeds the room; otherwise 0.
@@ -256,7 +271,7 @@ class CudaPotential(Potential):
         pbc: Tensor | None = None,
     ) -> "DeviceProgram":
         """Buffers and launches for these systems, see :class:`~mlff_distiller.potentials.base.HasProgram`."""
-        program = self._run(numbers, positions, batch, cell, pbc, True, lambda program: program)
+        program = self._run(numbers, positions, batch, cell, pbc, True, lambda program: program, own=True)
         systems = self.inputs(numbers, positions, batch, cell, pbc)
 
         def overflowed() -> bool:
@@ -287,15 +302,34 @@ class CudaPotential(Potential):
             self.grid_of = cells, most
         return self.grid
 
-    def _single(self, topology: Topology) -> Evaluation:
+    def _single(self, topology: Topology, own: bool) -> Evaluation:
         n_systems = len(topology.sizes)
         key = ("single", topology.numbers.shape[0], n_systems)
+        if not own and key not in self.evaluations:
+            # Sizes that are met once should wait for no buffers of their own.
+            calls = self.met.find(key, lambda: [0])
+            calls[0] += 1
+            if calls[0] <= CALLS_BEFORE_CAPTURE and (evaluation := self._resized(key[1], n_systems)):
+                return self._filled(evaluation, topology)
 
         def make() -> Evaluation:
             program = molecule.MoleculeProgram(self.molecule, self.molecule_weights, key[1], n_systems)
-            return self._captured(program, key[1])
+            return self._captured(program, key[1], 0)
 
         return self._filled(self.evaluations.find(key, make), topology)
+
+    def _resized(self, n_atoms: int, n_systems: int) -> Evaluation | None:
+        """The buffers that sizes share, for this one; None if it does not fit."""
+        if self.shared is None:
+            most = self.molecule.most_atoms
+            with torch.inference_mode(False):
+                program = molecule.MoleculeProgram(self.molecule, self.molecule_weights, most, most)
+                self.shared = self._captured(program, most, math.inf)
+        if not self.shared.program.fits(n_atoms, n_systems):
+            return None
+        with torch.inference_mode(False):
+            self.shared.program.resize(n_atoms, n_systems)
+        return self.shared
 
     def _many(self, topology: Topology, box: neighbor_matrix.CellGrid | None) -> Evaluation:
         n_atoms, n_systems = topology.numbers.shape[0], len(topology.sizes)
@@ -325,13 +359,13 @@ class CudaPotential(Potential):
             evaluation.topology = topology
         return evaluation
 
-    def _captured(self, program: Any, n_atoms: int) -> Evaluation:
+    def _captured(self, program: Any, n_atoms: int, calls_before: float = CALLS_BEFORE_CAPTURE) -> Evaluation:
         def call(forces: bool) -> Any:
             def launch() -> None:
                 with made_current(self.device):
                     program.launch(forces=forces)
 
-            return CapturedCall(launch, self.device) if n_atoms <= GRAPH_LIMIT else launch
+            return CapturedCall(launch, self.device, calls_before) if n_atoms <= GRAPH_LIMIT else launch
 
         return Evaluation(program, call(False), call(True))
 

@@ -50,12 +50,16 @@ class CapturedCall:
     The function must read and write the same buffers every time and must not wait for the device; before a capture it is
     called three more times. Other threads may use the device meanwhile. It runs without the caller's autocast, TF32 or
     inference mode, which a graph would keep for good.
+
+    Args:
+        function: what is called.
+        device: where it runs.
+        calls_before: calls before it is captured.
     """
 
-    def __init__(self, function: Callable[[], None], device: torch.device):
-        self.function = function
-        self.device = device
-        self.calls = 0
+    def __init__(self, function: Callable[[], None], device: torch.device, calls_before: float = CALLS_BEFORE_CAPTURE):
+        self.function, self.device = function, device
+        self.calls_left = calls_before
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self) -> None:
@@ -65,8 +69,8 @@ class CapturedCall:
                 self.function()
             return
         with made_current(self.device), CAPTURING:
-            if self.graph is None and self.calls < CALLS_BEFORE_CAPTURE:
-                self.calls += 1
+            if self.graph is None and self.calls_left > 0:
+                self.calls_left -= 1
                 with undisturbed(self.device):
                     self.function()
                 return
@@ -93,6 +97,26 @@ class CapturedCall:
         with no_collection(), torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             self.function()
         self.graph = graph
+
+
+class InTurn:
+    """A context that calls enter one after another, whatever threads and streams they come from: they use the same buffers."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.lock = threading.RLock()
+        self.stream: torch.cuda.Stream | None = None
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+        if self.device.type == "cuda":
+            stream = torch.cuda.current_stream(self.device)
+            if self.stream is not None and stream != self.stream:
+                stream.wait_stream(self.stream)
+            self.stream = stream
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
 
 
 @contextmanager
@@ -172,6 +196,7 @@ class GraphedPotential(Potential):
         self.device, self.dtype = student.device, student.dtype
         self.inputs = InputCheck(student)
         self.graphs: Recent = Recent()
+        self.turn = InTurn(self.device)
 
     def __reduce__(self):
         return type(self), (self.student, self.edge_gradient)
@@ -186,7 +211,12 @@ class GraphedPotential(Potential):
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Energies [B] eV and forces [N, 3] eV/A."""
-        positions = positions.detach()
+        with self.turn:
+            return self._run(numbers, positions.detach(), batch, cell, pbc)
+
+    def _run(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None, pbc: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         topology, cells = self.inputs(numbers, positions, batch, cell, pbc)
         n_atoms, n_systems = numbers.shape[0], len(topology.sizes)
         n_pairs = sum(size * (size - 1) for size in topology.sizes)

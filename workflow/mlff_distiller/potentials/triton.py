@@ -9,7 +9,7 @@ from mlff_distiller.kernels.triton.program import PRECISIONS, Program, Tiles
 from mlff_distiller.kernels.triton.weights import pack
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.potentials.checks import InputCheck, Topology, undisturbed
-from mlff_distiller.potentials.graphed import CapturedCall, Recent, made_current, systems_with_nan
+from mlff_distiller.potentials.graphed import CapturedCall, InTurn, Recent, made_current, systems_with_nan
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError
 
@@ -46,6 +46,7 @@ class TritonPotential(Potential):
         self.device, self.dtype = student.device, student.dtype
         self.inputs = InputCheck(student)
         self.evaluations: Recent = Recent()
+        self.turn = InTurn(self.device)
         self.capacity = FIRST_CAPACITY
 
     def __reduce__(self):
@@ -55,15 +56,16 @@ class TritonPotential(Potential):
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> Tensor:
         """Energies [B] eV."""
-        program = self._run(numbers, positions, batch, cell, pbc, forces=False)
-        return program.energies.clone()
+        with self.turn:
+            return self._run(numbers, positions, batch, cell, pbc, forces=False).energies.clone()
 
     def __call__(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Energies [B] eV and forces [N, 3] eV/A."""
-        program = self._run(numbers, positions, batch, cell, pbc, forces=True)
-        return program.energies.clone(), program.forces.clone()
+        with self.turn:
+            program = self._run(numbers, positions, batch, cell, pbc, forces=True)
+            return program.energies.clone(), program.forces.clone()
 
     def release(self) -> None:
         """Free all buffers and graphs, and reset the room for neighbors."""

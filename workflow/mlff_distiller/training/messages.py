@@ -172,7 +172,9 @@ def message_second_gradient(
 class _Edges:
     """All pairs in one direction: what the senders are, [P, ...], and the steps of the sums above."""
 
-    def __init__(self, phi: Tensor, v: Tensor, filters: Tensor, directions: Tensor, ends: tuple[Tensor, Tensor], sign: float):
+    def __init__(
+        self, phi: Tensor, v: Tensor, filters: Tensor, directions: Tensor, ends: tuple[Tensor, Tensor], sign: float
+    ):
         self.receivers, self.senders = ends
         self.sign, self.features, self.carries = sign, v.shape[-1], len(v) > 0
         self.phi, self.filters, self.directions = phi.index_select(0, self.senders), filters, sign * directions
@@ -204,7 +206,9 @@ class _Edges:
         return factors.flatten(1)
 
 
-def _both(phi: Tensor, v: Tensor, filters: Tensor, directions: Tensor, first: Tensor, second: Tensor) -> Iterator[_Edges]:
+def _both(
+    phi: Tensor, v: Tensor, filters: Tensor, directions: Tensor, first: Tensor, second: Tensor
+) -> Iterator[_Edges]:
     yield _Edges(phi, v, filters, directions, (first, second), 1.0)
     yield _Edges(phi, v, filters, directions, (second, first), -1.0)
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 #: Pairs of padding that one program sets to zero.
 ZEROED = 16
-#: Warps of a program: one has four of 128 features in each thread, loads them at once and sums over them without waiting.
-WARPS = {"message": 1, "gradient": 1, "second": 1}
+#: Warps of a program: what was fastest on an H200 with 128 features (4,128 atoms, 28,352 pairs).
+WARPS = {"message": 2, "gradient": 4, "second": 2}
 
 
 @triton.jit
@@ -43,8 +43,12 @@ def _zero_padding(
     first = program * ZEROED
     for pair in range(first, first + ZEROED):
         unused = (pair >= real) & (pair < n_pairs)
-        tl.store(filters + pair * W + column, tl.zeros([WB], dtype=filters.dtype.element_ty), mask=unused & (column < W))
-        tl.store(directions + pair * 3 + axis, tl.zeros([4], dtype=directions.dtype.element_ty), mask=unused & (axis < 3))
+        tl.store(
+            filters + pair * W + column, tl.zeros([WB], dtype=filters.dtype.element_ty), mask=unused & (column < W)
+        )
+        tl.store(
+            directions + pair * 3 + axis, tl.zeros([4], dtype=directions.dtype.element_ty), mask=unused & (axis < 3)
+        )
 
 
 @triton.jit

@@ -4,12 +4,17 @@ import torch
 from torch import Tensor
 
 
-def index_buffer(n_atoms: int, n_systems: int, device: torch.device) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Zeros in the order of :attr:`~mlff_distiller.potentials.checks.Topology.indices`, and its parts.
+def index_buffer(n_atoms: int, n_systems: int, device: torch.device) -> Tensor:
+    """Zeros for :attr:`~mlff_distiller.potentials.checks.Topology.indices`, [3 N + B + 1] int32."""
+    return torch.zeros([3 * n_atoms + n_systems + 1], dtype=torch.int32, device=device)
+
+
+def index_parts(buffer: Tensor, n_atoms: int, n_systems: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """What so many atoms and systems use of :func:`index_buffer`.
 
     Returns:
         [3 N + B + 1] int32; and views of it: atomic numbers [N], first atom of each atom's system and the one after its last
         [N] each, first atom of each system and the number of atoms [B + 1].
     """
-    whole = torch.zeros([3 * n_atoms + n_systems + 1], dtype=torch.int32, device=device)
-    return whole, whole.split([n_atoms, n_atoms, n_atoms, n_systems + 1])
+    used = buffer[: 3 * n_atoms + n_systems + 1]
+    return used, used.split([n_atoms, n_atoms, n_atoms, n_systems + 1])

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad, silu
 
 from mlff_distiller.kernels.cuda.build import padded
-from mlff_distiller.kernels.cuda.indices import index_buffer
+from mlff_distiller.kernels.cuda.indices import index_buffer, index_parts
 from mlff_distiller.kernels.structures import check_sizes
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError
@@ -194,46 +194,70 @@ class MoleculeProgram:
     def __init__(self, library: Library, packed: PackedWeights, n_atoms: int, n_systems: int):
         if not 0 < n_atoms <= library.most_atoms:
             raise UserError(f"the molecule kernel takes 1 to {library.most_atoms} atoms, not {n_atoms}")
-        self.library, self.packed = library, packed
-        self.n_atoms, self.capacity = n_atoms, library.capacity
+        self.library, self.packed, self.room = library, packed, (n_atoms, n_systems)
+        self.capacity = library.capacity
         device = packed.weights.device
-        atoms = -(-n_atoms // library.groups)
-        self.groups = -(-n_atoms // atoms)
         ranks, layers, width = library.ranks, library.layers, packed.embedding.shape[1] // library.ranks
-
-        stash_shared = int(library.shared_bytes(atoms, 1) <= library.shared_limit)
-        # Sizes that are met once should not wait for a dozen allocations.
-        positions, *work = in_one(
+        # The largest size for each number of atoms in a group: what smaller ones need is less.
+        largest = (min(n_atoms, each * library.groups) for each in range(1, -(-n_atoms // library.groups) + 1))
+        outside = max(
+            groups * ranks * library.outside_floats(each, stash) for each, groups, stash in map(self._split, largest)
+        )
+        self.positions_room, *work = in_one(
             (n_atoms, 3),
             (ranks, layers - 1, n_atoms, 6, width),
             (ranks, layers, n_atoms, 4, width),
-            (self.groups * ranks * library.outside_floats(atoms, stash_shared),),
+            (outside,),
             (n_atoms, n_atoms, 4),
             (n_atoms,),
             device=device,
         )
-        self.positions = positions
         self.work = dict(zip(("messages", "gradients", "outside", "pulls", "atomic"), work, strict=True))
-        self.work["counters"] = torch.zeros([library.counters(self.groups)], dtype=torch.int64, device=device)
-        self.outputs = results_buffer(n_atoms, n_systems, device)
-        self.energies, self.forces = split_results(self.outputs, n_systems)
+        self.work["counters"] = torch.zeros([library.counters(library.groups)], dtype=torch.int64, device=device)
+        self.outputs_room = results_buffer(n_atoms, n_systems, device)
         # Pinned, for direct transfers; allocated once, since that takes as long as a transfer.
         pinned = {"device": "cpu", "pin_memory": device.type == "cuda"}
-        self.host_outputs = torch.empty(self.outputs.shape, dtype=torch.uint8, **pinned)
-        self.indices, (self.numbers, self.first, self.last, self.starts) = index_buffer(n_atoms, n_systems, device)
+        self.host_room = torch.empty(self.outputs_room.shape, dtype=torch.uint8, **pinned)
+        self.index_room = index_buffer(n_atoms, n_systems, device)
         # Host memory to which the kernel writes, so that it is read without a transfer.
         self.most = torch.zeros([1], dtype=torch.int32, **pinned)[0]
         tensors = {name: getattr(packed, name) for name in packed.__dataclass_fields__} | self.work
-        for name in ("positions", "numbers", "first", "last", "starts", "forces", "energies", "most"):
-            tensors[name] = getattr(self, name)
-        self.arguments = Arguments(
-            **{name: tensors[name].data_ptr() for name in POINTERS},
-            n_atoms=n_atoms,
-            n_systems=n_systems,
-            atoms=atoms,
-            with_forces=1,
-            stash_shared=stash_shared,
+        tensors |= {"positions": self.positions_room, "most": self.most}
+        self.arguments = Arguments(**{name: tensor.data_ptr() for name, tensor in tensors.items()})
+        self.groups = 0
+        self.resize(n_atoms, n_systems)
+
+    def _split(self, n_atoms: int) -> tuple[int, int, int]:
+        """Atoms of a group, groups, and 1 where the stash is in shared memory."""
+        atoms = -(-n_atoms // self.library.groups)
+        stash_shared = int(self.library.shared_bytes(atoms, 1) <= self.library.shared_limit)
+        return atoms, -(-n_atoms // atoms), stash_shared
+
+    def fits(self, n_atoms: int, n_systems: int) -> bool:
+        """Whether the buffers have room for so many."""
+        return n_atoms <= self.room[0] and n_systems <= self.room[1]
+
+    def resize(self, n_atoms: int, n_systems: int) -> None:
+        """Use the same buffers for other numbers of atoms and systems, which must fit."""
+        assert self.fits(n_atoms, n_systems)
+        before = self.groups
+        atoms, self.groups, stash_shared = self._split(n_atoms)
+        if before not in (0, self.groups):
+            # Blocks wait until what has arrived is a multiple of their number.
+            self.work["counters"].zero_()
+        self.n_atoms = n_atoms
+        self.positions = self.positions_room[:n_atoms]
+        used = 8 * n_systems + 12 * n_atoms
+        self.outputs, self.host_outputs = self.outputs_room[:used], self.host_room[:used]
+        self.energies, self.forces = split_results(self.outputs, n_systems)
+        self.indices, (self.numbers, self.first, self.last, self.starts) = index_parts(
+            self.index_room, n_atoms, n_systems
         )
+        given = self.arguments
+        for name in ("numbers", "first", "last", "starts", "forces", "energies"):
+            setattr(given, name, getattr(self, name).data_ptr())
+        given.n_atoms, given.n_systems, given.atoms = n_atoms, n_systems, atoms
+        given.with_forces, given.stash_shared = 1, stash_shared
 
     def results(self) -> tuple[Tensor, Tensor]:
         """Energies [B] and forces [N, 3], by a single copy, since each one takes time."""

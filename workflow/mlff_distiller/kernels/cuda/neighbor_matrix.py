@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from mlff_distiller.kernels.cuda.indices import index_buffer
+from mlff_distiller.kernels.cuda.indices import index_buffer, index_parts
 from mlff_distiller.kernels.split import SplitMatrix
 from mlff_distiller.kernels.structures import check_sizes
 from mlff_distiller.student.painn import StudentForceField
@@ -294,7 +294,8 @@ class NeighborMatrixProgram:
         self.positions = torch.zeros([n_atoms, 3], dtype=torch.float32, device=device)
         self.forces = real(n_atoms, 3)
         self.system = torch.zeros([n_atoms], dtype=torch.int64, device=device)
-        self.indices, (self.numbers, self.first, self.last, self.starts) = index_buffer(n_atoms, n_systems, device)
+        buffer = index_buffer(n_atoms, n_systems, device)
+        self.indices, (self.numbers, self.first, self.last, self.starts) = index_parts(buffer, n_atoms, n_systems)
         self.energies = torch.zeros([n_systems], dtype=torch.float64, device=device)
         # The arrays that the kernels use; with cells, in the order of the cells.
         self.placed = torch.zeros_like(self.positions) if cells else self.positions
