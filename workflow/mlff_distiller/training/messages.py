@@ -12,6 +12,7 @@ out and given to PyTorch as operations of their own, they keep no intermediate o
 
 import functools
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -31,7 +32,7 @@ class Graph(NamedTuple):
 
 
 def operation(function: Callable) -> Callable:
-    """``function`` as an operation of PyTorch: on a GPU the function of this name in ``messages_triton``, else as it is written.
+    """``function`` as an operation of PyTorch: on a GPU, with Triton, the function of this name in ``messages_triton``.
 
     Not ``torch.library.custom_op``: its first call imports the compiler, which takes seconds.
     """
@@ -46,7 +47,7 @@ def operation(function: Callable) -> Callable:
         # Kernels take the pairs sorted by atom alone.
         return getattr(messages_triton, name)(*given[:-5], *given[-3:])
 
-    LIBRARY.impl(name, on_gpu, "CUDA")
+    LIBRARY.impl(name, on_gpu if find_spec("triton") else function, "CUDA")
     operator = getattr(torch.ops.mlff_distiller, name).default
 
     @functools.wraps(function)
