@@ -26,6 +26,7 @@ class Box:
     Attributes:
         cell: [3, 3] A, as given where it spans a volume, else with unit vectors along axes that are not periodic.
         vectors: [3, 3] A, with unit vectors perpendicular to the others along all axes that are not periodic.
+        spans_volume: whether the cell as given does.
 
     Raises:
         UserError: lattice vectors that are not finite, too long, or along periodic axes missing, parallel or in one plane.
@@ -53,7 +54,8 @@ class Box:
                 f"{MIN_THICKNESS} A; set the lattice vectors, or pbc=False"
             )
         flat = abs(np.linalg.det(cell)) < 1e-4 * np.prod(np.linalg.norm(cell, axis=1))
-        self.cell = self.vectors if flat or not cell.any(axis=1).all() else cell
+        self.spans_volume = bool(cell.any(axis=1).all() and not flat)
+        self.cell = cell if self.spans_volume else self.vectors
 
     def wrapped(self, positions: np.ndarray) -> np.ndarray:
         """``positions`` [N, 3] A moved into the cell along periodic axes, and to an average of 0 along the others."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mlff_distiller.data.dataset import Dataset, element_energies
 from mlff_distiller.neighbors.native import NativeSearch
+from mlff_distiller.systems.stress import volumes
 from mlff_distiller.utils.errors import UserError
 
 #: Ghost atoms in a batch. Padding edges are spread over them, because sums into one row are serial on a GPU.
@@ -104,9 +105,9 @@ class Configurations:
         receivers, senders, images, edge_counts = all_edges(positions, dataset, cutoff)
         stressed: dict[str, Tensor] = {}
         if (known := dataset.has_stress).any():
-            volumes = np.where(known, np.abs(np.linalg.det(dataset.cells)), 1.0)
-            virials = np.where(known[:, None, None], volumes[:, None, None] * dataset.stresses, 0.0)
-            values = {"virials": virials, "has_virial": known, "volumes": volumes}
+            sizes = np.where(known, volumes(dataset.cells), 1.0)
+            virials = np.where(known[:, None, None], sizes[:, None, None] * dataset.stresses, 0.0)
+            values = {"virials": virials, "has_virial": known, "volumes": sizes}
             stressed = {name: torch.as_tensor(value, dtype=dtype, device=device) for name, value in values.items()}
         return cls(
             numbers=torch.as_tensor(dataset.numbers.astype(np.int64), device=device),
