@@ -94,7 +94,7 @@ def times(run: Run, task: str) -> list[dict[str, Any]]:
 
 
 def equivalence(run: Run) -> list[dict[str, Any]]:
-    """One row per variant: the case that comes nearest to the limit of the force or of the energy, or exceeds it most."""
+    """One row per variant: the case that comes nearest to a limit (force, energy, stress), or exceeds one most."""
     rows = []
     for name in run.variants:
         found = [e for e in run.of("equivalence", variant=name) if e.get("eager_force_rmse_mev_per_a") is not None]
@@ -105,11 +105,23 @@ def equivalence(run: Run) -> list[dict[str, Any]]:
                     "variant": name,
                     "cases": len(checked),
                     "worst": max(checked, key=_share_of_limit),
+                    "stress": _stress(run, name, checked),
                     "refused": [entry["system"] for entry in found if refuses(entry)],
                     "verdict": run.equivalence(name),
                 }
             )
     return rows
+
+
+def _stress(run: Run, name: str, checked: list[Record]) -> str:
+    """The error of the stress and its limit, on the case that comes nearest to it; or why there is none."""
+    found = [entry for entry in checked if "virial_limit_mev_per_atom" in entry]
+    if not found:
+        gives = next((e.get("gives_stress") for e in run.of("compile", variant=name)), None)
+        return "gives none" if gives is False else "not compared"
+    worst = max(found, key=lambda entry: _of_limit(entry, "virial_error_mev_per_atom", "virial_limit_mev_per_atom"))
+    error, limit = (number(worst.get(f"virial_{what}_mev_per_atom")) for what in ("error", "limit"))
+    return f"{error} of {limit} ({worst['system']})"
 
 
 def with_limits(entry: Record, options: Mapping[str, Any]) -> Record:
@@ -135,12 +147,18 @@ def with_limits(entry: Record, options: Mapping[str, Any]) -> Record:
 
 
 def _share_of_limit(entry: Record) -> float:
-    if entry.get("force_rmse_mev_per_a") is None or entry.get("energy_error_mev_per_atom") is None:
-        return math.inf
-    return max(
-        entry["force_rmse_mev_per_a"] / entry["force_limit_mev_per_a"],
-        entry["energy_error_mev_per_atom"] / entry["energy_limit_mev_per_atom"],
-    )
+    shares = [
+        _of_limit(entry, "force_rmse_mev_per_a", "force_limit_mev_per_a"),
+        _of_limit(entry, "energy_error_mev_per_atom", "energy_limit_mev_per_atom"),
+    ]
+    if "virial_limit_mev_per_atom" in entry:
+        shares.append(_of_limit(entry, "virial_error_mev_per_atom", "virial_limit_mev_per_atom"))
+    return max(shares)
+
+
+def _of_limit(entry: Record, error: str, limit: str) -> float:
+    """An error over its limit; infinite where it is not finite."""
+    return math.inf if entry.get(error) is None else entry[error] / entry[limit]
 
 
 def md(run: Run) -> list[dict[str, Any]]:
