@@ -33,7 +33,7 @@ FIRST_CALL_FIELDS = ("first_call_ms", "baseline_first_call_ms")
 #: Above this, others that keep so many cores busy during a timing are worth a word.
 FEW_CORES = 0.1
 #: Benchmark fields that belong to one replicate and are replaced by their summary.
-REPLICATE_FIELDS = ("replicate", "samples_ms", "baseline_samples_ms")
+REPLICATE_FIELDS = ("replicate", "samples_ms", "baseline_samples_ms", "bare_samples_ms")
 #: Fields that hold curves: for the figures, not for a table.
 SERIES = (
     "energy_trace",
@@ -127,7 +127,7 @@ def collect(files: Sequence[Path], student: str | None = None) -> dict[str, Any]
 
 def samples_of(files: Sequence[Path]) -> list[Record]:
     """The times of all processes, ms, as :func:`mlff_distiller.records.statistics.compare` takes them: what was measured, the
-    replicate, ``samples_ms``, and ``baseline_samples_ms`` where the baseline took turns."""
+    replicate, ``samples_ms``, and ``baseline_samples_ms`` and ``bare_samples_ms`` where these took turns."""
     found = []
     for path in dict.fromkeys(files):
         try:
@@ -262,6 +262,14 @@ def _summarize_samples(merged: Record, good: Sequence[Record]) -> None:
             "speedup": compared.speedup.value,
             "speedup_ci95": [compared.speedup.low, compared.speedup.high],
             "verdict": compared.speedup.verdict,
+        }
+    if all(entry.get("bare_samples_ms") for entry in good):
+        ase = statistics.compare([entry["bare_samples_ms"] for entry in good], samples)
+        merged |= {
+            "bare_median_ms": ase.median.value,
+            "bare_median_ci95_ms": [ase.median.low, ase.median.high],
+            "ase_ratio": ase.speedup.value,
+            "ase_ratio_ci95": [ase.speedup.low, ase.speedup.high],
         }
     if merged["n_atoms"] and merged["task"] != "neighbors":
         steps_per_s = 1000 / pooled.median

@@ -62,8 +62,8 @@ READING = {
     "throughput": "Energy + forces of many molecules in one call, both axes logarithmic. A line ends at the limit of memory or "
     "time; a mix has at least one of each molecule.",
     "system_size": "Boxes of a liquid, energy + forces. Eager uses the faster of its neighbor searches.",
-    "ase_overhead": "The positions change at every call. Bare calls were timed in other processes; where the 95 % intervals of "
-    "the times with and without ASE overlap, what ASE adds is not measurable. Each panel has its own scale.",
+    "ase_overhead": "The positions change at every call. Bare calls and calls through ASE take turns in the same processes; where the "
+    "95 % interval of the ratio of their times spans 1, what ASE adds is not measurable. Each panel has its own scale.",
     "kernel_times": "Kernel times: torch.profiler; wall time: without it. Operators that take longer under the profiler than the "
     "whole call without it are shares of their sum. One-launch kernel: the whole network in one kernel.",
     "roofline": "FLOP and bytes are from formulas for the network, so work that a kernel avoids counts as done, and a point may "
@@ -211,11 +211,16 @@ def _ase_overhead(run: Run) -> str:
     best = max(found, key=lambda e: e["speedup"])
     text = f"Through ASE {best['variant']} is up to {best['speedup']:.3g}× as fast as eager ({title(best['system'])})"
     calls = through_ase(run, best["variant"])
-    added = [ms for _, ms in calls.values() if ms is not None]
+    added = [call.added for call in calls.values() if call.added is not None]
     if added:
         text += f"; ASE adds {spread(added)} ms to a call"
     if len(added) < len(calls):
         text += f"; on {len(calls) - len(added)} of {len(calls)} molecules what it adds is not measurable"
+    if not all(call.together for call in calls.values()):
+        text += (
+            "; in this run the bare calls were timed in other processes than those through ASE, and are told apart only where "
+            "the intervals of both times do not overlap"
+        )
     return text + "."
 
 

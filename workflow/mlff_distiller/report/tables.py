@@ -10,7 +10,7 @@ from mlff_distiller.records.run import Run
 from mlff_distiller.records.schema import Record
 from mlff_distiller.records.statistics import Ratio
 from mlff_distiller.records.vocabulary import BASELINE, TASKS, TEACHER
-from mlff_distiller.records.wording import drift, interval, number, title
+from mlff_distiller.records.wording import drift, few_processes, interval, number, title
 from mlff_distiller.variants.equivalence import TOLERANCES, limits
 
 #: Fields of an NVE record about its drift.
@@ -293,6 +293,7 @@ def scaling(run: Run) -> dict[str, list[dict[str, Any]]]:
             entry
             | {"memory_mib": _memory_mib(entry), "speedup_text": _speedup_text(entry)}
             | (_of_steps(entry) if task == "md_steps" else {})
+            | (_of_bare_call(entry) if task == "calculator" else {})
             for entry in run.of("benchmark", task=task)
             if entry["variant"] != TEACHER
         ]
@@ -318,6 +319,18 @@ def _of_steps(entry: Mapping[str, Any]) -> dict[str, float | None]:
         "mj_per_step": 1e3 * joule if joule else None,
         "kj_per_ns": joule * kj_per_joule if joule and kj_per_joule else None,
         "baseline_kj_per_ns": baseline * kj_per_joule if baseline and kj_per_joule else None,
+    }
+
+
+def _of_bare_call(entry: Mapping[str, Any]) -> dict[str, str]:
+    """What ASE adds to the bare call that took turns with the one through ASE; dashes in records from before it did."""
+    if not entry.get("ase_ratio"):
+        return {"bare": "-", "ase_adds": "-"}
+    bare, ratio = entry["bare_median_ms"], Ratio.of(entry, "ase_ratio")
+    added, low, high = (number((share - 1) * bare, 2) for share in (ratio.value, ratio.low, ratio.high))
+    return {
+        "bare": number(bare),
+        "ase_adds": f"{added}{f' [{low}, {high}]' if ratio.certain else few_processes(ratio)}",
     }
 
 

@@ -67,7 +67,19 @@ class Benchmark(Timing, total=False):
 
 
 class Calculator(Timing, total=False):
-    """Energy and forces of one molecule through ASE."""
+    """Energy and forces of one molecule through ASE. What is of the bare call is missing in records from before it was timed
+    beside the one through ASE."""
+
+    bare_samples_ms: list[Time]
+    """Time of the potential's own call, without ASE, in turn with the others; replaced by what follows when merged."""
+    bare_median_ms: Ms
+    """Median of the bare call's samples."""
+    bare_median_ci95_ms: IntervalMs
+    """Its 95 % interval."""
+    ase_ratio: float
+    """Time through ASE over that of the bare call."""
+    ase_ratio_ci95: Interval
+    """Its 95 % interval."""
 
 
 class Throughput(Timing, total=False):
