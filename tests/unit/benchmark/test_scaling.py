@@ -97,17 +97,17 @@ def test_every_task_gives_records_with_a_speed_up(tmp_path, checkpoint, family):
 
 
 def test_what_the_calculator_costs_is_counted_once_and_alone(tmp_path, checkpoint, monkeypatch):
-    """A calculator that waits 20 ms more than it did: the bare call beside it does not."""
+    """A calculator that waits 200 ms more than it did: the bare call beside it does not."""
     original = PotentialCalculator._calculate
 
     def slower(self, *args):
-        time.sleep(0.02)
+        time.sleep(0.2)
         return original(self, *args)
 
     monkeypatch.setattr(PotentialCalculator, "_calculate", slower)
     _, merged = measured(tmp_path, checkpoint, {"family": "analytic"}, tasks=["calculator"])
     for entry in (entry for entry in merged if entry["kind"] == "benchmark"):
-        assert 20 < entry["bare_median_ms"] * (entry["ase_ratio"] - 1) < 60
+        assert 150 < entry["bare_median_ms"] * (entry["ase_ratio"] - 1) < 400
 
 
 def test_wrong_forces_of_a_box_fail_its_record(tmp_path, checkpoint, monkeypatch):

@@ -126,12 +126,16 @@ def test_the_first_page_says_where_what_won_and_whether_to_trust_it(markdown):
     assert "`cpp` matches the model in fp64: force error at most 0.003 meV/Å" in first
     row = next(line for line in first.splitlines() if line.startswith("| ms a step through ASE"))
     assert len(row.split("|")) == 10
+    calls = next(line for line in first.splitlines() if line.startswith("| ms a call from Python"))
+    assert len(re.findall(r"[\d.]+ \[[\d.]+,\u00a0[\d.]+\]", calls)) == 7, "one of several processes has an interval"
+    assert "[" not in row, "one of a single process has none"
+    assert "In brackets: 95 % intervals" in first
     assert re.search(r"meV/Å \(mean absolute error; energies [\d.]+ meV/atom\) from [\w -]+ on ", first)
     assert "**Does it conserve energy?** Passed: the largest NVE drift is" in first
     assert "**What is it for?** Neutral closed-shell systems like those that it was trained on (" in first
     assert "**Many molecules at once.** " in first
     assert "caffeine (24)" in first
-    assert len(first.strip().splitlines()) <= 31
+    assert len(first.strip().splitlines()) <= 33
 
 
 def test_losses_and_failures_are_shown(markdown):

@@ -62,8 +62,8 @@ READING = {
     "throughput": "Energy + forces of many molecules in one call, both axes logarithmic. A line ends at the limit of memory or "
     "time; a mix has at least one of each molecule.",
     "system_size": "Boxes of a liquid, energy + forces. Eager uses the faster of its neighbor searches.",
-    "ase_overhead": "The positions change at every call. Bare calls and calls through ASE take turns in the same processes; where the "
-    "95 % interval of the ratio of their times spans 1, what ASE adds is not measurable. Each panel has its own scale.",
+    "ase_overhead": "The positions change at every call. Bare calls and calls through ASE take turns in the same processes; "
+    "where the 95 % interval of the ratio of their times spans 1, what ASE adds is not measurable. Each panel has its own scale.",
     "kernel_times": "Kernel times: torch.profiler; wall time: without it. Operators that take longer under the profiler than the "
     "whole call without it are shares of their sum. One-launch kernel: the whole network in one kernel.",
     "roofline": "FLOP and bytes are from formulas for the network, so work that a kernel avoids counts as done, and a point may "
@@ -304,7 +304,19 @@ def _md_kinetic(run: Run) -> str:
         f"{sum(bool(e.get('passed')) for e in entries)} of {len(entries)} runs passed; p is below {UNLIKELY:g} in "
         f"{unlikely or 'none'} of them; the smallest p is {worst['p_value']:.2g} ({worst['variant']} on "
         f"{title(worst['system'])}, mean temperature {worst['mean_temperature_k']:.1f} ± "
-        f"{worst['temperature_stderr_k']:.1f} K for {worst['temperature_k']:g} K)."
+        f"{worst['temperature_stderr_k']:.1f} K for {worst['temperature_k']:g} K).{_second_seeds(entries)}"
+    )
+
+
+def _second_seeds(entries: list[Record]) -> str:
+    """On the runs of which a second seed was judged together with the first."""
+    again = [e for e in entries if e.get("first_p_value") is not None]
+    if not again:
+        return ""
+    which = ", ".join(f"{e['variant']} on {title(e['system'])} ({e['first_p_value']:.2g})" for e in again)
+    return (
+        f" Where the first trajectory was unlikely (p in brackets), a second of another seed ran, and histogram, temperature and "
+        f"p are of both together: {which}."
     )
 
 

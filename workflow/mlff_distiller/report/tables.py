@@ -422,7 +422,10 @@ def _timestep_found(entry: Mapping[str, Any]) -> str:
 
 def _nvt_found(entry: Mapping[str, Any]) -> str:
     first = entry.get("first_p_value")
-    repeated = f" of two trajectories (the first alone: p = {first:.2g})" if first is not None else ""
+    repeated = (
+        "" if first is None
+        else f" of two trajectories of different seeds together, since the first alone had p = {first:.2g}"
+    )  # fmt: skip
     return (
         f"{entry['mean_temperature_k']:.1f} ± {entry['temperature_stderr_k']:.1f} K for {entry['temperature_k']:g} K, "
         f"p = {entry['p_value']:.2g} on {entry['independent_samples']} samples{repeated}"
