@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 MAX_EXTENT = 1e4
 #: Periodic cells thinner than this are unphysical, and have more images within the cutoff than fit into memory, A.
 MIN_THICKNESS = 0.5
+#: Between atoms and the faces of a cell that is there for form's sake, A.
+ROOM = 10.0
 
 
 class Box:
@@ -69,6 +71,17 @@ class Box:
 def box_of(atoms: "Atoms") -> Box | None:
     """The box of ``atoms``, None for a molecule; raises as :class:`Box` does."""
     return Box(atoms.cell.array, atoms.pbc) if atoms.pbc.any() else None
+
+
+def with_room(atoms: "Atoms") -> "Atoms":
+    """A copy in the middle of a cell with :data:`ROOM` around it along axes that are not periodic; those that are stay.
+
+    For programs that ask for a box, also of a molecule.
+    """
+    moved: Atoms = atoms.copy()
+    if not atoms.pbc.all():
+        moved.center(vacuum=ROOM, axis=tuple(np.flatnonzero(~atoms.pbc)))
+    return moved
 
 
 def near_origin(positions: np.ndarray, box: Box | None) -> np.ndarray:
