@@ -1,5 +1,6 @@
 import argparse
 import base64
+import copy
 import json
 import math
 import re
@@ -10,7 +11,7 @@ import pytest
 from mlff_distiller.decisions import claims
 from mlff_distiller.records import collect
 from mlff_distiller.records.run import Run
-from mlff_distiller.report import first_page, html, tables, write
+from mlff_distiller.report import captions, first_page, html, tables, write
 from mlff_distiller.report.figures import draw
 from mlff_distiller.report.render import render, slower_or_faster
 from mlff_distiller.utils.errors import UserError
@@ -170,8 +171,9 @@ def test_other_sections_carry_their_numbers(markdown):
 
 
 def test_a_ratio_below_one_is_said_the_other_way_round():
-    assert slower_or_faster(12.5) == "12.50× slower"
-    assert slower_or_faster(0.1) == "10.00× faster"
+    assert slower_or_faster(12.5) == "12× slower"
+    assert slower_or_faster(0.1) == "10× faster"
+    assert slower_or_faster(1.5) == "1.5× slower"
 
 
 def test_week_1_sets_the_sources_table_beside_this_run(folder):
@@ -412,6 +414,31 @@ def test_the_numbers_of_the_tables_are_those_of_the_records():
     ratios = [ratio.value for ratio in run.speedups("cpp", "energy_forces").values()]
     assert row["energy_forces"].startswith(f"{math.prod(ratios) ** (1 / len(ratios)):.2f}×")
     assert math.prod(ratios) ** (1 / len(ratios)) == pytest.approx(6.1, rel=0.05)
+
+
+def test_trajectories_that_equal_anothers_are_counted_once():
+    entries = collect.merge(run_records())
+    assert "to the last bit" not in captions.caption("nve_drift", Run(entries))
+    moved = [e for e in entries if e["kind"] == "md" and e["task"] == "nve" and e["system"] == "benzene"]
+    for entry in moved[:3]:
+        entry["drift_mev_per_atom_ps"] = 0.001
+    assert "; 2 are those of another variant to the last bit;" in captions.caption("nve_drift", Run(entries))
+
+
+@pytest.mark.parametrize(("gives", "words"), [(True, "gives the stress, too"), (False, "gives no stress"), (None, "")])
+def test_the_first_page_says_whether_there_is_a_stress(document, gives, words):
+    entries = copy.deepcopy(document["records"])
+    for entry in entries:
+        if entry["kind"] == "compile" and gives is not None:
+            entry["gives_stress"] = gives
+    told = first_page.first_lines(Run(entries), document["provenance"], SETTINGS)["What is it for?"]
+    assert words in told if words else "stress" not in told
+
+
+def test_the_method_tells_processes_beyond_one_molecule(markdown):
+    method = markdown.split("## Method")[1]
+    assert re.search(r"; beyond one molecule, and of the teacher: 1 process\(es\), \d+", method)
+    assert "of forty that equal eager one would be called faster by chance" in method
 
 
 def test_the_limit_of_a_check_is_the_one_applied_in_older_records_too():

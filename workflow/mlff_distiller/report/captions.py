@@ -10,7 +10,7 @@ from mlff_distiller.records.outcome import FAILED, PASSED, TOO_SHORT, md_outcome
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.schema import Record
 from mlff_distiller.records.vocabulary import BASELINE, TASKS
-from mlff_distiller.records.wording import drift, interval, number, spread, times_as_fast, title
+from mlff_distiller.records.wording import about, drift, interval, number, spread, times_as_fast, title
 from mlff_distiller.report import acceptance_captions
 from mlff_distiller.report.bands import largest_shift
 from mlff_distiller.report.figures.accuracy import Group, group_name, groups, split_title, worst
@@ -72,7 +72,8 @@ READING = {
     "report begin after these calls.",
     "pareto": "Lower left is better. Hollow: not equivalent to the student. Named: what differs. Dashed: the student's own error "
     "on molecules that it has not seen, beside which the errors of the variants vanish.",
-    "nve_drift": "One point per molecule, the smallest on top, of runs long enough to tell; the name says how long. A run passes "
+    "nve_drift": "One point per molecule, the smallest molecule on top, of runs long enough to tell; the name says how long. "
+    "A run passes "
     "when its bar lies within the limit.",
     "md_energy": "Total energy relative to the first frame: the winner, eager, and all other variants in gray.",
     "md_timestep": "NVE in fp64. With exact forces the fluctuation of the energy grows with the square of the time step.",
@@ -265,6 +266,11 @@ def _nve_drift(run: Run) -> str:
     text = f"{outcomes.count(PASSED)} of {len(entries)} trajectories passed all gates"
     text += f", {outcomes.count(TOO_SHORT)} are too short to tell" if TOO_SHORT in outcomes else ""
     text += f" (failed: {', '.join(failed)})" if failed else ""
+    # Of one system, equal drifts to the last bit are one trajectory: variants that run the same code.
+    distinct = len({(e["system"], e.get("task"), e["drift_mev_per_atom_ps"]) for e in entries})
+    text += (
+        f"; {len(entries) - distinct} are those of another variant to the last bit" if distinct < len(entries) else ""
+    )
     where = f"{worst['variant']} on {title(worst['system'])}"
     return f"{text}; the largest drift is {drift(worst)}, {where}."
 
@@ -419,7 +425,8 @@ def _pareto(run: Run) -> str:
         f"{errors[name]:.2g} meV/Å"
     )
     if own := run.teacher_error(BASELINE):
-        text += f", {own[0] / errors[name]:,.0f} times smaller than the student's error against its teacher ({own[0]:.3g} meV/Å)"
+        apart = about(own[0] / errors[name], 2)
+        text += f", some {apart} times smaller than the student's error against its teacher ({own[0]:.3g} meV/Å)"
     return text + "."
 
 

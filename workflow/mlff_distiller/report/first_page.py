@@ -40,7 +40,7 @@ def first_lines(run: Run, provenance: Mapping[str, Any], settings: Mapping[str, 
         "Do I need a GPU?": need_a_gpu(run, winner[0]) if winner else "",
         "Many molecules at once": _batches(run, winner[0]) if winner else "",
         "Is it right?": _correct_line(run, [winner[0]] if winner else _candidates(run)),
-        "What is it for?": _domain(run),
+        "What is it for?": _domain(run, winner[0] if winner else BASELINE),
         "Does it conserve energy?": _dynamics(run, [winner[0]] if winner else _candidates(run)),
         "Can I trust the numbers?": _trust_line(run, provenance, settings, winner),
         "What": _what(run),
@@ -203,15 +203,28 @@ def _batches(run: Run, name: str) -> str:
     )
 
 
-def _domain(run: Run) -> str:
-    """Which elements the accuracy was measured on, and what is refused; empty where it was not measured."""
+def _domain(run: Run, variant: str) -> str:
+    """Which elements the accuracy was measured on, what is refused, and whether there is a stress; empty where the accuracy was
+    not measured."""
     elements = {int(z) for e in run.accuracy() for z in e.get("by_element") or {}}
     if not elements:
         return ""
     named = [chemical_symbols[z] for z in sorted(elements)]
     return (
         "Neutral closed-shell systems like those that it was trained on ([accuracy](#accuracy-of-the-student): here of "
-        f"{', '.join(named)}). Elements that it never learned, charges and spins are refused."
+        f"{', '.join(named)}). Elements that it never learned, charges and spins are refused." + _stress(run, variant)
+    )
+
+
+def _stress(run: Run, variant: str) -> str:
+    """Whether a variant serves constant pressure; empty in runs from before that was recorded."""
+    gives = next((e.get("gives_stress") for e in run.of("compile", variant=variant)), None)
+    if gives is None:
+        return ""
+    return (
+        f" `{variant}` gives the stress, too."
+        if gives
+        else f" `{variant}` gives no stress: constant pressure takes another."
     )
 
 
