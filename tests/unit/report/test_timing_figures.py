@@ -289,3 +289,13 @@ def test_text_can_be_read_in_every_color(shade):
     assert contrast(style.readable(shade)) >= 3
     if contrast(shade) > 3.1:
         assert style.readable(shade) == shade.lower()
+
+
+def test_the_teachers_line_has_its_name_and_threads(entries):
+    for entry in entries:
+        if entry["variant"] == "teacher":
+            entry["threads"] = 2
+        if entry["kind"] == "accuracy":
+            entry["labels"] = "tblite.ase:TBLite, method=GFN2-xTB"
+    shown = words(draw.draw("latency", Run(entries)))
+    assert "GFN2-xTB, 2 threads" in shown

@@ -61,7 +61,8 @@ READING = {
     "which a variant is not shown to be faster it never pays. What pays soonest is on top.",
     "throughput": "Energy + forces of many molecules in one call, both axes logarithmic. A line ends at the limit of memory or "
     "time; a mix has at least one of each molecule.",
-    "system_size": "Boxes of a liquid, energy + forces. Eager uses the faster of its neighbor searches.",
+    "system_size": "Boxes of a liquid, energy + forces. Eager uses the faster of its neighbor searches. A line ends at the "
+    "limit of memory or time.",
     "ase_overhead": "The positions change at every call. Bare calls and calls through ASE take turns in the same processes; "
     "where the 95 % interval of the ratio of their times spans 1, what ASE adds is not measurable. Each panel has its own scale.",
     "kernel_times": "Kernel times: torch.profiler; wall time: without it. Operators that take longer under the profiler than the "

@@ -1,6 +1,5 @@
 """First page of the report: how fast, how wrong, whether to trust the numbers, what was measured where."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +22,7 @@ from mlff_distiller.records.wording import (
     title,
     with_bounds,
 )
-from mlff_distiller.report.names import batch_title
+from mlff_distiller.report.names import batch_title, teacher_method
 from mlff_distiller.report.need_a_gpu import need_a_gpu
 from mlff_distiller.report.tables import WIDE, half_width, ns_per_day
 
@@ -155,14 +154,6 @@ def by_size(run: Run, variant: str) -> list[dict[str, Any]]:
         for system in run.systems
         if system in calls
     ]
-
-
-def teacher_threads(run: Run) -> str:
-    """On how many threads of the CPU the teacher was timed, in words; empty where it was not."""
-    threads = sorted({entry["threads"] for entry in run.teacher() if entry.get("threads")})
-    if not threads:
-        return ""
-    return f"{' or '.join(map(number, threads))} thread{'s' if threads != [1] else ''}"
 
 
 def through_ase(run: Run, variant: str) -> str:
@@ -306,12 +297,6 @@ def _teacher_error(run: Run) -> str:
             where = f"the smallest molecules of this report ({int(high) - 1} atoms or fewer)"
         text += f"; the mean error is largest, {number(worst, 2)} meV/Å, on {where}"
     return f"{text}."
-
-
-def teacher_method(run: Run) -> str:
-    """What the teacher computes, GFN2-xTB say, as the labels name it; empty where they do not."""
-    found = [re.search(r"method=([\w-]+)", str(entry.get("labels"))) for entry in run.accuracy()]
-    return next((match[1] for match in found if match), "")
 
 
 def _dynamics(run: Run, variants: Sequence[str]) -> str:
