@@ -128,9 +128,12 @@ def test_the_first_page_says_where_what_won_and_whether_to_trust_it(markdown):
     row = next(line for line in first.splitlines() if line.startswith("| ms a step through ASE"))
     assert len(row.split("|")) == 10
     calls = next(line for line in first.splitlines() if line.startswith("| ms a call from Python"))
-    assert len(re.findall(r"[\d.]+ \[[\d.]+,\u00a0[\d.]+\]", calls)) == 7, "one of several processes has an interval"
-    assert "[" not in row, "one of a single process has none"
-    assert "In brackets: 95 % intervals" in first
+    assert len(calls.split("|")) == 10
+    lines = first.splitlines()
+    intervals = [k for k, line in enumerate(lines) if line.startswith("| 95 % interval |")]
+    # One of several processes has an interval, those of a single process have none.
+    assert [lines[k - 1] for k in intervals] == [calls]
+    assert len(re.findall(r"[\d.]+–[\d.]+", lines[intervals[0]])) == 7
     assert re.search(r"meV/Å \(mean absolute error; energies [\d.]+ meV/atom\) from [\w -]+ on ", first)
     assert "**Does it conserve energy?** Passed: the largest NVE drift is" in first
     assert "**What is it for?** Neutral closed-shell systems like those that it was trained on (" in first

@@ -76,12 +76,6 @@ def times_as_fast(ratio: Ratio) -> str:
     return f"{value} times ({low} to {high})"
 
 
-def with_bounds(measured: Ratio, digits: int = 2) -> str:
-    """A measured number with its interval, which no line break splits; alone where too few processes make an interval."""
-    value, low, high = (number(bound, digits) for bound in (measured.value, measured.low, measured.high))
-    return f"{value} [{low},\u00a0{high}]" if measured.certain else value
-
-
 def spread(values: Iterable[float], digits: int = 2) -> str:
     """The least and the most of some numbers: ``0.21 to 0.29``; one number where they do not differ."""
     given = sorted(values)

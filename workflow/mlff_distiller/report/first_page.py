@@ -20,7 +20,6 @@ from mlff_distiller.records.wording import (
     spread,
     times_as_fast,
     title,
-    with_bounds,
 )
 from mlff_distiller.report.names import batch_title, teacher_method
 from mlff_distiller.report.need_a_gpu import need_a_gpu
@@ -136,20 +135,18 @@ def _named(names: Sequence[str]) -> str:
 def by_size(run: Run, variant: str) -> list[dict[str, Any]]:
     """One row per molecule, smallest first: what a chemist asks first, by size; empty where ASE was not timed.
 
-    Times (ms) are in words, with their intervals where there are any; None where there is no time.
+    Times are of the class :class:`Ratio` (ms); None where there is no time.
     """
     calls = {e["system"]: Ratio.of(e, "median_ms") for e in run.scaling(variant, "calculator") if e.get("median_ms")}
     teacher = {e["system"]: Ratio.of(e, "median_ms") for e in run.teacher() if e.get("median_ms")}
     times = run.times(variant, "energy_forces")
-    everything = [*calls.values(), *teacher.values(), *times.values()]
     return [
         {
             "molecule": f"{title(system)} ({run.systems[system]})",
-            "ase_ms": with_bounds(calls[system]),
+            "ase_ms": calls[system],
             "ns_per_day": ns_per_day(calls[system].value),
-            "call_ms": with_bounds(times[system]) if system in times else None,
-            "teacher_ms": with_bounds(teacher[system]) if system in teacher else None,
-            "has_intervals": any(time.certain for time in everything),
+            "call_ms": times.get(system),
+            "teacher_ms": teacher.get(system),
         }
         for system in run.systems
         if system in calls
