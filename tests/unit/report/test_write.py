@@ -419,6 +419,23 @@ def test_the_numbers_of_the_tables_are_those_of_the_records():
     assert math.prod(ratios) ** (1 / len(ratios)) == pytest.approx(6.1, rel=0.05)
 
 
+def test_another_network_is_explained_where_its_row_stands(document):
+    words = "another library's network of the same size"
+    entries = copy.deepcopy(document["records"])
+    assert words not in made_of(document, entries)
+    for entry in entries:
+        if entry["variant"] == "vesin":
+            entry["another_network"] = True
+    assert f"`vesin` is {words}" in made_of(document, entries)
+
+
+def made_of(document, entries):
+    """The section of results of a report of these records."""
+    context = write.context(document | {"records": entries}, SETTINGS, None)
+    values = {"figure_path": ".", "bundles": [], "winner": None, "folder": "."}
+    return render("PHASE3_REPORT.md.j2", context | values).split("## Results")[1].split("\n## ")[0]
+
+
 def test_trajectories_that_equal_anothers_are_counted_once():
     entries = collect.merge(run_records())
     assert "to the last bit" not in captions.caption("nve_drift", Run(entries))

@@ -182,7 +182,11 @@ def merge(entries: Iterable[Record]) -> list[Record]:
     for entry in entries:
         if entry["kind"] == "benchmark":
             groups.setdefault(tuple(entry[field] for field in BENCHMARK_KEY), []).append(entry)
-    benchmarks = [merge_replicates(group) for group in groups.values()]
+    benchmarks = [
+        merge_replicates(group) | _force_ratio(group, groups.get((key[0], "energy", *key[2:]), [])) if key[1] == "energy_forces"
+        else merge_replicates(group)
+        for key, group in groups.items()
+    ]  # fmt: skip
     doubts = equivalence_failures(others)
     second = {(e["variant"], e["device"]) for e in others if e["kind"] == "equivalence" and is_second_class(e)}
     for entry in benchmarks:
@@ -274,6 +278,20 @@ def _summarize_samples(merged: Record, good: Sequence[Record]) -> None:
     if merged["n_atoms"] and merged["task"] != "neighbors":
         steps_per_s = 1000 / pooled.median
         merged |= {"steps_per_s": steps_per_s, "atoms_per_s": steps_per_s * merged["n_atoms"]}
+
+
+def _force_ratio(both: Sequence[Record], energy: Sequence[Record]) -> Record:
+    """What forces cost: from the replicates that timed both tasks, as fields; empty where none did."""
+    alone = {entry.get("replicate"): entry["samples_ms"] for entry in energy if entry.get("samples_ms")}
+    pairs = [
+        (alone[entry.get("replicate")], entry["samples_ms"])
+        for entry in both
+        if entry.get("samples_ms") and entry.get("replicate") in alone
+    ]
+    if not pairs or len(pairs) < len(both):
+        return {}
+    ratio = statistics.compare(*map(list, zip(*pairs, strict=True))).speedup
+    return {"force_ratio": ratio.value, "force_ratio_ci95": [ratio.low, ratio.high]}
 
 
 def equivalence_failures(entries: Iterable[Record]) -> dict[tuple[str, str], str | None]:

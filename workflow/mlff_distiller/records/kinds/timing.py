@@ -167,6 +167,11 @@ class Summary(TypedDict, total=False):
     """Atoms computed in a second; null for the neighbor search and where the status is not `ok`."""
     steps_per_s: PerSecond | None
     """Calls, as many as steps of a simulation, in a second; null likewise."""
+    force_ratio: float | None
+    """Time of energy and forces over that of the energy alone in the same processes; null for other tasks than `energy_forces`,
+    and where the energy was not timed; missing in older records."""
+    force_ratio_ci95: Interval | None
+    """Its 95 % interval; null likewise."""
     compile_s: Seconds | None
     """Of the compile record; null for other tasks than `energy_forces`, and without a speed-up."""
     break_even_steps: Count | None
