@@ -59,7 +59,9 @@ def test_builds_loads_and_is_judged_against_fp64(tmp_path, checkpoint, name):
     (made,) = schema.read(variant)
     assert made["status"] == "ok", made["reason"]
     assert made["artifact"] is None or (variant.parent / made["artifact"]).exists()
+    assert made["gives_stress"] is True
     entries = schema.read(equivalence)
+    assert any(entry.get("virial_error_mev_per_atom") is not None for entry in entries)
     # Single molecules fail with 16 bits; of the rest some may pass.
     for entry in entries if passes else filter(of_the_run, entries):
         assert entry["equivalent"] is passes, entry["reason"]

@@ -6,17 +6,18 @@ from ase import Atoms
 
 from mlff_distiller.acceptance.conformers import compare_conformers, distinct
 from mlff_distiller.acceptance.dimers import DIMERS, HYDRIDES, End, compare_dimers, end_of, facing, well
-from mlff_distiller.acceptance.energies import KCAL_PER_EV, energies_and_forces, refused
+from mlff_distiller.acceptance.energies import energies_and_forces, refused
 from mlff_distiller.acceptance.smoothness import compare_curves, judge, main_minimum, single_bonds, slopes, stretched
 from mlff_distiller.acceptance.torsions import compare_profiles, torsions_of, turned
 from mlff_distiller.data.geometry import make_shape
+from mlff_distiller.systems.units import KCAL_PER_MOL
 from tests.unit.acceptance.toys import Broken, Refusing, morse
 
 X = np.arange(0.6, 3.0, 0.05)
 
 
 def kcal(values):
-    return (np.asarray(values) / KCAL_PER_EV).tolist()
+    return (np.asarray(values) * KCAL_PER_MOL).tolist()
 
 
 def judged(energies, forces, hole_depth=1.0):

@@ -1,6 +1,7 @@
 """The scaling stage: boxes that check themselves, limits of time and memory, records of every task, for real on a CPU."""
 
 import json
+import time
 import types
 
 import numpy as np
@@ -13,6 +14,7 @@ from mlff_distiller.benchmark.points import Side, TooLarge
 from mlff_distiller.benchmark.profiling import covered, profile_call
 from mlff_distiller.benchmark.roofline import ceilings, energy_forces_cost
 from mlff_distiller.benchmark.settings import ScalingSettings
+from mlff_distiller.potentials.ase import PotentialCalculator
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.records import collect, schema
 from mlff_distiller.student.checkpoint import save_student
@@ -83,10 +85,29 @@ def test_every_task_gives_records_with_a_speed_up(tmp_path, checkpoint, family):
     }
     for entry in timed:
         assert entry["atoms_per_s"] == pytest.approx(1000 * entry["n_atoms"] / entry["median_ms"])
+    for entry in timed:
+        assert ("ase_ratio" in entry) is (entry["task"] == "calculator")
+    for entry in (entry for entry in timed if entry["task"] == "calculator"):
+        assert entry["ase_ratio"] == pytest.approx(entry["median_ms"] / entry["bare_median_ms"])
+        assert "bare_samples_ms" not in entry
     assert all(entry["force_rmse_mev_per_a"] < 0.05 for entry in timed if entry["task"] == "periodic")
     (profile,) = (entry for entry in merged if entry["kind"] == "profile")
     assert profile["kernels"]
     assert profile["ceilings"]["float32_gflop_per_s"] > 0
+
+
+def test_what_the_calculator_costs_is_counted_once_and_alone(tmp_path, checkpoint, monkeypatch):
+    """A calculator that waits 200 ms more than it did: the bare call beside it does not."""
+    original = PotentialCalculator._calculate
+
+    def slower(self, *args):
+        time.sleep(0.2)
+        return original(self, *args)
+
+    monkeypatch.setattr(PotentialCalculator, "_calculate", slower)
+    _, merged = measured(tmp_path, checkpoint, {"family": "analytic"}, tasks=["calculator"])
+    for entry in (entry for entry in merged if entry["kind"] == "benchmark"):
+        assert 150 < entry["bare_median_ms"] * (entry["ase_ratio"] - 1) < 400
 
 
 def test_wrong_forces_of_a_box_fail_its_record(tmp_path, checkpoint, monkeypatch):

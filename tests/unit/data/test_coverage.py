@@ -14,7 +14,6 @@ from mlff_distiller.data import coverage
 from mlff_distiller.data.always_trained import outside_test, read_always_trained
 from mlff_distiller.data.clusters import arranged, cluster_frames, cluster_size
 from mlff_distiller.data.dataset import Dataset, from_lists, summary, write_dataset
-from mlff_distiller.data.geometry import KB
 from mlff_distiller.data.jobs import GroupJob
 from mlff_distiller.data.labeling import PART_WEIGHT, _bounds, _costs
 from mlff_distiller.data.liquid_sampling import box_frames, droplet_frames, edge_of
@@ -25,6 +24,7 @@ from mlff_distiller.data.read import read_dataset
 from mlff_distiller.data.sampling import plan, sample
 from mlff_distiller.data.sampling_settings import SamplingSettings
 from mlff_distiller.data.species import Species, make_species
+from mlff_distiller.systems.units import BOLTZMANN
 from mlff_distiller.training.expected import sample_identity
 from mlff_distiller.utils.errors import UserError
 
@@ -262,7 +262,7 @@ def test_monte_carlo_samples_the_boltzmann_distribution():
     near = np.maximum(distance, core)
     energy = 4 * 0.03 * ((3.4 / near) ** 12 - (3.4 / near) ** 6) + 40 * np.maximum(core - distance, 0) / core
     energy[distance >= edge / 2] = 0.0
-    weight = np.exp(-energy / (KB * temperature))
+    weight = np.exp(-energy / (BOLTZMANN * temperature))
     assert np.mean(sampled) == pytest.approx((energy * weight).sum() / weight.sum(), rel=0.12)
     assert (energy * weight).sum() / weight.sum() < -0.004
 

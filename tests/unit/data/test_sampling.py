@@ -10,7 +10,6 @@ import pytest
 
 from mlff_distiller.data.dataset import METHODS, content_hash
 from mlff_distiller.data.geometry import (
-    KB,
     closest,
     make_shape,
     put_together,
@@ -32,6 +31,7 @@ from mlff_distiller.data.molecule_list import (
 from mlff_distiller.data.molecules import BENCHMARK_MOLECULES, molecule_from_smiles
 from mlff_distiller.data.sampling import plan, sample
 from mlff_distiller.data.sampling_settings import SamplingSettings, Shares
+from mlff_distiller.systems.units import BOLTZMANN
 from mlff_distiller.utils.errors import UserError
 
 LIST = "resources/molecule_list.csv"
@@ -265,7 +265,7 @@ def test_thermal_modes_obey_equipartition():
     for _ in range(200):
         energies.append(energy(vibrate(shape.starts[0], modes, temperature, rng)) - lowest)
     # Modes softer than 150 cm^-1 are held at that stiffness and carry less.
-    assert 0.75 < np.mean(energies) / (len(modes) * KB * temperature / 2) < 1.1
+    assert 0.75 < np.mean(energies) / (len(modes) * BOLTZMANN * temperature / 2) < 1.1
 
 
 def test_linear_molecules_keep_their_bending_modes():

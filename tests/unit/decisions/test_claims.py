@@ -6,6 +6,7 @@ import yaml
 from mlff_distiller.decisions import claims
 from mlff_distiller.records import collect
 from mlff_distiller.records.run import Run
+from mlff_distiller.records.schema import record
 from mlff_distiller.utils.errors import UserError
 from tests.unit.records.synthetic_records import SYSTEMS, benchmark, equivalence, run_records
 
@@ -160,6 +161,33 @@ def test_kernels_are_counted_against_each_other(ledger):
             entries.append(benchmark(variant, "energy", system, 1.5, device="cuda") | {"n_kernels": float(count)})
     found = verdict_of("fusion-energy", Run(collect.merge(entries)), ledger)
     assert (found.verdict, found.measured) == (claims.UNDECIDED, "0.85× (0.8 to 0.9 over the molecules)")
+
+
+@pytest.mark.parametrize(
+    ("counts", "verdict"), [((120, 130), claims.CONFIRMED), ((90, 130), claims.UNDECIDED), ((80, 90), claims.REFUTED)]
+)
+def test_the_casts_of_16_bits_are_seen_in_the_kernels(ledger, counts, verdict):
+    entries = []
+    for variant, found in {"fp16": counts, "eager": (100, 100)}.items():
+        for system, count in zip(("water", "caffeine"), found, strict=True):
+            entries.append(benchmark(variant, "energy", system, 1.0, device="cuda") | {"n_kernels": float(count)})
+    assert verdict_of("fp16-casts", Run(collect.merge(entries)), ledger).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("mbyte", "shown", "verdict"), [(3.0, "10 %", claims.CONFIRMED), (30.0, "100 %", claims.REFUTED)]
+)
+def test_memory_bandwidth_is_judged_by_what_a_copy_moves(ledger, mbyte, shown, verdict):
+    """A call of 10 ms that must move 3 MB takes a tenth of what a copy of 3 GB/s moves."""
+    timed = record(
+        "benchmark", variant="cpp", task="throughput", system="caffeine", batch=1, n_atoms=24, device="cuda",
+        samples_ms=[1.0] * 5, baseline_samples_ms=[10.0] * 5, mbyte=mbyte, gflop=0.1, replicate=0,
+    )  # fmt: skip
+    roof = record("profile", variant="cpp", task="energy_forces", device="cuda", ceilings={"copy_gb_per_s": 3.0})
+    found = verdict_of("memory-bandwidth", Run(collect.merge([timed, roof])), ledger)
+    assert (found.verdict, found.measured) == (verdict, shown)
+    without = verdict_of("memory-bandwidth", Run(collect.merge([timed])), ledger)
+    assert (without.verdict, without.measured) == (claims.NOT_TESTABLE, "-")
 
 
 def test_batching_is_judged_by_atoms_per_second():

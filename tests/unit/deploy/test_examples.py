@@ -3,7 +3,10 @@
 from dataclasses import replace
 from typing import get_args
 
+import numpy as np
 import pytest
+from ase.io import read
+from ase.io.lammpsdata import read_lammps_data
 
 from mlff_distiller.deploy.engines import examples
 from mlff_distiller.preflight.config import Deploy
@@ -112,3 +115,24 @@ def test_lammps_gets_a_box_around_what_does_not_repeat(tmp_path, molecules, pbc,
     assert sorted(written.symbols) == ["H", "H", "O"]
     for length, repeats in zip(written.cell.lengths(), atoms.pbc, strict=True):
         assert length == 9 if repeats else length >= 20
+
+
+@pytest.mark.parametrize("pbc", [False, (True, True, False), (False, False, True), True])
+def test_engines_that_ask_for_a_box_get_the_same_room_along_open_axes(tmp_path, molecules, pbc):
+    atoms = molecules["benzene"].copy()
+    atoms.set_cell([[7.0, 0, 0], [1.0, 7.5, 0], [0.5, 0, 8.0]])
+    atoms.pbc = pbc
+    examples.write(tmp_path, ["ipi", "lammps"], atoms)
+    start = read(tmp_path / "engines/ipi/start.extxyz")
+    data = read_lammps_data(tmp_path / "engines/lammps/molecule.data", atom_style="atomic", units="metal")
+    lengths = start.cell.lengths()
+    np.testing.assert_allclose(data.cell.lengths(), lengths, atol=1e-5)
+    np.testing.assert_allclose(data.get_all_distances(), atoms.get_all_distances(), atol=1e-5)
+    for axis in range(3):
+        across = start.get_scaled_positions(wrap=False)[:, axis] / np.linalg.norm(np.linalg.inv(start.cell)[:, axis])
+        if atoms.pbc[axis]:
+            assert lengths[axis] == pytest.approx(atoms.cell.lengths()[axis])
+        else:
+            assert np.ptp(across) + 20.0 == pytest.approx(
+                1 / np.linalg.norm(np.linalg.inv(start.cell)[:, axis]), abs=1e-5
+            )

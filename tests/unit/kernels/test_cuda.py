@@ -18,6 +18,8 @@ from mlff_distiller.student import wall
 from mlff_distiller.student.painn import StudentConfig
 from mlff_distiller.systems.batch import Batch
 from mlff_distiller.utils.errors import UserError
+from mlff_distiller.variants.cases import cases_of
+from mlff_distiller.variants.equivalence import TOLERANCES, answers, errors_against, judge
 from mlff_distiller.variants.registry import FAMILIES
 from tests.conftest import make_student
 from tests.unit.potentials.small_cells import SMALL_CELLS, right_answer, small_cell
@@ -442,6 +444,21 @@ def test_stress_emulated_within_walls(neighbor_matrix_alone, student, student64)
     numbers, positions, batch = squeezed(student, 0.6)
     boxes = cut_by_boxes(positions, batch)
     assert_stress_is_right(neighbor_matrix_alone, student64, numbers, positions, batch, *boxes)
+
+
+@needs_compiler
+def test_stress_emulated_passes_the_equivalence_gate(neighbor_matrix_alone, student, student64, molecules):
+    """By the limits that a variant is held to, on periodic cases of its check."""
+    reference, eager = AutogradPotential(student64), AutogradPotential(student)
+    cases = cases_of({"water": molecules["water"]}, None, student.cutoff)
+    # The larger boxes would take minutes by emulation.
+    cases = [case for case in cases if case.name in ("small cell", "batch of cells")]
+    assert [case.has_stress for case in cases] == [True, True]
+    for case in cases:
+        exact, plain, mine = (answers(one, case, stress=True) for one in (reference, eager, neighbor_matrix_alone))
+        errors, of_eager = errors_against(exact, mine), errors_against(exact, plain)
+        assert errors["virial_rmse"] > 0
+        assert judge(errors, of_eager, TOLERANCES["float32"]) == "", case.name
 
 
 @needs_compiler

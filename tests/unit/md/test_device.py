@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from mlff_distiller.kernels.cuda.build import unavailable
-from mlff_distiller.md.device import ACCELERATION, BOLTZMANN, AnyPotential, DeviceDynamics
+from mlff_distiller.md.device import ACCELERATION, AnyPotential, DeviceDynamics
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.base import HasProgram, Potential, Program
 from mlff_distiller.potentials.graphed import CapturedCall
+from mlff_distiller.systems.units import BOLTZMANN
 from mlff_distiller.utils.errors import UserError
 
 NUMBERS = torch.tensor([8, 1, 1, 6, 1, 1, 1, 1])

@@ -5,7 +5,6 @@ import pytest
 from ase.build import bulk, molecule
 
 from mlff_distiller.md.divergence import (
-    BOLTZMANN,
     BOND_BROKEN,
     NOT_A_NUMBER,
     RULES,
@@ -14,6 +13,7 @@ from mlff_distiller.md.divergence import (
     Watch,
     hottest,
 )
+from mlff_distiller.systems.units import BOLTZMANN
 
 
 def thermal(n_atoms, temperature):

@@ -361,3 +361,13 @@ def test_a_forked_process_does_not_wait_for_threads_that_it_has_not(tmp_path):
         env=os.environ | environment,
     )
     assert done.stdout.strip() == "all there", done.stderr[-2000:]
+
+
+def test_potentials_say_whether_they_compute_a_stress():
+    from mlff_distiller.potentials.cuda import CudaPotential
+    from mlff_distiller.potentials.graphed import GraphedPotential
+    from mlff_distiller.potentials.triton import TritonPotential
+
+    classes = (AutogradPotential, AnalyticPotential, CppPotential, CudaPotential, GraphedPotential, TritonPotential)
+    # Without a GPU they cannot be made, and what they say depends on the class alone.
+    assert [kind.__name__ for kind in classes if not object.__new__(kind).has_stress] == ["TritonPotential"]

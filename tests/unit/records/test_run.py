@@ -1,5 +1,6 @@
 """What all records of a run say together: who wins, what MD decides, which variants are the same."""
 
+import numpy as np
 import pytest
 
 from mlff_distiller.records import collect
@@ -111,6 +112,27 @@ def test_over_eager_in_the_same_processes_or_in_all_whichever_is_known_better():
             entry["samples_ms"] = [value / 2 for value in entry["samples_ms"]]
     run = Run(collect.merge(records))
     assert run.speedups("steady", "energy_forces") != run.paired_speedups("steady", "energy_forces")
+
+
+def test_what_forces_cost_is_known_from_the_processes_that_timed_both():
+    """Processes that differ by 30 %, in both tasks alike: their ratio does not differ."""
+    entries = [equivalence("cpp", "caffeine")]
+    for replicate, slow in enumerate((0.7, 1.0, 1.3)):
+        for task, share in (("energy", 1.0), ("energy_forces", 2.5)):
+            made = benchmark("cpp", task, "caffeine", 4.0, replicate=replicate, process_spread=0.0)
+            made["samples_ms"] = (slow * share * (1 + 0.01 * np.random.default_rng(replicate).random(20))).tolist()
+            entries.append(made)
+    found = collect.merge(entries)
+    ratio = Run(found).force_ratio("cpp")
+    assert ratio.value == pytest.approx(2.5, rel=0.01)
+    assert ratio.log_error < 0.02
+    for entry in found:
+        if entry["kind"] == "benchmark":
+            assert (entry["force_ratio"] is not None) is (entry["task"] == "energy_forces")
+            entry.pop("force_ratio")
+    older = Run(found).force_ratio("cpp")
+    assert older.value == pytest.approx(2.5, rel=0.01)
+    assert older.log_error > 0.2, "from the times apart"
 
 
 def test_the_mean_of_repeated_ratios_has_students_interval():

@@ -164,6 +164,8 @@ def test_fewer_than_three_processes_have_a_verdict_and_no_interval_in_print():
     assert (two.verdict, interval(two)) == ("faster", "2.00× (2 processes)")
     assert interval(three) == "2.00×\u00a0[1.80,\u00a02.30]"
     assert times_as_fast(two) == "2.0 times (2 processes)"
+    wide = entry | {"speedup": 94.89, "speedup_ci95": [10.613, 340.32], "replicates": 3}
+    assert interval(Ratio.of(wide, "speedup")) == "94.9×\u00a0[10.6,\u00a0340]", "no more than three digits"
     assert not geometric_mean([two, three]).certain
     assert not ratio_of(three, Ratio.of(entry, "median_ms")).certain
 

@@ -67,6 +67,20 @@ def test_groups_of_benchmark_molecules_have_their_names(seven):
     assert "benzene 6" not in shown
 
 
+def test_molecules_that_the_records_name_are_not_guessed(seven):
+    """Configurations in unequal numbers, of which no guess would be right."""
+    named = seven | {
+        "by_molecule": {"O": group(90.0, 2 * 3, 2), "C": group(110.0, 6 * 5, 6), "c1ccccc1": group(6.0, 48, 4)}
+    }
+    named["by_size"] = {"1 to 9": group(104.0, 2 * 3 + 6 * 5, 8), "9 to 17": group(6.0, 4 * 12, 4)}
+    assert figures.molecules_in(Run([named]), named, "1 to 9") == ("water", "methane")
+    assert figures.molecules_in(Run([named]), named, "9 to 17") == ("benzene",)
+    many = named | {"by_molecule": {name: group(9.0, 6, 2) for name in ("O", "N", "F")}}
+    assert figures.molecules_in(Run([many]), many, "1 to 9") == (), "too many to name a dot after"
+    other = named | {"by_molecule": {"ligand": group(9.0, 24, 2)}}
+    assert figures.molecules_in(Run([other]), other, "9 to 17") == ("ligand",)
+
+
 def test_only_the_molecule_that_fits_is_named(seven):
     md = split("visited", 30.0, n_molecules=1, n_configurations=6, by_size={"1 to 9": group(120.0, 6 * 3, 6)})
     assert figures.molecules_in(run_of(md), md, "1 to 9") == ("water",)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlff_distiller.records.run import Run
-from mlff_distiller.report import captions
+from mlff_distiller.report import captions, tables
 from mlff_distiller.report.bands import largest_shift
 from mlff_distiller.report.figures import draw, style
 from tests.unit.records.synthetic_records import md_checks
@@ -54,6 +54,17 @@ def test_an_unlikely_kinetic_energy_is_marked_in_color_and_in_words():
     colors = {text.get_text(): text.get_color() for axis in figure.axes for text in axis.texts}
     assert colors == {"p = 0.4": style.INK, "p = 0.01, unlikely\n319 K for 300 K": style.BAD}
     assert "p is below 0.05 in 1 of them" in captions.caption("md_kinetic", Run(entries))
+
+
+def test_two_seeds_that_were_judged_together_are_named_with_the_first_p():
+    entries = checks("nvt", "cpp")
+    assert "second" not in captions.caption("md_kinetic", Run(entries))
+    entries[1] |= {"p_value": 0.3, "first_p_value": 0.012}
+    told = captions.caption("md_kinetic", Run(entries))
+    assert "a second of another seed ran, and histogram, temperature and p are of both together" in told
+    assert f"cpp on {entries[1]['system']} (0.012)" in told
+    (row,) = (row for row in tables.md_checks(Run(entries)) if row["system"] == entries[1]["system"])
+    assert "of two trajectories of different seeds together, since the first alone had p = 0.012" in row["found"]
 
 
 def spectrum(*centers):

@@ -154,7 +154,7 @@ def test_the_sections_of_details_are_in_the_report():
         assert f"\n## {title}\n" in template
 
 
-@pytest.mark.parametrize(("room", "share"), [(250, 1.0), (185, (185 - 1) / 200), (150, None)])
+@pytest.mark.parametrize(("room", "share"), [(250, 1.0), (185, (185 - 1) / 200), (130, None)])
 def test_a_figure_that_nearly_fits_is_drawn_smaller(folder, room, share):
     from reportlab.platypus import Image
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mlff_distiller.records.run import Run
-from mlff_distiller.report import first_page, tables
+from mlff_distiller.report import names, tables
 
 
 def steps(**fields):
@@ -70,6 +70,6 @@ def test_force_errors_are_told_as_a_share_of_the_forces():
 
 def test_the_teachers_threads_are_named():
     entry = steps(task="energy_forces", variant="teacher", device="cpu", threads=2)
-    assert first_page.teacher_threads(Run([entry])) == "2 threads"
-    assert first_page.teacher_threads(Run([entry | {"threads": 1}])) == "1 thread"
-    assert first_page.teacher_threads(Run([])) == ""
+    assert names.teacher_threads(Run([entry])) == "2 threads"
+    assert names.teacher_threads(Run([entry | {"threads": 1}])) == "1 thread"
+    assert names.teacher_threads(Run([])) == ""

@@ -12,6 +12,7 @@ from mlff_distiller.records.run import Run
 from mlff_distiller.records.schema import record
 from mlff_distiller.report import captions, tables
 from mlff_distiller.report.figures import draw, style
+from mlff_distiller.report.figures.ase_overhead import through_ase
 from mlff_distiller.report.names import batch_title, kernel_name, short
 from tests.unit.records.synthetic_records import SYSTEMS, eager_ms, run_records
 from tests.unit.report.test_figures import overlaps, words
@@ -110,8 +111,40 @@ def test_names_of_lines_that_end_early_at_one_point_are_moved_apart(entries):
     assert overlaps(figure) == []
 
 
-def test_what_ase_adds_is_a_bar_on_the_bare_call_and_never_negative(entries):
+def timed_apart(entries):
+    """As runs were before the bare call took turns with the one through ASE."""
+    for entry in of(entries, task="calculator"):
+        for field in ("bare_median_ms", "bare_median_ci95_ms", "ase_ratio", "ase_ratio_ci95"):
+            entry.pop(field, None)
+    return entries
+
+
+def test_what_ase_adds_comes_from_calls_that_took_turns(entries):
+    for entry in of(entries, task="calculator", variant="cpp"):
+        shown = entry["system"] != "caffeine"
+        entry |= {
+            "bare_median_ms": 0.5,
+            "ase_ratio": 1.4,
+            "ase_ratio_ci95": [1.3 if shown else 0.9, 1.5],
+            "replicates": 3,
+        }
     run = Run(entries)
+    calls = through_ase(run, "cpp")
+    assert all(call.together and call.bare == 0.5 for call in calls.values())
+    assert {system for system, call in calls.items() if call.added is None} == {"caffeine"}
+    assert calls["water"].added == pytest.approx(0.2)
+    assert "other processes" not in captions.caption("ase_overhead", run)
+    rows = {row["system"]: row for row in tables.scaling(run)["Through the ASE calculator"] if row["variant"] == "cpp"}
+    assert (rows["water"]["bare"], rows["water"]["ase_adds"]) == ("0.500", "0.20 [0.15, 0.25]")
+
+
+def test_a_table_of_before_says_that_the_bare_call_is_lacking(entries):
+    rows = tables.scaling(Run(timed_apart(entries)))["Through the ASE calculator"]
+    assert {(row["bare"], row["ase_adds"]) for row in rows} == {("-", "-")}
+
+
+def test_what_ase_adds_is_a_bar_on_the_bare_call_and_never_negative(entries):
+    run = Run(timed_apart(entries))
     bare = {system: time.value for system, time in run.times("cpp", "energy_forces").items()}
     for entry in of(entries, task="calculator", variant="cpp"):
         time = bare[entry["system"]] * (0.9 if entry["system"] == "caffeine" else 3.0)
@@ -124,12 +157,14 @@ def test_what_ase_adds_is_a_bar_on_the_bare_call_and_never_negative(entries):
     height = list(SYSTEMS).index("cholesterol")
     assert end[height] == pytest.approx(3 * bare["cholesterol"])
     assert end[list(SYSTEMS).index("caffeine")] == pytest.approx(bare["caffeine"]), "the bare call alone"
-    assert "on 1 of 7 molecules what it adds is not measurable" in captions.caption("ase_overhead", Run(entries))
+    told = captions.caption("ase_overhead", Run(entries))
+    assert "on 1 of 7 molecules what it adds is not measurable" in told
+    assert "bare calls were timed in other processes" in told
     assert overlaps(figure) == []
 
 
 def test_an_addition_within_the_spread_of_the_times_is_not_measurable(entries):
-    for entry in of(entries, task="calculator", variant="cpp"):
+    for entry in of(timed_apart(entries), task="calculator", variant="cpp"):
         time = Run(entries).times("cpp", "energy_forces")[entry["system"]].value
         entry |= {"median_ms": 1.05 * time, "median_ci95_ms": [0.5 * time, 2 * time]}
     assert words(draw.draw("ase_overhead", Run(entries))).count("not measurable") >= len(SYSTEMS)
@@ -254,3 +289,13 @@ def test_text_can_be_read_in_every_color(shade):
     assert contrast(style.readable(shade)) >= 3
     if contrast(shade) > 3.1:
         assert style.readable(shade) == shade.lower()
+
+
+def test_the_teachers_line_has_its_name_and_threads(entries):
+    for entry in entries:
+        if entry["variant"] == "teacher":
+            entry["threads"] = 2
+        if entry["kind"] == "accuracy":
+            entry["labels"] = "tblite.ase:TBLite, method=GFN2-xTB"
+    shown = words(draw.draw("latency", Run(entries)))
+    assert "GFN2-xTB, 2 threads" in shown

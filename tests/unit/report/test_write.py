@@ -1,5 +1,6 @@
 import argparse
 import base64
+import copy
 import json
 import math
 import re
@@ -10,7 +11,7 @@ import pytest
 from mlff_distiller.decisions import claims
 from mlff_distiller.records import collect
 from mlff_distiller.records.run import Run
-from mlff_distiller.report import first_page, html, tables, write
+from mlff_distiller.report import captions, first_page, html, tables, write
 from mlff_distiller.report.figures import draw
 from mlff_distiller.report.render import render, slower_or_faster
 from mlff_distiller.utils.errors import UserError
@@ -126,12 +127,19 @@ def test_the_first_page_says_where_what_won_and_whether_to_trust_it(markdown):
     assert "`cpp` matches the model in fp64: force error at most 0.003 meV/Å" in first
     row = next(line for line in first.splitlines() if line.startswith("| ms a step through ASE"))
     assert len(row.split("|")) == 10
+    calls = next(line for line in first.splitlines() if line.startswith("| ms a call from Python"))
+    assert len(calls.split("|")) == 10
+    lines = first.splitlines()
+    intervals = [k for k, line in enumerate(lines) if line.startswith("| 95 % interval |")]
+    # One of several processes has an interval, those of a single process have none.
+    assert [lines[k - 1] for k in intervals] == [calls]
+    assert len(re.findall(r"[\d.]+–[\d.]+", lines[intervals[0]])) == 7
     assert re.search(r"meV/Å \(mean absolute error; energies [\d.]+ meV/atom\) from [\w -]+ on ", first)
     assert "**Does it conserve energy?** Passed: the largest NVE drift is" in first
     assert "**What is it for?** Neutral closed-shell systems like those that it was trained on (" in first
     assert "**Many molecules at once.** " in first
     assert "caffeine (24)" in first
-    assert len(first.strip().splitlines()) <= 31
+    assert len(first.strip().splitlines()) <= 33
 
 
 def test_losses_and_failures_are_shown(markdown):
@@ -166,8 +174,9 @@ def test_other_sections_carry_their_numbers(markdown):
 
 
 def test_a_ratio_below_one_is_said_the_other_way_round():
-    assert slower_or_faster(12.5) == "12.50× slower"
-    assert slower_or_faster(0.1) == "10.00× faster"
+    assert slower_or_faster(12.5) == "12× slower"
+    assert slower_or_faster(0.1) == "10× faster"
+    assert slower_or_faster(1.5) == "1.5× slower"
 
 
 def test_week_1_sets_the_sources_table_beside_this_run(folder):
@@ -408,6 +417,48 @@ def test_the_numbers_of_the_tables_are_those_of_the_records():
     ratios = [ratio.value for ratio in run.speedups("cpp", "energy_forces").values()]
     assert row["energy_forces"].startswith(f"{math.prod(ratios) ** (1 / len(ratios)):.2f}×")
     assert math.prod(ratios) ** (1 / len(ratios)) == pytest.approx(6.1, rel=0.05)
+
+
+def test_another_network_is_explained_where_its_row_stands(document):
+    words = "another library's network of the same size"
+    entries = copy.deepcopy(document["records"])
+    assert words not in made_of(document, entries)
+    for entry in entries:
+        if entry["variant"] == "vesin":
+            entry["another_network"] = True
+    assert f"`vesin` is {words}" in made_of(document, entries)
+
+
+def made_of(document, entries):
+    """The section of results of a report of these records."""
+    context = write.context(document | {"records": entries}, SETTINGS, None)
+    values = {"figure_path": ".", "bundles": [], "winner": None, "folder": "."}
+    return render("PHASE3_REPORT.md.j2", context | values).split("## Results")[1].split("\n## ")[0]
+
+
+def test_trajectories_that_equal_anothers_are_counted_once():
+    entries = collect.merge(run_records())
+    assert "to the last bit" not in captions.caption("nve_drift", Run(entries))
+    moved = [e for e in entries if e["kind"] == "md" and e["task"] == "nve" and e["system"] == "benzene"]
+    for entry in moved[:3]:
+        entry["drift_mev_per_atom_ps"] = 0.001
+    assert "; 2 are those of another variant to the last bit;" in captions.caption("nve_drift", Run(entries))
+
+
+@pytest.mark.parametrize(("gives", "words"), [(True, "gives the stress, too"), (False, "gives no stress"), (None, "")])
+def test_the_first_page_says_whether_there_is_a_stress(document, gives, words):
+    entries = copy.deepcopy(document["records"])
+    for entry in entries:
+        if entry["kind"] == "compile" and gives is not None:
+            entry["gives_stress"] = gives
+    told = first_page.first_lines(Run(entries), document["provenance"], SETTINGS)["What is it for?"]
+    assert words in told if words else "stress" not in told
+
+
+def test_the_method_tells_processes_beyond_one_molecule(markdown):
+    method = markdown.split("## Method")[1]
+    assert re.search(r"; beyond one molecule, and of the teacher: 1 process\(es\), \d+", method)
+    assert "of forty that equal eager one would be called faster by chance" in method
 
 
 def test_the_limit_of_a_check_is_the_one_applied_in_older_records_too():

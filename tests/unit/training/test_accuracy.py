@@ -12,6 +12,7 @@ from mlff_distiller.data.dataset import write_dataset
 from mlff_distiller.records import schema
 from mlff_distiller.student.checkpoint import save_student
 from mlff_distiller.student.painn import StudentConfig, StudentForceField
+from mlff_distiller.training import accuracy
 from mlff_distiller.training.accuracy import Groups, measure, tier
 from mlff_distiller.training.data import Configurations
 from mlff_distiller.training.evaluate import predict
@@ -71,10 +72,10 @@ def test_errors_that_were_put_in_come_out(student, own_labels):
     assert reversed_forces["force_cosine"] == pytest.approx(-1.0)
 
 
-def test_groups_add_up_to_the_whole(student):
+def test_groups_add_up_to_the_whole(student, monkeypatch):
     dataset = morse_dataset(60)
     found = measure(student, dataset)
-    for name in ("by_element", "by_force", "by_size", "by_method"):
+    for name in ("by_element", "by_force", "by_size", "by_method", "by_molecule"):
         groups = found[name].values()
         assert sum(group["n_atoms"] for group in groups) == len(dataset.numbers)
         total = sum(group["n_atoms"] * group["force_mae_mev_per_a"] for group in groups) / len(dataset.numbers)
@@ -82,6 +83,11 @@ def test_groups_add_up_to_the_whole(student):
     assert set(found["by_element"]) == {"1", "6", "8"}
     assert sum(group["n_configurations"] for group in found["by_method"].values()) == 60
     assert found["n_molecules"] == 3
+    assert sorted(found["by_molecule"]) == sorted(set(dataset.molecules))
+    several = replace(dataset, molecule=np.arange(60), molecules=[f"{k}" for k in range(60)])
+    assert len(measure(student, several)["by_molecule"]) == 60
+    monkeypatch.setattr(accuracy, "MOST_MOLECULES", 59)
+    assert "by_molecule" not in measure(student, several)
 
 
 def test_bins_take_their_lower_end():

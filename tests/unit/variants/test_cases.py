@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mlff_distiller.potentials.autograd import AutogradPotential
+from mlff_distiller.potentials.base import Potential
 from mlff_distiller.records import schema
 from mlff_distiller.records.outcome import of_the_run, refuses
 from mlff_distiller.student.checkpoint import save_student
@@ -16,6 +17,7 @@ from mlff_distiller.variants.families.eager import FAMILY
 from mlff_distiller.variants.gate import refusal
 from tests.conftest import MOLECULES, make_student, run_stage
 
+PERIODIC = {"small cell", "batch of cells", "thin box", "triclinic box"}
 NINE = (1, 6, 7, 8, 9, 15, 16, 17, 35)
 CUTOFF = 5.0
 
@@ -80,9 +82,9 @@ def off_by(wrong):
 
 #: Where an error is -> the cases that show it.
 ERRORS = {
-    "in batches": (lambda numbers, batch, cell: int(batch[-1]) > 0, {"batch"}),
+    "in batches": (lambda numbers, batch, cell: int(batch[-1]) > 0, {"batch", "batch of cells"}),
     "beyond 105 atoms": (lambda numbers, batch, cell: len(numbers) > 105, {"batch", "thin box", "triclinic box"}),
-    "in boxes": (lambda numbers, batch, cell: cell is not None, {"small cell", "thin box", "triclinic box"}),
+    "in boxes": (lambda numbers, batch, cell: cell is not None, PERIODIC),
     "with chlorine": (lambda numbers, batch, cell: 17 in numbers, {"all elements"}),
 }
 
@@ -115,6 +117,52 @@ def test_an_error_that_single_molecules_do_not_show_is_found(files, molecules, m
         assert (entry["force_rmse_mev_per_a"] <= entry["force_limit_mev_per_a"]) is entry["equivalent"]
 
 
+@pytest.mark.parametrize("share", [1e-3, -1e-3])
+def test_a_wrong_stress_is_found_in_what_is_periodic(files, molecules, monkeypatch, tmp_path, share):
+    class Wrong(AutogradPotential):
+        def with_stress(self, *args):
+            energies, forces, stresses = super().with_stress(*args)
+            return energies, forces, (1 + share) * stresses
+
+    records = checked(files, molecules, monkeypatch, Wrong)
+    assert {entry["system"] for entry in records if not entry["equivalent"]} == PERIODIC
+    for entry in records:
+        assert ("virial_limit_mev_per_atom" in entry) is (entry["system"] in PERIODIC)
+        if entry["system"] in PERIODIC:
+            assert entry["reason"].startswith("error of stress times volume against fp64")
+            assert entry["force_rmse_mev_per_a"] <= entry["force_limit_mev_per_a"]
+    assert "stress times volume" in refusal(schema.write(tmp_path / "equivalence.json", records))["reason"]
+
+
+def test_forces_that_come_with_a_stress_are_compared_too(files, molecules, monkeypatch):
+    class Wrong(AutogradPotential):
+        def with_stress(self, *args):
+            energies, forces, stresses = super().with_stress(*args)
+            return energies, 1.01 * forces, stresses
+
+    records = checked(files, molecules, monkeypatch, Wrong)
+    assert {entry["system"] for entry in records if not entry["equivalent"]} == PERIODIC
+
+
+def test_a_stress_of_one_cell_of_a_batch_given_to_another_is_found(files, molecules, monkeypatch):
+    class Swapped(AutogradPotential):
+        def with_stress(self, *args):
+            energies, forces, stresses = super().with_stress(*args)
+            return energies, forces, stresses.roll(1, dims=0)
+
+    records = checked(files, molecules, monkeypatch, Swapped)
+    assert {entry["system"] for entry in records if not entry["equivalent"]} == {"batch of cells"}
+
+
+def test_what_gives_no_stress_is_not_asked_for_it(files, molecules, monkeypatch):
+    class WithoutStress(AutogradPotential):
+        with_stress = Potential.with_stress
+
+    records = checked(files, molecules, monkeypatch, WithoutStress)
+    assert all(entry["equivalent"] for entry in records)
+    assert not any("virial_limit_mev_per_atom" in entry for entry in records)
+
+
 def test_what_a_variant_refuses_by_name_is_no_error_and_is_recorded(files, molecules, monkeypatch, tmp_path):
     class MoleculesOnly(AutogradPotential):
         def __call__(self, numbers, positions, batch, cell=None, pbc=None):
@@ -124,7 +172,7 @@ def test_what_a_variant_refuses_by_name_is_no_error_and_is_recorded(files, molec
 
     records = checked(files, molecules, monkeypatch, MoleculesOnly)
     refused = [entry for entry in records if refuses(entry)]
-    assert [entry["system"] for entry in refused] == ["small cell", "thin box", "triclinic box"]
+    assert {entry["system"] for entry in refused} == PERIODIC
     assert {entry["reason"] for entry in refused} == {"no boxes"}
     assert refusal(schema.write(tmp_path / "equivalence.json", records)) is None
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from mlff_distiller.acceptance.energies import KCAL_PER_EV, relative
+from mlff_distiller.acceptance.energies import relative
 from mlff_distiller.acceptance.minima import rmsd
+from mlff_distiller.systems.units import KCAL_PER_MOL
 
 #: Conformers are equal when their energies differ by less than this (kcal/mol) ...
 SAME_ENERGY = 0.02
@@ -26,7 +27,7 @@ def distinct(energies: Sequence[float], positions: Sequence[np.ndarray]) -> list
     kept: list[int] = []
     for index in np.argsort(energies, kind="stable"):
         same = (
-            KCAL_PER_EV * abs(energies[index] - energies[other]) < SAME_ENERGY
+            abs(energies[index] - energies[other]) / KCAL_PER_MOL < SAME_ENERGY
             or rmsd(positions[index], positions[other]) < SAME_GEOMETRY
             for other in kept
         )
@@ -47,12 +48,12 @@ def compare_conformers(teacher: Sequence[float], student: Sequence[float | None]
     if len(both) < 2:
         raise ValueError("fewer than two different conformers")
     theirs, ours = (np.array(energies) for energies in zip(*both, strict=True))
-    errors = KCAL_PER_EV * ((ours - ours.mean()) - (theirs - theirs.mean()))
+    errors = ((ours - ours.mean()) - (theirs - theirs.mean())) / KCAL_PER_MOL
     return {
         "n_conformers": len(both),
         "refused": len(teacher) - len(both),
         "conformer_mae_kcal_mol": float(np.abs(errors).mean()),
-        "spread_kcal_mol": float(KCAL_PER_EV * np.ptp(theirs)),
+        "spread_kcal_mol": float(np.ptp(theirs) / KCAL_PER_MOL),
         "spearman": float(spearmanr(theirs, ours).statistic) if len(both) > 2 else None,
         "same_lowest": bool(np.argmin(theirs) == np.argmin(ours)),
         "energies": {

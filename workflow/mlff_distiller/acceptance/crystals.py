@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlff_distiller.acceptance.energies import label_or_none, numbers_or_null
-from mlff_distiller.data.dataset import EV_PER_A3
-from mlff_distiller.data.stress import VOIGT
 from mlff_distiller.data.teacher import label_stress
+from mlff_distiller.systems.stress import VOIGT
+from mlff_distiller.systems.units import GPA, PLANCK
 from mlff_distiller.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 FEWEST_POINTS = 6
 #: Volumes, as a share of the file's, among which the teacher's minimum is looked for.
 SEARCHED = np.linspace(0.7, 1.4, 15)
-#: h in eV/THz, CODATA 2018.
-PLANCK = 4.135667696e-3
 MEV = 1000.0
 
 
@@ -73,7 +71,7 @@ def equation_of_state(volumes: Sequence[float], energies: Sequence[float | None]
             volume, energy, modulus = EquationOfState(at, known, eos="birchmurnaghan").fit()
         except (RuntimeError, ValueError) as error:
             raise UserError(f"the equation of state does not fit: {error}") from None
-    return float(volume), float(energy), float(modulus) * EV_PER_A3
+    return float(volume), float(energy), float(modulus) / GPA
 
 
 def with_relaxed_atoms(calculator: "Calculator", atoms: "Atoms", force_limit: float, max_steps: int) -> "Atoms":
@@ -123,7 +121,7 @@ def elastic_constants(
             if stress is None:
                 raise UserError("no stress, and so no elastic constants")
             ends.append(stress[VOIGT])
-        found[:, column] = EV_PER_A3 * (ends[0] - ends[1]) / (2 * strain)
+        found[:, column] = (ends[0] - ends[1]) / (2 * strain) / GPA
     return 0.5 * (found + found.T)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mlff_distiller.acceptance.energies import KCAL_PER_EV, curve, points_of_both
+from mlff_distiller.acceptance.energies import curve, points_of_both
+from mlff_distiller.systems.units import KCAL_PER_MOL
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def compare_dimers(
     x, theirs, ours = points_of_both(distances, teacher, student)
     if len(x) < 4:
         raise ValueError("fewer than four distances at which both have an energy")
-    theirs, ours = KCAL_PER_EV * theirs, KCAL_PER_EV * ours
+    theirs, ours = theirs / KCAL_PER_MOL, ours / KCAL_PER_MOL
     counted = theirs < highest
     wells = [well(x[counted], energies[counted]) for energies in (theirs, ours)]
     return {

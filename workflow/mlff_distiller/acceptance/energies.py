@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlff_distiller.data.teacher import LabelError, label
+from mlff_distiller.systems.units import KCAL_PER_MOL
 from mlff_distiller.utils.errors import UserError
 
 if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
-
-#: kcal/mol of 1 eV (CODATA 2018, thermochemical calorie).
-KCAL_PER_EV = 23.060547830619
 
 
 def label_or_none(atoms: "Atoms", calculator: "Calculator", refusing: bool = False) -> tuple[float, np.ndarray] | None:
@@ -109,4 +107,4 @@ def curve(x: np.ndarray, theirs: np.ndarray, ours: np.ndarray) -> dict[str, list
 def relative(energies: Sequence[float | None]) -> np.ndarray:
     """Energies in eV as kcal/mol above the lowest of them; NaN stays."""
     values = np.array(energies, dtype=float)
-    return KCAL_PER_EV * (values - np.nanmin(values)) if np.isfinite(values).any() else values
+    return (values - np.nanmin(values)) / KCAL_PER_MOL if np.isfinite(values).any() else values

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlff_distiller.acceptance.energies import KCAL_PER_EV
+from mlff_distiller.systems.units import KCAL_PER_MOL
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
@@ -67,7 +67,7 @@ def compare_minima(
         "worst_bond": None
         if worst is None
         else "-".join(f"{chemical_symbols[numbers[i]]}{i}" for i in (first[worst], second[worst])),
-        "energy_error_kcal_mol": KCAL_PER_EV * (student["energy"] - teacher["energy"]),
+        "energy_error_kcal_mol": (student["energy"] - teacher["energy"]) / KCAL_PER_MOL,
         "steps": student["steps"],
         "teacher_steps": teacher["steps"],
     }

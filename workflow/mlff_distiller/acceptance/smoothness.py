@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlff_distiller.acceptance.energies import KCAL_PER_EV, numbers_or_null
+from mlff_distiller.acceptance.energies import numbers_or_null
+from mlff_distiller.systems.units import KCAL_PER_MOL
 
 if TYPE_CHECKING:
     from mlff_distiller.data.geometry import Shape
@@ -142,11 +143,11 @@ def compare_curves(
         ValueError: fewer than four points that the student accepts, or that the teacher has an energy for.
     """
     x = np.asarray(distances, dtype=float)
-    theirs = KCAL_PER_EV * np.array(teacher, dtype=float)
+    theirs = np.array(teacher, dtype=float) / KCAL_PER_MOL
     known = np.isfinite(theirs)
     if known.sum() < 4 or accepted.sum() < 4:
         raise ValueError("fewer than four distances with an energy of the teacher, or that the student accepts")
-    theirs, ours = theirs - theirs[known][-1], KCAL_PER_EV * (np.asarray(student) - np.asarray(student)[accepted][-1])
+    theirs, ours = theirs - theirs[known][-1], (np.asarray(student) - np.asarray(student)[accepted][-1]) / KCAL_PER_MOL
     lowest = main_minimum(theirs[known], hole_depth) if bond else None
     main = None if lowest is None else float(x[known][lowest])
     bottom = theirs[known][-1 if lowest is None else lowest]

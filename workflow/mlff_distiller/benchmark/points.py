@@ -232,7 +232,7 @@ class Bench:
     def _timed(
         self, calls: dict[str, Callable], units: dict[str, int] | None = None, seconds: float | None = None
     ) -> dict[str, Any]:
-        """Samples (ms per unit) of one or both sides, interleaved, as many as fit into ``max_seconds``.
+        """Samples (ms per unit) of one or both sides and of a bare call, interleaved, as many as fit into ``max_seconds``.
 
         ``units`` says how many a call of each side makes, ``seconds`` how long one round of calls takes, if known.
         """
@@ -256,6 +256,8 @@ class Bench:
         }
         if "eager" in turns:
             made["baseline_samples_ms"] = [value / units.get("eager", 1) for value in turns["eager"].samples]
+        if "bare" in turns:
+            made["bare_samples_ms"] = turns["bare"].samples
         return made
 
     # One molecule, through ASE
@@ -265,6 +267,7 @@ class Bench:
             fields = {"system": name, "batch": 1, "n_atoms": len(atoms)}
             try:
                 calls = {key: self._ase_call(atoms, side.potential) for key, side in self.sides.items()}
+                calls["bare"] = self._bare_call(atoms)
                 fields |= self._timed(calls)
             except Exception as error:
                 fields |= self._why(error, self.sides["variant"], len(atoms))
@@ -276,11 +279,25 @@ class Bench:
 
         moved = atoms.copy()
         moved.calc = PotentialCalculator(potential)
-        frames = [frame.positions for frame in rattled(atoms, N_FRAMES, 0.01, seed=0)]
+        frames = [frame.positions for frame in _frames(atoms)]
 
         def call(index: int) -> object:
             moved.positions = frames[index % len(frames)]
             return moved.get_potential_energy(), moved.get_forces()
+
+        return call
+
+    def _bare_call(self, atoms: "Atoms") -> Callable[[int], object]:
+        """The variant's call that the one through ASE contains, on the same geometries, its inputs already on the device."""
+        potential = self.loaded.potential
+        inputs = Batch.from_atoms([atoms], self.device, potential.dtype)
+        moved = [
+            inputs._replace(positions=Batch.from_atoms([frame], self.device, potential.dtype).positions)
+            for frame in _frames(atoms)
+        ]
+
+        def call(index: int) -> object:
+            return potential(*moved[index % len(moved)])
 
         return call
 
@@ -356,6 +373,11 @@ class _Steps:
 
     def __call__(self, index: int) -> None:
         self.moving.run(self.steps)
+
+
+def _frames(atoms: "Atoms") -> "list[Atoms]":
+    """Geometries of one molecule that calls take in turn."""
+    return rattled(atoms, N_FRAMES, 0.01, seed=0)
 
 
 def _warm(atoms: "Atoms") -> "Atoms":

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlff_distiller.systems.units import GPA
 from mlff_distiller.utils.errors import UserError, first_line, nearest
 from mlff_distiller.utils.files import write_bytes
 
@@ -40,8 +41,6 @@ FORMAT = "mlff-distiller dataset"
 VERSION = 2
 #: Of files without stresses, which programs from before there were any read.
 WITHOUT_STRESS = 1
-#: 1 eV/A^3 in GPa (CODATA 2018: the elementary charge is exact).
-EV_PER_A3 = 160.2176634
 #: larger: beyond the size of any trained molecule. benchmark: the seven molecules; those that are trained on, too, stand in
 #: the card. visited: frames of MD that the student itself ran. coverage: other configurations of molecules, clusters and
 #: liquids that are always trained on.
@@ -388,8 +387,8 @@ def summary(dataset: Dataset) -> dict[str, Any]:
     if (known := dataset.has_stress).any():
         result["stress_gpa"] = {
             "configurations": int(known.sum()),
-            "rms": float(EV_PER_A3 * np.sqrt(np.mean(dataset.stresses[known] ** 2))),
-            "max": float(EV_PER_A3 * np.abs(dataset.stresses[known]).max()),
+            "rms": float(np.sqrt(np.mean(dataset.stresses[known] ** 2)) / GPA),
+            "max": float(np.abs(dataset.stresses[known]).max() / GPA),
         }
     if dataset.forces is not None and len(dataset):
         norm = np.linalg.norm(dataset.forces, axis=1)

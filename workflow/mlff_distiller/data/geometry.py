@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlff_distiller.data.molecules import conformers, molecule_from_smiles
+from mlff_distiller.systems.units import BOLTZMANN
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
-KB = 8.617333262e-5  # eV/K
 KCAL = 0.0433641153  # eV per kcal/mol
 #: eV/(A^2 amu) of a mode of 150 cm^-1. Softer modes are anharmonic: treated as this stiff, torsions do the rest.
 SOFTEST = 150.0**2 * (2 * np.pi * 2.99792458e10) ** 2 * 1.66053907e-27 / 16.02176634
@@ -84,7 +84,7 @@ def thermal_modes(shape: Shape, positions: np.ndarray) -> np.ndarray:
     # The projected-out rigid motions (6, or 5 if linear) have eigenvalue zero exactly.
     vibrations = np.argsort(np.abs(values), kind="stable")[_n_rigid(positions) :]
     stiffness = np.maximum(np.abs(values[vibrations]), SOFTEST)
-    modes = (vectors[:, vibrations] / root[:, None]) * np.sqrt(KB / stiffness)
+    modes = (vectors[:, vibrations] / root[:, None]) * np.sqrt(BOLTZMANN / stiffness)
     return modes.T.reshape(len(vibrations), -1, 3)
 
 

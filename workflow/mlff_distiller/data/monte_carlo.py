@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mlff_distiller.data.geometry import KB, radii
+from mlff_distiller.data.geometry import radii
 from mlff_distiller.data.species import Species
+from mlff_distiller.systems.units import BOLTZMANN
 
 #: e^2 / (4 pi epsilon_0), eV A.
 COULOMB = 14.399645
@@ -107,7 +108,7 @@ class RigidMolecules:
             return False
         arms = Rotation.from_rotvec(TURN * self.step * self.rng.standard_normal(3)).apply(self.arms[i])
         change = self._energy_of(i, arms + center) - self._energy_of(i, self.positions[rows])
-        if change > 0 and self.rng.random() >= np.exp(-change / (KB * self.temperature)):
+        if change > 0 and self.rng.random() >= np.exp(-change / (BOLTZMANN * self.temperature)):
             return False
         self.arms[i], self.centers[i], self.positions[rows] = arms, center, arms + center
         return True

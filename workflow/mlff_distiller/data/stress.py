@@ -1,13 +1,13 @@
-"""Stress tensors as ASE has them: the energy's derivative by the strain over the volume, eV/A^3, positive where a cell pulls."""
+"""Stress tensors of labels: read in any of the usual forms, and put together."""
 
 from typing import Any
 
 import numpy as np
 
+from mlff_distiller.systems.stress import OF_VOIGT
+
 #: Largest difference between components that symmetry makes equal, as a share of the largest.
 ASYMMETRY = 1e-3
-#: Rows and columns of Voigt's six components in ASE's order: xx, yy, zz, yz, xz, xy.
-VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
 
 def full_stress(given: Any) -> np.ndarray:
@@ -29,10 +29,7 @@ def full_stress(given: Any) -> np.ndarray:
     if not np.isfinite(value).all():
         raise ValueError("the stress is not finite")
     if value.shape == (6,):
-        tensor = np.empty((3, 3))
-        tensor[VOIGT] = value
-        tensor[VOIGT[::-1]] = value
-        return tensor
+        return value[OF_VOIGT]
     tensor = value.reshape(3, 3)
     if np.abs(tensor - tensor.T).max() > ASYMMETRY * np.abs(tensor).max():
         raise ValueError(f"the stress {tensor.tolist()} is not symmetric")

@@ -2,17 +2,19 @@
 
 import numpy as np
 
-from mlff_distiller.data.dataset import EV_PER_A3, Dataset
+from mlff_distiller.data.dataset import Dataset
+from mlff_distiller.systems.stress import volumes
+from mlff_distiller.systems.units import BOHR, GPA, HARTREE
 
 #: What dE / (V stress strain) is when the stress carries another unit or sign.
 _RATIOS = {
     "the sign of a pressure": -1.0,
-    "GPa": 1 / EV_PER_A3,
-    "GPa and the sign of a pressure": -1 / EV_PER_A3,
-    "kbar": 0.1 / EV_PER_A3,
-    "kbar and the sign of a pressure, as VASP prints it": -0.1 / EV_PER_A3,
-    "Hartree/bohr^3": 183.6315,
-    "Ry/bohr^3": 91.81577,
+    "GPa": GPA,
+    "GPa and the sign of a pressure": -GPA,
+    "kbar": 0.1 * GPA,
+    "kbar and the sign of a pressure, as VASP prints it": -0.1 * GPA,
+    "Hartree/bohr^3": HARTREE / BOHR**3,
+    "Ry/bohr^3": HARTREE / BOHR**3 / 2,
 }
 #: Largest component of a strain that the mean of both ends' stresses still describes, and the smallest that shows.
 _SIMILAR, _VISIBLE = 0.06, 1e-3
@@ -38,7 +40,7 @@ def check_stress(dataset: Dataset) -> tuple[str, str]:
     if ratio is not None and not 0.7 < ratio < 1.45:
         return f"energy changes on strain are {ratio:.3g} times what the stresses say{_hint(ratio)}", ""
     if rms > _HIGHEST:
-        return f"the stresses' RMS is {rms:.3g}, in eV/A^3 that were {EV_PER_A3 * rms:.0f} GPa: GPa or kbar?", ""
+        return f"the stresses' RMS is {rms:.3g}, in eV/A^3 that were {rms / GPA:.0f} GPa: GPa or kbar?", ""
     return "", "" if ratio is not None else "stress against energies (it takes frames of one structure, strained)"
 
 
@@ -75,7 +77,7 @@ def _pair(dataset: Dataset, i: int, j: int) -> tuple[float, float, float] | None
     step = (fractions - np.round(fractions)) @ dataset.cells[j]
     if np.abs(step).max() > _MOVED:
         return None
-    virials = [abs(np.linalg.det(dataset.cells[k])) * dataset.stresses[k] for k in (i, j)]
+    virials = [volumes(dataset.cells[k]) * dataset.stresses[k] for k in (i, j)]
     strained = np.array([(virial * strain).sum() for virial in virials])
     forces = [dataset.forces[rows[0]].astype(np.float64) @ map_, dataset.forces[rows[1]].astype(np.float64)]
     moved = np.array([-(force * step).sum() for force in forces])

@@ -9,6 +9,7 @@ import numpy as np
 
 from mlff_distiller.data.dataset import Dataset
 from mlff_distiller.data.stress_units import check_stress
+from mlff_distiller.systems.units import BOHR, HARTREE, KCAL_PER_MOL, KJ_PER_MOL
 from mlff_distiller.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,17 +17,17 @@ if TYPE_CHECKING:
 
 #: What dE / (-F dx) is when energies or forces carry another unit.
 _RATIOS = {
-    "energies in Hartree, forces in eV/A": 1 / 27.2114,
-    "energies in kcal/mol, forces in eV/A": 23.0605,
-    "energies in kJ/mol, forces in eV/A": 96.4853,
-    "energies in eV, forces in Hartree/A": 27.2114,
-    "energies in eV, forces in Hartree/Bohr": 51.4221,
-    "energies in Hartree, forces in Hartree/Bohr": 1.889726,
-    "energies in eV, forces in kcal/mol/A": 1 / 23.0605,
+    "energies in Hartree, forces in eV/A": 1 / HARTREE,
+    "energies in kcal/mol, forces in eV/A": 1 / KCAL_PER_MOL,
+    "energies in kJ/mol, forces in eV/A": 1 / KJ_PER_MOL,
+    "energies in eV, forces in Hartree/A": HARTREE,
+    "energies in eV, forces in Hartree/Bohr": HARTREE / BOHR,
+    "energies in Hartree, forces in Hartree/Bohr": 1 / BOHR,
+    "energies in eV, forces in kcal/mol/A": KCAL_PER_MOL,
     "energies in eV, forces with the sign of the gradient": -1.0,
 }
 #: One eV in other units of energy.
-_EV = {"Hartree": 1 / 27.2114, "kcal/mol": 23.0605, "kJ/mol": 96.4853}
+_EV = {"Hartree": 1 / HARTREE, "kcal/mol": 1 / KCAL_PER_MOL, "kJ/mol": 1 / KJ_PER_MOL}
 #: All-electron energies of free atoms in Hartree (near exact; density functionals agree to a few per mille).
 _ALL_ELECTRON = {
     1: -0.5,

@@ -102,7 +102,11 @@ def _shown(value: Ratio, unit: str, measure: str) -> str:
     if not value.certain:
         return f"{text}{few_processes(value)}"
     low, high = f"{value.low:.3g}", f"{value.high:.3g}"
-    return f"{text} ({low} to {high} over the molecules)" if measure in SPREADS else f"{text}\u00a0[{low},\u00a0{high}]"
+    return (
+        f"{text} ({low} to {high} over the {SPREADS[measure]})"
+        if measure in SPREADS
+        else f"{text}\u00a0[{low},\u00a0{high}]"
+    )
 
 
 def _decided(value: Ratio, rule: Mapping[str, Any]) -> tuple[str, str]:
@@ -116,7 +120,8 @@ def _decided(value: Ratio, rule: Mapping[str, Any]) -> tuple[str, str]:
     if by == "interval":
         if low <= value.low <= value.high <= high:
             return CONFIRMED, f"is {wanted}"
-        what = "it holds for some molecules only" if rule["measure"] in SPREADS else "the interval reaches beyond it"
+        among = SPREADS.get(rule["measure"])
+        what = f"it holds for some {among} only" if among else "the interval reaches beyond it"
         return UNDECIDED, f"{wanted} is claimed, and {what}"
     if low <= value.value <= high:
         return CONFIRMED, f"lies within {wanted}"
@@ -223,6 +228,21 @@ def _kernels_over(run: Run, rule: Mapping[str, Any]) -> Measured:
     return Ratio(sum(ratios) / len(ratios), min(ratios), max(ratios)), ""
 
 
+def _copy_rate_share(run: Run, rule: Mapping[str, Any]) -> Measured:
+    """The memory traffic that one molecule needs by formula, over what a copy moves in the time of the call, percent."""
+    rates = [e["ceilings"]["copy_gb_per_s"] for e in run.of("profile", status="ok") if e.get("ceilings")]
+    # Where the baseline is no variant of its own in batches, its times stand beside those of the variants.
+    timed = [e for e in run.of("benchmark", task="throughput", batch=1) if e.get("mbyte")]
+    own = [(e, e["median_ms"]) for e in timed if e["variant"] == rule["variant"] and e.get("median_ms")]
+    if rule["variant"] == BASELINE and not own:
+        own = [(e, e["baseline_median_ms"]) for e in timed if e.get("baseline_median_ms")]
+    if not rates or not own:
+        return None, f"this run has no roofline of one molecule with {rule['variant']}"
+    # MB per ms are GB per s.
+    shares = [100 * entry["mbyte"] / ms / rate for entry, ms in own for rate in rates]
+    return Ratio(sum(shares) / len(shares), min(shares), max(shares)), ""
+
+
 def _build_minutes(run: Run, rule: Mapping[str, Any]) -> Measured:
     """How long torch-cluster took to build from source, in minutes."""
     seconds = next((e["build_s"] for e in run.of("torch_cluster") if e.get("build_s")), None)
@@ -251,10 +271,11 @@ _RULES: dict[str, tuple[Callable[[Run, Mapping[str, Any]], Measured], tuple[str,
     "throughput_gain": (_throughput_gain, ("variant", "task")),
     "field": (_field, ("field", "variant", "task")),
     "kernels_over": (_kernels_over, ("variant", "over", "task")),
+    "copy_rate_share": (_copy_rate_share, ("variant",)),
     "build_minutes": (_build_minutes, ()),
 }
-#: Measures whose bounds are the least and the most of the molecules, not a confidence interval.
-SPREADS = {"field", "kernels_over"}
+#: Measures whose bounds are the least and the most of something, not a confidence interval; and of what.
+SPREADS = {"field": "molecules", "kernels_over": "molecules", "copy_rate_share": "measurements"}
 MEASURES = {name: function for name, (function, _) in _RULES.items()}
 
 

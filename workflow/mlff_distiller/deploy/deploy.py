@@ -110,7 +110,7 @@ def hand_over(
     fields |= artifact.shared_fields(made) | {"batch": None}
     try:
         check_artifact(made, variant, checkpoint)
-        kept = ("family", "options", "artifact", "target")
+        kept = ("family", "options", "artifact", "target", "gives_stress")
         entry = schema.record(
             "deploy",
             **fields,

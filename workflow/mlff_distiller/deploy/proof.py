@@ -25,13 +25,14 @@ def not_equivalent(potential: "Potential", checkpoint: Path, precision: str, mol
     reference, eager = fp64_reference(checkpoint), fp32_baseline(checkpoint, potential.device)
     systems = {f"{k}: {atoms.info.get('name', atoms.symbols)}": atoms for k, atoms in enumerate(molecules)}
     for case in cases_of(systems, reference.limits.elements, reference.cutoff, **PROOF):
+        stress = case.has_stress and potential.has_stress
         try:
-            mine = answers(potential, case)
+            mine = answers(potential, case, stress)
         except NotImplementedError:
             if case.kind == MOLECULE:
                 raise
             continue
-        exact, plain = answers(reference, case), answers(eager, case)
+        exact, plain = answers(reference, case, stress), answers(eager, case, stress)
         found = judge(errors_against(exact, mine), errors_against(exact, plain), TOLERANCES[precision])
         if found:
             return f"on {case.name.partition(': ')[2] or case.name}: {found}"

@@ -9,8 +9,6 @@ from mlff_distiller.records.wording import WORK_TITLES, number, times_as_fast
 if TYPE_CHECKING:
     from ase import Atoms
 
-#: Families whose kernels give energies and forces alone.
-WITHOUT_STRESS = ("triton",)
 #: The molecules of the run, which the examples read.
 MOLECULES = "molecules.extxyz"
 
@@ -242,7 +240,7 @@ with a code and in words; a charge is for the caller to see. To run the example:
 
 
 def _stress(entry: Mapping[str, Any]) -> str:
-    if entry["options"]["family"] not in WITHOUT_STRESS:
+    if entry["gives_stress"]:
         return ""
     return (
         "\nIt gives no stress: for constant pressure, or to relax a cell, take the plain student, "

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mlff_distiller.md.measures import BOLTZMANN
 from mlff_distiller.md.near_origin import NearOrigin
 from mlff_distiller.potentials.base import HasProgram, Potential, Program
 from mlff_distiller.potentials.graphed import CapturedCall
+from mlff_distiller.systems.units import BOLTZMANN
 from mlff_distiller.utils.errors import UserError
 
 #: eV in amu A^2 / fs^2 (CODATA 2018).

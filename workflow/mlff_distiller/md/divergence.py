@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlff_distiller.md.measures import BOLTZMANN, BROKEN, bonds_of
+from mlff_distiller.md.measures import BROKEN, bonds_of
 from mlff_distiller.systems.distances import DistanceCheck
+from mlff_distiller.systems.units import BOLTZMANN
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -9,8 +9,6 @@ import numpy as np
 if TYPE_CHECKING:
     from ase import Atoms
 
-#: eV / K (CODATA 2018, exact).
-BOLTZMANN = 8.617333262e-5
 #: A bond is broken when it is longer than this many times its length at the start.
 BROKEN = 1.5
 

@@ -16,6 +16,7 @@ from mlff_distiller.student.last_layer import last_layer
 from mlff_distiller.systems.batch import Batch
 from mlff_distiller.systems.boxes import Box, box_of
 from mlff_distiller.systems.distances import DistanceCheck
+from mlff_distiller.systems.stress import no_stress
 from mlff_distiller.utils.errors import UserError, nearest
 from mlff_distiller.utils.settings import refuse_unknown
 
@@ -138,8 +139,8 @@ class PotentialCalculator(Calculator):
                 raise PropertyNotImplementedError(f"no property {name!r}{nearest(name, self.implemented_properties)}")
         if atoms is None or len(atoms) == 0:
             raise UserError("no atoms: there is nothing to compute")
-        if "stress" in properties:
-            _refuse_stress(atoms)
+        if "stress" in properties and (why := no_stress(box_of(atoms))):
+            raise PropertyNotImplementedError(why)
         # Cleared until this call has new ones: an error in between must not leave old results.
         last, self._last = self._last, None
         self.results = {}
@@ -207,16 +208,6 @@ class PotentialCalculator(Calculator):
         if student is None or student.domain is None:
             raise PropertyNotImplementedError(WITHOUT_DOMAIN)
         return student.domain, last_layer(student, *last.batch)
-
-
-def _refuse_stress(atoms: "Atoms") -> None:
-    if not atoms.pbc.any():
-        raise PropertyNotImplementedError("a molecule has no stress: the system is not periodic along any axis")
-    if not atoms.pbc.all() and atoms.cell.rank < 3:
-        raise PropertyNotImplementedError(
-            "stress needs a volume, and a lattice vector is missing along an axis that is not periodic; "
-            "atoms.center(vacuum=..., axis=...) gives one"
-        )
 
 
 def _nearest_pair(last: _Last) -> str:

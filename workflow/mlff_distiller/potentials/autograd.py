@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.potentials.checks import InputCheck, countable, undisturbed
 from mlff_distiller.student.painn import StudentForceField
+from mlff_distiller.systems.stress import volumes
 
 
 class AutogradPotential(Potential):
@@ -58,7 +59,7 @@ class AutogradPotential(Potential):
             strained = leaf + torch.einsum("nk,nkl->nl", leaf, symmetric[batch])
             energies = self.module(numbers, strained, batch, cell + cell @ symmetric, pbc)
             gradient, virial = torch.autograd.grad(energies.sum(), (leaf, strain))
-            volume = torch.linalg.det(cell.detach()).abs()[:, None, None]
+            volume = volumes(cell.detach())[:, None, None]
             return energies.detach(), -gradient, virial / volume
 
     def neighbors(

@@ -50,6 +50,11 @@ class Potential(ABC):
         """What its student was trained on, and the errors to expect; None where the checkpoint does not say."""
         return None if self.student is None else self.student.domain
 
+    @property
+    def has_stress(self) -> bool:
+        """Whether :meth:`with_stress` computes anything; on some systems it may refuse still."""
+        return type(self).with_stress is not Potential.with_stress
+
     @abstractmethod
     def energy(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None

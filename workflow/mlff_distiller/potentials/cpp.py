@@ -16,6 +16,7 @@ from mlff_distiller.potentials.checks import InputCheck, within
 from mlff_distiller.student import wall
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.systems.distances import shortest_radii
+from mlff_distiller.systems.stress import volumes
 from mlff_distiller.utils.errors import UserError
 
 _Where = ctypes.c_int64 * 2
@@ -119,8 +120,7 @@ class CppPotential(Potential):
         forces = torch.empty((positions.shape[0], 3), dtype=self.dtype, device="cpu")
         virials = torch.empty((cell.shape[0], 3, 3), dtype=torch.float64, device="cpu")
         energies, _ = self._run(numbers, positions, batch, cell, pbc, forces, virials)
-        volumes = torch.linalg.det(cell.double()).abs()[:, None, None]
-        return energies, forces, (virials / volumes).to(self.dtype)
+        return energies, forces, (virials / volumes(cell.double())[:, None, None]).to(self.dtype)
 
     def neighbors(
         self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None

@@ -14,6 +14,7 @@ from mlff_distiller.neighbors.search import edge_vectors
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.potentials.checks import InputCheck, undisturbed
 from mlff_distiller.student.painn import StudentForceField
+from mlff_distiller.systems.stress import volumes
 
 #: (numbers [N], vectors [E, 3] A, receivers [E], senders [E]) -> (atomic energies [N] eV, dE/dvectors [E, 3] eV/A).
 EdgeGradient = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -57,7 +58,7 @@ class EdgewisePotential(Potential):
             virial = torch.zeros_like(cell).index_add(0, batch[receivers], vectors[:, :, None] * gradient[:, None, :])
             # Rotation invariance makes the virial symmetric; the average removes the rounding.
             virial = 0.5 * (virial + virial.transpose(-1, -2))
-            return energies, forces, virial / torch.linalg.det(cell).abs()[:, None, None]
+            return energies, forces, virial / volumes(cell)[:, None, None]
 
     def neighbors(
         self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None

@@ -33,7 +33,7 @@ FIRST_CALL_FIELDS = ("first_call_ms", "baseline_first_call_ms")
 #: Above this, others that keep so many cores busy during a timing are worth a word.
 FEW_CORES = 0.1
 #: Benchmark fields that belong to one replicate and are replaced by their summary.
-REPLICATE_FIELDS = ("replicate", "samples_ms", "baseline_samples_ms")
+REPLICATE_FIELDS = ("replicate", "samples_ms", "baseline_samples_ms", "bare_samples_ms")
 #: Fields that hold curves: for the figures, not for a table.
 SERIES = (
     "energy_trace",
@@ -127,7 +127,7 @@ def collect(files: Sequence[Path], student: str | None = None) -> dict[str, Any]
 
 def samples_of(files: Sequence[Path]) -> list[Record]:
     """The times of all processes, ms, as :func:`mlff_distiller.records.statistics.compare` takes them: what was measured, the
-    replicate, ``samples_ms``, and ``baseline_samples_ms`` where the baseline took turns."""
+    replicate, ``samples_ms``, and ``baseline_samples_ms`` and ``bare_samples_ms`` where these took turns."""
     found = []
     for path in dict.fromkeys(files):
         try:
@@ -182,7 +182,11 @@ def merge(entries: Iterable[Record]) -> list[Record]:
     for entry in entries:
         if entry["kind"] == "benchmark":
             groups.setdefault(tuple(entry[field] for field in BENCHMARK_KEY), []).append(entry)
-    benchmarks = [merge_replicates(group) for group in groups.values()]
+    benchmarks = [
+        merge_replicates(group) | _force_ratio(group, groups.get((key[0], "energy", *key[2:]), [])) if key[1] == "energy_forces"
+        else merge_replicates(group)
+        for key, group in groups.items()
+    ]  # fmt: skip
     doubts = equivalence_failures(others)
     second = {(e["variant"], e["device"]) for e in others if e["kind"] == "equivalence" and is_second_class(e)}
     for entry in benchmarks:
@@ -263,9 +267,31 @@ def _summarize_samples(merged: Record, good: Sequence[Record]) -> None:
             "speedup_ci95": [compared.speedup.low, compared.speedup.high],
             "verdict": compared.speedup.verdict,
         }
+    if all(entry.get("bare_samples_ms") for entry in good):
+        ase = statistics.compare([entry["bare_samples_ms"] for entry in good], samples)
+        merged |= {
+            "bare_median_ms": ase.median.value,
+            "bare_median_ci95_ms": [ase.median.low, ase.median.high],
+            "ase_ratio": ase.speedup.value,
+            "ase_ratio_ci95": [ase.speedup.low, ase.speedup.high],
+        }
     if merged["n_atoms"] and merged["task"] != "neighbors":
         steps_per_s = 1000 / pooled.median
         merged |= {"steps_per_s": steps_per_s, "atoms_per_s": steps_per_s * merged["n_atoms"]}
+
+
+def _force_ratio(both: Sequence[Record], energy: Sequence[Record]) -> Record:
+    """What forces cost: from the replicates that timed both tasks, as fields; empty where none did."""
+    alone = {entry.get("replicate"): entry["samples_ms"] for entry in energy if entry.get("samples_ms")}
+    pairs = [
+        (alone[entry.get("replicate")], entry["samples_ms"])
+        for entry in both
+        if entry.get("samples_ms") and entry.get("replicate") in alone
+    ]
+    if not pairs or len(pairs) < len(both):
+        return {}
+    ratio = statistics.compare(*map(list, zip(*pairs, strict=True))).speedup
+    return {"force_ratio": ratio.value, "force_ratio_ci95": [ratio.low, ratio.high]}
 
 
 def equivalence_failures(entries: Iterable[Record]) -> dict[tuple[str, str], str | None]:

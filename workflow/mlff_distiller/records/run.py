@@ -204,12 +204,17 @@ class Run:
         """Time for energy + forces over time for the energy alone, geometric mean over systems.
 
         Of the baseline every variant's processes timed both tasks; from three variants on the interval is that of their
-        mean (Student's t). Otherwise the intervals of the two times are combined as if they were independent.
+        mean (Student's t). Of other variants it is that of the ratio within their processes. Older records do not have that:
+        there the intervals of the two times are combined as if they were independent.
         """
         if variant == BASELINE and len(repeated := self._baseline_force_ratios()) >= 3:
             return mean_of(repeated)
         energy, both = (self.times(variant, task) for task in TASKS)
         shared = [system for system in energy if system in both]
+        timed = self.benchmarks(variant, "energy_forces")
+        within = [Ratio.of(timed[system], "force_ratio") for system in shared if timed[system].get("force_ratio")]
+        if shared and len(within) == len(shared):
+            return geometric_mean(within)
         return geometric_mean([ratio_of(both[system], energy[system]) for system in shared]) if shared else None
 
     def _baseline_force_ratios(self) -> list[float]:

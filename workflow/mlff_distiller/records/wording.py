@@ -49,10 +49,17 @@ def interval(ratio: Ratio) -> str:
 
     Of fewer than three processes: ``1.45× (2 processes)``.
     """
-    value, low, high = (f"{x:.2f}" if math.isfinite(x) else "∞" for x in (ratio.value, ratio.low, ratio.high))
+    value, low, high = (_ratio(x) for x in (ratio.value, ratio.low, ratio.high))
     if not ratio.certain:
         return f"{value}×{few_processes(ratio)}"
     return f"{value}×\u00a0[{low},\u00a0{high}]"
+
+
+def _ratio(value: float) -> str:
+    """To two decimals, and no more than three digits: a bound of 340.32 would promise what no interval holds."""
+    if not math.isfinite(value):
+        return "∞"
+    return f"{value:.2f}" if value < 10 else number(value, 3)
 
 
 def times_as_fast(ratio: Ratio) -> str:

@@ -10,7 +10,7 @@ from mlff_distiller.records.outcome import FAILED, PASSED, TOO_SHORT, md_outcome
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.schema import Record
 from mlff_distiller.records.vocabulary import BASELINE, TASKS
-from mlff_distiller.records.wording import drift, interval, number, spread, times_as_fast, title
+from mlff_distiller.records.wording import about, drift, interval, number, spread, times_as_fast, title
 from mlff_distiller.report import acceptance_captions
 from mlff_distiller.report.bands import largest_shift
 from mlff_distiller.report.figures.accuracy import Group, group_name, groups, split_title, worst
@@ -61,9 +61,10 @@ READING = {
     "which a variant is not shown to be faster it never pays. What pays soonest is on top.",
     "throughput": "Energy + forces of many molecules in one call, both axes logarithmic. A line ends at the limit of memory or "
     "time; a mix has at least one of each molecule.",
-    "system_size": "Boxes of a liquid, energy + forces. Eager uses the faster of its neighbor searches.",
-    "ase_overhead": "The positions change at every call. Bare calls were timed in other processes; where the 95 % intervals of "
-    "the times with and without ASE overlap, what ASE adds is not measurable. Each panel has its own scale.",
+    "system_size": "Boxes of a liquid, energy + forces. Eager uses the faster of its neighbor searches. A line ends at the "
+    "limit of memory or time.",
+    "ase_overhead": "The positions change at every call. Bare calls and calls through ASE take turns in the same processes; "
+    "where the 95 % interval of the ratio of their times spans 1, what ASE adds is not measurable. Each panel has its own scale.",
     "kernel_times": "Kernel times: torch.profiler; wall time: without it. Operators that take longer under the profiler than the "
     "whole call without it are shares of their sum. One-launch kernel: the whole network in one kernel.",
     "roofline": "FLOP and bytes are from formulas for the network, so work that a kernel avoids counts as done, and a point may "
@@ -72,7 +73,8 @@ READING = {
     "report begin after these calls.",
     "pareto": "Lower left is better. Hollow: not equivalent to the student. Named: what differs. Dashed: the student's own error "
     "on molecules that it has not seen, beside which the errors of the variants vanish.",
-    "nve_drift": "One point per molecule, the smallest on top, of runs long enough to tell; the name says how long. A run passes "
+    "nve_drift": "One point per molecule, the smallest molecule on top, of runs long enough to tell; the name says how long. "
+    "A run passes "
     "when its bar lies within the limit.",
     "md_energy": "Total energy relative to the first frame: the winner, eager, and all other variants in gray.",
     "md_timestep": "NVE in fp64. With exact forces the fluctuation of the energy grows with the square of the time step.",
@@ -211,11 +213,16 @@ def _ase_overhead(run: Run) -> str:
     best = max(found, key=lambda e: e["speedup"])
     text = f"Through ASE {best['variant']} is up to {best['speedup']:.3g}× as fast as eager ({title(best['system'])})"
     calls = through_ase(run, best["variant"])
-    added = [ms for _, ms in calls.values() if ms is not None]
+    added = [call.added for call in calls.values() if call.added is not None]
     if added:
         text += f"; ASE adds {spread(added)} ms to a call"
     if len(added) < len(calls):
         text += f"; on {len(calls) - len(added)} of {len(calls)} molecules what it adds is not measurable"
+    if not all(call.together for call in calls.values()):
+        text += (
+            "; in this run the bare calls were timed in other processes than those through ASE, and are told apart only where "
+            "the intervals of both times do not overlap"
+        )
     return text + "."
 
 
@@ -260,6 +267,11 @@ def _nve_drift(run: Run) -> str:
     text = f"{outcomes.count(PASSED)} of {len(entries)} trajectories passed all gates"
     text += f", {outcomes.count(TOO_SHORT)} are too short to tell" if TOO_SHORT in outcomes else ""
     text += f" (failed: {', '.join(failed)})" if failed else ""
+    # Of one system, equal drifts to the last bit are one trajectory: variants that run the same code.
+    distinct = len({(e["system"], e.get("task"), e["drift_mev_per_atom_ps"]) for e in entries})
+    text += (
+        f"; {len(entries) - distinct} are those of another variant to the last bit" if distinct < len(entries) else ""
+    )
     where = f"{worst['variant']} on {title(worst['system'])}"
     return f"{text}; the largest drift is {drift(worst)}, {where}."
 
@@ -299,7 +311,19 @@ def _md_kinetic(run: Run) -> str:
         f"{sum(bool(e.get('passed')) for e in entries)} of {len(entries)} runs passed; p is below {UNLIKELY:g} in "
         f"{unlikely or 'none'} of them; the smallest p is {worst['p_value']:.2g} ({worst['variant']} on "
         f"{title(worst['system'])}, mean temperature {worst['mean_temperature_k']:.1f} ± "
-        f"{worst['temperature_stderr_k']:.1f} K for {worst['temperature_k']:g} K)."
+        f"{worst['temperature_stderr_k']:.1f} K for {worst['temperature_k']:g} K).{_second_seeds(entries)}"
+    )
+
+
+def _second_seeds(entries: list[Record]) -> str:
+    """On the runs of which a second seed was judged together with the first."""
+    again = [e for e in entries if e.get("first_p_value") is not None]
+    if not again:
+        return ""
+    which = ", ".join(f"{e['variant']} on {title(e['system'])} ({e['first_p_value']:.2g})" for e in again)
+    return (
+        f" Where the first trajectory was unlikely (p in brackets), a second of another seed ran, and histogram, temperature and "
+        f"p are of both together: {which}."
     )
 
 
@@ -402,7 +426,8 @@ def _pareto(run: Run) -> str:
         f"{errors[name]:.2g} meV/Å"
     )
     if own := run.teacher_error(BASELINE):
-        text += f", {own[0] / errors[name]:,.0f} times smaller than the student's error against its teacher ({own[0]:.3g} meV/Å)"
+        apart = about(own[0] / errors[name], 2)
+        text += f", some {apart} times smaller than the student's error against its teacher ({own[0]:.3g} meV/Å)"
     return text + "."
 
 

@@ -1,6 +1,5 @@
 """First page of the report: how fast, how wrong, whether to trust the numbers, what was measured where."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ from mlff_distiller.records.wording import (
     times_as_fast,
     title,
 )
-from mlff_distiller.report.names import batch_title
+from mlff_distiller.report.names import batch_title, teacher_method
 from mlff_distiller.report.need_a_gpu import need_a_gpu
 from mlff_distiller.report.tables import WIDE, half_width, ns_per_day
 
@@ -39,7 +38,7 @@ def first_lines(run: Run, provenance: Mapping[str, Any], settings: Mapping[str, 
         "Do I need a GPU?": need_a_gpu(run, winner[0]) if winner else "",
         "Many molecules at once": _batches(run, winner[0]) if winner else "",
         "Is it right?": _correct_line(run, [winner[0]] if winner else _candidates(run)),
-        "What is it for?": _domain(run),
+        "What is it for?": _domain(run, winner[0] if winner else BASELINE),
         "Does it conserve energy?": _dynamics(run, [winner[0]] if winner else _candidates(run)),
         "Can I trust the numbers?": _trust_line(run, provenance, settings, winner),
         "What": _what(run),
@@ -134,29 +133,24 @@ def _named(names: Sequence[str]) -> str:
 
 
 def by_size(run: Run, variant: str) -> list[dict[str, Any]]:
-    """One row per molecule, smallest first: what a chemist asks first, by size; empty where ASE was not timed."""
-    calls = {e["system"]: e["median_ms"] for e in run.scaling(variant, "calculator") if e.get("median_ms")}
-    teacher = {e["system"]: e["median_ms"] for e in run.teacher() if e.get("median_ms")}
+    """One row per molecule, smallest first: what a chemist asks first, by size; empty where ASE was not timed.
+
+    Times are of the class :class:`Ratio` (ms); None where there is no time.
+    """
+    calls = {e["system"]: Ratio.of(e, "median_ms") for e in run.scaling(variant, "calculator") if e.get("median_ms")}
+    teacher = {e["system"]: Ratio.of(e, "median_ms") for e in run.teacher() if e.get("median_ms")}
     times = run.times(variant, "energy_forces")
     return [
         {
             "molecule": f"{title(system)} ({run.systems[system]})",
             "ase_ms": calls[system],
-            "ns_per_day": ns_per_day(calls[system]),
-            "call_ms": times[system].value if system in times else None,
+            "ns_per_day": ns_per_day(calls[system].value),
+            "call_ms": times.get(system),
             "teacher_ms": teacher.get(system),
         }
         for system in run.systems
         if system in calls
     ]
-
-
-def teacher_threads(run: Run) -> str:
-    """On how many threads of the CPU the teacher was timed, in words; empty where it was not."""
-    threads = sorted({entry["threads"] for entry in run.teacher() if entry.get("threads")})
-    if not threads:
-        return ""
-    return f"{' or '.join(map(number, threads))} thread{'s' if threads != [1] else ''}"
 
 
 def through_ase(run: Run, variant: str) -> str:
@@ -197,15 +191,28 @@ def _batches(run: Run, name: str) -> str:
     )
 
 
-def _domain(run: Run) -> str:
-    """Which elements the accuracy was measured on, and what is refused; empty where it was not measured."""
+def _domain(run: Run, variant: str) -> str:
+    """Which elements the accuracy was measured on, what is refused, and whether there is a stress; empty where the accuracy was
+    not measured."""
     elements = {int(z) for e in run.accuracy() for z in e.get("by_element") or {}}
     if not elements:
         return ""
     named = [chemical_symbols[z] for z in sorted(elements)]
     return (
         "Neutral closed-shell systems like those that it was trained on ([accuracy](#accuracy-of-the-student): here of "
-        f"{', '.join(named)}). Elements that it never learned, charges and spins are refused."
+        f"{', '.join(named)}). Elements that it never learned, charges and spins are refused." + _stress(run, variant)
+    )
+
+
+def _stress(run: Run, variant: str) -> str:
+    """Whether a variant serves constant pressure; empty in runs from before that was recorded."""
+    gives = next((e.get("gives_stress") for e in run.of("compile", variant=variant)), None)
+    if gives is None:
+        return ""
+    return (
+        f" `{variant}` gives the stress, too."
+        if gives
+        else f" `{variant}` gives no stress: constant pressure takes another."
     )
 
 
@@ -287,12 +294,6 @@ def _teacher_error(run: Run) -> str:
             where = f"the smallest molecules of this report ({int(high) - 1} atoms or fewer)"
         text += f"; the mean error is largest, {number(worst, 2)} meV/Å, on {where}"
     return f"{text}."
-
-
-def teacher_method(run: Run) -> str:
-    """What the teacher computes, GFN2-xTB say, as the labels name it; empty where they do not."""
-    found = [re.search(r"method=([\w-]+)", str(entry.get("labels"))) for entry in run.accuracy()]
-    return next((match[1] for match in found if match), "")
 
 
 def _dynamics(run: Run, variants: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 #: An image that does not fit may be drawn at this share of its size.
-SMALLEST = 0.8
+SMALLEST = 0.68
 
 
 def full_pages(begins: list[Any], blocks: list[list[Any]]) -> Any:

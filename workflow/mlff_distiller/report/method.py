@@ -5,6 +5,8 @@ from typing import Any
 
 from mlff_distiller.benchmark.timing import TURN_SECONDS
 from mlff_distiller.records.run import Run
+from mlff_distiller.records.schema import Record
+from mlff_distiller.records.vocabulary import SCALING_TASKS
 from mlff_distiller.records.wording import title
 
 
@@ -34,13 +36,16 @@ def not_measured(run: Run, provenance: Mapping[str, Any]) -> list[str]:
 def method(run: Run) -> dict[str, str]:
     """Numbers that describe the timings, as ranges if they differ between records; the cost of the first call of a turn."""
     timed = [e for e in run.timings() if e["status"] == "ok"]
+    beyond = [e for task in SCALING_TASKS for e in run.of("benchmark", task=task) if e["status"] == "ok"]
+    beyond += [e for e in run.teacher() if e["status"] == "ok"]
 
-    def spread(field: str) -> str:
-        values = sorted({entry[field] for entry in timed if entry.get(field) is not None})
+    def spread(field: str, entries: list[Record] = timed) -> str:
+        values = sorted({entry[field] for entry in entries if entry.get(field) is not None})
         return "unknown" if not values else str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
 
     counts = {field: spread(field) for field in ("replicates", "warmup", "runs", "threads")}
-    return counts | {"turn": f"{1e3 * TURN_SECONDS:g} ms", "first": first_call(run)}
+    more = {f"beyond_{field}": spread(field, beyond) if beyond else "" for field in ("replicates", "runs")}
+    return counts | more | {"turn": f"{1e3 * TURN_SECONDS:g} ms", "first": first_call(run)}
 
 
 def first_call(run: Run) -> str:

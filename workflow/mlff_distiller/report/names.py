@@ -3,7 +3,7 @@
 import re
 
 from mlff_distiller.records.run import Run
-from mlff_distiller.records.wording import title
+from mlff_distiller.records.wording import number, title
 
 #: Kernels whose names say nothing outside the file that they are in.
 KERNELS = {"molecule": "one-launch kernel"}
@@ -35,3 +35,17 @@ def short(value: float) -> str:
         if value >= size:
             return f"{value / size:.10g}{letter}"
     return f"{value:.10g}"
+
+
+def teacher_threads(run: Run) -> str:
+    """On how many threads of the CPU the teacher was timed, in words; empty where it was not."""
+    threads = sorted({entry["threads"] for entry in run.teacher() if entry.get("threads")})
+    if not threads:
+        return ""
+    return f"{' or '.join(map(number, threads))} thread{'s' if threads != [1] else ''}"
+
+
+def teacher_method(run: Run) -> str:
+    """What the teacher computes, GFN2-xTB say, as the labels name it; empty where they do not."""
+    found = [re.search(r"method=([\w-]+)", str(entry.get("labels"))) for entry in run.accuracy()]
+    return next((match[1] for match in found if match), "")

@@ -26,8 +26,8 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 
 
 def slower_or_faster(factor: float) -> str:
-    """``2.00× slower`` or ``2.00× faster``, for a time that is ``factor`` times another."""
-    return f"{factor:.2f}× slower" if factor >= 1 else f"{1 / factor:.2f}× faster"
+    """``2.0× slower`` or ``2.0× faster``, for a time that is ``factor`` times another, with two digits."""
+    return f"{number(factor, 2)}× slower" if factor >= 1 else f"{number(1 / factor, 2)}× faster"
 
 
 def cell(text: Any) -> str:

@@ -10,7 +10,7 @@ from mlff_distiller.records.run import Run
 from mlff_distiller.records.schema import Record
 from mlff_distiller.records.statistics import Ratio
 from mlff_distiller.records.vocabulary import BASELINE, TASKS, TEACHER
-from mlff_distiller.records.wording import drift, interval, number, title
+from mlff_distiller.records.wording import drift, few_processes, interval, number, title
 from mlff_distiller.variants.equivalence import TOLERANCES, limits
 
 #: Fields of an NVE record about its drift.
@@ -94,7 +94,7 @@ def times(run: Run, task: str) -> list[dict[str, Any]]:
 
 
 def equivalence(run: Run) -> list[dict[str, Any]]:
-    """One row per variant: the case that comes nearest to the limit of the force or of the energy, or exceeds it most."""
+    """One row per variant: the case that comes nearest to a limit (force, energy, stress), or exceeds one most."""
     rows = []
     for name in run.variants:
         found = [e for e in run.of("equivalence", variant=name) if e.get("eager_force_rmse_mev_per_a") is not None]
@@ -105,11 +105,23 @@ def equivalence(run: Run) -> list[dict[str, Any]]:
                     "variant": name,
                     "cases": len(checked),
                     "worst": max(checked, key=_share_of_limit),
+                    "stress": _stress(run, name, checked),
                     "refused": [entry["system"] for entry in found if refuses(entry)],
                     "verdict": run.equivalence(name),
                 }
             )
     return rows
+
+
+def _stress(run: Run, name: str, checked: list[Record]) -> str:
+    """The error of the stress and its limit, on the case that comes nearest to it; or why there is none."""
+    found = [entry for entry in checked if "virial_limit_mev_per_atom" in entry]
+    if not found:
+        gives = next((e.get("gives_stress") for e in run.of("compile", variant=name)), None)
+        return "gives none" if gives is False else "not compared"
+    worst = max(found, key=lambda entry: _of_limit(entry, "virial_error_mev_per_atom", "virial_limit_mev_per_atom"))
+    error, limit = (number(worst.get(f"virial_{what}_mev_per_atom")) for what in ("error", "limit"))
+    return f"{error} of {limit} ({worst['system']})"
 
 
 def with_limits(entry: Record, options: Mapping[str, Any]) -> Record:
@@ -135,12 +147,18 @@ def with_limits(entry: Record, options: Mapping[str, Any]) -> Record:
 
 
 def _share_of_limit(entry: Record) -> float:
-    if entry.get("force_rmse_mev_per_a") is None or entry.get("energy_error_mev_per_atom") is None:
-        return math.inf
-    return max(
-        entry["force_rmse_mev_per_a"] / entry["force_limit_mev_per_a"],
-        entry["energy_error_mev_per_atom"] / entry["energy_limit_mev_per_atom"],
-    )
+    shares = [
+        _of_limit(entry, "force_rmse_mev_per_a", "force_limit_mev_per_a"),
+        _of_limit(entry, "energy_error_mev_per_atom", "energy_limit_mev_per_atom"),
+    ]
+    if "virial_limit_mev_per_atom" in entry:
+        shares.append(_of_limit(entry, "virial_error_mev_per_atom", "virial_limit_mev_per_atom"))
+    return max(shares)
+
+
+def _of_limit(entry: Record, error: str, limit: str) -> float:
+    """An error over its limit; infinite where it is not finite."""
+    return math.inf if entry.get(error) is None else entry[error] / entry[limit]
 
 
 def md(run: Run) -> list[dict[str, Any]]:
@@ -275,6 +293,7 @@ def scaling(run: Run) -> dict[str, list[dict[str, Any]]]:
             entry
             | {"memory_mib": _memory_mib(entry), "speedup_text": _speedup_text(entry)}
             | (_of_steps(entry) if task == "md_steps" else {})
+            | (_of_bare_call(entry) if task == "calculator" else {})
             for entry in run.of("benchmark", task=task)
             if entry["variant"] != TEACHER
         ]
@@ -300,6 +319,18 @@ def _of_steps(entry: Mapping[str, Any]) -> dict[str, float | None]:
         "mj_per_step": 1e3 * joule if joule else None,
         "kj_per_ns": joule * kj_per_joule if joule and kj_per_joule else None,
         "baseline_kj_per_ns": baseline * kj_per_joule if baseline and kj_per_joule else None,
+    }
+
+
+def _of_bare_call(entry: Mapping[str, Any]) -> dict[str, str]:
+    """What ASE adds to the bare call that took turns with the one through ASE; dashes in records from before it did."""
+    if not entry.get("ase_ratio"):
+        return {"bare": "-", "ase_adds": "-"}
+    bare, ratio = entry["bare_median_ms"], Ratio.of(entry, "ase_ratio")
+    added, low, high = (number((share - 1) * bare, 2) for share in (ratio.value, ratio.low, ratio.high))
+    return {
+        "bare": number(bare),
+        "ase_adds": f"{added}{f' [{low}, {high}]' if ratio.certain else few_processes(ratio)}",
     }
 
 
@@ -391,7 +422,10 @@ def _timestep_found(entry: Mapping[str, Any]) -> str:
 
 def _nvt_found(entry: Mapping[str, Any]) -> str:
     first = entry.get("first_p_value")
-    repeated = f" of two trajectories (the first alone: p = {first:.2g})" if first is not None else ""
+    repeated = (
+        "" if first is None
+        else f" of two trajectories of different seeds together, since the first alone had p = {first:.2g}"
+    )  # fmt: skip
     return (
         f"{entry['mean_temperature_k']:.1f} ± {entry['temperature_stderr_k']:.1f} K for {entry['temperature_k']:g} K, "
         f"p = {entry['p_value']:.2g} on {entry['independent_samples']} samples{repeated}"

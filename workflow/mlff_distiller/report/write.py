@@ -14,8 +14,9 @@ from mlff_distiller.records.vocabulary import TASKS
 from mlff_distiller.records.wording import TASK_TITLES, title
 from mlff_distiller.report import acceptance, captions, html, method, tables
 from mlff_distiller.report.figures import draw, style
-from mlff_distiller.report.first_page import by_size, first_lines, teacher_method, teacher_threads
+from mlff_distiller.report.first_page import by_size, first_lines
 from mlff_distiller.report.handover import handed_over, read_bundles
+from mlff_distiller.report.names import teacher_method, teacher_threads
 from mlff_distiller.report.render import render
 from mlff_distiller.report.terminal import show
 from mlff_distiller.utils.errors import UserError

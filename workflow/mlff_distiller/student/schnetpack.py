@@ -18,12 +18,13 @@ from mlff_distiller.student.checkpoint import save_student
 from mlff_distiller.student.config import StudentConfig
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.student.pickled import Shell, name_of, read_pickled
+from mlff_distiller.systems.units import BOHR, HARTREE, KCAL_PER_MOL, KJ_PER_MOL
 from mlff_distiller.utils.errors import UserError, nearest
 from mlff_distiller.utils.files import sha256_of
 
-#: 1 of each unit in eV or A (CODATA 2018).
-ENERGY_UNITS = {"eV": 1.0, "Hartree": 27.211386245988, "kcal/mol": 0.0433641153, "kJ/mol": 0.0103642697}
-LENGTH_UNITS = {"A": 1.0, "bohr": 0.529177210903, "nm": 10.0}
+#: 1 of each unit in eV or A.
+ENERGY_UNITS = {"eV": 1.0, "Hartree": HARTREE, "kcal/mol": KCAL_PER_MOL, "kJ/mol": KJ_PER_MOL}
+LENGTH_UNITS = {"A": 1.0, "bohr": BOHR, "nm": 10.0}
 ACTIVATION = ("torch.nn.functional.silu", "torch.nn.modules.activation.SiLU")
 #: Modules that change no energy, by the part of the model where they stand.
 INPUTS = ("PairwiseDistances", "Strain")

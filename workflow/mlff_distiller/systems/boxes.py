@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 MAX_EXTENT = 1e4
 #: Periodic cells thinner than this are unphysical, and have more images within the cutoff than fit into memory, A.
 MIN_THICKNESS = 0.5
+#: Between atoms and the faces of a cell that is there for form's sake, A.
+ROOM = 10.0
 
 
 class Box:
@@ -26,6 +28,7 @@ class Box:
     Attributes:
         cell: [3, 3] A, as given where it spans a volume, else with unit vectors along axes that are not periodic.
         vectors: [3, 3] A, with unit vectors perpendicular to the others along all axes that are not periodic.
+        spans_volume: whether the cell as given does.
 
     Raises:
         UserError: lattice vectors that are not finite, too long, or along periodic axes missing, parallel or in one plane.
@@ -53,7 +56,8 @@ class Box:
                 f"{MIN_THICKNESS} A; set the lattice vectors, or pbc=False"
             )
         flat = abs(np.linalg.det(cell)) < 1e-4 * np.prod(np.linalg.norm(cell, axis=1))
-        self.cell = self.vectors if flat or not cell.any(axis=1).all() else cell
+        self.spans_volume = bool(cell.any(axis=1).all() and not flat)
+        self.cell = cell if self.spans_volume else self.vectors
 
     def wrapped(self, positions: np.ndarray) -> np.ndarray:
         """``positions`` [N, 3] A moved into the cell along periodic axes, and to an average of 0 along the others."""
@@ -67,6 +71,17 @@ class Box:
 def box_of(atoms: "Atoms") -> Box | None:
     """The box of ``atoms``, None for a molecule; raises as :class:`Box` does."""
     return Box(atoms.cell.array, atoms.pbc) if atoms.pbc.any() else None
+
+
+def with_room(atoms: "Atoms") -> "Atoms":
+    """A copy in the middle of a cell with :data:`ROOM` around it along axes that are not periodic; those that are stay.
+
+    For programs that ask for a box, also of a molecule.
+    """
+    moved: Atoms = atoms.copy()
+    if not atoms.pbc.all():
+        moved.center(vacuum=ROOM, axis=tuple(np.flatnonzero(~atoms.pbc)))
+    return moved
 
 
 def near_origin(positions: np.ndarray, box: Box | None) -> np.ndarray:

@@ -31,6 +31,8 @@ BEYOND_TIERS = "not usable"
 #: Lower ends of the bins of force length (eV/A) and of molecule size (atoms).
 FORCE_BINS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 SIZE_BINS = (1, 9, 17, 25, 33, 49, 65, 97)
+#: Splits of more molecules are not told apart by molecule.
+MOST_MOLECULES = 100
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -131,7 +133,8 @@ def measure(
         mean cosine over atoms with labels above 0.05 eV/A. Energies: MAE and RMSE per atom (meV), and the MAE after
         subtracting each molecule's mean error (which does not matter in MD). Where any label has a stress its errors, too
         (:func:`~mlff_distiller.training.evaluate.stress_errors`). Force errors also ``by_element`` and
-        ``by_force``, force and energy errors ``by_size`` and ``by_method``. ``parity``: force components of ``teacher`` and
+        ``by_force``, force and energy errors ``by_size`` and ``by_method``, and ``by_molecule`` where they are not too many
+        (:data:`MOST_MOLECULES`). ``parity``: force components of ``teacher`` and
         ``student``, eV/A, and the atomic number of each. Of a student with a domain
         also :func:`~mlff_distiller.training.reliability.reliability`.
     """
@@ -151,6 +154,8 @@ def measure(
     by_force = Groups.of_values(np.linalg.norm(truth, axis=1), FORCE_BINS)
     by_size = Groups.of_values(dataset.n_atoms, SIZE_BINS)
     by_method = Groups(dataset.method, dataset.methods)
+    molecules, molecule = np.unique([dataset.molecules[row] for row in dataset.molecule], return_inverse=True)
+    few = len(molecules) <= MOST_MOLECULES
     return {
         "n_configurations": len(dataset),
         "n_molecules": len(np.unique(dataset.molecule)),
@@ -168,6 +173,7 @@ def measure(
         "by_force": by_force.force_errors(wrong),
         "by_size": by_size.errors(owner, wrong, energy_errors),
         "by_method": by_method.errors(owner, wrong, energy_errors),
+        **({"by_molecule": Groups(molecule, molecules.tolist()).errors(owner, wrong, energy_errors)} if few else {}),
         "parity": {
             "teacher": np.round(truth.reshape(-1)[chosen], 5).tolist(),
             "student": np.round(forces.reshape(-1)[chosen], 5).tolist(),

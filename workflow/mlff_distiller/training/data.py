@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mlff_distiller.data.dataset import Dataset, element_energies
 from mlff_distiller.neighbors.native import NativeSearch
+from mlff_distiller.systems.stress import volumes
 from mlff_distiller.training.messages import Graph
 from mlff_distiller.utils.errors import UserError
 
@@ -123,9 +124,9 @@ class Configurations:
         pairs = all_pairs(positions, dataset, cutoff)
         stressed: dict[str, Tensor] = {}
         if (known := dataset.has_stress).any():
-            volumes = np.where(known, np.abs(np.linalg.det(dataset.cells)), 1.0)
-            virials = np.where(known[:, None, None], volumes[:, None, None] * dataset.stresses, 0.0)
-            values = {"virials": virials, "has_virial": known, "volumes": volumes}
+            sizes = np.where(known, volumes(dataset.cells), 1.0)
+            virials = np.where(known[:, None, None], sizes[:, None, None] * dataset.stresses, 0.0)
+            values = {"virials": virials, "has_virial": known, "volumes": sizes}
             stressed = {name: torch.as_tensor(value, dtype=dtype, device=device) for name, value in values.items()}
         return cls(
             numbers=torch.as_tensor(dataset.numbers.astype(np.int64), device=device),

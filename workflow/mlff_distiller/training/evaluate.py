@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlff_distiller.data.dataset import EV_PER_A3
 from mlff_distiller.student.painn import PaiNN
+from mlff_distiller.systems.units import GPA
 from mlff_distiller.training.data import N_GHOSTS, Capacity, Configurations
 from mlff_distiller.training.loss import energies_and_forces
 
@@ -78,9 +78,9 @@ def stress_errors(configurations: Configurations, stresses: Tensor) -> dict[str,
     wrong = stresses[known].double() - truth
     return {
         "n_stresses": int(known.sum()),
-        "stress_mae_gpa": EV_PER_A3 * wrong.abs().mean().item(),
-        "stress_rmse_gpa": EV_PER_A3 * wrong.square().mean().sqrt().item(),
-        "stress_rms_gpa": EV_PER_A3 * truth.square().mean().sqrt().item(),
+        "stress_mae_gpa": wrong.abs().mean().item() / GPA,
+        "stress_rmse_gpa": wrong.square().mean().sqrt().item() / GPA,
+        "stress_rms_gpa": truth.square().mean().sqrt().item() / GPA,
     }
 
 

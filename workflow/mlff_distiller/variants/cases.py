@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlff_distiller.systems.boxes import box_of
 from mlff_distiller.systems.rattle import rattled
+from mlff_distiller.systems.stress import no_stress
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -52,6 +54,11 @@ class Case:
     def batch(self) -> int:
         """Systems of a call."""
         return len(self.frames[0])
+
+    @property
+    def has_stress(self) -> bool:
+        """Whether all of its systems have a stress."""
+        return not any(no_stress(box_of(atoms)) for frame in self.frames for atoms in frame)
 
 
 def cases_of(
@@ -100,6 +107,7 @@ def _others(systems: "list[Atoms]", elements: Iterable[int] | None, cutoff: floa
         "stretched bonds": [[stretched(atoms)] for atoms in systems],
         "all elements": [[all_elements(known)]],
         "small cell": [[cell]],
+        "batch of cells": [[cell, stretched(cell), cell.repeat([1, 1, 2])]],
         "thin box": [[cell.repeat(thin)]],
         "triclinic box": [[cell.repeat(wide)]],
     }

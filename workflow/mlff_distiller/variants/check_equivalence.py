@@ -95,8 +95,9 @@ def _record(
     potential: "Potential",
 ) -> dict[str, Any]:
     tolerance = TOLERANCES[common["precision"]]
-    exact = answers(reference, case)
-    plain = errors_against(exact, answers(eager, case))
+    stress = case.has_stress and potential.has_stress
+    exact = answers(reference, case, stress)
+    plain = errors_against(exact, answers(eager, case, stress))
     allowed = limits(plain, tolerance)
     entry = common | {
         "system": case.name,
@@ -109,8 +110,11 @@ def _record(
         "eager_force_rmse_mev_per_a": 1e3 * plain["force_rmse"],
         "eager_energy_error_mev_per_atom": 1e3 * plain["energy_rmse"],
     }
+    if stress:
+        entry["virial_limit_mev_per_atom"] = 1e3 * allowed["virial_rmse"]
+        entry["eager_virial_error_mev_per_atom"] = 1e3 * plain["virial_rmse"]
     try:
-        errors = errors_against(exact, answers(potential, case))
+        errors = errors_against(exact, answers(potential, case, stress))
     except NotImplementedError as refusal:
         # Refused by name is no wrong answer; the molecules of the run are what it was asked for.
         status = "failed" if case.kind == MOLECULE else "unavailable"
@@ -123,6 +127,8 @@ def _record(
         "force_max_mev_per_a": 1e3 * errors["force_max"],
         "energy_error_mev_per_atom": 1e3 * errors["energy_rmse"],
     }
+    if stress:
+        entry["virial_error_mev_per_atom"] = 1e3 * errors["virial_rmse"]
     return schema.record(
         "equivalence", **entry, equivalent=not reason, status="failed" if reason else "ok", reason=reason
     )

@@ -129,6 +129,7 @@ def build(files: VariantFiles, spec: dict[str, Any], device: str, systems: "dict
         "artifact_sha256": sha256_of(folder / main) if main else None,
         "torch": torch.__version__,
         "target": target_of(device),
+        "gives_stress": potential.has_stress,
         "first_calls_ms": first_calls,
         **compiler_counts(),
     }

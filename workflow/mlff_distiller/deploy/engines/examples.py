@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlff_distiller.deploy.engines.lammps import files as lammps
+from mlff_distiller.systems.boxes import with_room
 from mlff_distiller.utils.errors import UserError, Words, nearest
 from mlff_distiller.utils.files import write_text
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 FOLDER = "engines"
 #: The longest that an example may take, s; a GPU's first call compiles.
 LONGEST = 300
-#: Between a molecule and the faces of the cell around it, A.
-_ROOM = 10.0
 
 _OPENMM = """\
 from pathlib import Path
@@ -271,12 +270,10 @@ All but LAMMPS need this package, installed with the engine from its checkout:
 def _start(molecule: "Atoms", file: str) -> str:
     from ase.io import write as write_atoms
 
-    atoms = molecule.copy()
-    atoms.info.clear()
     pdb = file.endswith(".pdb")
     # i-PI asks for a cell, also of a molecule; in a PDB file it would make the molecule periodic.
-    if not atoms.pbc.any() and not pdb:
-        atoms.center(vacuum=_ROOM)
+    atoms = molecule.copy() if pdb else with_room(molecule)
+    atoms.info.clear()
     text = io.StringIO()
     write_atoms(text, atoms, format="proteindatabank" if pdb else "extxyz")
     return text.getvalue()

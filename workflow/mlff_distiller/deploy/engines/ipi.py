@@ -13,9 +13,10 @@ from ipi.pes.dummy import Dummy_driver
 from ipi.utils.units import unit_to_internal, unit_to_user
 
 from mlff_distiller.deploy.bundle import load_bundle
-from mlff_distiller.deploy.engines.many_systems import WITHOUT_STRESS, ManySystems, has_stress
+from mlff_distiller.deploy.engines.many_systems import WITHOUT_STRESS, ManySystems
 from mlff_distiller.systems.limits import checked_allow
 from mlff_distiller.systems.read import read_system
+from mlff_distiller.systems.stress import volumes
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.settings import refuse_unknown
 
@@ -50,7 +51,7 @@ class StudentDriver(Dummy_driver):
         self._template, self._pbc = str(template), structure.pbc.copy()
         self._numbers = torch.from_numpy(structure.numbers.astype(np.int64)).to(potential.device)
         self._systems = ManySystems(potential)
-        self._has_stress = bool(self._pbc.any()) and has_stress(potential)
+        self._has_stress = bool(self._pbc.any()) and potential.has_stress
         self._first_cell: np.ndarray | None = None
         super().__init__(**options)
 
@@ -90,7 +91,7 @@ class StudentDriver(Dummy_driver):
         )
         virials = np.full((count, 3, 3), np.nan)
         if stresses is not None:
-            virials = -stresses.cpu().numpy() * np.abs(np.linalg.det(rows))[:, None, None]
+            virials = -stresses.cpu().numpy() * volumes(rows)[:, None, None]
         return [
             (
                 float(unit_to_internal("energy", "electronvolt", energy)),

@@ -10,6 +10,7 @@ from mlff_distiller.md.near_origin import NearOrigin
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.systems.boxes import MAX_EXTENT, Box, check_extent
 from mlff_distiller.systems.distances import DistanceCheck, shortest_radii
+from mlff_distiller.systems.stress import no_stress
 from mlff_distiller.utils.errors import UserError
 
 #: The origin follows a system once an atom of it is so much further from it than any was, A.
@@ -17,11 +18,6 @@ DRIFT = 5.0
 #: Up to so many atoms each, all pairs of all molecules are compared at once, on the device.
 ALL_PAIRS = 200
 WITHOUT_STRESS = "the kernels of this bundle give no stress: take another bundle, or one of a variant of another family"
-
-
-def has_stress(potential: Potential) -> bool:
-    """Whether the potential's kernels give stresses."""
-    return type(potential).with_stress is not Potential.with_stress
 
 
 @dataclass(slots=True)
@@ -34,6 +30,8 @@ class _Known:
     pbc: Tensor | None
     cell: Tensor | None
     distances: "_Distances"
+    #: Why a system has no stress, in words; empty where all have one.
+    no_stress: str
     near: NearOrigin | None = None
     #: How far from the origin each atom may be before its system is moved anew, [N] A.
     reach: Tensor | None = None
@@ -80,9 +78,10 @@ class ManySystems:
         known = self._remembered(numbers, batch, cell, pbc)
         self._known = None
         if stress:
-            if not has_stress(self.potential):
+            if not self.potential.has_stress:
                 raise UserError(WITHOUT_STRESS)
-            _refuse_stress(known)
+            if known.no_stress:
+                raise UserError(known.no_stress)
         moved = self._moved(known, positions)
         if self.potential.limits.distances:
             known.distances(positions)
@@ -118,11 +117,15 @@ class ManySystems:
             # The same tensors, so that the potential need not look at them again.
             numbers, batch = known.numbers, known.batch
         if cell is None:
-            return _Known(numbers, batch, None, None, None, _Distances(numbers, batch, None, None))
-        full = torch.stack([_cell(system, *of) for system, of in enumerate(zip(cell, pbc, strict=True))])
-        full = full.to(self.potential.device)
+            return _Known(numbers, batch, None, None, None, _Distances(numbers, batch, None, None), no_stress(None))
+        boxes = [_box(system, *of) for system, of in enumerate(zip(cell.cpu(), pbc.cpu(), strict=True))]
+        # As potentials take them: zeros where nothing is periodic.
+        full = torch.stack([torch.zeros_like(cell[0], device="cpu") if box is None else torch.from_numpy(box.cell)
+                            for box in boxes]).to(self.potential.device)  # fmt: skip
+        whys = map(no_stress, boxes)
+        why = next((f"{_of(system, len(boxes))}{why}" for system, why in enumerate(whys) if why), "")
         distances = _Distances(numbers, batch, full, pbc)
-        return _Known(numbers, batch, cell.clone(), pbc.clone(), full.to(self.potential.dtype), distances)
+        return _Known(numbers, batch, cell.clone(), pbc.clone(), full.to(self.potential.dtype), distances, why)
 
     def _moved(self, known: _Known, positions: Tensor) -> Tensor:
         """``positions`` near the origin, in the potential's dtype."""
@@ -198,25 +201,11 @@ class _Distances:
         return padded.view(n_systems, largest, -1)
 
 
-def _cell(system: int, cell: Tensor, pbc: Tensor) -> Tensor:
-    """The cell as potentials take it, [3, 3] A; zeros where nothing is periodic."""
-    if not bool(pbc.any()):
-        return torch.zeros_like(cell, device="cpu")
+def _box(system: int, cell: Tensor, pbc: Tensor) -> Box | None:
     try:
-        return torch.from_numpy(Box(cell.cpu().numpy(), pbc.cpu().numpy()).cell)
+        return Box(cell.numpy(), pbc.numpy()) if bool(pbc.any()) else None
     except UserError as error:
         raise UserError(f"system {system}: {error}") from None
-
-
-def _refuse_stress(known: _Known) -> None:
-    if known.pbc is None or known.given_cell is None or not bool(known.pbc.any(dim=1).all()):
-        raise UserError("a molecule has no stress: a system is not periodic along any axis")
-    volumes = torch.linalg.det(known.given_cell).abs()
-    if not bool((volumes > 0).all()):
-        raise UserError(
-            f"system {int((volumes == 0).nonzero()[0])}: stress needs a volume, and a lattice vector is missing along an axis "
-            "that is not periodic"
-        )
 
 
 def _same(known: Tensor | None, given: Tensor | None) -> bool:

@@ -13,11 +13,11 @@ from ase import Atoms
 from openmm import unit
 from openmmml.mlpotential import MLPotentialImpl, MLPotentialImplFactory
 
+from mlff_distiller.systems.units import KJ_PER_MOL
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.settings import refuse_unknown
 
 #: kJ/mol for an eV, and A for a nm. By the definition of the SI, as in OpenMM; ASE's eV is that of CODATA 2014, 8e-9 larger.
-KJ_PER_MOL = 1.602176634e-19 * 6.02214076e23 / 1000
 ANGSTROM = 10.0
 
 
@@ -112,4 +112,4 @@ class Compute:
             self._atoms.cell = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer) * ANGSTROM
         energy = self._atoms.get_potential_energy(apply_constraint=False)
         forces = self._atoms.get_forces(apply_constraint=False)
-        return energy * KJ_PER_MOL, forces * (KJ_PER_MOL * ANGSTROM)
+        return energy / KJ_PER_MOL, forces * (ANGSTROM / KJ_PER_MOL)

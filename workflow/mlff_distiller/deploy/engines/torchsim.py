@@ -10,7 +10,7 @@ from torch_sim.models.interface import ModelInterface
 from torch_sim.state import SimState
 
 from mlff_distiller.deploy.bundle import load_bundle
-from mlff_distiller.deploy.engines.many_systems import WITHOUT_STRESS, ManySystems, has_stress
+from mlff_distiller.deploy.engines.many_systems import WITHOUT_STRESS, ManySystems
 from mlff_distiller.utils.errors import UserError, nearest
 
 #: Of TorchSim's autobatcher; before 0.6 it does not know the last.
@@ -62,7 +62,7 @@ class StudentModel(ModelInterface):
 
     @compute_stress.setter
     def compute_stress(self, value: bool) -> None:
-        if value and not has_stress(self._potential):
+        if value and not self._potential.has_stress:
             raise UserError(WITHOUT_STRESS)
         self._compute_stress = value
 

@@ -17,6 +17,7 @@ from mlff_distiller.kernels.cuda.indices import index_buffer, index_parts
 from mlff_distiller.kernels.split import SplitMatrix
 from mlff_distiller.kernels.structures import check_sizes
 from mlff_distiller.student.painn import StudentForceField
+from mlff_distiller.systems.stress import OF_VOIGT
 
 #: Features of one warp.
 LANES = 32
@@ -24,9 +25,6 @@ LANES = 32
 PRODUCTS = ("fp16x3", "float32", "tf32")
 #: Matrices with fewer rows than this are left to cuBLAS in any case.
 NARROWEST = 16
-
-#: Where the entries of a symmetric matrix, row by row, stand among xx, yy, zz, yz, xz, xy.
-VOIGT = [0, 5, 4, 5, 1, 3, 4, 3, 2]
 
 Matrix = Tensor | SplitMatrix
 
@@ -432,7 +430,7 @@ class NeighborMatrixProgram:
             self._run("virials", arguments, step)
         # Not indexed by the list, which would be sent to the device each time.
         parts = found.unbind(dim=1)
-        return torch.stack([parts[part] for part in VOIGT], dim=1).view(-1, 3, 3)
+        return torch.stack([parts[part] for part in OF_VOIGT.flat], dim=1).view(-1, 3, 3)
 
     def set_grid(self, grid: CellGrid) -> None:
         """The cells to use from now on.

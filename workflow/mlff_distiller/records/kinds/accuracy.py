@@ -114,6 +114,9 @@ class Accuracy(Errors, total=False):
     """Errors by the number of atoms of the configuration."""
     by_method: dict[str, GroupErrors]
     """Errors by how the configuration was sampled."""
+    by_molecule: dict[str, GroupErrors]
+    """Errors by molecule, as the dataset names it: SMILES, or the name of a structure; missing where there are more than a
+    hundred, and in older records."""
     parity: Parity
     """Some force components, for a figure."""
     reliability: Reliability

@@ -67,7 +67,19 @@ class Benchmark(Timing, total=False):
 
 
 class Calculator(Timing, total=False):
-    """Energy and forces of one molecule through ASE."""
+    """Energy and forces of one molecule through ASE. What is of the bare call is missing in records from before it was timed
+    beside the one through ASE."""
+
+    bare_samples_ms: list[Time]
+    """Time of the potential's own call, without ASE, in turn with the others; replaced by what follows when merged."""
+    bare_median_ms: Ms
+    """Median of the bare call's samples."""
+    bare_median_ci95_ms: IntervalMs
+    """Its 95 % interval."""
+    ase_ratio: float
+    """Time through ASE over that of the bare call."""
+    ase_ratio_ci95: Interval
+    """Its 95 % interval."""
 
 
 class Throughput(Timing, total=False):
@@ -155,6 +167,11 @@ class Summary(TypedDict, total=False):
     """Atoms computed in a second; null for the neighbor search and where the status is not `ok`."""
     steps_per_s: PerSecond | None
     """Calls, as many as steps of a simulation, in a second; null likewise."""
+    force_ratio: float | None
+    """Time of energy and forces over that of the energy alone in the same processes; null for other tasks than `energy_forces`,
+    and where the energy was not timed; missing in older records."""
+    force_ratio_ci95: Interval | None
+    """Its 95 % interval; null likewise."""
     compile_s: Seconds | None
     """Of the compile record; null for other tasks than `energy_forces`, and without a speed-up."""
     break_even_steps: Count | None

@@ -22,6 +22,8 @@ class Compile(OfVariant, total=False):
     """Version of torch that it was built by, and that alone loads it."""
     target: dict[str, str]
     """What it was built for: torch, Python, device, architecture, and a fingerprint of the instruction sets."""
+    gives_stress: bool
+    """Whether it computes stresses; missing in records from before it was asked."""
     first_calls_ms: dict[str, list[Ms]]
     """Times of the first calls, by molecule, one by one."""
     n_graphs: Count
@@ -58,6 +60,13 @@ class Equivalence(OfVariant, total=False):
     """What the RMSE of the force may be: a multiple of eager's and a tenth of the tolerance; missing as the tolerance."""
     energy_limit_mev_per_atom: MevPerAtom
     """What the RMSE of the energy may be; missing as the tolerance."""
+    virial_error_mev_per_atom: MevPerAtom | None
+    """RMSE of the components of stress times volume, per atom; missing where there is no stress: of molecules, of variants that
+    give none, and in records from before it was compared; null as that of the forces."""
+    eager_virial_error_mev_per_atom: MevPerAtom | None
+    """The same of the plain student in fp32; missing likewise."""
+    virial_limit_mev_per_atom: MevPerAtom
+    """What it may be; missing likewise."""
 
 
 class Deploy(OfVariant, total=False):
@@ -71,6 +80,8 @@ class Deploy(OfVariant, total=False):
     """File or folder in the bundle; null for a family that keeps none."""
     target: dict[str, str]
     """What it was built for."""
+    gives_stress: bool
+    """Whether it computes stresses; missing in older records."""
     threads: int | None
     """Threads of PyTorch in the timings; null where none were set."""
     evidence: dict[str, Any]

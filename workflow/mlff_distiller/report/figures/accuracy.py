@@ -6,6 +6,7 @@ from itertools import combinations
 from math import inf, isclose
 from typing import TYPE_CHECKING
 
+from mlff_distiller.data.molecules import BENCHMARK_MOLECULES
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.schema import Record
 from mlff_distiller.records.wording import number, title
@@ -84,10 +85,16 @@ def groups(run: Run, entry: Record) -> list[Group]:
 
 
 def molecules_in(run: Run, entry: Record, size: str) -> tuple[str, ...]:
-    """The run's molecules in a group by size, of a split that has equally many configurations of each of its molecules.
+    """The molecules in a group by size, where there are few.
 
-    Records have the number of configurations and atoms of a group; empty unless one choice of molecules fits both.
+    Older records do not name them. Of a split of the run's molecules with equally many configurations of each they tell the
+    number of configurations and atoms of a group: empty unless one choice of molecules fits both.
     """
+    if entry.get("by_molecule"):
+        low, high = _bounds(size)
+        of_size = {name: one["n_atoms"] / one["n_configurations"] for name, one in entry["by_molecule"].items()}
+        named = sorted((atoms, name) for name, atoms in of_size.items() if low <= atoms < high)
+        return tuple(molecule_name(name) for _, name in named) if len(named) <= MOST_NAMES else ()
     group, known = entry["by_size"][size], {}
     if entry["split"] in ("benchmark", "visited"):
         low, high = _bounds(size)
@@ -102,6 +109,11 @@ def molecules_in(run: Run, entry: Record, size: str) -> tuple[str, ...]:
         if isclose(sum(known[name] for name in names) * each, group["n_atoms"])
     ]
     return fitting[0] if len(fitting) == 1 else ()
+
+
+def molecule_name(name: str) -> str:
+    """The file name of a benchmark molecule that a dataset names by its SMILES; others as they are."""
+    return next((molecule.name for molecule in BENCHMARK_MOLECULES if molecule.smiles == name), name)
 
 
 def worst(found: Sequence[Group]) -> Group:

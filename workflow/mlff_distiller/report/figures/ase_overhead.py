@@ -1,5 +1,6 @@
 """Figure of calls through ASE: what a call takes by itself, and what ASE adds to it."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlff_distiller.records.run import Run
@@ -18,12 +19,28 @@ if TYPE_CHECKING:
 MOST_PANELS = 3
 
 
+@dataclass(frozen=True)
+class AseCall:
+    """Times of one molecule.
+
+    Args:
+        bare: of the call without ASE, ms.
+        added: what ASE adds, ms; None where it is not measurable: where the interval of the ratio of both times spans 1 or, of
+            calls that were timed apart, the intervals of the times overlap.
+        together: whether both were timed in turn, in the same processes.
+    """
+
+    bare: float
+    added: float | None
+    together: bool
+
+
 def ase_overhead(run: Run) -> "Figure":
     """Time of a call through ASE, molecule by molecule, as bare call and what ASE adds; one panel per variant."""
     calls = {name: found for name in run.variants if (found := through_ase(run, name))}
     if not calls:
         return nothing("ASE")
-    shown = sorted(calls, key=lambda name: sum(bare for bare, _ in calls[name].values()))[:MOST_PANELS]
+    shown = sorted(calls, key=lambda name: sum(call.bare for call in calls[name].values()))[:MOST_PANELS]
     systems = [system for system in run.systems if any(system in calls[name] for name in shown)]
     figure, axes = style.new(1.35 + 0.24 * len(systems), columns=len(shown), sharey=True)
     for axis, name in zip(axes[0], shown, strict=True):
@@ -36,28 +53,35 @@ def ase_overhead(run: Run) -> "Figure":
     return figure
 
 
-def through_ase(run: Run, name: str) -> dict[str, tuple[float, float | None]]:
-    """System -> ms of the bare call, and what ASE adds; None where the intervals of the times with and without it overlap."""
+def through_ase(run: Run, name: str) -> dict[str, AseCall]:
+    """System -> what a variant's call takes with and without ASE. In older records the bare call is another job's."""
     plain = run.times(name, "energy_forces")
-    found: dict[str, tuple[float, float | None]] = {}
+    found = {}
     for entry in timed(run, name, "calculator"):
-        if bare := plain.get(entry["system"]):
+        if entry.get("ase_ratio"):
+            bare, ratio = entry["bare_median_ms"], Ratio.of(entry, "ase_ratio")
+            added = (ratio.value - 1) * bare if ratio.low > 1 else None
+            found[entry["system"]] = AseCall(bare, added, together=True)
+        elif apart := plain.get(entry["system"]):
             low = (entry.get("median_ci95_ms") or [entry["median_ms"]])[0]
-            found[entry["system"]] = (bare.value, entry["median_ms"] - bare.value if low > bare.high else None)
+            added = entry["median_ms"] - apart.value if low > apart.high else None
+            found[entry["system"]] = AseCall(apart.value, added, together=False)
     return found
 
 
-def _bars(axis: "Axes", calls: dict[str, tuple[float, float | None]], systems: list[str], shade: str) -> None:
+def _bars(axis: "Axes", calls: dict[str, AseCall], systems: list[str], shade: str) -> None:
     for height, system in enumerate(systems):
         if system not in calls:
             continue
-        bare, added = calls[system]
-        axis.barh(height, bare, color=shade, height=0.62)
-        axis.barh(height, added or 0, left=bare, color=style.FAINT, ec=style.QUIET, lw=0.6, height=0.62)
-        text = "not measurable" if added is None else f"+ {number(added, 2)} ms"
-        axis.annotate(text, (bare + (added or 0), height), xytext=(4, 0), textcoords="offset points", va="center",
-                      fontsize=8, color=style.QUIET if added is None else style.INK)  # fmt: skip
-    axis.set(xlim=(0, 1.6 * max(bare + (added or 0) for bare, added in calls.values())), xlabel="ms per call")
+        call = calls[system]
+        added = call.added or 0
+        axis.barh(height, call.bare, color=shade, height=0.62)
+        axis.barh(height, added, left=call.bare, color=style.FAINT, ec=style.QUIET, lw=0.6, height=0.62)
+        text = "not measurable" if call.added is None else f"+ {number(added, 2)} ms"
+        axis.annotate(text, (call.bare + added, height), xytext=(4, 0), textcoords="offset points", va="center",
+                      fontsize=8, color=style.QUIET if call.added is None else style.INK)  # fmt: skip
+    longest = max(call.bare + (call.added or 0) for call in calls.values())
+    axis.set(xlim=(0, 1.6 * longest), xlabel="ms per call")
     axis.grid(axis="y", visible=False)
     axis.tick_params(axis="y", length=0)
 

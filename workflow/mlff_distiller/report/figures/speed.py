@@ -18,6 +18,7 @@ from mlff_distiller.report.figures.shared import (
     size_line,
     variants_with,
 )
+from mlff_distiller.report.names import teacher_method, teacher_threads
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +44,8 @@ def latency(run: Run) -> "Figure":
                 size_line(run, axes[column], times, UNNAMED, [], name)
     teacher = {e["system"]: e["median_ms"] for e in run.teacher() if e["system"] in run.systems and e["median_ms"]}
     options = {"color": style.color("teacher"), "marker": "*", "linestyle": (0, (2, 1))}
-    size_line(run, axes[1], teacher, options, ends[1], "teacher (CPU)")
+    label = f"{teacher_method(run) or 'teacher'}, {teacher_threads(run) or 'CPU'}"
+    size_line(run, axes[1], teacher, options, ends[1], label)
     for axis, task in zip(axes, TASKS, strict=True):
         axis.set(xscale="log", yscale="log", title=TASK_TITLES[task], xlabel="atoms")
         size_axis(axis, run, apart=1.45)

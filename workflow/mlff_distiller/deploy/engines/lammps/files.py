@@ -7,6 +7,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlff_distiller.systems.boxes import with_room
+
 if TYPE_CHECKING:
     from ase import Atoms
 
@@ -23,8 +25,6 @@ _SOURCES = (
 )
 PLUGIN = "mlff_distiller_plugin.so"
 DATA = "molecule.data"
-#: Between the molecule and the faces of the box, A: the box only says where to look for atoms at the start.
-_ROOM = 10.0
 _INPUT = """\
 # A molecule for 100 steps at constant energy. In this folder, after `make`:
 #     lmp -in in.molecule
@@ -58,10 +58,8 @@ def files(molecule: "Atoms") -> dict[str, str]:
     """
     from ase.io.lammpsdata import write_lammps_data
 
-    atoms = molecule.copy()
-    open_axes = tuple(axis for axis in range(3) if not atoms.pbc[axis])
-    if open_axes:
-        atoms.center(vacuum=_ROOM, axis=open_axes)
+    # Along open axes the box only says where to look for atoms at the start.
+    atoms = with_room(molecule)
     data = io.StringIO()
     elements = elements_of(atoms)
     write_lammps_data(data, atoms, specorder=elements, masses=True)
