@@ -18,8 +18,9 @@ from mlff_distiller.sources import ROOT
 from mlff_distiller.systems.read import load_system
 from mlff_distiller.utils.errors import UserError
 from tests.conftest import MOLECULES
+from tests.engines import needed
 
-ipi = pytest.importorskip("ipi", reason='i-PI is not installed: pip install ".[ipi]"')
+ipi = needed.module("ipi", "ipi")
 
 from ipi.pes import load_pes  # noqa: E402 (only where there is i-PI)
 from ipi.utils.units import unit_to_internal, unit_to_user  # noqa: E402
