@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlff_distiller.deploy.engines.examples import ENGINES
+from mlff_distiller.deploy.engines.known import ENGINES
 
 #: Set where all engines must be there.
 ALL = "TEST_ENGINES"

@@ -234,7 +234,7 @@ def test_i_pi_stops_with_the_words_of_a_refusal(example):
 def test_the_page_shows_what_the_bundle_has():
     page = (ROOT.parents[1] / "docs" / "ipi.md").read_text()
     shown = re.search(r"```xml\n(.*?)```", page, re.DOTALL)[1]
-    assert shown.strip() in examples.ENGINES["ipi"].files["input.xml"]
+    assert shown.strip() in examples.EXAMPLES["ipi"].files["input.xml"]
 
 
 def test_the_file_of_the_example_is_a_driver_for_i_pi(example):

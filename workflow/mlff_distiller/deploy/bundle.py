@@ -78,6 +78,23 @@ def write_bundle(
     Returns:
         The record as written.
     """
+    entry = write_loaded_files(folder, entry, variant, checkpoint, systems, torch_cluster)
+    in_c.write(folder / c_library.FOLDER)
+    write_text(folder / "README.md", texts.readme(entry, in_c.missing))
+    write_text(folder / "example.py", texts.example(entry))
+    schema.write(folder / METADATA, [entry])
+    return entry
+
+
+def write_loaded_files(
+    folder: Path,
+    entry: dict[str, Any],
+    variant: Path,
+    checkpoint: Path,
+    systems: "Sequence[Atoms]",
+    torch_cluster: Path | None = None,
+) -> dict[str, Any]:
+    """Write what is loaded of a bundle, without its metadata; arguments and result as of :func:`write_bundle`."""
     from ase.io import write
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -91,12 +108,7 @@ def write_bundle(
     if needs_torch_cluster(entry["options"]):
         write_bytes(folder / TORCH_CLUSTER, Path(torch_cluster).read_bytes())
     files = {file.relative_to(folder).as_posix(): sha256_of(file) for file in _files(folder)}
-    entry = entry | {"bundle_version": VERSION, "files": files}
-    in_c.write(folder / c_library.FOLDER)
-    write_text(folder / "README.md", texts.readme(entry, in_c.missing))
-    write_text(folder / "example.py", texts.example(entry))
-    schema.write(folder / METADATA, [entry])
-    return entry
+    return entry | {"bundle_version": VERSION, "files": files}
 
 
 def read_bundle(folder: str | Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlff_distiller.decisions.winners import Choice, choose, evidence
 from mlff_distiller.deploy.engines import examples
+from mlff_distiller.deploy.engines.known import ENGINES, checked
 from mlff_distiller.records import collect, schema
 from mlff_distiller.records.outcome import failure
 from mlff_distiller.records.run import Run
@@ -32,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--torch-cluster", type=Path, help="record of the torch-cluster stage")
     parser.add_argument("--systems", nargs="+", required=True, help="files of the molecules of the run")
     parser.add_argument("--threads", type=int, help="threads of PyTorch in the timings")
-    parser.add_argument("--engines", nargs="*", default=[], help=f"examples for these: {', '.join(examples.ENGINES)}")
+    parser.add_argument("--engines", nargs="*", default=[], help=f"examples for these: {', '.join(ENGINES)}")
     parser.add_argument("--output-dir", type=Path, required=True, help=f"gets one folder each: {', '.join(WORK)}")
 
 
@@ -41,7 +42,7 @@ def run(args: Namespace) -> int:
     from mlff_distiller.deploy import c_library
     from mlff_distiller.deploy.bundle import METADATA
 
-    engines = examples.checked(args.engines)
+    engines = checked(args.engines)
     found = Run(collect.read(args.results)["records"])
     systems = list(read_systems(args.systems).values())
     choices = {work: choose(found, work) for work in WORK}
