@@ -1,5 +1,7 @@
 """The examples of engines in a bundle: written for all, tried where the engine is installed."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from typing import get_args
 
@@ -73,6 +75,19 @@ def test_a_make_around_it_changes_nothing(tmp_path, molecules, engine, monkeypat
     engine("import os\nassert not [name for name in os.environ if name.startswith('MAKE')]\n")
     examples.write(tmp_path, ["openmm"], molecules["water"])
     assert examples.attempt(tmp_path, "openmm") == {"status": "ok", "reason": ""}
+
+
+def test_an_example_runs_by_the_interpreter_that_has_the_engine(tmp_path, molecules, engine):
+    """Another environment's, to which this one's packages are of no use."""
+    other = tmp_path / "other" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", other.parents[1]], check=True)
+    (packages,) = (other.parents[1] / "lib").glob("python*/site-packages")
+    (packages / "an_engine.py").touch()
+    program = "import sys, an_engine, mlff_distiller\nassert sys.prefix != sys.base_prefix and 'other' in sys.prefix\n"
+    engine(program, module="an_engine")
+    examples.write(tmp_path / "bundle", ["openmm"], molecules["water"])
+    assert examples.attempt(tmp_path / "bundle", "openmm")["status"] == "unavailable"
+    assert examples.attempt(tmp_path / "bundle", "openmm", other) == {"status": "ok", "reason": ""}
 
 
 def test_an_example_that_fails_says_why(tmp_path, molecules, engine, monkeypatch):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from mlff_distiller.deploy.engines.known import ENGINES, checked
 from mlff_distiller.deploy.engines.lammps import files as lammps
+from mlff_distiller.sources import ROOT
 from mlff_distiller.utils.files import write_text
 
 if TYPE_CHECKING:
@@ -181,17 +182,22 @@ def write(bundle: Path, names: Iterable[str], molecule: "Atoms") -> None:
             write_text(folder / example.start, _start(molecule, example.start))
 
 
-def attempt(bundle: Path, name: str) -> dict[str, str]:
+def attempt(bundle: Path, name: str, python: str | Path = sys.executable) -> dict[str, str]:
     """Run the example of an engine in a copy of its bundle.
+
+    Args:
+        bundle: its folder.
+        name: of :data:`EXAMPLES`.
+        python: the interpreter whose environment has the engine, if any has; this package comes with it or from here.
 
     Returns:
         ``status`` (``ok``, ``failed``, or ``unavailable`` where the engine is not installed) and the ``reason``.
     """
     engine, example = ENGINES[name], EXAMPLES[name]
-    if importlib.util.find_spec(engine.module) is None:
+    if not _has(python, engine.module):
         return {"status": "unavailable", "reason": f"{engine.title} is not installed here: {engine.install}"}
-    scripts = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    path = os.pathsep.join(entry for entry in sys.path if entry)
+    scripts = os.pathsep.join([str(Path(python).absolute().parent), os.environ.get("PATH", "")])
+    path = os.pathsep.join(entry for entry in sys.path if entry) if _is_own(python) else str(ROOT.parent)
     # Under a `make`, its flags would go on to the example's own.
     without_make = {name: value for name, value in os.environ.items() if name not in _OF_MAKE}
     environment = without_make | {"PATH": scripts, "PYTHONPATH": path}
@@ -218,6 +224,18 @@ def attempt(bundle: Path, name: str) -> dict[str, str]:
         said = next((line[:300] for line in reversed(lines) if not line.startswith("make: ")), "no message")
         return {"status": "failed", "reason": f"{command} ends with {done.returncode}: {said}"}
     return {"status": "ok", "reason": ""}
+
+
+def _is_own(python: str | Path) -> bool:
+    return Path(python).absolute() == Path(sys.executable).absolute()
+
+
+def _has(python: str | Path, module: str) -> bool:
+    """Whether an interpreter's environment has a module, which is not imported."""
+    if _is_own(python):
+        return importlib.util.find_spec(module) is not None
+    asked = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
+    return subprocess.run([python, "-c", asked, module], check=False).returncode == 0
 
 
 def readme(outcomes: Mapping[str, Mapping[str, str]]) -> str:
