@@ -160,6 +160,12 @@ def read_bundle(folder: str | Path) -> dict[str, Any]:
     return entry
 
 
+def refuse_damage(folder: Path, entry: Mapping[str, Any]) -> None:
+    """Raise a :class:`UserError` for a file of a bundle, but for its artifact, that has not the hash that ``entry`` states."""
+    if damaged := _damaged(folder, entry["files"], apart_from=ARTIFACT):
+        raise UserError(f"{folder}: {damaged}; {_ANEW}")
+
+
 def load_bundle(path: str | Path, rebuild: bool = True, allow: Iterable[str] = ()) -> "Potential":
     """The potential of a bundle, on the device that it was made for, in float32.
 
@@ -188,8 +194,7 @@ def load_bundle(path: str | Path, rebuild: bool = True, allow: Iterable[str] = (
         spec = check_spec(entry["variant"], entry["options"])
     except UserError as error:
         raise UserError(f"{folder / METADATA}: {error}; {_ANEW}") from None
-    if damaged := _damaged(folder, entry["files"], apart_from=ARTIFACT):
-        raise UserError(f"{folder}: {damaged}; {_ANEW}")
+    refuse_damage(folder, entry)
     _check_device(folder, entry["device"])
     _activate(folder, spec)
     student = load_student(folder / WEIGHTS, entry["device"], neighbors=spec.get("neighbors"), allow=allow)

@@ -37,7 +37,7 @@ class Runner:
         self.potential = MLPotential(_NAME, bundle=bundle)
 
     def __call__(self, atoms: "Atoms", plan: Plan) -> Nve:
-        system = self.potential.createSystem(_topology(atoms), removeCMMotion=False)
+        system = self.potential.createSystem(topology_of(atoms), removeCMMotion=False)
         for index, mass in enumerate(atoms.get_masses()):
             system.setParticleMass(index, mass)
         integrator = openmm.VerletIntegrator(plan.timestep_fs * unit.femtoseconds)
@@ -63,7 +63,8 @@ def _total(state: openmm.State) -> float:
     return energy.value_in_unit(unit.kilojoules_per_mole) / KJ_PER_MOL
 
 
-def _topology(atoms: "Atoms") -> app.Topology:
+def topology_of(atoms: "Atoms") -> app.Topology:
+    """One residue of all atoms, with their box where they have one."""
     topology = app.Topology()
     residue = topology.addResidue("MOL", topology.addChain())
     for atom in atoms:
