@@ -14,6 +14,7 @@ import numpy as np
 from mlff_distiller.deploy.engine_runs.nve import Nve, Plan, Runner, plan_of
 from mlff_distiller.deploy.engine_runs.settings import EngineRunSettings
 from mlff_distiller.deploy.engines.known import ENGINES
+from mlff_distiller.md.settings import FEWEST_SAMPLES
 from mlff_distiller.records import schema
 from mlff_distiller.records.outcome import failure
 from mlff_distiller.systems.rattle import rattled
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 #: A first run: what an engine does once is done then, and how long a step takes is seen.
 FIRST_WINDOWS, FIRST_EVERY = 3, 2
-#: Samples of the energy below which there is no drift.
-FEWEST_SAMPLES = 21
 #: Calls of the kernel alone.
 KERNEL_RUNS, KERNEL_FRAMES = 10, 3
 
