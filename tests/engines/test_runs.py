@@ -12,7 +12,7 @@ from tests.conftest import MOLECULES
 from tests.engines import needed
 
 #: A student with random weights has stiff bonds.
-SETTINGS = {"steps": 60, "timestep_fs": 0.02, "max_seconds": 60}
+SETTINGS = {"steps": 50, "timestep_fs": 0.02, "max_seconds": 60}
 FORMS = {"lammps": "c", "metatomic": "torchscript"}
 
 
@@ -47,8 +47,10 @@ def test_a_variant_in_an_engine(compiled, box, tmp_path, engine):
         assert row["task"] == engine
         assert row["computed_by"] == FORMS.get(engine, "bundle")
         assert row["equivalent"]
-        assert row["n_steps"] == 60
-        assert row["step_ms"] > 0
+        assert row["n_steps"] == 50
+        # A step has a call of the kernel in it, and the clock must see that; the machine may be busy.
+        least = 0.1 * min(row["kernel_ms"], row["ase_step_ms"]) if row["computed_by"] == "bundle" else 0
+        assert row["step_ms"] > least
         assert row["conserves_energy"]
         assert row["engine_version"]
         # From the same state: a wrong mass, time step or velocity would take the energies elsewhere.
