@@ -50,16 +50,35 @@ def totals(slope, noise, seed):
 
 
 @pytest.mark.parametrize(
-    ("own", "ase", "conserved"),
-    [(0.0, 0.0, True), (5.0, 0.0, False), (5.0, 5.0, True), (-5.0, 5.0, False)],
+    ("own", "ase", "noise", "conserved"),
+    [
+        (0.0, 0.0, 0.01, True),
+        (5.0, 0.0, 0.01, False),
+        (5.0, 5.0, 0.01, True),  # as it is in ASE
+        (-5.0, 5.0, 0.01, False),
+        (0.0, 5.0, 0.01, True),
+        (0.0, 0.0, 2.0, None),  # nobody can tell
+    ],
 )
-def test_a_drift_is_held_against_that_of_ase(own, ase, conserved):
+def test_a_drift_is_held_against_that_of_ase(own, ase, noise, conserved):
     plan = Plan(100, 20, 0.5)
-    runs = [Nve(0.0, np.zeros((24, 3)), totals(slope, 0.1, seed)) for seed, slope in enumerate((own, ase))]
+    runs = [Nve(0.0, np.zeros((24, 3)), totals(slope, noise, seed)) for seed, slope in enumerate((own, ase))]
     found = measure.drifts(*runs, plan, 24, EngineRunSettings())
-    assert found["drift_mev_per_atom_ps"] == pytest.approx(own, abs=0.3)
-    assert found["ase_drift_mev_per_atom_ps"] == pytest.approx(ase, abs=0.3)
+    error = 4 * noise
+    assert found["drift_mev_per_atom_ps"] == pytest.approx(own, abs=error)
+    assert found["ase_drift_mev_per_atom_ps"] == pytest.approx(ase, abs=error)
+    assert found["beyond_ase_drift_mev_per_atom_ps"] == pytest.approx(own - ase, abs=2 * error)
     assert found["conserves_energy"] is conserved
+
+
+def test_what_both_runs_have_in_common_is_no_error_of_the_difference():
+    """A run too short for a drift of its own, which goes as that of ASE."""
+    plan, shared = Plan(100, 20, 0.5), totals(0.0, 2.0, 0)
+    runs = [Nve(0.0, np.zeros((24, 3)), list(shared)) for _ in range(2)]
+    found = measure.drifts(*runs, plan, 24, EngineRunSettings())
+    assert found["drift_stderr_mev_per_atom_ps"] > 0.1
+    assert found["beyond_ase_drift_mev_per_atom_ps"] == 0
+    assert found["conserves_energy"] is True
 
 
 def test_energies_that_are_not_finite_are_an_error():

@@ -27,6 +27,8 @@ def record(engine="openmm", system="caffeine", **fields):
         "drift_stderr_mev_per_atom_ps": 0.02,
         "ase_drift_mev_per_atom_ps": 0.011,
         "ase_drift_stderr_mev_per_atom_ps": 0.021,
+        "beyond_ase_drift_mev_per_atom_ps": -0.001,
+        "beyond_ase_drift_stderr_mev_per_atom_ps": 0.002,
         "conserves_energy": True,
     }
     common = {"variant": "cpp", "task": engine, "system": system, "n_atoms": 24, "device": "cpu"}
@@ -50,13 +52,14 @@ def test_rates_are_those_of_the_times():
     assert row["kernel_per_s"] == pytest.approx(1000)
     assert row["engine"] == "OpenMM 8.6"
     assert row["drift"] == "0.010 ± 0.020"
+    assert row["beyond_ase"] == "-0.0010 ± 0.0020"
     assert row["verdict"] == "passed"
 
 
 @pytest.mark.parametrize(
     ("fields", "verdict"),
     [
-        ({"conserves_energy": None}, "too short for a drift"),
+        ({"conserves_energy": None}, "too short to tell of a drift"),
         ({"conserves_energy": False}, "failed: the energy drifts"),
         (
             {"status": "failed", "reason": "force RMSE too large", "equivalent": False},
@@ -76,6 +79,7 @@ def test_the_section_has_a_row_for_each_run_and_a_line_for_each_engine_that_is_m
     assert text.index("caffeine (24)") < text.index("methanol 64 (384)")
     assert "LAMMPS computes by the C library of the bundle." in text
     assert "- i-PI, all: unavailable: i-PI is not installed" in text
+    assert ", with 2 threads:" in text
     assert "beside them" not in text
     widths = {row.count("|") for row in text.splitlines() if row.startswith("|")}
     assert len(widths) == 1

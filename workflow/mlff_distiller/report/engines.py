@@ -35,9 +35,13 @@ def context(run: Run) -> dict[str, Any]:
         "other_forms": {
             _name(entry): OTHER_FORMS[entry["computed_by"]] for entry in ran if entry.get("computed_by") in OTHER_FORMS
         },
-        "threads": ", ".join(sorted({str(entry["threads"]) for entry in ran if entry.get("threads")})),
+        "threads": _threads({entry["threads"] for entry in ran if entry.get("threads")}),
         "disturbed": sum(cores > FEW_CORES for cores in known),
     }
+
+
+def _threads(numbers: set[int]) -> str:
+    return "" if not numbers else "1 thread" if numbers == {1} else f"{', '.join(map(str, sorted(numbers)))} threads"
 
 
 def _row(entry: Record) -> dict[str, Any]:
@@ -51,7 +55,7 @@ def _row(entry: Record) -> dict[str, Any]:
         "ase_steps_per_s": _rate(entry.get("ase_step_ms")),
         "kernel_per_s": _rate(entry.get("kernel_ms")),
         "drift": _drift(entry, ""),
-        "ase_drift": _drift(entry, "ase_"),
+        "beyond_ase": _drift(entry, "beyond_ase_"),
     }
 
 
@@ -76,4 +80,6 @@ def _verdict(entry: Record) -> str:
     if entry["status"] != "ok":
         return f"{entry['status']}: {entry['reason']}"
     conserved = entry.get("conserves_energy")
-    return "too short for a drift" if conserved is None else "passed" if conserved else "failed: the energy drifts"
+    return (
+        "too short to tell of a drift" if conserved is None else "passed" if conserved else "failed: the energy drifts"
+    )

@@ -29,6 +29,8 @@ from mlff_distiller.variants.gate import refusal
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from mlff_distiller.md.measures import Slope
+
 #: A first run: what an engine does once is done then, and how long a step takes is seen.
 FIRST_WINDOWS, FIRST_EVERY = 3, 2
 #: Calls of the kernel alone.
@@ -225,30 +227,41 @@ def warmed_up(in_engine: Runner, start: "Atoms", settings: EngineRunSettings) ->
 
 
 def drifts(found: Nve, same: Nve, plan: Plan, n_atoms: int, settings: EngineRunSettings) -> dict[str, Any]:
-    """Slopes of the total energies of a run in an engine and of the same in ASE; null where the run is too short for any.
+    """Slopes of the total energies of a run in an engine, of the same in ASE, and of their difference; null where the run is too
+    short for any.
 
     Raises:
         FloatingPointError: an energy is not finite.
     """
-    from mlff_distiller.md.measures import drift, drift_beyond
+    from mlff_distiller.md.measures import drift
 
     for where, one in (("the engine", found), ("ASE", same)):
         if not np.isfinite(one.totals).all():
             raise FloatingPointError(f"the total energy is not finite in {where}")
-    names = ("drift_mev_per_atom_ps", "drift_stderr_mev_per_atom_ps")
+    whose = ("", "ase_", "beyond_ase_")
     if len(found.totals) < FEWEST_SAMPLES:
-        return dict.fromkeys((*names, *(f"ase_{name}" for name in names), "conserves_energy"))
+        names = [f"{one}drift_{what}mev_per_atom_ps" for one in whose for what in ("", "stderr_")]
+        return dict.fromkeys((*names, "conserves_energy"))
     times = np.arange(plan.windows + 1) * plan.every * plan.timestep_fs / 1e3
-    mine, ase = (drift(times, 1e3 * np.array(run.totals) / n_atoms) for run in (found, same))
-    # A drift that ASE shows too comes from the time step or the short run; one within two errors is none.
-    counted = min(max(0.0, abs(mine.value) - 2 * mine.stderr), drift_beyond(mine, ase))
-    return {
-        names[0]: mine.value,
-        names[1]: mine.stderr,
-        f"ase_{names[0]}": ase.value,
-        f"ase_{names[1]}": ase.stderr,
-        "conserves_energy": bool(counted <= settings.drift_mev_per_atom_ps),
-    }
+    mine, ase = (1e3 * np.array(run.totals) / n_atoms for run in (found, same))
+    slopes = {one: drift(times, energies) for one, energies in zip(whose, (mine, ase, mine - ase), strict=True)}
+    fields: dict[str, Any] = {}
+    for one, slope in slopes.items():
+        fields |= {f"{one}drift_mev_per_atom_ps": slope.value, f"{one}drift_stderr_mev_per_atom_ps": slope.stderr}
+    limit = settings.drift_mev_per_atom_ps
+    return fields | {"conserves_energy": conserves(slopes[""], slopes["beyond_ase_"], limit)}
+
+
+def conserves(own: "Slope", beyond_ase: "Slope", limit: float) -> bool | None:
+    """Whether an engine's drift, or what it has beyond that of ASE, is within ``limit``; None: too short to tell.
+
+    It is where the interval of two standard errors lies within, and is not where both intervals lie beyond: a drift that ASE
+    shows too comes from the time step or the short run.
+    """
+    both = own, beyond_ase
+    if any(abs(slope.value) + 2 * slope.stderr <= limit for slope in both):
+        return True
+    return False if all(abs(slope.value) - 2 * slope.stderr > limit for slope in both) else None
 
 
 def kernel_ms(potential: Any, atoms: "Atoms") -> float:

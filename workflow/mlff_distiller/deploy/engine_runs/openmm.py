@@ -1,6 +1,7 @@
 """A bundle in OpenMM, through OpenMM-ML: leapfrog on OpenMM's CPU platform."""
 
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ class Runner:
         import torch
 
         torch.set_num_threads(threads)
-        self.version, self.device = openmm.version.version, read_bundle(bundle)["device"]
+        self.version, self.device = version("openmm"), read_bundle(bundle)["device"]
         # As the entry point does where the package is installed.
         MLPotential.registerImplFactory(_NAME, Factory())
         self.potential = MLPotential(_NAME, bundle=bundle)

@@ -28,6 +28,6 @@ class EngineRunSettings(Settings):
         5.0, description="that a run may take; slow engines take fewer steps, and with too few there is no drift"
     )
     drift_mev_per_atom_ps: Annotated[float, Field(ge=0), unit("meV/atom/ps")] = Field(
-        0.1, description="what the drift may be, beyond its error and that of ASE's run from the same state"
+        0.1, description="what the drift may be, or the part of it that ASE's run from the same state does not have"
     )
     seed: Seed = Field(0, description="of displacements and velocities")

@@ -49,12 +49,17 @@ class InEngine(OfVariant, total=False):
     ase_force_max_mev_per_a: MevPerA | None
     """Largest difference of a force component at the start from that in ASE with the variant; null likewise."""
     drift_mev_per_atom_ps: MevPerAtomPs | None
-    """Slope of the total energy in the engine; this and the next four are null where the run was too short."""
+    """Slope of the total energy in the engine; this and the next five are null where the run was too short."""
     drift_stderr_mev_per_atom_ps: MevPerAtomPs | None
     """Its standard error."""
     ase_drift_mev_per_atom_ps: MevPerAtomPs | None
     """The same slope in ASE."""
     ase_drift_stderr_mev_per_atom_ps: MevPerAtomPs | None
     """Its standard error."""
+    beyond_ase_drift_mev_per_atom_ps: MevPerAtomPs | None
+    """Slope of the total energy in the engine less that in ASE, from the same state."""
+    beyond_ase_drift_stderr_mev_per_atom_ps: MevPerAtomPs | None
+    """Its standard error."""
     conserves_energy: bool | None
-    """Whether the engine's drift, beyond two standard errors or beyond ASE's, is within the limit of the settings."""
+    """Whether the engine's drift, or what it has beyond ASE's, is within the limit of the settings with two standard errors; null
+    also where the run was too short to tell."""
