@@ -12,7 +12,7 @@ if [[ -f $stamp && "$(cat $stamp)" == "$fingerprint" ]]; then
     exit 0
 fi
 
-echo "set-up: installing the MD engines (100 MB beside what .venv has)"
+echo "set-up: installing the MD engines (150 MB to fetch beside what .venv has)"
 rm -rf $venv
 .venv/bin/uv venv --quiet --python .venv/bin/python $venv
 install=(.venv/bin/uv pip install --quiet --python $venv/bin/python --no-build-isolation --no-deps)

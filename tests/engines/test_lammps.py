@@ -544,7 +544,9 @@ def test_unpaired_electrons_are_refused(bundle, tmp_path):
 def test_atoms_too_close_are_named_by_their_ids(refused, ranks):
     close = molecule("caffeine")
     close.positions[5] = close.positions[9] + [0.3, 0, 0]
-    said = refused(close, ranks=ranks)
+    # On a busy machine mpiexec may lose the last words of a process that aborts.
+    attempts = (refused(close, ranks=ranks) for _ in range(1 if ranks == 1 else 4))
+    said = next((text for text in attempts if "closer than" in text), "nothing")
     assert re.search(r"atoms 6 and 10 are 0\.300 A apart, closer than anything that the student learned", said)
     assert "here: pair_style mlff_distiller allow distances" in said
 

@@ -16,8 +16,8 @@ from tests import small_variant
 from tests.conftest import MOLECULES
 from tests.engines import needed
 
-#: A student with random weights has stiff bonds.
-SETTINGS = {"steps": 50, "timestep_fs": 0.02, "max_seconds": 60}
+#: A student with random weights has stiff bonds; a picosecond of it would take long.
+SETTINGS = {"steps": 50, "timestep_fs": 0.02, "max_seconds": 60, "drift_mev_per_atom_ps": 5.0}
 FORMS = {"lammps": "c", "metatomic": "torchscript"}
 
 
