@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import mlff_distiller
 from mlff_distiller.deploy.engines.known import ENGINES, checked
 from mlff_distiller.deploy.engines.lammps import files as lammps
-from mlff_distiller.sources import ROOT
 from mlff_distiller.utils.files import write_text
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ FOLDER = "engines"
 LONGEST = 300
 #: Between a molecule and the faces of the cell around it, A.
 _ROOM = 10.0
+#: The folder that this package is imported from.
+_PACKAGES = Path(mlff_distiller.__file__).parents[1]
 #: Variables by which a `make` speaks to those that it starts.
 _OF_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
 
@@ -197,7 +199,7 @@ def attempt(bundle: Path, name: str, python: str | Path = sys.executable) -> dic
     if not _has(python, engine.module):
         return {"status": "unavailable", "reason": f"{engine.title} is not installed here: {engine.install}"}
     scripts = os.pathsep.join([str(Path(python).absolute().parent), os.environ.get("PATH", "")])
-    path = os.pathsep.join(entry for entry in sys.path if entry) if _is_own(python) else str(ROOT.parent)
+    path = os.pathsep.join(entry for entry in sys.path if entry) if _is_own(python) else str(_PACKAGES)
     # Under a `make`, its flags would go on to the example's own.
     without_make = {name: value for name, value in os.environ.items() if name not in _OF_MAKE}
     environment = without_make | {"PATH": scripts, "PYTHONPATH": path}
