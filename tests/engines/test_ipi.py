@@ -18,8 +18,9 @@ from mlff_distiller.sources import ROOT
 from mlff_distiller.systems.read import load_system
 from mlff_distiller.utils.errors import UserError
 from tests.conftest import MOLECULES
+from tests.engines import needed
 
-ipi = pytest.importorskip("ipi", reason='i-PI is not installed: pip install ".[ipi]"')
+ipi = needed.module("ipi", "ipi")
 
 from ipi.pes import load_pes  # noqa: E402 (only where there is i-PI)
 from ipi.utils.units import unit_to_internal, unit_to_user  # noqa: E402
@@ -233,7 +234,7 @@ def test_i_pi_stops_with_the_words_of_a_refusal(example):
 def test_the_page_shows_what_the_bundle_has():
     page = (ROOT.parents[1] / "docs" / "ipi.md").read_text()
     shown = re.search(r"```xml\n(.*?)```", page, re.DOTALL)[1]
-    assert shown.strip() in examples.ENGINES["ipi"].files["input.xml"]
+    assert shown.strip() in examples.EXAMPLES["ipi"].files["input.xml"]
 
 
 def test_the_file_of_the_example_is_a_driver_for_i_pi(example):

@@ -15,8 +15,9 @@ from mlff_distiller.sources import ROOT
 from mlff_distiller.systems.read import load_system
 from mlff_distiller.utils.errors import UserError
 from tests.conftest import MOLECULES
+from tests.engines import needed
 
-metatomic_ase = pytest.importorskip("metatomic_ase", reason='metatomic is not installed: pip install ".[metatomic]"')
+metatomic_ase = needed.module("metatomic_ase", "metatomic")
 
 from metatensor.torch import Labels  # noqa: E402 (only where there is metatomic)
 from metatomic.torch import ModelOutput  # noqa: E402

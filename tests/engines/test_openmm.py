@@ -16,9 +16,10 @@ from mlff_distiller.sources import ROOT
 from mlff_distiller.systems.read import load_system
 from mlff_distiller.utils.errors import UserError
 from tests.conftest import MOLECULES
+from tests.engines import needed
 
-openmm = pytest.importorskip("openmm")
-openmmml = pytest.importorskip("openmmml")
+openmm = needed.module("openmm", "openmm")
+openmmml = needed.module("openmmml", "openmm")
 
 from openmm import app, unit  # noqa: E402 (only where there is OpenMM)
 

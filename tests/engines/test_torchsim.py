@@ -16,8 +16,9 @@ from mlff_distiller.sources import ROOT
 from mlff_distiller.systems.read import load_system
 from mlff_distiller.utils.errors import UserError
 from tests.conftest import MOLECULES
+from tests.engines import needed
 
-ts = pytest.importorskip("torch_sim", reason='TorchSim is not installed: pip install ".[torchsim]"')
+ts = needed.module("torch_sim", "torchsim")
 
 from mlff_distiller.deploy.engines.torchsim import StudentModel  # noqa: E402 (only where there is TorchSim)
 

@@ -13,7 +13,7 @@ from tests.workflow.conftest import ROOT
 
 PROFILE = yaml.safe_load((ROOT / "profiles/slurm/profile.yaml").read_text())
 DEFAULT = yaml.safe_load((ROOT / "profiles/default/profile.yaml").read_text())
-TIMED = {"benchmark_variant", "measure_scaling", "time_teacher", "compile_variant"}
+TIMED = {"benchmark_variant", "measure_engine", "measure_scaling", "time_teacher", "compile_variant"}
 #: `make` installs it with the rest, so that a continuous integration without it is broken.
 needs_plugin = pytest.mark.skipif(
     importlib.util.find_spec("snakemake_executor_plugin_slurm") is None and "CI" not in os.environ,

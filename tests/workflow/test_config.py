@@ -21,6 +21,7 @@ from tests.workflow.conftest import ROOT
 
 DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
 NAN = float("nan")
+ENGINES = DEFAULT["benchmark"]["engines"]
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +134,14 @@ def test_a_variant_that_is_null_is_left_out():
         ("run", "published", "run: results/published/ holds the runs that ship; choose another name"),
         ("benchmark.scaling.variants", ["cp"], "'cp' is not among variants; did you mean 'cpp'"),
         ("benchmark.scaling.liquid", "benzen", "'benzen': no such molecule or file; did you mean 'benzene'"),
+        ("benchmark.engines.names", ["openm"], "benchmark.engines.names.0: cannot be 'openm'; did you mean 'openmm'"),
+        (
+            "benchmark.engines",
+            ENGINES | {"names": ["ipi"], "variant": "cp"},
+            "'cp' is not among variants; did you mean 'cpp'",
+        ),
+        ("benchmark.engines.box", "nowhere.extxyz", "benchmark.engines.box: nowhere.extxyz: no such file"),
+        ("benchmark.engines.settings", {"step": 9}, "unknown key 'step'; did you mean 'steps'"),
         ("benchmark.scaling.settings", {"batch": [1]}, "unknown key 'batch'; did you mean 'batches'"),
         ("benchmark.scaling.settings", {"box_atoms": [0]}, "box_atoms.0: expected whole number >= 1, got 0"),
         ("benchmark.scaling.settings", {"batches": [0]}, "batches.0: expected whole number >= 1, got 0"),
@@ -340,7 +349,7 @@ def test_every_path_in_a_shell_command_is_quoted():
     bare = re.compile(r"\{(?:input|output|log|params|wildcards)(?:\.(\w+))?\}")
     # Made of names and quoted paths by the rules themselves.
     composed = {"given", "expected", "claims", "torch_cluster", "held_out", "more", "command", "structures", "crystals"}
-    composed |= {"gathered", "number", "card", "cells"}
+    composed |= {"gathered", "number", "card", "cells", "box", "engines_python"}
     for file in (ROOT / "workflow" / "rules").glob("*.smk"):
         for shell in re.findall(r"^ +shell:\n((?: +\".*\"\n)+)", file.read_text(encoding="utf-8"), re.MULTILINE):
             assert set(bare.findall(shell)) <= composed, f"{file.name}: {shell}"

@@ -1,5 +1,7 @@
 """What runs when: exact job counts and reasons from dry runs."""
 
+import sys
+
 import pytest
 import yaml
 
@@ -260,6 +262,65 @@ def test_more_timed_runs_rerun_the_benchmarks_alone(finished):
 def test_other_sizes_rerun_the_scaling_jobs_alone(finished):
     finished.edit("config/config.yaml", "batches: [1, 4, 16, 32]", "batches: [1, 4, 16]")
     assert finished.plan() == {"measure_scaling": len(SCALED)} | REPORT
+
+
+#: A stand-in.
+CONDA = ROOT / "tests" / "standins" / "conda" / "bin"
+ENGINES = ["ipi", "lammps", "metatomic", "openmm", "torchsim"]
+
+
+def with_engines(checkout):
+    """As `make engines` leaves it."""
+    python = checkout.folder / ".venv-engines" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+
+
+def test_engines_are_run_where_they_are_installed(finished, monkeypatch):
+    with_engines(finished)
+    assert finished.plan() == {"measure_engine": len(ENGINES)} | REPORT
+    commands = finished.snakemake("--dry-run", "--printshellcmds").stdout
+    for engine in ENGINES:
+        assert f".venv-engines/bin/python -m mlff_distiller engine --engine {engine} " in commands
+    # Conda has an environment of its own, and engines are asked for by name.
+    monkeypatch.setenv("PATH", str(CONDA), prepend=":")
+    commands = finished.snakemake("--dry-run", "--printshellcmds", "--use-conda").stdout
+    assert "mlff_distiller engine" not in commands
+    finished.edit("config/config.yaml", "names: null ", "names: [openmm] ")
+    commands = finished.snakemake("--dry-run", "--printshellcmds", "--use-conda").stdout
+    assert " python -m mlff_distiller engine --engine openmm " in commands
+    assert ".venv-engines" not in commands
+
+
+def test_engines_that_are_asked_for_are_run_whether_they_are_installed_or_not(finished):
+    finished.edit("config/config.yaml", "names: null ", "names: [openmm, lammps] ")
+    assert finished.plan() == {"measure_engine": 2} | REPORT
+    # Once they are, they run again.
+    before = set(finished.reasons().split())
+    with_engines(finished)
+    assert any(".venv-engines" in word for word in set(finished.reasons("--printshellcmds").split()) - before)
+
+
+def test_editing_an_engines_code_runs_that_engine_alone(finished):
+    finished.edit("config/config.yaml", "names: null ", "names: [openmm, torchsim, lammps] ")
+    touched = finished.snakemake("--touch")
+    assert touched.returncode == 0, touched.stderr
+    for name in ("openmm", "torchsim", "lammps"):
+        file = finished.folder / f"results/default/engines/{name}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(name)
+    touched = finished.snakemake("--touch", "--forceall")
+    assert touched.returncode == 0, touched.stderr
+    assert finished.plan() == {}
+    finished.change_code("deploy/engines/torchsim.py")
+    assert finished.plan() == {"measure_engine": 1} | REPORT
+    finished.change_code("deploy/engines/many_systems.py")
+    assert finished.plan() == {"measure_engine": 1} | REPORT
+    with (finished.folder / "workflow/mlff_distiller/deploy/engines/lammps/pair_mlff_distiller.cpp").open(
+        "a"
+    ) as stream:
+        stream.write("const int a_change = 1;\n")
+    assert finished.plan()["measure_engine"] == 2
 
 
 def test_another_md_length_reruns_md_alone(finished):

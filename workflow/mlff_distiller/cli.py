@@ -35,6 +35,7 @@ STAGES = {
     "validate": ("variants.check_equivalence", "check one variant against the fp64 reference"),
     "benchmark": ("benchmark.single", "time one variant against eager, interleaved"),
     "scaling": ("benchmark.scaling", "time one variant on batches, boxes, through ASE and in MD"),
+    "engine": ("deploy.engine_runs.measure", "run one variant in an MD engine, and hold it against ASE"),
     "simulate": ("md.simulate", "run NVE with one variant and judge it"),
     "md-reference": ("md.reference", "run NVE in fp64, for comparison"),
     "md-timestep": ("md.timestep", "check that the energy's fluctuation goes with the time step squared"),

@@ -1,9 +1,23 @@
 # Needs: compiled variants and their equivalence records.
 # Makes: results/{run}/benchmark/{variant}/{replicate}.json with all samples, one process per variant and replicate;
-# results/{run}/benchmark/{variant}/scaling.json (batches, boxes, ASE, MD steps) for the variants in benchmark.scaling.
+# results/{run}/benchmark/{variant}/scaling.json (batches, boxes, ASE, MD steps) for the variants in benchmark.scaling;
+# results/{run}/engines/{engine}.json (NVE in an MD engine) for those in benchmark.engines.
 
 SCALING = config["benchmark"]["scaling"]
 SCALING_FILES = {what: system_path(SCALING[what], config["molecules"]["folder"]) for what in ("molecule", "liquid")}
+
+RUNS_IN = config["benchmark"]["engines"]
+# Of `make engines`; conda has an environment of its own.
+ENGINES_PYTHON = Path(".venv-engines/bin/python")
+NO_CONDA = DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method
+INSTALLED = NO_CONDA and ENGINES_PYTHON.is_file()
+
+
+def chosen_engines():
+    """Names of the engines that are run."""
+    if RUNS_IN["names"] is not None:
+        return RUNS_IN["names"]
+    return list(ENGINES) if INSTALLED and RUNS_IN["variant"] in config["variants"] else []
 
 
 rule benchmark_variant:
@@ -77,6 +91,52 @@ rule measure_scaling:
         " --threads {params.torch_threads:q} --output {output:q} > {log:q} 2>&1"
 
 
+rule measure_engine:
+    input:
+        variant=f"results/{{run}}/variants/{RUNS_IN['variant']}/variant.json",
+        equivalence=f"results/{{run}}/variants/{RUNS_IN['variant']}/equivalence.json",
+        student="results/{run}/student/student.safetensors",
+        torch_cluster=lambda wildcards: (
+            f"results/{wildcards.run}/preflight/torch_cluster.json"
+            if needs_torch_cluster(config["variants"][RUNS_IN["variant"]])
+            else []
+        ),
+        molecules=files_of(SYSTEMS),
+        box=split_frame(RUNS_IN["box"])[0] if RUNS_IN["box"] else [],
+    output:
+        "results/{run}/engines/{engine}.json",
+    log:
+        "logs/{run}/measure_engine/{engine}.log",
+    benchmark:
+        "logs/{run}/measure_engine/{engine}.tsv"
+    wildcard_constraints:
+        engine="|".join(ENGINES),
+    conda:
+        "../../envs/engines.yaml"
+    # No other job may run during a timing.
+    threads: workflow.cores
+    resources:
+        **SCALED,
+    params:
+        python=str(ENGINES_PYTHON) if INSTALLED else "python",
+        code=lambda wildcards: code_of(
+            "deploy.engine_runs.measure",
+            f"deploy.engine_runs.{wildcards.engine}",
+            "deploy.engine_runs.ase",
+            FAMILIES[config["variants"][RUNS_IN["variant"]]["family"]].module.removeprefix("mlff_distiller."),
+        ),
+        systems=list(SYSTEMS.values()),
+        box=option("box", RUNS_IN["box"]),
+        settings=settings(RUNS_IN["settings"]),
+        torch_threads=config["benchmark"]["threads"],
+        torch_cluster=torch_cluster_option,
+    shell:
+        "{params.python:q} -m mlff_distiller engine --engine {wildcards.engine:q} --variant {input.variant:q}"
+        " --equivalence {input.equivalence:q} --checkpoint {input.student:q} {params.torch_cluster}"
+        " --systems {params.systems:q} {params.box} --settings {params.settings:q} --threads {params.torch_threads:q}"
+        " --output {output:q} > {log:q} 2>&1"
+
+
 rule benchmark:
     input:
         CHECKS,
@@ -87,4 +147,5 @@ rule benchmark:
             replicate=REPLICATES,
         ),
         expand("results/{run}/benchmark/{variant}/scaling.json", run=RUN, variant=SCALING["variants"]),
+        expand("results/{run}/engines/{engine}.json", run=RUN, engine=chosen_engines()),
         expand("results/{run}/benchmark/teacher.json", run=RUN if TEACHER and REPLICATES else []),

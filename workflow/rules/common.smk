@@ -5,6 +5,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from snakemake.settings.types import DeploymentMethod
+
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 
 from mlff_distiller.preflight.config import (
@@ -14,6 +16,7 @@ from mlff_distiller.preflight.config import (
     system_path,
 )
 from mlff_distiller.data.teacher_settings import DEFAULT_CALCULATOR
+from mlff_distiller.deploy.engines.known import ENGINES
 from mlff_distiller.preflight import slurm
 from mlff_distiller.preflight.config_checks import check_config
 from mlff_distiller.utils.errors import UserError, nearest
@@ -311,7 +314,7 @@ def compared_results(wildcards):
 
 
 # What is timed; on a cluster each has a node to itself.
-TIMED = {"benchmark_variant", "compile_variant", "measure_scaling", "time_teacher"}
+TIMED = {"benchmark_variant", "compile_variant", "measure_engine", "measure_scaling", "time_teacher"}
 
 
 def before_the_first_job():

@@ -24,10 +24,11 @@ rule deploy_winners:
         systems=list(SYSTEMS.values()),
         torch_threads=config["benchmark"]["threads"],
         engines=config["deploy"]["engines"],
+        engines_python=option("engines-python", ENGINES_PYTHON if INSTALLED else None),
     shell:
         "python -m mlff_distiller deploy --results {input.results:q} --variants results/{wildcards.run:q}/variants"
         " --checkpoint {input.student:q} --torch-cluster {input.torch_cluster:q} --systems {params.systems:q}"
-        " --threads {params.torch_threads:q} --engines {params.engines:q}"
+        " --threads {params.torch_threads:q} --engines {params.engines:q} {params.engines_python}"
         " --output-dir results/{wildcards.run:q}/deploy > {log:q} 2>&1"
 
 

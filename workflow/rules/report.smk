@@ -71,6 +71,7 @@ rule render_report:
             name=[
                 *(f"{name}.md.j2" for name in DOCUMENTS),
                 "md_checks.md.j2",
+                "engines.md.j2",
                 "acceptance.md.j2",
                 "rounds.md.j2",
                 "stress.md.j2",

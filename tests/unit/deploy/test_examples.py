@@ -1,5 +1,7 @@
 """The examples of engines in a bundle: written for all, tried where the engine is installed."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from typing import get_args
 
@@ -9,6 +11,7 @@ from ase.io import read
 from ase.io.lammpsdata import read_lammps_data
 
 from mlff_distiller.deploy.engines import examples
+from mlff_distiller.deploy.engines.known import ENGINES
 from mlff_distiller.preflight.config import Deploy
 from mlff_distiller.sources import ROOT
 from mlff_distiller.utils.errors import UserError
@@ -21,25 +24,24 @@ def engine(monkeypatch):
     """An engine that is installed everywhere: Python itself."""
 
     def make(program, module="json"):
-        made = replace(
-            examples.ENGINES["openmm"], module=module, run=("python", "example.py"), files={"example.py": program}
-        )
-        monkeypatch.setitem(examples.ENGINES, "openmm", made)
+        monkeypatch.setitem(ENGINES, "openmm", replace(ENGINES["openmm"], module=module))
+        shown = replace(examples.EXAMPLES["openmm"], run=("python", "example.py"), files={"example.py": program})
+        monkeypatch.setitem(examples.EXAMPLES, "openmm", shown)
 
     return make
 
 
 def test_the_configuration_knows_the_same_engines():
     (names,) = [choice for choice in get_args(Deploy.model_fields["engines"].annotation) if choice is not Ellipsis]
-    assert set(get_args(names)) == set(examples.ENGINES)
+    assert set(get_args(names)) == set(ENGINES) == set(examples.EXAMPLES)
 
 
-@pytest.mark.parametrize("name", examples.ENGINES)
+@pytest.mark.parametrize("name", ENGINES)
 def test_each_has_a_page_and_an_extra(name):
     import tomllib
 
     extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    engine = examples.ENGINES[name]
+    engine = ENGINES[name]
     assert engine.extra in extras
     assert engine.install in (CHECKOUT / "docs" / f"{name}.md").read_text()
 
@@ -68,6 +70,27 @@ def test_an_example_runs_in_a_copy(tmp_path, molecules, engine):
     examples.write(tmp_path, ["openmm"], molecules["water"])
     assert examples.attempt(tmp_path, "openmm") == {"status": "ok", "reason": ""}
     assert not (tmp_path / "engines" / "openmm" / "written").exists()
+
+
+def test_a_make_around_it_changes_nothing(tmp_path, molecules, engine, monkeypatch):
+    monkeypatch.setenv("MAKELEVEL", "1")
+    monkeypatch.setenv("MAKEFLAGS", "n")
+    engine("import os\nassert not [name for name in os.environ if name.startswith('MAKE')]\n")
+    examples.write(tmp_path, ["openmm"], molecules["water"])
+    assert examples.attempt(tmp_path, "openmm") == {"status": "ok", "reason": ""}
+
+
+def test_an_example_runs_by_the_interpreter_that_has_the_engine(tmp_path, molecules, engine):
+    """Another environment's, to which this one's packages are of no use."""
+    other = tmp_path / "other" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", other.parents[1]], check=True)
+    (packages,) = (other.parents[1] / "lib").glob("python*/site-packages")
+    (packages / "an_engine.py").touch()
+    program = "import sys, an_engine, mlff_distiller\nassert sys.prefix != sys.base_prefix and 'other' in sys.prefix\n"
+    engine(program, module="an_engine")
+    examples.write(tmp_path / "bundle", ["openmm"], molecules["water"])
+    assert examples.attempt(tmp_path / "bundle", "openmm")["status"] == "unavailable"
+    assert examples.attempt(tmp_path / "bundle", "openmm", other) == {"status": "ok", "reason": ""}
 
 
 def test_an_example_that_fails_says_why(tmp_path, molecules, engine, monkeypatch):

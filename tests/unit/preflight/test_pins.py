@@ -99,6 +99,17 @@ def test_the_pins_meet_what_the_package_asks_of_its_users():
     }
 
 
+def test_the_engines_are_those_of_the_extras_that_install_them_one_by_one():
+    document = tomllib.loads((pins.REPOSITORY / "pyproject.toml").read_text())
+    extras = document["project"]["optional-dependencies"]
+    asked = [Requirement(entry) for name, entries in extras.items() if name != "workflow" for entry in entries]
+    locked = {pin.name: pin.version for pin in pins.parse_lock((ENVS / "engines.lock").read_text())}
+    assert len(asked) >= 7
+    assert not [str(one) for one in asked if not one.specifier.contains(locked[canonicalize_name(one.name)])]
+    group = {Requirement(entry).name for entry in document["dependency-groups"]["engines"]}
+    assert {requirement.name for requirement in asked} <= group
+
+
 def test_a_lock_is_made_of_the_groups_alone(copy, monkeypatch):
     """Were pyproject.toml named too, uv would add the package's own dependencies."""
     commands = []

@@ -78,6 +78,23 @@ def write_bundle(
     Returns:
         The record as written.
     """
+    entry = write_loaded_files(folder, entry, variant, checkpoint, systems, torch_cluster)
+    in_c.write(folder / c_library.FOLDER)
+    write_text(folder / "README.md", texts.readme(entry, in_c.missing))
+    write_text(folder / "example.py", texts.example(entry))
+    schema.write(folder / METADATA, [entry])
+    return entry
+
+
+def write_loaded_files(
+    folder: Path,
+    entry: dict[str, Any],
+    variant: Path,
+    checkpoint: Path,
+    systems: "Sequence[Atoms]",
+    torch_cluster: Path | None = None,
+) -> dict[str, Any]:
+    """Write what is loaded of a bundle, without its metadata; arguments and result as of :func:`write_bundle`."""
     from ase.io import write
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -91,12 +108,7 @@ def write_bundle(
     if needs_torch_cluster(entry["options"]):
         write_bytes(folder / TORCH_CLUSTER, Path(torch_cluster).read_bytes())
     files = {file.relative_to(folder).as_posix(): sha256_of(file) for file in _files(folder)}
-    entry = entry | {"bundle_version": VERSION, "files": files}
-    in_c.write(folder / c_library.FOLDER)
-    write_text(folder / "README.md", texts.readme(entry, in_c.missing))
-    write_text(folder / "example.py", texts.example(entry))
-    schema.write(folder / METADATA, [entry])
-    return entry
+    return entry | {"bundle_version": VERSION, "files": files}
 
 
 def read_bundle(folder: str | Path) -> dict[str, Any]:
@@ -148,6 +160,12 @@ def read_bundle(folder: str | Path) -> dict[str, Any]:
     return entry
 
 
+def refuse_damage(folder: Path, entry: Mapping[str, Any]) -> None:
+    """Raise a :class:`UserError` for a file of a bundle, but for its artifact, that has not the hash that ``entry`` states."""
+    if damaged := _damaged(folder, entry["files"], apart_from=ARTIFACT):
+        raise UserError(f"{folder}: {damaged}; {_ANEW}")
+
+
 def load_bundle(path: str | Path, rebuild: bool = True, allow: Iterable[str] = ()) -> "Potential":
     """The potential of a bundle, on the device that it was made for, in float32.
 
@@ -176,8 +194,7 @@ def load_bundle(path: str | Path, rebuild: bool = True, allow: Iterable[str] = (
         spec = check_spec(entry["variant"], entry["options"])
     except UserError as error:
         raise UserError(f"{folder / METADATA}: {error}; {_ANEW}") from None
-    if damaged := _damaged(folder, entry["files"], apart_from=ARTIFACT):
-        raise UserError(f"{folder}: {damaged}; {_ANEW}")
+    refuse_damage(folder, entry)
     _check_device(folder, entry["device"])
     _activate(folder, spec)
     student = load_student(folder / WEIGHTS, entry["device"], neighbors=spec.get("neighbors"), allow=allow)

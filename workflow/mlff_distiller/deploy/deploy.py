@@ -1,6 +1,7 @@
 """Stage ``deploy``: the winner of each kind of work as a bundle that can be handed over, or a record of why there is none."""
 
 import shutil
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlff_distiller.decisions.winners import Choice, choose, evidence
 from mlff_distiller.deploy.engines import examples
+from mlff_distiller.deploy.engines.known import ENGINES, checked
 from mlff_distiller.records import collect, schema
 from mlff_distiller.records.outcome import failure
 from mlff_distiller.records.run import Run
@@ -32,7 +34,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--torch-cluster", type=Path, help="record of the torch-cluster stage")
     parser.add_argument("--systems", nargs="+", required=True, help="files of the molecules of the run")
     parser.add_argument("--threads", type=int, help="threads of PyTorch in the timings")
-    parser.add_argument("--engines", nargs="*", default=[], help=f"examples for these: {', '.join(examples.ENGINES)}")
+    parser.add_argument("--engines", nargs="*", default=[], help=f"examples for these: {', '.join(ENGINES)}")
+    parser.add_argument(
+        "--engines-python", default=sys.executable, help="the interpreter that has the engines (default: this one)"
+    )
     parser.add_argument("--output-dir", type=Path, required=True, help=f"gets one folder each: {', '.join(WORK)}")
 
 
@@ -41,7 +46,7 @@ def run(args: Namespace) -> int:
     from mlff_distiller.deploy import c_library
     from mlff_distiller.deploy.bundle import METADATA
 
-    engines = examples.checked(args.engines)
+    engines = checked(args.engines)
     found = Run(collect.read(args.results)["records"])
     systems = list(read_systems(args.systems).values())
     choices = {work: choose(found, work) for work in WORK}
@@ -60,6 +65,7 @@ def run(args: Namespace) -> int:
             torch_cluster=args.torch_cluster,
             threads=args.threads,
             engines=engines,
+            engines_python=args.engines_python,
         )
         if entry["status"] != "ok":
             shutil.rmtree(folder, ignore_errors=True)
@@ -85,6 +91,7 @@ def hand_over(
     torch_cluster: Path | None = None,
     threads: int | None = None,
     engines: Sequence[str] = (),
+    engines_python: str | Path = sys.executable,
 ) -> dict[str, Any]:
     """Write the chosen variant's bundle and test it; the deploy record, also of a failure.
 
@@ -99,6 +106,7 @@ def hand_over(
         torch_cluster: record of the torch-cluster stage, for variants that need it.
         threads: of PyTorch in the timings.
         engines: that get an example, see :mod:`mlff_distiller.deploy.engines.examples`.
+        engines_python: the interpreter whose environment has them.
     """
     from mlff_distiller.deploy.bundle import write_bundle
 
@@ -120,13 +128,19 @@ def hand_over(
         )
         entry = write_bundle(folder, entry, variant, checkpoint, systems, in_c, torch_cluster)
         try_out(folder, entry, systems)
-        entry = add_engines(folder, entry, engines, systems[0])
+        entry = add_engines(folder, entry, engines, systems[0], engines_python)
     except Exception as error:
         return schema.record("deploy", **fields, **failure(error))
     return entry
 
 
-def add_engines(folder: Path, entry: dict[str, Any], engines: Sequence[str], molecule: "Atoms") -> dict[str, Any]:
+def add_engines(
+    folder: Path,
+    entry: dict[str, Any],
+    engines: Sequence[str],
+    molecule: "Atoms",
+    python: str | Path = sys.executable,
+) -> dict[str, Any]:
     """Add examples to a bundle, and what came of running them to its README and its record, which is returned."""
     from mlff_distiller.deploy.bundle import METADATA
 
@@ -135,7 +149,7 @@ def add_engines(folder: Path, entry: dict[str, Any], engines: Sequence[str], mol
         # An example that cannot be written or tried must not take the proven bundle with it.
         try:
             examples.write(folder, [name], molecule)
-            outcomes[name] = examples.attempt(folder, name)
+            outcomes[name] = examples.attempt(folder, name, python)
         except Exception as error:
             outcomes[name] = failure(error)
     readme = folder / "README.md"

@@ -18,6 +18,7 @@ from mlff_distiller.data.labeling_settings import LabelLimits
 from mlff_distiller.data.own_data_settings import OwnDataSettings
 from mlff_distiller.data.sampling_settings import SamplingSettings
 from mlff_distiller.data.teacher_settings import TeacherSettings
+from mlff_distiller.deploy.engine_runs.settings import EngineName, EngineRunSettings
 from mlff_distiller.md.explore_settings import ExploreSettings
 from mlff_distiller.md.settings import NveChanges, NveSettings
 from mlff_distiller.md.spectra_settings import SpectraSettings
@@ -113,6 +114,17 @@ class Scaling(Settings):
     settings: ScalingSettings = Field(description="tasks and sizes")
 
 
+class Engines(Settings):
+    """NVE in MD engines, on all molecules and a box, beside ASE and the variant alone; one job per engine."""
+
+    names: UniqueItems[EngineName] | None = Field(
+        description="in which; null: in all, where `make engines` has installed them into `.venv-engines`, else in none"
+    )
+    variant: str = Field(description="which variant; LAMMPS and metatomic run forms of their own of the same student")
+    box: str | None = Field(description="file of a periodic box (`resources/README.md`); null: molecules alone")
+    settings: EngineRunSettings = Field(description="lengths of the runs")
+
+
 class Benchmark(Settings):
     """The timings."""
 
@@ -129,6 +141,7 @@ class Benchmark(Settings):
     )
     threads: Count = Field(description="threads of PyTorch, the same for variant and baseline")
     scaling: Scaling
+    engines: Engines
 
 
 class LongRuns(Settings):
@@ -197,7 +210,7 @@ class Accuracy(Settings):
 class Deploy(Settings):
     """The bundles."""
 
-    engines: UniqueItems[Literal["ipi", "lammps", "metatomic", "openmm", "torchsim"]] = Field(
+    engines: UniqueItems[EngineName] = Field(
         description="MD engines for which a bundle has an example (`docs/ENGINE.md`); it is run where the engine is installed"
     )
 

@@ -34,7 +34,19 @@ def check_config(given: dict[str, Any]) -> None:
     except ValidationError as error:
         found = complaints(error, config.Config)
     # Each check gets the sections that its arguments name; it is left out where one of them is invalid.
-    for check in (_variants, _scaling, _teacher, _rounds, _spectra, _systems, _md, _md_variants, _lengths, _paths):
+    for check in (
+        _variants,
+        _scaling,
+        _engines,
+        _teacher,
+        _rounds,
+        _spectra,
+        _systems,
+        _md,
+        _md_variants,
+        _lengths,
+        _paths,
+    ):
         names = inspect.signature(check).parameters
         if names.keys() <= sections.keys():
             found += check(**{name: sections[name] for name in names})
@@ -58,6 +70,14 @@ def _scaling(benchmark: config.Benchmark, variants: Specs, molecules: config.Mol
     for key, name in (("molecule", scaling.molecule), ("liquid", scaling.liquid)):
         if not _is_file(config.system_path(name, molecules.folder)):
             yield f"benchmark.scaling.{key}: {name!r}: no such molecule or file{nearest(name, known)}"
+
+
+def _engines(benchmark: config.Benchmark, variants: Specs) -> Iterator[str]:
+    engines = benchmark.engines
+    if engines.names:
+        yield from _unknown("benchmark.engines.variant", [engines.variant], variants, "variants")
+    if engines.box is not None and not _is_file(engines.box):
+        yield f"benchmark.engines.box: {engines.box}: no such file"
 
 
 def _teacher(teacher: config.TeacherSettings, student: config.Student) -> Iterator[str]:

@@ -17,6 +17,7 @@ from mlff_distiller.records.kinds.acceptance import (
     Volume,
 )
 from mlff_distiller.records.kinds.accuracy import Accuracy, Round, Training
+from mlff_distiller.records.kinds.engine import InEngine
 from mlff_distiller.records.kinds.machine import Inputs, Preflight, TorchCluster
 from mlff_distiller.records.kinds.md import Nve, Reference, Spectra, Thermostat, Timestep
 from mlff_distiller.records.kinds.timing import Benchmark, Calculator, MdSteps, Periodic, Profile, Throughput
@@ -59,10 +60,11 @@ CLASSES: dict[str, dict[str | None, type]] = {
         "elastic": Elastic,
         "phonons": PhononErrors,
     },
+    "engine": {None: InEngine},
     "deploy": {None: Deploy},
 }
 #: Kinds whose records must name a variant.
-OF_VARIANTS = ("benchmark", "equivalence", "md", "compile", "profile")
+OF_VARIANTS = ("benchmark", "equivalence", "md", "compile", "profile", "engine")
 
 
 def class_of(kind: str, task: str | None) -> type:

@@ -18,7 +18,7 @@ Record = dict[str, Any]
 STATUSES = ("ok", "failed", "unavailable")
 KINDS = (
     *("preflight", "torch_cluster", "compile", "equivalence", "benchmark", "profile", "md", "accuracy", "acceptance"),
-    "deploy",
+    *("engine", "deploy"),
 )
 #: What every record carries, whatever its kind; a field that does not apply is null.
 COMMON_FIELDS = {

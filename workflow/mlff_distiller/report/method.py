@@ -20,6 +20,10 @@ def not_measured(run: Run, provenance: Mapping[str, Any]) -> list[str]:
             gaps.append(f"{what}: this run has no such records.")
     if run.systems and not any((entry["batch"] or 1) > 1 for entry in run.of("benchmark")):
         gaps.append("Batches: every timing is of one molecule at a time.")
+    if run.timings() and not any(entry["kind"] == "engine" for entry in run.records):
+        gaps.append(
+            "MD engines: none was asked for. `make engines`, then the same run again, runs the student in all of them."
+        )
     if not run.teacher():
         gaps.append("The teacher was not timed.")
     if missing := [name for name in run.variants if run.md(name) == "not run" and name not in run.problems()]:

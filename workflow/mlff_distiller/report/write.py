@@ -12,7 +12,7 @@ from mlff_distiller.records.run import Run
 from mlff_distiller.records.schema import results_file
 from mlff_distiller.records.vocabulary import TASKS
 from mlff_distiller.records.wording import TASK_TITLES, title
-from mlff_distiller.report import acceptance, captions, html, method, tables
+from mlff_distiller.report import acceptance, captions, engines, html, method, tables
 from mlff_distiller.report.figures import draw, style
 from mlff_distiller.report.first_page import by_size, first_lines
 from mlff_distiller.report.handover import handed_over, read_bundles
@@ -166,6 +166,7 @@ def context(
         "week1_best": tables.week_1_best(run, known_claims, (settings.get("gates") or {}).get("week_1") or {}),
         "scaling": tables.scaling(run),
         "energy_meter": tables.energy_meter(run),
+        "engines": engines.context(run),
         "memory": tables.memory(run),
         "causes": tables.causes(run),
         "folder": f"results/{settings['run']}" if settings.get("run") else "results/<run>",

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import mlff_distiller
+from mlff_distiller.deploy.engines.known import ENGINES, checked
 from mlff_distiller.deploy.engines.lammps import files as lammps
 from mlff_distiller.systems.boxes import with_room
-from mlff_distiller.utils.errors import UserError, Words, nearest
 from mlff_distiller.utils.files import write_text
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 FOLDER = "engines"
 #: The longest that an example may take, s; a GPU's first call compiles.
 LONGEST = 300
+#: The folder that this package is imported from.
+_PACKAGES = Path(mlff_distiller.__file__).parents[1]
+#: Variables by which a `make` speaks to those that it starts.
+_OF_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
 
 _OPENMM = """\
 from pathlib import Path
@@ -135,58 +140,30 @@ print(f"forces of at most {abs(atoms.get_forces()).max():.2f} eV/A")
 
 
 @dataclass(frozen=True)
-class Engine:
-    """An engine that runs bundles.
+class Example:
+    """What shows an engine a bundle.
 
     Args:
-        title: its name.
-        module: what is imported of it; where that is missing, it is not installed.
-        extra: of this package, which installs it.
-        run: the command that runs the example, in its folder.
-        files: the example, by file names.
+        run: the command that runs it, in its folder.
+        files: by file names.
         start: the structure file that goes with it, if any; the first molecule of the bundle is written to it.
         of_molecule: more files, by file names, from that molecule.
     """
 
-    title: str
-    module: str
-    extra: str
     run: tuple[str, ...]
     files: Mapping[str, str]
     start: str | None = None
     of_molecule: "Callable[[Atoms], Mapping[str, str]] | None" = None
 
-    @property
-    def install(self) -> Words:
-        """The command that installs it."""
-        return f'pip install ".[{self.extra}]"'
 
-
-ENGINES = {
-    "openmm": Engine("OpenMM", "openmmml", "openmm", ("python", "example.py"), {"example.py": _OPENMM}, "start.pdb"),
-    "ipi": Engine(
-        "i-PI",
-        "ipi",
-        "ipi",
-        ("i-pi", "input.xml"),
-        {"student_driver.py": _IPI_DRIVER, "input.xml": _IPI_INPUT},
-        "start.extxyz",
-    ),
-    "metatomic": Engine(
-        "metatomic", "metatomic_ase", "metatomic", ("python", "example.py"), {"example.py": _METATOMIC}
-    ),
-    "torchsim": Engine("TorchSim", "torch_sim", "torchsim", ("python", "example.py"), {"example.py": _TORCHSIM}),
-    "lammps": Engine("LAMMPS", "lammps", "lammps", ("make", "example"), {}, of_molecule=lammps.files),
+#: By the names of :data:`~mlff_distiller.deploy.engines.known.ENGINES`.
+EXAMPLES = {
+    "openmm": Example(("python", "example.py"), {"example.py": _OPENMM}, "start.pdb"),
+    "ipi": Example(("i-pi", "input.xml"), {"student_driver.py": _IPI_DRIVER, "input.xml": _IPI_INPUT}, "start.extxyz"),
+    "metatomic": Example(("python", "example.py"), {"example.py": _METATOMIC}),
+    "torchsim": Example(("python", "example.py"), {"example.py": _TORCHSIM}),
+    "lammps": Example(("make", "example"), {}, of_molecule=lammps.files),
 }
-
-
-def checked(names: Iterable[str]) -> tuple[str, ...]:
-    """``names`` of engines as they are; a :class:`UserError` for the first that is unknown."""
-    names = tuple(names)
-    for name in names:
-        if name not in ENGINES:
-            raise UserError(f"no engine {name!r}{nearest(name, ENGINES)}")
-    return names
 
 
 def write(bundle: Path, names: Iterable[str], molecule: "Atoms") -> None:
@@ -194,36 +171,43 @@ def write(bundle: Path, names: Iterable[str], molecule: "Atoms") -> None:
 
     Args:
         bundle: its folder.
-        names: of :data:`ENGINES`.
+        names: of :data:`EXAMPLES`.
         molecule: what their start files hold.
     """
     for name in checked(names):
-        engine, folder = ENGINES[name], bundle / FOLDER / name
-        more = engine.of_molecule(molecule) if engine.of_molecule else {}
-        for file, text in (*engine.files.items(), *more.items()):
+        example, folder = EXAMPLES[name], bundle / FOLDER / name
+        more = example.of_molecule(molecule) if example.of_molecule else {}
+        for file, text in (*example.files.items(), *more.items()):
             write_text(folder / file, text)
-        if engine.start:
-            write_text(folder / engine.start, _start(molecule, engine.start))
+        if example.start:
+            write_text(folder / example.start, _start(molecule, example.start))
 
 
-def attempt(bundle: Path, name: str) -> dict[str, str]:
+def attempt(bundle: Path, name: str, python: str | Path = sys.executable) -> dict[str, str]:
     """Run the example of an engine in a copy of its bundle.
+
+    Args:
+        bundle: its folder.
+        name: of :data:`EXAMPLES`.
+        python: the interpreter whose environment has the engine, if any has; this package comes with it or from here.
 
     Returns:
         ``status`` (``ok``, ``failed``, or ``unavailable`` where the engine is not installed) and the ``reason``.
     """
-    engine = ENGINES[name]
-    if importlib.util.find_spec(engine.module) is None:
+    engine, example = ENGINES[name], EXAMPLES[name]
+    if not _has(python, engine.module):
         return {"status": "unavailable", "reason": f"{engine.title} is not installed here: {engine.install}"}
-    scripts = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    environment = os.environ | {"PATH": scripts, "PYTHONPATH": path}
-    command = " ".join(engine.run)
+    scripts = os.pathsep.join([str(Path(python).absolute().parent), os.environ.get("PATH", "")])
+    path = os.pathsep.join(entry for entry in sys.path if entry) if _is_own(python) else str(_PACKAGES)
+    # Under a `make`, its flags would go on to the example's own.
+    without_make = {name: value for name, value in os.environ.items() if name not in _OF_MAKE}
+    environment = without_make | {"PATH": scripts, "PYTHONPATH": path}
+    command = " ".join(example.run)
     with tempfile.TemporaryDirectory() as place:
         copy = shutil.copytree(bundle, Path(place) / "bundle")
         try:
             done = subprocess.run(
-                engine.run,
+                example.run,
                 cwd=copy / FOLDER / name,
                 env=environment,
                 capture_output=True,
@@ -243,6 +227,18 @@ def attempt(bundle: Path, name: str) -> dict[str, str]:
     return {"status": "ok", "reason": ""}
 
 
+def _is_own(python: str | Path) -> bool:
+    return Path(python).absolute() == Path(sys.executable).absolute()
+
+
+def _has(python: str | Path, module: str) -> bool:
+    """Whether an interpreter's environment has a module, which is not imported."""
+    if _is_own(python):
+        return importlib.util.find_spec(module) is not None
+    asked = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
+    return subprocess.run([python, "-c", asked, module], check=False).returncode == 0
+
+
 def readme(outcomes: Mapping[str, Mapping[str, str]]) -> str:
     """The part of a bundle's README about engines; empty where no example was written.
 
@@ -255,7 +251,7 @@ def readme(outcomes: Mapping[str, Mapping[str, str]]) -> str:
     for name, outcome in outcomes.items():
         engine = ENGINES[name]
         ran = {"ok": "ran", "unavailable": "not tried"}.get(outcome["status"], f"failed: {outcome['reason']}")
-        command = f"cd {FOLDER}/{name} && {' '.join(engine.run)}"
+        command = f"cd {FOLDER}/{name} && {' '.join(EXAMPLES[name].run)}"
         lines.append(f"| {engine.title} | `{engine.install}` | `{command}` | {ran} | `docs/{name}.md` |")
     return f"""
 ## In MD engines

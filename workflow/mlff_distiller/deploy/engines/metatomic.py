@@ -18,7 +18,7 @@ from metatomic.torch import (
     System,
 )
 
-from mlff_distiller.deploy.bundle import WEIGHTS, read_bundle
+from mlff_distiller.deploy.bundle import WEIGHTS, read_bundle, refuse_damage
 from mlff_distiller.student.checkpoint import load_student
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.systems.distances import shortest_radii
@@ -130,13 +130,13 @@ def export(source: str | Path, output: str | Path, allow: Iterable[str] = ()) ->
         ``output``.
 
     Raises:
-        UserError: no student there; a file of another ending.
+        UserError: no student there; a damaged bundle, or one of another version; a file of another ending.
     """
     source, output = Path(source), Path(output)
     if output.suffix != SUFFIX:
         raise UserError(f"{output}: metatomic models are files *{SUFFIX}")
     if source.is_dir():
-        read_bundle(source)
+        refuse_damage(source, read_bundle(source))
         source = source / WEIGHTS
     student = load_student(source, allow=checked_allow(allow))
     limits, module = student.limits, StudentModule(student).eval()
