@@ -25,11 +25,8 @@ include: "workflow/rules/compare.smk"
 report: "workflow/report/workflow.rst"
 
 
-# Besides the targets, copies: a batch system's job would cost more than the whole copy.
 localrules:
     all,
-    copy_student,
-    take_last_student,
     preflight,
     distill,
     compile,

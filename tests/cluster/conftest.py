@@ -46,7 +46,8 @@ class Cluster:
         return subprocess.check_output(command, env=self.environment, text=True, timeout=100)
 
     def jobs(self, folder: Path) -> list[dict]:
-        """What Slurm remembers of each job of ``folder``: id, rule (or group), state, node, start, end, cores."""
+        """What Slurm remembers of each job of ``folder``: id, rule (or group), state, node, submit, start, end, cores, minutes
+        that it may take."""
         found = []
         for line in self.ask("scontrol", "show", "jobs", "--oneliner").splitlines():
             told = dict(word.split("=", 1) for word in line.split() if "=" in word)
@@ -59,9 +60,11 @@ class Cluster:
                     "rule": rule[1] if rule else told["Comment"],
                     "state": told["JobState"],
                     "node": told["NodeList"],
+                    "submit": told["SubmitTime"],
                     "start": told["StartTime"],
                     "end": told["EndTime"],
                     "cores": int(told["NumCPUs"]),
+                    "minutes": sum(60**i * int(n) for i, n in enumerate(reversed(told["TimeLimit"].split(":")[:2]))),
                 }
             )
         return found
@@ -69,7 +72,15 @@ class Cluster:
     def command(self, *arguments: str) -> list[str]:
         """Snakemake with the project's profile for Slurm, made to fit the nodes."""
         command = [sys.executable, "-m", "snakemake", *arguments, "--workflow-profile", "profiles/slurm"]
-        command += ["--cores", str(CORES), "--slurm-status-command", "squeue", "--resources", "mem_mb=5800", "runtime=110"]
+        command += [
+            "--cores",
+            str(CORES),
+            "--slurm-status-command",
+            "squeue",
+            "--resources",
+            "mem_mb=5800",
+            "runtime=110",
+        ]
         command += ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10"]
         threads = yaml.safe_load((ROOT / "profiles/slurm/profile.yaml").read_text())["set-threads"]
         return [*command, "--set-threads", *(f"{rule}={min(CORES, number)}" for rule, number in threads.items())]
@@ -89,11 +100,30 @@ class Cluster:
             )
 
 
+def processes_of(job: str) -> set[int]:
+    """Numbers of the processes of a job: Slurm's own for each of its steps, and all below them."""
+    parents, steps = {}, []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(path.name)] = int(path.joinpath("stat").read_text().rpartition(")")[2].split()[1])
+            if path.joinpath("cmdline").read_bytes().startswith(f"slurmstepd: [{job}.".encode()):
+                steps.append(int(path.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    found = set(steps)
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
 @pytest.fixture(scope="session")
 def _cluster():
     """For the tests of one process at a time."""
     shared = Path("/tmp/mlff_slurm_test")
-    with exclusive(shared, "another test has the cluster; waiting for it"), Cluster(shared / "cluster") as cluster:
+    with (
+        exclusive(shared, "another test has the cluster; waiting for it"),
+        Cluster(shared / "cluster", NODE_TIMEOUT="30") as cluster,
+    ):
         yield cluster
 
 

@@ -59,6 +59,10 @@ def test_the_whole_chain_ends_in_a_report_and_timings_have_a_node_alone(slurm, t
     assert status == 0, screen[-6000:]
 
     jobs = slurm.jobs(folder)
+    # The longest time that the partition allows, 110 minutes, is that of each job, not of all at once.
+    first_end = min(job["end"] for job in jobs)
+    assert sum(job["minutes"] for job in jobs if job["submit"] < first_end) > 110
+    assert "copy_student" not in {job["rule"] for job in jobs}
     assert [job["rule"] for job in jobs].count("label_share") == 2
     timings = [job for job in jobs if job["rule"] in TIMED]
     assert {job["rule"] for job in timings} == TIMED - {"measure_scaling"}

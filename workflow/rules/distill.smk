@@ -149,6 +149,8 @@ if config["student"]["checkpoint"]:
             f"{FIRST}/student.safetensors",
         log:
             "logs/{run}/copy_student.log",
+        # A job of a batch system would cost more than the copy.
+        localrule: True
         conda:
             "../../envs/student.yaml"
         resources:

@@ -155,6 +155,8 @@ if ROUNDS:
             record="results/{run}/student/training.json",
         log:
             "logs/{run}/take_last_student.log",
+        # A job of a batch system would cost more than the copy.
+        localrule: True
         conda:
             "../../envs/student.yaml"
         resources:
