@@ -45,7 +45,14 @@ def test_every_job_says_what_it_needs(fresh, config):
         assert 15 <= int(resources["runtime"]) <= 1500, rule
     on_gpu = {rule for rule, _, resources in jobs if resources["gpu"] == "1"}
     if config == "gpu.yaml":
-        assert on_gpu >= {"check_machine", "compile_variant", "benchmark_variant", "measure_scaling", "run_md"}
+        assert on_gpu >= {
+            "check_machine",
+            "compile_variant",
+            "check_equivalence",
+            "benchmark_variant",
+            "measure_scaling",
+            "run_md",
+        }
         assert not on_gpu & {"sample_configurations", "label_configurations", "time_teacher", "plot_figure"}
     else:
         assert not on_gpu

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import itertools
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from mlff_distiller.data.labeling_settings import LabelInput, LabelLimits
 from mlff_distiller.data.stress import gathered
 from mlff_distiller.data.teacher_settings import DEFAULT_CALCULATOR, TeacherSettings
 from mlff_distiller.data.trajectories import read_frames
+from mlff_distiller.utils import gpus
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.shares import Work, add_share_arguments
 
@@ -224,6 +226,9 @@ def _label_task(task: _Task) -> dict[str, np.ndarray]:
 
     from mlff_distiller.data.teacher import LabelError, kept_calculator, label, label_stress
 
+    if TeacherSettings.from_mapping(json.loads(task.teacher) or {}).calculator != DEFAULT_CALCULATOR:
+        # Workers share the machine's GPUs evenly.
+        gpus.take_one(f"teacher {os.getpid()}")
     calculator = kept_calculator(task.teacher)
     wants_stress = TeacherSettings.from_mapping(json.loads(task.teacher) or {}).stress
     stresses: list[np.ndarray | None] = [None] * len(task.counts)
