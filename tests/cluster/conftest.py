@@ -100,20 +100,20 @@ class Cluster:
             )
 
 
-def processes_of(job: str) -> set[int]:
+def processes_of(job: str) -> tuple[set[int], set[int]]:
     """Numbers of the processes of a job: Slurm's own for each of its steps, and all below them."""
-    parents, steps = {}, []
+    parents, steps = {}, set()
     for path in Path("/proc").glob("[0-9]*"):
         try:
             parents[int(path.name)] = int(path.joinpath("stat").read_text().rpartition(")")[2].split()[1])
             if path.joinpath("cmdline").read_bytes().startswith(f"slurmstepd: [{job}.".encode()):
-                steps.append(int(path.name))
+                steps.add(int(path.name))
         except (FileNotFoundError, ProcessLookupError):
             continue
     found = set(steps)
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
-    return found
+    return steps, found - steps
 
 
 @pytest.fixture(scope="session")

@@ -64,8 +64,13 @@ wait_for() {  # seconds, description, command...
     done
 }
 
+installed() {
+    local command
+    for command in slurmctld slurmd sbatch munged; do command -v "$command" >/dev/null || return 1; done
+}
+
 install() {
-    if command -v slurmctld slurmd sbatch munged >/dev/null; then return; fi
+    installed && return
     ((EUID == 0)) || fail "Slurm is not installed and only root may: as root, $0 install"
     command -v apt-get >/dev/null || fail "Slurm is not installed, and there is no apt-get: install slurm-wlm and munge yourself"
     # Debian would start services as it installs; a container refuses, and ours are another's configuration anyway.

@@ -87,7 +87,7 @@ def test_jobs_of_a_lost_node_run_on_another(slurm, folder, labels):
     slurm.script("kill", f"slurmd-{job['node']}")
     for other in slurm.jobs(folder):
         if other["node"] == job["node"] and other["state"] == "RUNNING":
-            for pid in processes_of(other["id"]):
+            for pid in set().union(*processes_of(other["id"])):
                 os.kill(pid, signal.SIGKILL)
     ended(process, folder)
     assert (folder / LABELS).read_bytes() == labels
