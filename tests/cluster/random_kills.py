@@ -2,8 +2,8 @@
 
     python -m tests.cluster.random_kills --kills 100
 
-Runs a small distillation over and over: samples, labels in three shares, and a training. At random times it kills the program of a
-job, cancels a job, kills the controller (which comes back after some seconds), or kills Snakemake, as a crash of the login node
+Runs a small distillation over and over: samples, labels in three shares, and a training. At random times it kills the program of
+a job, cancels a job, kills the controller (which comes back after some seconds), or kills Snakemake, as a crash of the login node
 does; then it starts Snakemake again where that has ended, as a person would. A result counts as lost where a file that a finished
 job made is gone or another one later, or where the labels of a run are not byte for byte those of one machine without a fault.
 """

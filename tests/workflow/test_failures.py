@@ -76,6 +76,7 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 
 def look(self):
     print("limit:", self.job_rate_limiter)
+    print("asks by:", self._executor.check_active_jobs.__name__ if hasattr(self._executor, "check_active_jobs") else "nothing")
     return True
 
 JobScheduler.schedule = look
@@ -88,3 +89,24 @@ def test_snakemake_sleeps_while_a_job_is_timed(fresh):
     command = [sys.executable, "-c", LOOK.format(options=["--max-jobs-per-timespan", "100/1s"])]
     done = subprocess.run(command, cwd=fresh.folder, capture_output=True, text=True, timeout=100)
     assert "limit: None\n" in done.stdout, done.stdout + done.stderr
+
+
+@needs_plugin
+def test_on_slurm_a_limit_of_jobs_a_second_holds_and_a_controller_that_does_not_answer_is_asked_again(fresh):
+    """Both are set on what Snakemake and its plugin have made, in their present versions."""
+    options = [
+        "--executor",
+        "slurm",
+        "--jobs",
+        "4",
+        "--slurm-status-command",
+        "squeue",
+        "--max-jobs-per-timespan",
+        "100/1s",
+    ]
+    command = [sys.executable, "-c", LOOK.format(options=options)]
+    done = subprocess.run(command, cwd=fresh.folder, capture_output=True, text=True, timeout=100)
+    said = done.stdout + done.stderr
+    assert "limit: None" not in said, said
+    assert "limit: " in said, said
+    assert "asks by: look_again\n" in said, said
