@@ -75,8 +75,8 @@ install() {
     command -v apt-get >/dev/null || fail "Slurm is not installed, and there is no apt-get: install slurm-wlm and munge yourself"
     # Debian would start services as it installs; a container refuses, and ours are another's configuration anyway.
     export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
-    apt-get update -qq
-    apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null; } ||
+        fail "Slurm is not installed, and apt-get could not install slurm-wlm and munge (above)"
 }
 
 configure() {
