@@ -3,7 +3,7 @@
     python -m tests.cluster.random_kills --kills 100
 
 Runs a small distillation over and over: samples, labels in three shares, and a training. At random times it kills the program of
-a job, cancels a job, kills the controller (which comes back after some seconds), or kills Snakemake, as a crash of the login node
+a job, cancels a job, ends the controller (which comes back after some seconds), or kills Snakemake, as a crash of the login node
 does; then it starts Snakemake again where that has ended, as a person would. A result counts as lost where a file that a finished
 job made is gone or another one later, or where the labels of a run are not byte for byte those of one machine without a fault.
 """
@@ -129,7 +129,9 @@ class Run:
         elif kind == "controller":
             if self.controller_back is not None:
                 return False
-            self.cluster.script("kill", "slurmctld")
+            # It saves its state. One that is killed forgets the jobs of its last seconds, gives their numbers to others, and drains the
+            # nodes where it finds both: what to do then only the site's administrator knows.
+            self.cluster.script("kill", "slurmctld", "TERM")
             self.controller_back = time.monotonic() + self.chance.uniform(1, 15)
         else:
             if self.controller_back is not None:

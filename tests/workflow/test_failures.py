@@ -4,6 +4,8 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from tests.workflow.conftest import ROOT
 from tests.workflow.test_cluster_plan import needs_plugin
 
@@ -36,19 +38,22 @@ def test_a_stage_that_fails_is_on_the_screen_with_its_reason(fresh):
         assert text in screen
 
 
-def test_a_teacher_that_is_refused_labels_nothing(fresh):
+@pytest.mark.parametrize("going", [(), ("--keep-going",)], ids=["", "where a run keeps going, as on Slurm"])
+def test_a_teacher_that_is_refused_labels_nothing(fresh, going):
     (fresh.folder / "wrong.py").write_text(
         "from ase.calculators.emt import EMT\n\n\nclass Wrong(EMT):\n    def calculate(self, *given):\n"
         "        super().calculate(*given)\n        self.results['forces'] = 2 * self.results['forces']\n"
     )
     (fresh.folder / "wrong.yaml").write_text("teacher: {calculator: 'wrong:Wrong'}\n")
     labels = "results/default/dataset/labels.h5"
-    done = fresh.snakemake("distill", labels, "--configfile", "wrong.yaml")
+    done = fresh.snakemake("distill", labels, *going, "--configfile", "wrong.yaml")
     screen = done.stdout + done.stderr
     assert done.returncode == 1, screen
     assert "Error in rule check_teacher:" in screen
     assert "not the gradient of" in screen
     assert not (fresh.folder / labels).exists()
+    if going:
+        assert "the teacher was refused (logs/default/check_teacher.log)" in screen
 
 
 @needs_plugin

@@ -150,6 +150,14 @@ def training(given):
 EXPLORE = {"mem_mb": memory(4000, per_thread=1500), "runtime": minutes(240)} | ON_DEVICE
 
 
+# Begins commands that ask the teacher for much: a run that keeps going, as on Slurm, would ask also where its check has failed.
+REFUSED = "results/{wildcards.run}/preflight/teacher.refused"
+UNLESS_REFUSED = (
+    f"test ! -e {REFUSED} || {{{{ echo 'the teacher was refused (logs/{{wildcards.run}}/check_teacher.log);"
+    " mend that, and `snakemake preflight` tries it again' >&2; exit 1; }}; "
+)
+
+
 wildcard_constraints:
     run=RUN,
     variant="|".join(config["variants"]),

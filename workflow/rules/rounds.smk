@@ -52,7 +52,8 @@ if ROUNDS:
             number=number_of_shares,
             number_file=number_file("results/{run}/rounds/{round}/labels.h5"),
         shell:
-            "python -m mlff_distiller label --configurations {input.configurations:q} --settings {params.settings:q}"
+            UNLESS_REFUSED
+            + "python -m mlff_distiller label --configurations {input.configurations:q} --settings {params.settings:q}"
             " --cores {threads} {params.gathered} --card {output.card:q} --output {output.dataset:q} 2>&1 | tee {log:q};"
             " echo {params.number} > {params.number_file:q}"
 
