@@ -20,7 +20,9 @@ CORES = os.cpu_count()
 #: What `make test-slurm` sets, and `make test-slurm FAULTS=1`.
 WANTED = os.environ.get("TEST_SLURM", "")
 on_slurm = pytest.mark.skipif(not WANTED, reason="installs and starts Slurm: `make test-slurm`, as root")
-with_faults = pytest.mark.skipif(WANTED != "faults", reason="takes half an hour: `make test-slurm FAULTS=1`, as root")
+with_faults = pytest.mark.skipif(
+    WANTED != "faults", reason="takes a quarter of an hour: `make test-slurm FAULTS=1`, as root"
+)
 
 
 class Cluster:

@@ -6,8 +6,7 @@
 #   start_slurm.sh start     again: starts what is missing
 #   start_slurm.sh status    nodes and jobs
 #   start_slurm.sh stop      cancels what runs and ends what was started, by process number
-#   start_slurm.sh kill NAME  one daemon, slurmctld or slurmd-c2 say, at once (or by another signal: kill NAME TERM); `start` brings
-#                            it back
+#   start_slurm.sh kill NAME [SIGNAL]   one daemon, slurmctld or slurmd-c2 say, by KILL or another signal; `start` brings it back
 #
 # Environment: SLURM_TEST_DIR (/tmp/slurm_cluster), NODES (2), NODE_CPUS (the machine's), NODE_MEMORY (6000 MB), NODE_TIMEOUT
 # (60 s, after which a node that does not answer is down).
@@ -175,5 +174,5 @@ case ${1:-} in
     status) sinfo -N -o '%N %T %c %m %G %f'; squeue ;;
     stop) stop ;;
     kill) end "${3:-KILL}" "$2" "${2%%-*}" ;;
-    *) sed -n '2,14p' "$0"; exit 2 ;;
+    *) sed -n '2,13p' "$0"; exit 2 ;;
 esac
