@@ -129,8 +129,8 @@ class Run:
         elif kind == "controller":
             if self.controller_back is not None:
                 return False
-            # It saves its state. One that is killed forgets the jobs of its last seconds, gives their numbers to others, and drains
-            # the nodes where it finds both: what to do then only the site's administrator knows.
+            # It saves its state. One that is killed forgets the jobs of its last seconds, gives their numbers to others, and
+            # drains the nodes where it finds both: what to do then only the site's administrator knows.
             self.cluster.script("kill", "slurmctld", "TERM")
             self.controller_back = time.monotonic() + self.chance.uniform(1, 15)
         else:
