@@ -1,6 +1,7 @@
 # make         set up .venv from the locked pins, run the workflow, print where the report is
 # make test    set up, then run the tests
 # make test-slurm    set up, install Slurm (as root, Debian), then run the whole workflow on a cluster of virtual nodes
+#                    (FAULTS=1: also let controller, nodes and jobs fail, a quarter of an hour more)
 # make fuzz    set up, then compare forces of N random calls with fp64 (N=100000 SEED=0; a failure prints the smallest system)
 # make lint    set up, then check style, types and workflow
 # make card    set up, measure the student in resources/ and write its model card anew
@@ -32,7 +33,7 @@ test: set-up
 
 test-slurm: set-up
 	tests/cluster/start_slurm.sh install
-	TEST_SLURM=1 pytest tests/cluster $(ARGS)
+	TEST_SLURM=$(if $(FAULTS),faults,1) pytest tests/cluster $(ARGS)
 
 fuzz: set-up
 	FUZZ_CALLS=$(or $(N),100000) FUZZ_SEED=$(or $(SEED),0) pytest tests/fuzz $(ARGS)

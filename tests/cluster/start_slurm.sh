@@ -6,14 +6,17 @@
 #   start_slurm.sh start     again: starts what is missing
 #   start_slurm.sh status    nodes and jobs
 #   start_slurm.sh stop      cancels what runs and ends what was started, by process number
+#   start_slurm.sh kill NAME [SIGNAL]   one daemon, slurmctld or slurmd-c2 say, by KILL or another signal; `start` brings it back
 #
-# Environment: SLURM_TEST_DIR (/tmp/slurm_cluster), NODES (2), NODE_CPUS (the machine's), NODE_MEMORY (6000 MB).
+# Environment: SLURM_TEST_DIR (/tmp/slurm_cluster), NODES (2), NODE_CPUS (the machine's), NODE_MEMORY (6000 MB), NODE_TIMEOUT
+# (60 s, after which a node that does not answer is down).
 set -euo pipefail
 
 dir=${SLURM_TEST_DIR:-/tmp/slurm_cluster}
 nodes=${NODES:-2}
 cpus=${NODE_CPUS:-$(nproc)}
 memory=${NODE_MEMORY:-6000}
+timeout=${NODE_TIMEOUT:-60}
 host=$(hostname -s)
 # Where every command looks by itself. By SLURM_CONF would do for Slurm, not for Snakemake: slurm-jobstep (0.6.1) takes all
 # SLURM_* variables but a few from the environment of its srun.
@@ -29,13 +32,27 @@ alive() {
     pid=$(cat "$dir/$1.pid" 2>/dev/null) && [[ "$(cat "/proc/$pid/comm" 2>/dev/null)" == "$2"* ]]
 }
 
-end() {  # pid file, command name
-    alive "$1" "$2" || return 0
-    local pid
-    pid=$(cat "$dir/$1.pid")
-    kill "$pid" 2>/dev/null || true
-    for _ in {1..100}; do [[ -d /proc/$pid ]] || return 0; sleep 0.1; done
-    kill -9 "$pid" 2>/dev/null || true
+# The daemons, in the order in which they end: pid file, command name.
+daemons() {
+    local name
+    for name in $(names); do echo "slurmd-$name slurmd"; done
+    echo "slurmctld slurmctld"
+    echo "munge/munged munged"
+}
+
+end() {  # the signal; pid file, command name: those that live, together
+    local signal=$1 file command pid pids=()
+    shift
+    while (($#)); do
+        file=$1 command=$2
+        shift 2
+        if alive "$file" "$command"; then pids+=("$(cat "$dir/$file.pid")"); fi
+    done
+    for pid in "${pids[@]}"; do kill "-$signal" "$pid" 2>/dev/null || true; done
+    for pid in "${pids[@]}"; do
+        for _ in {1..100}; do [[ -d /proc/$pid ]] || continue 2; sleep 0.1; done
+        kill -9 "$pid" 2>/dev/null || true
+    done
 }
 
 wait_for() {  # seconds, description, command...
@@ -47,11 +64,19 @@ wait_for() {  # seconds, description, command...
     done
 }
 
+installed() {
+    local command
+    for command in slurmctld slurmd sbatch munged; do command -v "$command" >/dev/null || return 1; done
+}
+
 install() {
+    installed && return
+    ((EUID == 0)) || fail "Slurm is not installed and only root may: as root, $0 install"
+    command -v apt-get >/dev/null || fail "Slurm is not installed, and there is no apt-get: install slurm-wlm and munge yourself"
     # Debian would start services as it installs; a container refuses, and ours are another's configuration anyway.
     export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
-    apt-get update -qq
-    apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null; } ||
+        fail "Slurm is not installed, and apt-get could not install slurm-wlm and munge (above)"
 }
 
 configure() {
@@ -97,7 +122,7 @@ PropagatePrioProcess=1
 KillWait=5
 MinJobAge=600
 SlurmctldTimeout=30
-SlurmdTimeout=60
+SlurmdTimeout=$timeout
 AccountingStorageType=accounting_storage/none
 NodeName=c[1-$nodes] NodeHostname=$host NodeAddr=127.0.0.1 Port=[17001-$((17000 + nodes))] CPUs=$cpus RealMemory=$memory Feature=cpu State=UNKNOWN
 PartitionName=cpu Nodes=c[1-$nodes] Default=YES MaxTime=2:00:00 DefaultTime=30 DefMemPerCPU=1000 State=UP OverSubscribe=NO
@@ -107,6 +132,7 @@ CONF
 all_idle() { [[ -z "$(sinfo -h -N -o '%T' | grep -vE '^(idle|mixed|allocated)$')" && -n "$(sinfo -h)" ]]; }
 
 start() {
+    ((EUID == 0)) || fail "its nodes start jobs as root alone does: run this as root"
     [[ ! -e $default_conf || "$(readlink "$default_conf")" == "$dir/slurm.conf" ]] || fail "$default_conf: another cluster's"
     if ! alive slurmctld slurmctld; then configure; fi
     mkdir -p "${default_conf%/*}"
@@ -137,12 +163,8 @@ stop() {
         scancel --me >/dev/null 2>&1 || true
         for _ in {1..100}; do [[ -z "$(squeue -h 2>/dev/null)" ]] && break; sleep 0.1; done
     fi
-    local file
-    for file in "$dir"/slurmd-*.pid; do
-        [[ -f $file ]] && end "$(basename "$file" .pid)" slurmd
-    done
-    end slurmctld slurmctld
-    end munge/munged munged
+    # shellcheck disable=SC2046
+    end TERM $(daemons)
     [[ "$(readlink "$default_conf")" != "$dir/slurm.conf" ]] || rm -f "$default_conf"
 }
 
@@ -151,5 +173,6 @@ case ${1:-} in
     start) start ;;
     status) sinfo -N -o '%N %T %c %m %G %f'; squeue ;;
     stop) stop ;;
-    *) sed -n '2,10p' "$0"; exit 2 ;;
+    kill) end "${3:-KILL}" "$2" "${2%%-*}" ;;
+    *) sed -n '2,13p' "$0"; exit 2 ;;
 esac

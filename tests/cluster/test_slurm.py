@@ -1,122 +1,53 @@
-"""The workflow on a real Slurm of two virtual nodes on this machine (start_slurm.sh)."""
+"""The workflow on a real Slurm of two virtual nodes, in the few minutes of a continuous integration."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-from mlff_distiller.utils.files import exclusive
+from tests.cluster.conftest import CORES, on_slurm
 from tests.workflow.conftest import ROOT, copy_workflow
 from tests.workflow.test_cluster_plan import TIMED
 from tests.workflow.test_failures import SNAKEFILE
 from tests.workflow.test_shares import SMALL
 from tests.workflow.test_smoke import TINY as SMALLEST
 
-SCRIPT = Path(__file__).with_name("start_slurm.sh")
-#: Slurm's daemons lie where only root looks.
-PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(1500),
-    pytest.mark.skipif("TEST_SLURM" not in os.environ, reason="installs and starts Slurm: `make test-slurm`, as root"),
-]
-CORES = os.cpu_count()
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500), on_slurm]
+#: Each job costs as much as two starts of Snakemake, whatever it does: few of each kind.
 TINY = {
     **SMALL,
     "torch_cluster": {"mode": "off"},
     "molecules": {"systems": ["water"]},
     "accuracy": {"visited_frames": 0},
     "acceptance": SMALLEST["acceptance"],
-    "benchmark": {"warmup": 1, "runs": 10, "replicates": 2, "threads": 1, "scaling": {"variants": []}},
+    "benchmark": {"warmup": 1, "runs": 5, "replicates": 1, "threads": 1, "scaling": {"variants": []}},
     "md": {"systems": [], "timestep": {"variants": []}, "long": {"variants": []}},
     "report": {"figures": ["ladder"]},
+    "deploy": {"engines": []},
 }
+#: Beside its two Snakemakes it holds 600 MB, and long enough to be seen.
+GREEDY = """
+rule greedy:
+    output: "greedy"
+    resources: mem_mb=lambda w, attempt: 500 + 1000 * (attempt - 1)
+    shell: "python -c 'import time; held = bytes([1]) * 600_000_000; time.sleep(5)' && touch {output}"
+"""
 
 
-@pytest.fixture
-def slurm(tmp_path_factory):
-    """The cluster, for one test at a time."""
-    shared = Path("/tmp/mlff_slurm_test")
-    with exclusive(shared, "another test has the cluster; waiting for it"):
-        environment = os.environ | {"SLURM_TEST_DIR": str(shared / "cluster"), "PATH": PATH}
-        subprocess.run([SCRIPT, "start"], env=environment, check=True, timeout=100)
-        yield environment
-        subprocess.run([SCRIPT, "stop"], env=environment, check=True, timeout=100)
-        shutil.rmtree(shared / "cluster")
-
-
-def command_of(*arguments):
-    """Snakemake with the project's profile for Slurm, made to fit the nodes."""
-    command = [sys.executable, "-m", "snakemake", *arguments, "--workflow-profile", "profiles/slurm"]
-    command += ["--cores", str(CORES), "--slurm-status-command", "squeue", "--resources", "mem_mb=5800", "runtime=110"]
-    command += ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10"]
-    threads = yaml.safe_load((ROOT / "profiles/slurm/profile.yaml").read_text())["set-threads"]
-    return [*command, "--set-threads", *(f"{rule}={min(CORES, number)}" for rule, number in threads.items())]
-
-
-def snakemake(folder, environment, *arguments, timeout=900):
-    """Run it in ``folder``; the outcome and its text."""
-    done = subprocess.run(
-        command_of(*arguments), cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout
-    )
-    return done, done.stdout + done.stderr
-
-
-def jobs_of(environment):
-    """What Slurm remembers of each job: rule, node, start, end, cores."""
-    text = subprocess.check_output(["scontrol", "show", "jobs", "--oneliner"], env=environment, text=True)
-    jobs = []
-    for line in text.splitlines():
-        found = dict(word.split("=", 1) for word in line.split() if "=" in word)
-        rule = re.match(r"rule_(.*?)_wildcards_", found["Comment"])
-        jobs.append(
-            {
-                "rule": rule[1] if rule else found["Comment"],
-                "node": found["NodeList"],
-                "start": found["StartTime"],
-                "end": found["EndTime"],
-                "cores": int(found["NumCPUs"]),
-            }
-        )
-    return jobs
-
-
-def test_a_failing_job_is_on_the_screen_and_tried_again_with_more_memory(slurm, tmp_path):
-    (tmp_path / "Snakefile").write_text(
-        SNAKEFILE.replace("    shell", "    resources: mem_mb=lambda w, attempt: 300 * attempt\n    shell")
-    )
+def test_a_job_that_fails_is_on_the_screen_and_one_that_needs_more_memory_gets_it(slurm, tmp_path):
+    (tmp_path / "Snakefile").write_text(SNAKEFILE + GREEDY)
     shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
-    done, screen = snakemake(tmp_path, slurm, "--retries", "1", timeout=300)
-    assert done.returncode == 1, screen
-    for text in (
-        "Error in rule broken:",
-        "logs/broken.log",
-        "\nthe reason stands here\n",
-        "mem_mb=300,",
-        "mem_mb=600,",
-    ):
+    status, screen = slurm.snakemake(tmp_path, "broken", "greedy", "--retries", "1", timeout=300)
+    assert status == 1, screen
+    for text in ("Error in rule broken:", "logs/broken.log", "\nthe reason stands here\n", "Error in rule greedy:"):
         assert text in screen, screen
-
-
-def test_labels_of_jobs_on_several_nodes_are_those_of_one(slurm, tmp_path):
-    folder = copy_workflow(tmp_path).folder
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    labels = "results/tiny/dataset/labels.h5"
-    done, screen = snakemake(folder, slurm, labels, "--configfile", "tiny.yaml", "--set-scatter", "labels=3")
-    assert done.returncode == 0, screen[-6000:]
-    assert [job["rule"] for job in jobs_of(slurm)].count("label_share") == 3
-    shared = (folder / labels).read_bytes()
-    here = [sys.executable, "-m", "snakemake", labels, "-c2", "--configfile", "tiny.yaml"]
-    shutil.rmtree(folder / "results/tiny/dataset")
-    done = subprocess.run(here, cwd=folder, env=slurm, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-6000:]
-    assert (folder / labels).read_bytes() == shared
+    assert "exceeded memory limit" in screen, screen
+    assert (tmp_path / "greedy").exists(), screen
+    assert sorted(job["state"] for job in slurm.jobs(tmp_path)) == ["COMPLETED", "FAILED", "FAILED", "FAILED"]
 
 
 def test_the_whole_chain_ends_in_a_report_and_timings_have_a_node_alone(slurm, tmp_path):
@@ -124,10 +55,15 @@ def test_the_whole_chain_ends_in_a_report_and_timings_have_a_node_alone(slurm, t
     default = yaml.safe_load((folder / "config/config.yaml").read_text())
     wanted = TINY | {"variants": {name: None for name in default["variants"] if name not in ("eager", "vesin")}}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(wanted))
-    done, screen = snakemake(folder, slurm, "report", "--configfile", "tiny.yaml")
-    assert done.returncode == 0, screen[-6000:]
+    status, screen = slurm.snakemake(folder, "report", "--configfile", "tiny.yaml", "--set-scatter", "labels=2")
+    assert status == 0, screen[-6000:]
 
-    jobs = jobs_of(slurm)
+    jobs = slurm.jobs(folder)
+    # The longest time that the partition allows, 110 minutes, is that of each job, not of all at once.
+    first_end = min(job["end"] for job in jobs)
+    assert sum(job["minutes"] for job in jobs if job["submit"] < first_end) > 110
+    assert "copy_student" not in {job["rule"] for job in jobs}
+    assert [job["rule"] for job in jobs].count("label_share") == 2
     timings = [job for job in jobs if job["rule"] in TIMED]
     assert {job["rule"] for job in timings} == TIMED - {"measure_scaling", "measure_engine"}
     for timing in timings:
@@ -149,7 +85,17 @@ def test_the_whole_chain_ends_in_a_report_and_timings_have_a_node_alone(slurm, t
     assert all(entry["nodes"] and entry["others_cores"] is not None for entry in timed)
     page = (folder / "results/tiny/report/PHASE3_REPORT.md").read_text()
     assert re.search(r"; nodes? c[12](, c2)? \(slurm\)", page)
-    # What ran there need not run here again.
-    here = [sys.executable, "-m", "snakemake", "report", "-c2", "--configfile", "tiny.yaml", "--dry-run"]
-    again = subprocess.run(here, cwd=folder, env=slurm, capture_output=True, text=True, timeout=100)
-    assert "Nothing to be done" in again.stdout + again.stderr
+
+    # What ran there need not run here again; and labels of several nodes are those of one.
+    def here(*arguments):
+        command = [sys.executable, "-m", "snakemake", *arguments, "-c2", "--configfile", "tiny.yaml"]
+        done = subprocess.run(command, cwd=folder, env=slurm.environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-6000:]
+        return done.stdout + done.stderr
+
+    assert "Nothing to be done" in here("report", "--dry-run")
+    labels = folder / "results/tiny/dataset/labels.h5"
+    shared = labels.read_bytes()
+    shutil.rmtree(labels.parent)
+    here(str(labels.relative_to(folder)))
+    assert labels.read_bytes() == shared

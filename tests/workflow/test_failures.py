@@ -4,6 +4,8 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from tests.workflow.conftest import ROOT
 from tests.workflow.test_cluster_plan import needs_plugin
 
@@ -36,19 +38,22 @@ def test_a_stage_that_fails_is_on_the_screen_with_its_reason(fresh):
         assert text in screen
 
 
-def test_a_teacher_that_is_refused_labels_nothing(fresh):
+@pytest.mark.parametrize("going", [(), ("--keep-going",)], ids=["", "where a run keeps going, as on Slurm"])
+def test_a_teacher_that_is_refused_labels_nothing(fresh, going):
     (fresh.folder / "wrong.py").write_text(
         "from ase.calculators.emt import EMT\n\n\nclass Wrong(EMT):\n    def calculate(self, *given):\n"
         "        super().calculate(*given)\n        self.results['forces'] = 2 * self.results['forces']\n"
     )
     (fresh.folder / "wrong.yaml").write_text("teacher: {calculator: 'wrong:Wrong'}\n")
     labels = "results/default/dataset/labels.h5"
-    done = fresh.snakemake("distill", labels, "--configfile", "wrong.yaml")
+    done = fresh.snakemake("distill", labels, *going, "--configfile", "wrong.yaml")
     screen = done.stdout + done.stderr
     assert done.returncode == 1, screen
     assert "Error in rule check_teacher:" in screen
     assert "not the gradient of" in screen
     assert not (fresh.folder / labels).exists()
+    if going:
+        assert "the teacher was refused (logs/default/check_teacher.log)" in screen
 
 
 @needs_plugin
@@ -76,6 +81,7 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 
 def look(self):
     print("limit:", self.job_rate_limiter)
+    print("asks by:", self._executor.check_active_jobs.__name__ if hasattr(self._executor, "check_active_jobs") else "nothing")
     return True
 
 JobScheduler.schedule = look
@@ -88,3 +94,24 @@ def test_snakemake_sleeps_while_a_job_is_timed(fresh):
     command = [sys.executable, "-c", LOOK.format(options=["--max-jobs-per-timespan", "100/1s"])]
     done = subprocess.run(command, cwd=fresh.folder, capture_output=True, text=True, timeout=100)
     assert "limit: None\n" in done.stdout, done.stdout + done.stderr
+
+
+@needs_plugin
+def test_on_slurm_a_limit_of_jobs_a_second_holds_and_a_controller_that_does_not_answer_is_asked_again(fresh):
+    """Both are set on what Snakemake and its plugin have made, in their present versions."""
+    options = [
+        "--executor",
+        "slurm",
+        "--jobs",
+        "4",
+        "--slurm-status-command",
+        "squeue",
+        "--max-jobs-per-timespan",
+        "100/1s",
+    ]
+    command = [sys.executable, "-c", LOOK.format(options=options)]
+    done = subprocess.run(command, cwd=fresh.folder, capture_output=True, text=True, timeout=100)
+    said = done.stdout + done.stderr
+    assert "limit: None" not in said, said
+    assert "limit: " in said, said
+    assert "asks by: look_again\n" in said, said

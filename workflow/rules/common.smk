@@ -16,6 +16,7 @@ from mlff_distiller.preflight.config import (
     system_path,
 )
 from mlff_distiller.data.teacher_settings import DEFAULT_CALCULATOR
+from mlff_distiller import sources
 from mlff_distiller.deploy.engines.known import ENGINES
 from mlff_distiller.preflight import slurm
 from mlff_distiller.preflight.config_checks import check_config
@@ -23,7 +24,6 @@ from mlff_distiller.utils.errors import UserError, nearest
 from mlff_distiller.utils.files import split_frame
 from mlff_distiller.records.schema import RESULTS, results_file
 from mlff_distiller.records.vocabulary import BASELINE, WORK
-from mlff_distiller.sources import code_of
 from mlff_distiller.variants.registry import FAMILIES, needs_torch_cluster
 
 drop_null_variants(config)
@@ -79,6 +79,12 @@ CHECKS = [f"results/{RUN}/preflight/{what}.json" for what in ("machine", "inputs
 # Priority of jobs that use all cores of a small machine and that other jobs wait for. One-core jobs then run side by
 # side afterwards; a one-core job between two of these jobs would leave the other cores idle.
 ALL_CORES_FIRST = 10
+
+
+# The longest time that a partition allows (`--resources runtime=...`) is that of each job; else Snakemake would let no more jobs
+# run at once than have that time together.
+resource_scopes:
+    runtime="local",
 
 
 # What jobs of their own make in shares: `--set-scatter labels=100 samples=10`.
@@ -147,6 +153,14 @@ def training(given):
 EXPLORE = {"mem_mb": memory(4000, per_thread=1500), "runtime": minutes(240)} | ON_DEVICE
 
 
+# Begins commands that ask the teacher for much: a run that keeps going, as on Slurm, would ask also where its check has failed.
+REFUSED = "results/{wildcards.run}/preflight/teacher.refused"
+UNLESS_REFUSED = (
+    f"test ! -e {REFUSED} || {{{{ echo 'the teacher was refused (logs/{{wildcards.run}}/check_teacher.log);"
+    " mend that, and `snakemake preflight` tries it again' >&2; exit 1; }}; "
+)
+
+
 wildcard_constraints:
     run=RUN,
     variant="|".join(config["variants"]),
@@ -170,9 +184,15 @@ def settings(value):
     return lambda wildcards: as_json(value)
 
 
+def code_of(*modules):
+    """Digests of the code of ``modules``, as a function of wildcards: they take a second, which a batch system's job would
+    spend twice for rules that are not its own."""
+    return lambda wildcards: sources.code_of(*modules)
+
+
 def family_code(stage, *families):
     """Digests of the code of a stage and of the ``families`` that it loads (:func:`mlff_distiller.sources.code_of`)."""
-    return code_of(stage, *(FAMILIES[family].module.removeprefix("mlff_distiller.") for family in families))
+    return sources.code_of(stage, *(FAMILIES[family].module.removeprefix("mlff_distiller.") for family in families))
 
 
 def option(name, path):
@@ -338,6 +358,8 @@ def before_the_first_job():
         problems := slurm.problems(Path.cwd(), workflow.cores, told.status_command, config["device"])
     ):
         raise WorkflowError("\n".join(problems))
+    if hasattr(told, "status_command"):
+        slurm.ask_again_without_an_answer(workflow.scheduler._executor)
 
 
 def print_outcome():

@@ -54,7 +54,8 @@ else:
             benchmark=config["molecules"]["folder"],
             dataset="results/{run}/dataset/configurations.h5",
         shell:
-            "python -m mlff_distiller sample --molecules {input.molecules:q} --benchmark {params.benchmark:q}"
+            UNLESS_REFUSED
+            + "python -m mlff_distiller sample --molecules {input.molecules:q} --benchmark {params.benchmark:q}"
             " --always-trained {input.always_trained:q} --settings {params.settings:q} --cores {threads}"
             " --share {wildcards.scatteritem:q} --output {params.dataset:q} 2>&1 | tee {log:q}"
 
@@ -83,7 +84,8 @@ else:
             number=number_of_shares,
             number_file=number_file("results/{run}/dataset/configurations.h5"),
         shell:
-            "python -m mlff_distiller sample --molecules {input.molecules:q} --benchmark {params.benchmark:q}"
+            UNLESS_REFUSED
+            + "python -m mlff_distiller sample --molecules {input.molecules:q} --benchmark {params.benchmark:q}"
             " --always-trained {input.always_trained:q} --settings {params.settings:q} --cores {threads} {params.gathered}"
             " --card {output.card:q} --output {output.configurations:q} 2>&1 | tee {log:q};"
             " echo {params.number} > {params.number_file:q}"
@@ -111,7 +113,8 @@ else:
             number=number_of_shares,
             number_file=number_file("results/{run}/dataset/labels.h5"),
         shell:
-            "python -m mlff_distiller label --configurations {input.configurations:q} --sample-card {input.card:q}"
+            UNLESS_REFUSED
+            + "python -m mlff_distiller label --configurations {input.configurations:q} --sample-card {input.card:q}"
             " --settings {params.settings:q} --cores {threads} {params.gathered} --card {output.card:q}"
             " --output {output.dataset:q} 2>&1 | tee {log:q};"
             " echo {params.number} > {params.number_file:q}"
@@ -136,7 +139,8 @@ rule label_share:
         settings=settings({"teacher": config["teacher"]}),
         dataset="results/{run}/{place}/labels.h5",
     shell:
-        "python -m mlff_distiller label --configurations {input.configurations:q} --settings {params.settings:q}"
+        UNLESS_REFUSED
+        + "python -m mlff_distiller label --configurations {input.configurations:q} --settings {params.settings:q}"
         " --cores {threads} --share {wildcards.scatteritem:q} --output {params.dataset:q} 2>&1 | tee {log:q}"
 
 
@@ -149,6 +153,8 @@ if config["student"]["checkpoint"]:
             f"{FIRST}/student.safetensors",
         log:
             "logs/{run}/copy_student.log",
+        # A job of a batch system would cost more than the copy.
+        localrule: True
         conda:
             "../../envs/student.yaml"
         resources:

@@ -52,7 +52,8 @@ if ROUNDS:
             number=number_of_shares,
             number_file=number_file("results/{run}/rounds/{round}/labels.h5"),
         shell:
-            "python -m mlff_distiller label --configurations {input.configurations:q} --settings {params.settings:q}"
+            UNLESS_REFUSED
+            + "python -m mlff_distiller label --configurations {input.configurations:q} --settings {params.settings:q}"
             " --cores {threads} {params.gathered} --card {output.card:q} --output {output.dataset:q} 2>&1 | tee {log:q};"
             " echo {params.number} > {params.number_file:q}"
 
@@ -155,6 +156,8 @@ if ROUNDS:
             record="results/{run}/student/training.json",
         log:
             "logs/{run}/take_last_student.log",
+        # A job of a batch system would cost more than the copy.
+        localrule: True
         conda:
             "../../envs/student.yaml"
         resources:

@@ -1,5 +1,6 @@
 """What would let a run on Slurm wait for ever is found by what Slurm's own commands say."""
 
+import asyncio
 import os
 
 import pytest
@@ -69,3 +70,36 @@ def test_a_slurm_that_its_jobs_would_not_find(cluster, tmp_path, monkeypatch):
     (said,) = slurm.problems(tmp_path, 8, "sacct", "cpu", found)
     assert "SLURM_CONF=/somewhere/slurm.conf alone" in said
     assert "/etc/slurm/slurm.conf" in said
+
+
+class Plugin:
+    """Forgets the jobs that it is asked for while Slurm does not answer, as Snakemake's plugin does."""
+
+    def __init__(self):
+        self._status_query_calls = 0
+        self.answers = False
+        self.ended = set()
+
+    async def check_active_jobs(self, jobs):
+        if self.answers:
+            self._status_query_calls += 1
+            for job in jobs:
+                if job not in self.ended:
+                    yield job
+
+
+def test_without_an_answer_no_job_is_forgotten():
+    executor = Plugin()
+    slurm.ask_again_without_an_answer(executor)
+
+    def look(jobs):
+        async def running():
+            return [job async for job in executor.check_active_jobs(jobs)]
+
+        return asyncio.run(running())
+
+    assert look(["a", "b"]) == ["a", "b"]
+    executor.answers, executor.ended = True, {"a"}
+    assert look(["a", "b"]) == ["b"]
+    executor.answers = False
+    assert look(["b"]) == ["b"]

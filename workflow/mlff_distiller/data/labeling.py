@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import itertools
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from mlff_distiller.data.labeling_settings import LabelInput, LabelLimits
 from mlff_distiller.data.stress import gathered
 from mlff_distiller.data.teacher_settings import DEFAULT_CALCULATOR, TeacherSettings
 from mlff_distiller.data.trajectories import read_frames
+from mlff_distiller.utils import gpus
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.shares import Work, add_share_arguments
 
@@ -31,6 +33,9 @@ DEAR_PART_WEIGHT = 4_000
 MOST_DEATHS = 10
 #: Why their labels are left out.
 DIED = "the teacher's process died"
+#: What a configuration of n atoms costs: ``FLOOR + n^2 + n^3 / CUBIC``, in squared atom numbers. GFN2-xTB takes 2 ms of a core
+#: for 4 atoms, 4 for 12, 12 for 24, 30 for 40, 350 for 120 and 1,070 for 180 (measured); other teachers start from more.
+FLOOR, CUBIC = 120, 150
 #: What a periodic box costs, in units of as many atoms without images.
 PERIODIC_COST = 30
 
@@ -101,7 +106,7 @@ def label_work(dataset: Dataset, teacher: Mapping[str, Any] | None) -> Work:
         function=_label_task,
         task=lambda index: _task(dataset, bounds[index], bounds[index + 1], spec),
         weights=[float(costs[a:b].sum()) for a, b in itertools.pairwise(bounds)],
-        key=hashlib.sha256(f"{content_hash(dataset)} {spec} {part_weight}{form}".encode()).hexdigest(),
+        key=hashlib.sha256(f"{content_hash(dataset)} {spec} {part_weight} {FLOOR} {CUBIC}{form}".encode()).hexdigest(),
         description="labeling",
         name_of=name_of,
         template=_without_labels(_task(dataset, 0, 0, spec), ""),
@@ -195,9 +200,10 @@ def _bounds(costs: np.ndarray, part_weight: int) -> list[int]:
 
 
 def _costs(dataset: Dataset) -> np.ndarray:
-    """[n] int64: of each configuration, in squared atom numbers."""
-    costs = dataset.n_atoms.astype(np.int64) ** 2
-    return costs if dataset.pbc is None else costs * np.where(dataset.pbc.any(axis=1), PERIODIC_COST, 1)
+    """[n] int64: of each configuration, see :data:`FLOOR`."""
+    n = dataset.n_atoms.astype(np.int64)
+    costs = n**2 + n**3 // CUBIC
+    return FLOOR + (costs if dataset.pbc is None else costs * np.where(dataset.pbc.any(axis=1), PERIODIC_COST, 1))
 
 
 def _task(dataset: Dataset, start: int, stop: int, teacher: str) -> _Task:
@@ -220,6 +226,9 @@ def _label_task(task: _Task) -> dict[str, np.ndarray]:
 
     from mlff_distiller.data.teacher import LabelError, kept_calculator, label, label_stress
 
+    if TeacherSettings.from_mapping(json.loads(task.teacher) or {}).calculator != DEFAULT_CALCULATOR:
+        # Workers share the machine's GPUs evenly.
+        gpus.take_one(f"teacher {os.getpid()}")
     calculator = kept_calculator(task.teacher)
     wants_stress = TeacherSettings.from_mapping(json.loads(task.teacher) or {}).stress
     stresses: list[np.ndarray | None] = [None] * len(task.counts)

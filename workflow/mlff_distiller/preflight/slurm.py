@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from mlff_distiller.utils.provenance import output_of
 
@@ -28,6 +29,26 @@ def problems(
         _still_running(folder, environment.get("SLURM_JOB_ID")),
     ]
     return [text for text in found if text]
+
+
+def ask_again_without_an_answer(executor: Any) -> None:
+    """Let Snakemake ask for the state of its jobs later where Slurm does not answer.
+
+    Its plugin (2.8.0) forgets all jobs whose state it could not read, so that none of them ever seems to end: one restart of the
+    controller, or of the database of the accounting, and the run waits for ever.
+
+    Args:
+        executor: of Snakemake's plugin for Slurm.
+    """
+    look = executor.check_active_jobs
+
+    async def look_again(jobs: list[Any]) -> AsyncIterator[Any]:
+        answers = executor._status_query_calls
+        running = [job async for job in look(jobs)]
+        for job in running if executor._status_query_calls > answers else jobs:
+            yield job
+
+    executor.check_active_jobs = look_again
 
 
 def _not_found_by_jobs(environment: Mapping[str, str]) -> str:

@@ -14,15 +14,18 @@ from mlff_distiller.training.data import Configurations, composition_energies, f
 from mlff_distiller.training.evaluate import predict
 from mlff_distiller.training.settings import TrainingSettings
 from mlff_distiller.training.shortest import shortest_distances
+from mlff_distiller.utils import gpus
 from mlff_distiller.utils.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device; ``auto`` is a GPU if torch finds one, else the CPU.
+    """The torch device; ``auto`` is a GPU if torch finds one, else the CPU. Of several GPUs the process takes one.
 
     Raises:
         UserError: ``cuda``, but torch finds no GPU.
     """
+    if name != "cpu":
+        gpus.take_one("student")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda: PyTorch finds no GPU here; set device to cpu, or see `snakemake -c4 preflight`")
     return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)

@@ -52,16 +52,21 @@ def share_path(output: Path, which: Share) -> Path:
     return output.with_name(f"{output.name}.shares") / f"{which}.npz"
 
 
-def span(which: Share, weights: Sequence[float]) -> tuple[int, int]:
-    """The first task of a share, and the first one after it: neighbors, of about the same cost in each share."""
-    ends = np.cumsum(np.asarray(weights, dtype=np.float64))
-    middles = ends - np.asarray(weights) / 2
-    total = float(ends[-1]) if len(ends) else 0.0
+def tasks_of(of: int, weights: Sequence[float]) -> list[np.ndarray]:
+    """The tasks of each of ``of`` shares, ascending int64.
 
-    def before(number: int) -> int:
-        return len(ends) if number == which.of else int(np.searchsorted(middles, number * total / which.of))
-
-    return before(which.number - 1), before(which.number)
+    In turn, so that each share has as much of what stands together as any other: molecules of a kind, say, which cost a teacher
+    other times than ``weights`` foresee. Of each ``of`` neighbors the heaviest goes to the share that has least so far.
+    """
+    loads = np.zeros(of)
+    owners = np.zeros(len(weights), dtype=np.int64)
+    for first in range(0, len(weights), of):
+        block = np.asarray(weights[first : first + of], dtype=np.float64)
+        heaviest = np.argsort(-block, kind="stable")
+        lightest = np.argsort(loads, kind="stable")[: len(block)]
+        owners[first + heaviest] = lightest
+        loads[lightest] += block[heaviest]
+    return [np.flatnonzero(owners == number) for number in range(of)]
 
 
 def add_share_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +117,7 @@ class Work:
 
     def make(self, parts: Path, cores: int) -> Arrays:
         """The results of all tasks, joined; finished ones stay in ``parts``, by which an interrupted run resumes."""
-        return self._make(0, len(self.weights), self.key, parts, cores)
+        return self._joined(self._results(range(len(self.weights)), self.key, parts, cores))
 
     def make_share(self, which: Share, output: Path, cores: int) -> tuple[Path, int]:
         """Write the results of one share; its file, and how many tasks are in it.
@@ -123,11 +128,13 @@ class Work:
 
         path = share_path(output, which)
         parts = path.with_suffix(".parts")
-        first, after = span(which, self.weights)
-        found = self._make(first, after, f"{self.key} {which}", parts, cores)
-        write_part(path, found | self._label(which))
+        chosen = tasks_of(which.of, self.weights)[which.number - 1].tolist()
+        results = self._results(chosen, f"{self.key} {which} in turn", parts, cores)
+        lengths = [[len(np.atleast_1d(result[name])) for name in self.template] for result in results]
+        about = self._label(which) | {"lengths": np.array(lengths, dtype=np.int64).reshape(-1, len(self.template))}
+        write_part(path, self._joined(results) | about)
         shutil.rmtree(parts, ignore_errors=True)
-        return path, after - first
+        return path, len(chosen)
 
     def gather(self, of: int, output: Path) -> Arrays:
         """The results of all tasks, joined, from ``of`` shares.
@@ -135,17 +142,27 @@ class Work:
         Raises:
             UserError: by its name, a share that is missing, damaged, another one than its name says, or of other work.
         """
-        return self._joined([self._read(Share(number, of), output) for number in range(1, of + 1)])
+        results: list[Arrays] = [{}] * len(self.weights)
+        for number, tasks in enumerate(tasks_of(of, self.weights), start=1):
+            found = self._read(Share(number, of), tasks, output)
+            ends = np.cumsum(found["lengths"], axis=0)
+            starts = ends - found["lengths"]
+            for task, start, end in zip(tasks.tolist(), starts.tolist(), ends.tolist(), strict=True):
+                results[task] = {name: found[name][a:b] for name, a, b in zip(self.template, start, end, strict=True)}
+        return self._joined(results)
 
-    def _make(self, first: int, after: int, key: str, parts: Path, cores: int) -> Arrays:
-        tasks = [self.task(index) for index in range(first, after)]
-        weights = self.weights[first:after]
-
-        def name_of(index: int) -> str:
-            return self.name_of(first + index)
-
-        return self._joined(
-            run_in_parts(self.function, tasks, parts, key, cores, self.description, weights, name_of, self.fallback)
+    def _results(self, chosen: Sequence[int], key: str, parts: Path, cores: int) -> list[Arrays]:
+        """Those of the tasks ``chosen``."""
+        return run_in_parts(
+            self.function,
+            [self.task(index) for index in chosen],
+            parts,
+            key,
+            cores,
+            self.description,
+            [self.weights[index] for index in chosen],
+            lambda index: self.name_of(chosen[index]),
+            self.fallback,
         )
 
     def _joined(self, results: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
@@ -159,16 +176,16 @@ class Work:
         return {
             "key": np.array(self.key),
             "share": np.array(str(which)),
-            "span": np.array(span(which, self.weights), dtype=np.int64),
+            "tasks": np.array(len(self.weights)),
         }
 
-    def _read(self, which: Share, output: Path) -> Arrays:
+    def _read(self, which: Share, tasks: np.ndarray, output: Path) -> Arrays:
         path = share_path(output, which)
         again = f"the same command with --share {which} instead of --shares {which.of}"
         if not path.is_file():
             raise UserError(f"{path}: no such share; make it by {again}")
         found = read_part(path)
-        missing = [name for name in (*self.template, *self._label(which)) if name not in found]
+        missing = [name for name in (*self.template, *self._label(which), "lengths") if name not in found]
         if missing:
             raise UserError(f"{path}: not a share ({missing[0]} is not in it); delete it and make it by {again}")
         if str(found["key"]) != self.key:
@@ -177,7 +194,7 @@ class Work:
             )
         if str(found["share"]) != str(which):
             raise UserError(f"{path}: holds the share {found['share']}; make it by {again}")
-        if not np.array_equal(found["span"], span(which, self.weights)):
-            held, expected = found["span"].tolist(), list(span(which, self.weights))
-            raise UserError(f"{path}: holds the tasks {held} instead of {expected}; make it by {again}")
-        return {name: found[name] for name in self.template}
+        if int(found["tasks"]) != len(self.weights) or len(found["lengths"]) != len(tasks):
+            held, expected = f"{len(found['lengths'])} of {found['tasks']}", f"{len(tasks)} of {len(self.weights)}"
+            raise UserError(f"{path}: holds {held} tasks instead of {expected}; make it by {again}")
+        return found

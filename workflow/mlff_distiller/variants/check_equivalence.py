@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mlff_distiller.records import schema
 from mlff_distiller.records.outcome import failure
 from mlff_distiller.systems.read import read_systems
+from mlff_distiller.utils import gpus
 from mlff_distiller.variants import artifact
 from mlff_distiller.variants.artifact import VariantFiles
 from mlff_distiller.variants.cases import MOLECULE, Case, cases_of
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """One record of kind ``equivalence`` per case."""
+    gpus.take_one(str(args.variant))
     systems = read_systems(args.systems)
     files = VariantFiles.from_arguments(args)
     schema.write(args.output, check_equivalence(files, systems, args.frames, args.amplitude, args.seed))

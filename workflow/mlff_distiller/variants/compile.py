@@ -11,6 +11,7 @@ from mlff_distiller.kernels.compile_time import seconds_noted
 from mlff_distiller.records import schema
 from mlff_distiller.records.outcome import failure
 from mlff_distiller.systems.read import read_systems
+from mlff_distiller.utils import gpus
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import load_settings, sha256_of, write_text
 from mlff_distiller.variants import artifact
@@ -45,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     spec = check_spec(args.name, load_settings(args.settings))
     chosen = schema.read(args.preflight)[0]["device"] if args.preflight else "cpu"
     device = family_of(spec).only_device or chosen
+    if device == "cuda":
+        gpus.take_one(args.name)
     made = artifact.record_fields(args.name, spec, device) | {
         "family": spec["family"],
         "options": spec,
