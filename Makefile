@@ -4,7 +4,7 @@
 # make fuzz    set up, then compare forces of N random calls with fp64 (N=100000 SEED=0; a failure prints the smallest system)
 # make lint    set up, then check style, types and workflow
 # make card    set up, measure the student in resources/ and write its model card anew
-# make sevennet    set up, then add SevenNet, a neural teacher with its weights (config/examples/crystal.yaml)
+# make sevennet    set up, then add SevenNet, a neural teacher with its weights (config/examples/)
 # make lock    resolve the pins in pyproject.toml anew (UPGRADE=1: take newer versions) and write envs/
 # PYTHON=python3.12 chooses the interpreter; ARGS="..." is passed on to snakemake or pytest.
 

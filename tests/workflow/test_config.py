@@ -53,6 +53,8 @@ def test_the_default_is_right():
         "distill.yaml",
         "rounds.yaml",
         "examples/crystal.yaml",
+        "examples/liquid.yaml",
+        "examples/own_molecule.yaml",
     ],
 )
 def test_every_shipped_file_is_right_over_the_default(name):
