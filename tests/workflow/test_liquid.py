@@ -29,7 +29,7 @@ def tiny(name):
             "sampling": {
                 "structures": {"files": [f"{name}.extxyz"], "rattled": 10, "least_width": 1.0, "dynamics": dynamics}
             },
-            "training": {"max_seconds": None, "n_steps": 20, "student": network},
+            "training": {"max_seconds": None, "n_steps": 20, "batch_atoms": 256, "student": network},
         },
         "md": {
             "systems": [name],
@@ -48,7 +48,7 @@ def write_box(folder, name, box):
     write(folder / f"{name}.extxyz", box, columns=["symbols", "positions"])
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_argon_is_distilled_and_compared_as_a_liquid(fresh):
     """Lennard-Jones argon, whose labels cost nothing."""
     from ase import Atoms, units
@@ -56,7 +56,7 @@ def test_argon_is_distilled_and_compared_as_a_liquid(fresh):
     write_box(fresh.folder, "argon", liquid_box(Atoms("Ar", positions=[[0, 0, 0]]), 32, 1.3, min_distance=3.0))
     changes = tiny("argon")
     changes["student"]["sampling"]["structures"] |= {"rattled": 60}
-    changes["student"]["training"]["n_steps"] = 300
+    changes["student"]["training"]["n_steps"] = 200
     changes["md"]["pairs"]["settings"] |= {"temperature_k": 120, "timestep_fs": 5.0, "steps": 400, "sample_every": 10}
     example = yaml.safe_load((fresh.folder / "config/examples/liquid.yaml").read_text())
     arguments = {"sigma": 3.4, "epsilon": 120 * units.kB, "rc": 5.0, "smooth": True}
@@ -65,7 +65,7 @@ def test_argon_is_distilled_and_compared_as_a_liquid(fresh):
     (fresh.folder / "tiny.yaml").write_text(yaml.safe_dump(changes))
     files = ("--configfile", "lj.yaml", "tiny.yaml")
     target = "results/tiny_liquid/md/cpp/pairs/argon.json"
-    done = fresh.snakemake(target, *files, timeout=800)
+    done = fresh.snakemake(target, *files, timeout=1700)
     assert done.returncode == 0, done.stderr[-4000:]
     (record,) = schema.read(fresh.folder / target)
     assert record["status"] == "ok", record["reason"]
