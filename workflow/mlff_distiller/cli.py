@@ -42,6 +42,7 @@ STAGES = {
     "md-thermostat": ("md.thermostat", "check that Langevin dynamics gives the canonical kinetic energies"),
     "md-teacher": ("md.teacher_trajectory", "run the teacher's own dynamics, for comparison"),
     "md-spectra": ("md.spectra", "compare bonds, angles and vibrations with the teacher's"),
+    "md-pairs": ("md.pairs", "compare a liquid with the teacher's: pair distributions, diffusion, pressure"),
     "liquid": ("md.liquid", "make a periodic box of a liquid"),
     "records-docs": ("records.docs", "write the page of all fields of records"),
     "collect": ("records.collect", "merge all records into one table"),

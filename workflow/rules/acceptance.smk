@@ -1,5 +1,5 @@
 # Needs: the student, the molecule list and the teacher.
-# Makes: results/{run}/acceptance/teacher.json: small molecules that the student has not seen, crystals, and what the teacher
+# Makes: results/{run}/acceptance/teacher.json: small molecules that the student has not seen, one's own molecules and crystals, and what the teacher
 # finds for them; results/{run}/acceptance/student.json: the student on the same, one record for each geometry, scan and curve.
 
 ACCEPTANCE = expand("results/{run}/acceptance/student.json", run=RUN) if TEACHER else []
@@ -13,7 +13,13 @@ DATASET_CARD = [
 ]
 # Of a given checkpoint nobody knows, and whole structures may be in any split.
 WHOLE = SAMPLING_OF.get("structures", {}).get("split_by") == "structure"
-CRYSTALS_SPLIT = "train" if CRYSTALS == SAMPLED and not config["student"]["checkpoint"] and not WHOLE else "unknown"
+LEARNED_HERE = not config["student"]["checkpoint"] and not WHOLE
+CRYSTALS_SPLIT = "train" if CRYSTALS == SAMPLED and LEARNED_HERE else "unknown"
+# Structures that are compared as molecules; crystals among them are passed over.
+OWN_MOLECULES = config["acceptance"].get("molecules", {}).get("files")
+if OWN_MOLECULES is None:
+    OWN_MOLECULES = SAMPLED
+OWN_SPLIT = "train" if OWN_MOLECULES == SAMPLED and LEARNED_HERE else "unknown"
 
 
 rule run_teacher_acceptance:
@@ -21,7 +27,7 @@ rule run_teacher_acceptance:
         molecules=config["molecules"]["list"],
         always_trained=config["molecules"]["always_trained"],
         card=DATASET_CARD,
-        crystals=[split_frame(name)[0] for name in CRYSTALS],
+        structures=sorted({split_frame(name)[0] for name in [*CRYSTALS, *OWN_MOLECULES]}),
     output:
         "results/{run}/acceptance/teacher.json",
     log:
@@ -42,15 +48,20 @@ rule run_teacher_acceptance:
             }
         ),
         card=shlex.join(["--dataset-card", *DATASET_CARD]) if DATASET_CARD else "",
-        crystals=" ".join(
+        structures=" ".join(
             [
                 (shlex.join(["--crystals", *CRYSTALS, "--crystals-split", CRYSTALS_SPLIT]) if CRYSTALS else ""),
-                "--crystals-alone" if ALONE and CRYSTALS else "",
+                (
+                    shlex.join(["--own-molecules", *OWN_MOLECULES, "--own-molecules-split", OWN_SPLIT])
+                    if OWN_MOLECULES
+                    else ""
+                ),
+                "--own-alone" if ALONE and (CRYSTALS or OWN_MOLECULES) else "",
             ]
         ),
     shell:
         "OMP_NUM_THREADS={threads} python -m mlff_distiller acceptance-teacher --molecules {input.molecules:q}"
-        " --always-trained {input.always_trained:q} {params.card} --settings {params.settings:q} {params.crystals} --output {output:q} > {log:q} 2>&1"
+        " --always-trained {input.always_trained:q} {params.card} --settings {params.settings:q} {params.structures} --output {output:q} > {log:q} 2>&1"
 
 
 rule measure_acceptance:

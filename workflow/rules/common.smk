@@ -51,7 +51,7 @@ SAMPLED = [] if config["student"]["dataset"] else SAMPLING_OF.get("structures", 
 ALONE = not (config["student"]["checkpoint"] or SAMPLING_OF.get("molecules", 1) or SAMPLING_OF.get("coverage"))
 SAMPLED_FILES = [split_frame(name)[0] for name in SAMPLED]
 MD = config["md"]
-LIQUIDS = {system_name(path): path for path in MD["liquid"]["systems"]}
+LIQUIDS = {system_name(path): path for path in [*MD["liquid"]["systems"], *MD["pairs"]["systems"]]}
 REPLICATES = range(config["benchmark"]["replicates"])
 
 # How often the student's own frames are labeled and learned, and where the student lies that the first round begins with.

@@ -1,4 +1,4 @@
-# Needs: compiled variants and their equivalence records; for the spectra, the teacher.
+# Needs: compiled variants and their equivalence records; for the spectra and the pairs of liquids, the teacher.
 # Makes: results/{run}/md/{variant}/: one record per check and system, and the trajectory (extxyz) of each NVE run;
 #        results/{run}/md/{reference,teacher}/: fp64 runs and the teacher's dynamics, with which variants are compared.
 
@@ -136,6 +136,8 @@ rule run_teacher_dynamics:
         "results/{run}/md/teacher/{system}.npz",
     log:
         "logs/{run}/run_teacher_dynamics/{system}.log",
+    wildcard_constraints:
+        system="[^/]+",
     conda:
         TEACHER_ENVIRONMENT
     threads: MD["threads"]
@@ -166,6 +168,35 @@ use rule check_timestep as compare_spectra with:
         more=lambda wildcards, input: option("teacher", input.teacher),
 
 
+use rule run_teacher_dynamics as run_teacher_liquid with:
+    input:
+        box=lambda wildcards: split_frame(LIQUIDS[wildcards.system])[0],
+    output:
+        "results/{run}/md/teacher/pairs/{system}.npz",
+    log:
+        "logs/{run}/run_teacher_liquid/{system}.log",
+    params:
+        system=lambda wildcards: LIQUIDS[wildcards.system],
+        settings=settings({"teacher": config["teacher"], "pairs": MD["pairs"]["settings"]}),
+
+
+use rule check_timestep as compare_pairs with:
+    input:
+        **VARIANT,
+        box=lambda wildcards: split_frame(LIQUIDS[wildcards.system])[0],
+        teacher="results/{run}/md/teacher/pairs/{system}.npz",
+    output:
+        "results/{run}/md/{variant}/pairs/{system}.json",
+    log:
+        "logs/{run}/compare_pairs/{variant}/{system}.log",
+    params:
+        command="md-pairs",
+        code=variant_code("md.pairs"),
+        system=lambda wildcards: LIQUIDS[wildcards.system],
+        settings=settings(MD["pairs"]["settings"]),
+        more=lambda wildcards, input: option("teacher", input.teacher),
+
+
 rule md:
     input:
         CHECKS,
@@ -178,4 +209,5 @@ rule md:
         check_records("timestep"),
         check_records("nvt"),
         check_records("spectra"),
+        check_records("pairs"),
         check_records("liquid"),

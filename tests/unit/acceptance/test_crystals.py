@@ -155,7 +155,7 @@ def test_a_stress_that_the_configuration_calls_wrong_is_not_asked_for():
 
 def test_a_teacher_that_is_another_one_in_cells_is_refused(tmp_path, capsys):
     write(tmp_path / "Cu.cif", bulk("Cu"))
-    command = ["acceptance-teacher", "--molecules", "resources/molecule_list.csv", "--crystals-alone", "--crystals"]
+    command = ["acceptance-teacher", "--molecules", "resources/molecule_list.csv", "--own-alone", "--crystals"]
     assert cli.main([*command, str(tmp_path / "Cu.cif"), "--output", str(tmp_path / "teacher.json")]) == 2
     told = capsys.readouterr().err
     assert "acceptance.crystals: GFN2-xTB with periodic images" in told
@@ -205,7 +205,7 @@ def records(tmp_path_factory):
     teacher = ["acceptance-teacher", "--molecules", "resources/molecule_list.csv", "--crystals", str(folder / "Cu.cif")]
     settings = '{"teacher": {"calculator": "ase.calculators.emt:EMT"}, "acceptance": {"crystals": %s}}'
 
-    teacher += ["--settings", settings % json.dumps(FEW), "--crystals-alone", "--crystals-split", "train"]
+    teacher += ["--settings", settings % json.dumps(FEW), "--own-alone", "--crystals-split", "train"]
     assert cli.main([*teacher, "--output", str(folder / "teacher.json")]) == 0
     assert [case["task"] for case in read_json(folder / "teacher.json")["cases"]] == ["volume", "elastic", "phonons"]
     command = ["acceptance", "--checkpoint", str(folder / "student.safetensors"), "--teacher"]

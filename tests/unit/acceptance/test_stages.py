@@ -19,6 +19,7 @@ from mlff_distiller.data.molecules import BENCHMARK_MOLECULES
 from mlff_distiller.data.sampling_settings import SamplingSettings
 from mlff_distiller.records import schema
 from mlff_distiller.records.fields import problem
+from mlff_distiller.systems.read import read_system
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import read_json, sha256_of, write_json
 from tests.unit.acceptance.toys import Broken
@@ -168,3 +169,60 @@ def test_the_teachers_stage_needs_no_torch_and_the_students_no_teacher():
 def test_unknown_settings_are_named():
     with pytest.raises(UserError, match="unknown key 'dimer'; did you mean 'dimers'"):
         AcceptanceInput.from_mapping({"acceptance": {"dimer": {}}}, "")
+
+
+@pytest.fixture(scope="module")
+def own_molecules(tmp_path_factory):
+    """A molecule, a crystal and a radical."""
+    from ase.build import bulk, molecule
+    from ase.io import write
+
+    folder = tmp_path_factory.mktemp("own")
+    write(folder / "butane.xyz", molecule("trans-butane"))
+    write(folder / "copper.cif", bulk("Cu", cubic=True))
+    radical = molecule("CH3CH2O")
+    radical.set_initial_magnetic_moments(None)
+    write(folder / "broken.xyz", radical)
+    return [str(folder / name) for name in ("butane.xyz", "copper.cif", "broken.xyz")]
+
+
+def test_molecules_of_ones_own_are_compared_by_their_own_geometries(own_molecules, tmp_path):
+    settings = {"acceptance": SMALL | {"conformers": {"molecules": 1, "tried": 4}, "torsions": {"points": 6}}}
+    command = [
+        sys.executable,
+        "-m",
+        "mlff_distiller",
+        "acceptance-teacher",
+        "--molecules",
+        "resources/molecule_list.csv",
+    ]
+    command += ["--own-alone", "--own-molecules", *own_molecules, "--own-molecules-split", "train"]
+    output = ["--settings", json.dumps(settings), "--output", str(tmp_path / "teacher.json")]
+    subprocess.run([*command, *output], check=True, timeout=300)
+    cases = read_cases(tmp_path / "teacher.json")["cases"]
+    found = [case for case in cases if case["status"] == "ok"]
+    assert {(case["system"], case["split"], case["smiles"]) for case in found} == {("butane", "train", "CCCC")}
+    assert [case["task"] for case in found] == ["geometry", "frequencies", "torsion", "torsion", "dissociation"]
+    # The crystal is passed over, and what has no bonds of a neutral molecule says so.
+    (failed,) = (case for case in cases if case["status"] != "ok")
+    assert failed["system"] == "broken"
+    assert "no bonds that make a neutral molecule" in failed["reason"]
+    assert found[0]["start"] == read_system(own_molecules[0]).positions.tolist()
+    command = ["acceptance", "--checkpoint", CHECKPOINT, "--teacher", str(tmp_path / "teacher.json")]
+    assert cli.main([*command, "--output", str(tmp_path / "student.json")]) == 0
+    records = [entry for entry in schema.read(tmp_path / "student.json") if entry["status"] == "ok"]
+    assert not [entry for entry in records if problem(entry)]
+    torsions = [entry for entry in records if entry["task"] == "torsion"]
+    # C-C-C-C of butane past its eclipsed forms, rigid: 5 to 7 kcal/mol.
+    assert 4 < torsions[0]["barrier_kcal_mol"] < 9
+    assert abs(torsions[0]["barrier_error_kcal_mol"]) < 1
+
+
+def test_a_molecule_with_too_many_atoms_is_named_as_not_compared():
+    from ase.build import molecule
+
+    settings = AcceptanceSettings.from_mapping({"molecules": {"most_atoms": 8}})
+    maker = CaseMaker(Broken([], 1.0, 1.0), settings, None)
+    (case,) = maker.of_own({"benzene": molecule("C6H6")}, "train")
+    assert case["status"] == "unavailable"
+    assert "12 atoms, acceptance.molecules.most_atoms is 8" in case["reason"]

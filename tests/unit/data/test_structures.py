@@ -219,3 +219,32 @@ def test_by_the_command_line_to_labels(tmp_path, copper):
     assert card["configurations"] == 30
     assert card["periodic"]["configurations"] == 30
     assert list(card["sampling"]["structures_sha256"]) == [copper]
+
+
+def test_a_molecule_starts_from_its_own_geometry_and_from_conformers(tmp_path):
+    butane = molecule("trans-butane")
+    write(tmp_path / "butane.xyz", butane)
+    many = DYNAMICS | {"trajectories": 6}
+    given = settings([str(tmp_path / "butane.xyz")], conformers=3, rattle=[0.0], rattled=12, dynamics=many)
+    jobs, _ = plan((), given, EMT_TEACHER, None)
+    names = ["butane", "butane conformer 1", "butane conformer 2"]
+    assert sorted({job.name for job in jobs}) == names
+    starts = {job.name: np.array(job.positions) for job in jobs}
+    assert np.allclose(starts["butane"], butane.positions, atol=1e-6)
+    # The same bonds in another order of the torsion: trans or gauche.
+    for positions in starts.values():
+        other = butane.copy()
+        other.positions = positions
+        assert np.allclose(other.get_distances(0, [1, 2]), butane.get_distances(0, [1, 2]), atol=0.1)
+    rattled = [job for job in jobs if job.counts[0][0] == "rattled"]
+    assert sum(job.counts[0][1] for job in rattled) == 12
+    assert {job.name for job in rattled if job.split == "train"} == set(names)
+    # Two temperatures and three geometries: each geometry is moved at both.
+    moved = [(job.name, job.temperature) for job in jobs if job.counts[0][0] == "md"]
+    assert len(set(moved)) == 6
+
+
+def test_what_has_no_bonds_of_a_molecule_has_no_conformers_and_says_so(tmp_path):
+    write(tmp_path / "odd.xyz", bulk("Cu").repeat(2), format="xyz")
+    with pytest.raises(UserError, match=r"odd: its distances show no bonds .*; set conformers: 1"):
+        plan((), settings([str(tmp_path / "odd.xyz")], conformers=2), EMT_TEACHER, None)

@@ -200,6 +200,39 @@ def md_checks(variant: str = "cpp") -> list[dict[str, Any]]:
                 **common,
             ),
         ]
+    distances = np.arange(0.05, 5.0, 0.1)
+
+    def shells(at):
+        return {pair: (1 + np.cos(distances * at)).tolist() for pair in ("O-O", "O-H", "H-H")}
+
+    liquid = shared | {"system": "methanol_64", "n_atoms": 384}
+    made.append(
+        schema.record(
+            "md",
+            task="pairs",
+            dtype="float32",
+            timestep_fs=0.5,
+            n_steps=40000,
+            temperature_k=300.0,
+            pair_difference=0.06,
+            worst_pair="O-O",
+            floor=0.03,
+            pair_distributions={"student": shells(3.1), "teacher": shells(3.0)},
+            bin_a=0.1,
+            diffusion_e9_m2_s=2.1,
+            diffusion_stderr_e9_m2_s=0.2,
+            teacher_diffusion_e9_m2_s=2.3,
+            teacher_diffusion_stderr_e9_m2_s=0.3,
+            pressure_gpa=0.12,
+            pressure_stderr_gpa=0.02,
+            teacher_pressure_gpa=0.08,
+            teacher_pressure_stderr_gpa=0.02,
+            nvt_steps_per_s=500.0,
+            teacher_steps_per_s=2.0,
+            gates={"pair_difference": {"value": 0.06, "limit": 0.1, "passed": True}},
+            **liquid,
+        )
+    )
     return [*made, md(variant, "methanol_64", task="liquid", n_atoms=384)]
 
 

@@ -65,7 +65,7 @@ def test_records_of_all_kinds_are_right():
         ({"energy_trace": {"time_fs": [0.0, None]}}, "energy_trace.time_fs: input should be a valid number"),
         ({"kind": "benchmark", "task": "energy", "samples_ms": [1.0, 0]}, "samples_ms: input should be greater than 0"),
         ({"task": "nvtt"}, "unknown task 'nvtt' of md; did you mean 'nvt'?"),
-        ({"task": ["nve"]}, "unknown task None of md; known: liquid, nve, nvt, reference, spectra, timestep"),
+        ({"task": ["nve"]}, "unknown task None of md; known: liquid, nve, nvt, pairs, reference, spectra, timestep"),
         ({"status": "fine"}, "unknown status 'fine'"),
         ({"kind": "mdd"}, "unknown kind 'mdd'"),
         ({"variant": None}, "a md record without a variant"),

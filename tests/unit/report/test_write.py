@@ -11,6 +11,7 @@ import pytest
 from mlff_distiller.decisions import claims
 from mlff_distiller.records import collect
 from mlff_distiller.records.run import Run
+from mlff_distiller.records.wording import spread
 from mlff_distiller.report import captions, first_page, html, tables, write
 from mlff_distiller.report.figures import draw
 from mlff_distiller.report.render import render, slower_or_faster
@@ -475,3 +476,20 @@ def test_the_limit_of_a_check_is_the_one_applied_in_older_records_too():
         assert tables.with_limits(rough, options)["force_limit_mev_per_a"] == pytest.approx(0.2138)
     new = rough | {"force_limit_mev_per_a": 0.3}
     assert tables.with_limits(new, {}) is new
+
+
+def test_a_student_that_was_distilled_here_is_held_against_its_teacher():
+    provenance = {"machines": [], "packages": {}, "commits": [], "warnings": []}
+    records = collect.merge(run_records())
+    assert "Over its teacher" not in first_page.first_lines(Run(records), provenance, {})
+    for record in records:
+        if record["kind"] == "accuracy" and record["split"] == "test":
+            record |= {"n_molecules": 8, "trained_molecules": 8, "n_configurations": 73}
+            record |= {"force_mae_mev_per_a": 14.0, "force_rms_mev_per_a": 1400.0}
+    run = Run(records)
+    lines = first_page.first_lines(run, provenance, {})
+    # The factors are those of the table below.
+    factors = [row["teacher_ms"] / row["ase_ms"] for row in first_page.by_size(run, run.winner()[0])]
+    assert f"is {spread(factors)} times as fast as one of" in lines["Over its teacher"]
+    assert "at 14 meV/Å from it, 1.0% of the size of its forces" in lines["Over its teacher"]
+    assert "on 73 geometries, held out, of what it was trained on" in lines["Is it right?"]

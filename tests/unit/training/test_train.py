@@ -368,6 +368,14 @@ def test_early_stopping_ends_a_training_that_no_longer_improves(tmp_path):
     assert len(trainer.progress.history) == 2
 
 
+def test_a_training_ends_when_its_error_is_small_enough(tmp_path):
+    trainer = Trainer(morse_dataset(40), settings(n_steps=10_000, enough_mev_per_a=1e9), tmp_path)
+    trainer.run()
+    assert len(trainer.progress.history) == 1
+    assert trainer.done() < 1
+    assert Trainer(morse_dataset(40), settings(n_steps=10_000, enough_mev_per_a=1e9), tmp_path).is_finished()
+
+
 def test_starting_from_a_student_keeps_its_network_and_takes_over_the_zero_of_energy(tmp_path):
     dataset = morse_dataset(60)
     save_student(tmp_path / "start.safetensors", small_student().float())

@@ -4,7 +4,8 @@ A case is a mapping that JSON can hold: ``task``, ``system``, ``smiles``, ``spli
 needs. A molecule that fails becomes a case with status and reason.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from mlff_distiller.acceptance.settings import AcceptanceSettings
 from mlff_distiller.acceptance.smoothness import APART, PRESSED, PULLED, TOGETHER, single_bonds, slopes, stretched
 from mlff_distiller.acceptance.torsions import torsions_of, turned
 from mlff_distiller.acceptance.vibrations import frequencies
-from mlff_distiller.data.geometry import Shape, make_shape
+from mlff_distiller.data.geometry import Shape, make_shape, shape_of
 from mlff_distiller.data.molecule_list import Molecule
 from mlff_distiller.data.molecules import BENCHMARK_MOLECULES
 from mlff_distiller.data.sampling_settings import SamplingSettings
@@ -27,9 +28,12 @@ from mlff_distiller.records.outcome import failure
 from mlff_distiller.utils.errors import UserError
 
 if TYPE_CHECKING:
+    from ase import Atoms
     from ase.calculators.calculator import Calculator
 
 Case = dict[str, Any]
+#: How many geometries -> the molecule with so many, the same ones each time.
+Source = Callable[[int], Shape]
 #: A molecule with fewer different conformers has nothing to rank.
 FEWEST_CONFORMERS = 3
 
@@ -69,17 +73,41 @@ class CaseMaker:
         known = {m.name: m.smiles for m in BENCHMARK_MOLECULES}
         chosen = {m.name: m.smiles for m in unseen(molecules, self.sampling, wanted.max_atoms)[: wanted.most]}
         for name, smiles in (chosen | {name: known[name] for name in wanted.benchmark}).items():
-            geometry = self._case("geometry", name, [smiles], self._geometry, smiles)
-            yield geometry
-            if geometry["status"] != "ok":
+            yield from self._of_molecule(partial(self._case, [smiles]), name, partial(self._shape, smiles))
+
+    def of_own(self, molecules: "Mapping[str, Atoms]", split: str) -> Iterator[Case]:
+        """The same of ``molecules``, from their own geometries, and their conformers; ``split``: where they are in the data.
+
+        Those of more atoms than the settings allow become a case that says so.
+        """
+        most = self.settings.molecules.most_atoms
+        for name, atoms in molecules.items():
+            case = partial(self._case, [], split=split)
+            if len(atoms) > most:
+                reason = f"{len(atoms)} atoms, acceptance.molecules.most_atoms is {most}"
+                about = {"task": "geometry", "system": name, "smiles": "", "split": split}
+                yield about | {"status": "unavailable", "reason": reason}
                 continue
-            # The same seed: the same molecule as in the geometry's case.
-            shape, minimum = self._shape(smiles, 1), np.array(geometry["minimum"]["positions"])
-            yield self._case("frequencies", name, [smiles], self._frequencies, geometry)
-            for torsion in torsions_of(shape, minimum, self.settings.torsions.per_molecule):
-                yield self._case("torsion", name, [smiles], self._torsion, shape, minimum, torsion)
-            for bond in single_bonds(shape, self.settings.smoothness.bonds_per_molecule):
-                yield self._case("dissociation", name, [smiles], self._dissociation, shape, minimum, bond)
+            source = partial(shape_of, atoms, seed=self.settings.seed)
+            made = list(self._of_molecule(case, name, source))
+            yield from made
+            if self.settings.conformers.molecules and made[0]["status"] == "ok":
+                found = case("conformers", name, self._conformers, source)
+                if found["status"] != "ok" or len(found["energies"]) >= FEWEST_CONFORMERS:
+                    yield found
+
+    def _of_molecule(self, case: Callable[..., Case], name: str, source: Source) -> Iterator[Case]:
+        geometry = case("geometry", name, self._geometry, source)
+        yield geometry
+        if geometry["status"] != "ok":
+            return
+        shape, minimum = source(1), np.array(geometry["minimum"]["positions"])
+        about = {"smiles": shape.smiles}
+        yield case("frequencies", name, self._frequencies, geometry) | about
+        for torsion in torsions_of(shape, minimum, self.settings.torsions.per_molecule):
+            yield case("torsion", name, self._torsion, shape, minimum, torsion) | about
+        for bond in single_bonds(shape, self.settings.smoothness.bonds_per_molecule):
+            yield case("dissociation", name, self._dissociation, shape, minimum, bond) | about
 
     def of_conformers(self, molecules: Sequence[Molecule]) -> Iterator[Case]:
         """Conformers of the molecules that have :data:`FEWEST_CONFORMERS` at least."""
@@ -87,7 +115,8 @@ class CaseMaker:
         for molecule in unseen(molecules, self.sampling, wanted.max_atoms):
             if found == wanted.molecules:
                 break
-            case = self._case("conformers", molecule.name, [molecule.smiles], self._conformers, molecule.smiles)
+            source = partial(self._shape, molecule.smiles)
+            case = self._case([molecule.smiles], "conformers", molecule.name, self._conformers, source)
             if case["status"] != "ok" or len(case["energies"]) >= FEWEST_CONFORMERS:
                 found += case["status"] == "ok"
                 yield case
@@ -99,7 +128,7 @@ class CaseMaker:
         distances = np.linspace(wanted.nearest, wanted.farthest, n + 1)
         for name in wanted.pairs:
             dimer = DIMERS[name]
-            yield self._case("dimer", name, [dimer.first, dimer.second], self._dimer, dimer, distances)
+            yield self._case([dimer.first, dimer.second], "dimer", name, self._dimer, dimer, distances)
 
     def of_approaches(self) -> Iterator[Case]:
         """Every two of the elements pushed together, in their hydrides."""
@@ -108,11 +137,13 @@ class CaseMaker:
         for one, other in combinations_with_replacement(wanted.elements, 2):
             (first, end), (second, facing_end) = HYDRIDES[one], HYDRIDES[other]
             dimer = Dimer(first, second, (end, facing_end), f"{one} and {other}", 60.0)
-            yield self._case("approach", f"{one}-{other}", [first, second], self._approach, dimer, distances)
+            yield self._case([first, second], "approach", f"{one}-{other}", self._approach, dimer, distances)
 
-    def _case(self, task: str, system: str, smiles: list[str], make: Callable[..., Case], *arguments: Any) -> Case:
+    def _case(
+        self, smiles: list[str], task: str, system: str, make: Callable[..., Case], *arguments: Any, split: str = ""
+    ) -> Case:
         splits = dict.fromkeys(split_in(one, self.sampling, self.trained) for one in smiles)
-        case = {"task": task, "system": system, "smiles": ".".join(smiles), "split": ", ".join(splits)}
+        case = {"task": task, "system": system, "smiles": ".".join(smiles), "split": split or ", ".join(splits)}
         try:
             return case | {"status": "ok", "reason": ""} | make(*arguments)
         except Exception as error:
@@ -130,9 +161,10 @@ class CaseMaker:
             raise UserError(f"the optimisation did not end in {limits.max_steps} steps")
         return found
 
-    def _geometry(self, smiles: str) -> Case:
-        shape = self._shape(smiles, 1)
+    def _geometry(self, source: Source) -> Case:
+        shape = source(1)
         return {
+            "smiles": shape.smiles,
             "numbers": shape.numbers.tolist(),
             "bonds": shape.bonds.tolist(),
             "start": shape.starts[0].tolist(),
@@ -171,11 +203,11 @@ class CaseMaker:
             **self._scanned(shape.numbers, frames, moving),
         }
 
-    def _conformers(self, smiles: str) -> Case:
-        shape = self._shape(smiles, self.settings.conformers.tried)
+    def _conformers(self, source: Source) -> Case:
+        shape = source(self.settings.conformers.tried)
         numbers = shape.numbers.tolist()
         if not shape.torsions:
-            return {"numbers": numbers, "frames": [], "energies": []}
+            return {"smiles": shape.smiles, "numbers": numbers, "frames": [], "energies": []}
         limits = self.settings.molecules
         # Both models are asked at the same geometry: it need not be a minimum to the last digit.
         found = [
@@ -184,6 +216,7 @@ class CaseMaker:
         energies, positions = [one["energy"] for one in found], [np.array(one["positions"]) for one in found]
         kept = distinct(energies, positions)
         return {
+            "smiles": shape.smiles,
             "numbers": numbers,
             "frames": [positions[k].round(6).tolist() for k in kept],
             "energies": [energies[k] for k in kept],

@@ -22,6 +22,14 @@ class SmallUnseen(Settings):
         ("water", "methane"),
         description="beside them: benchmark molecules; `student.sampling.coverage` may train on some",
     )
+    files: UniqueItems[str] | None = Field(
+        None,
+        description="molecules of your own that ASE reads, by their own geometries; null: those of "
+        "`student.sampling.structures.files` that are not periodic; `[]`: none",
+    )
+    most_atoms: Annotated[int, Field(ge=2)] = Field(
+        80, description="largest of these; a larger one is named as not compared"
+    )
     force_limit: Annotated[float, Field(gt=0), unit("eV/A")] = Field(
         0.002, description="an optimisation ends when no atom feels more than this"
     )
@@ -42,6 +50,10 @@ class TorsionScans(Settings):
 
     per_molecule: Number = Field(2, description="most of one molecule; 0: none")
     points: Annotated[int, Field(ge=4)] = Field(24, description="angles of a turn")
+    highest: Energy = Field(
+        30.0,
+        description="an angle counts where the teacher's energy is below this: elsewhere atoms run into each other",
+    )
 
 
 class ConformerRanking(Settings):

@@ -131,7 +131,8 @@ class Student:
 
     def torsion(self, case: Mapping[str, Any]) -> dict[str, Any]:
         """The profile on the teacher's frames."""
-        return compare_profiles(case["x"], case["energies"], numbers_or_null(self._energies(case), 8))
+        energies, highest = numbers_or_null(self._energies(case), 8), self.settings.torsions.highest
+        return compare_profiles(case["x"], case["energies"], energies, highest)
 
     def conformers(self, case: Mapping[str, Any]) -> dict[str, Any]:
         """Energies of the teacher's conformers."""

@@ -18,9 +18,7 @@ from mlff_distiller.utils.files import load_settings, read_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of the stage."""
-    parser.description = (
-        "Optimise, vibrate, turn and push together small unseen molecules with the teacher; strain and shake crystals."
-    )
+    parser.description = "Optimise, vibrate and turn small unseen molecules and your own; strain and shake crystals."
     parser.add_argument("--molecules", type=Path, required=True, help="list of molecules (CSV: name, smiles, class)")
     parser.add_argument(
         "--settings", default="{}", help="'acceptance', 'teacher' and 'sampling' mappings (JSON text or a file)"
@@ -33,7 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="unknown",
         help="part of the student's data that they belong to (default %(default)s)",
     )
-    parser.add_argument("--crystals-alone", action="store_true", help="no molecules: the student knows none")
+    parser.add_argument("--own-molecules", nargs="*", default=[], help="structures; periodic ones are passed over")
+    parser.add_argument(
+        "--own-molecules-split",
+        default="unknown",
+        help="part of the student's data that they belong to (default %(default)s)",
+    )
+    parser.add_argument("--own-alone", action="store_true", help="no molecules of the list: the student knows none")
     parser.add_argument("--output", type=Path, required=True, help="what the teacher found (JSON), for `acceptance`")
 
 
@@ -51,11 +55,13 @@ def run(args: argparse.Namespace) -> int:
             calculator, settings.acceptance.crystals, crystals, args.crystals_split, with_stress=settings.teacher.stress
         )
     )
-    if not args.crystals_alone:
-        always = read_always_trained(args.always_trained) if args.always_trained else []
-        card = read_json(args.dataset_card) if args.dataset_card else None
-        trained = trained_on(always, settings.sampling, card)
-        maker = CaseMaker(calculator, settings.acceptance, settings.sampling, trained)
+    always = read_always_trained(args.always_trained) if args.always_trained else []
+    card = read_json(args.dataset_card) if args.dataset_card else None
+    trained = trained_on(always, settings.sampling, card)
+    maker = CaseMaker(calculator, settings.acceptance, settings.sampling, trained)
+    own = {name: atoms for name, atoms in read_structures(args.own_molecules).items() if not atoms.pbc.any()}
+    cases += maker.of_own(own, args.own_molecules_split)
+    if not args.own_alone:
         cases += maker.all(read_molecule_list(args.molecules))
     write_cases(args.output, teacher_name(teacher), settings.acceptance.to_mapping(), cases)
     failed = sum(case["status"] != "ok" for case in cases)

@@ -1,5 +1,6 @@
 """Rigid torsion profiles: one side of a single bond is turned, all other coordinates stay."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -50,13 +51,17 @@ def turned(
 
 
 def compare_profiles(
-    angles: Sequence[float], teacher: Sequence[float | None], student: Sequence[float | None]
+    angles: Sequence[float],
+    teacher: Sequence[float | None],
+    student: Sequence[float | None],
+    highest: float = math.inf,
 ) -> dict[str, Any]:
     """Fields of a ``torsion`` record; each profile counts from its own lowest point.
 
     Args:
         angles: [P] degrees.
         teacher, student: energies [P] eV; None where there is none.
+        highest: barrier and error are those of the angles at which the teacher's energy is below, kcal/mol.
 
     Raises:
         ValueError: there is no point that both have.
@@ -65,10 +70,11 @@ def compare_profiles(
     if len(x) == 0:
         raise ValueError("no angle at which both have an energy")
     theirs, ours = relative(theirs), relative(ours)
+    counted = theirs < highest
     return {
-        "barrier_kcal_mol": float(theirs.max()),
-        "barrier_error_kcal_mol": float(ours.max() - theirs.max()),
-        "profile_mae_kcal_mol": float(np.abs(ours - theirs).mean()),
+        "barrier_kcal_mol": float(theirs[counted].max()),
+        "barrier_error_kcal_mol": float(ours[counted].max() - theirs[counted].max()),
+        "profile_mae_kcal_mol": float(np.abs(ours - theirs)[counted].mean()),
         "points": len(x),
         "refused": sum(one is not None and other is None for one, other in zip(teacher, student, strict=True)),
         "curve": curve(x, theirs, ours),

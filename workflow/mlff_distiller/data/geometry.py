@@ -11,8 +11,10 @@ import numpy as np
 
 from mlff_distiller.data.molecules import conformers, molecule_from_smiles
 from mlff_distiller.systems.units import BOLTZMANN
+from mlff_distiller.utils.errors import UserError
 
 if TYPE_CHECKING:
+    from ase import Atoms
     from rdkit.Chem import Mol
 
 KCAL = 0.0433641153  # eV per kcal/mol
@@ -53,10 +55,48 @@ def make_shape(smiles: str, n_conformers: int, seed: int) -> Shape:
     Raises:
         UserError: no conformer could be embedded.
     """
+    mol = molecule_from_smiles(smiles)
+    return _shape(smiles, mol, conformers(mol, n_conformers, seed))
+
+
+def shape_of(atoms: "Atoms", n_geometries: int, seed: int) -> Shape:
+    """The molecule ``atoms`` with the bonds that its distances show: its own geometry, then conformers of it.
+
+    Bonds are those of ``rdkit.Chem.rdDetermineBonds`` (Kim and Kim, Bull. Korean Chem. Soc. 36, 1769, 2015); conformers keep the
+    configuration of stereocenters and double bonds.
+
+    Args:
+        atoms: a neutral molecule, [N] atoms.
+        n_geometries: how many starts, its own included; fewer may come back.
+        seed: of the embedding.
+
+    Raises:
+        UserError: no bonds that fit its elements, more than one molecule, or no conformer could be embedded.
+    """
+    from rdkit import Chem
+    from rdkit.Chem import rdDetermineBonds
+
+    name = atoms.info.get("name", "the molecule")
+    rows = (f"{s} {x:.8f} {y:.8f} {z:.8f}" for s, (x, y, z) in zip(atoms.symbols, atoms.positions, strict=True))
+    mol = Chem.MolFromXYZBlock("\n".join([str(len(atoms)), "", *rows]))
+    try:
+        rdDetermineBonds.DetermineBonds(mol, charge=0)
+        Chem.SanitizeMol(mol)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{name}: its distances show no bonds that make a neutral molecule ({str(error).strip().splitlines()[0]})"
+        ) from None
+    if (parts := len(Chem.GetMolFrags(mol))) > 1:
+        raise UserError(f"{name}: {parts} molecules; bonds and conformers are those of one")
+    starts = atoms.positions[None].copy()
+    if n_geometries > 1:
+        starts = np.concatenate([starts, conformers(Chem.Mol(mol), n_geometries - 1, seed)])
+    return _shape(Chem.MolToSmiles(Chem.RemoveHs(mol)), mol, starts)
+
+
+def _shape(smiles: str, mol: "Mol", starts: np.ndarray) -> Shape:
     from rdkit import Chem
 
-    mol = molecule_from_smiles(smiles)
-    starts = conformers(mol, n_conformers, seed)
     numbers = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()])
     masses = np.array([atom.GetMass() for atom in mol.GetAtoms()])
     bonds = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()]

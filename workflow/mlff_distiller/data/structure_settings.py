@@ -37,6 +37,11 @@ class Structures(Settings):
     least_width: Annotated[Positive, unit("A")] = Field(
         8.0, description="of a cell, between the faces that periodic images share"
     )
+    conformers: Annotated[int, Field(ge=1)] = Field(
+        1,
+        description="geometries of a molecule, displaced and moved in turn: its own, and others found from the bonds that its "
+        "distances show; what is periodic has its own alone",
+    )
     rattled: Count = Field(
         40, description="displaced configurations of each structure, the first one as it stands in the file"
     )

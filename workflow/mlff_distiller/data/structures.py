@@ -1,6 +1,6 @@
 """Configurations of structures from files of the user's own: crystals, surfaces, liquids, molecules.
 
-Each cell is repeated, and sampled by
+Each cell is repeated, of a molecule conformers are made, and they are sampled by
 
 - ``rattled``: Gaussian displacements in a cell with a random strain; the first one is the structure as it stands in the file;
 - ``vacancy``: the same with one atom taken out;
@@ -11,6 +11,8 @@ alike, so a trajectory goes to one split as a whole; or, by ``split_by: structur
 """
 
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +89,7 @@ def structure_jobs(
     """Jobs for all configurations of ``structures`` in the splits that ``settings`` name; a function of its arguments alone.
 
     Raises:
-        UserError: a cell that is repeated too often.
+        UserError: a cell that is repeated too often, or a molecule without conformers.
     """
     wanted, spec = (
         settings.structures,
@@ -102,18 +104,19 @@ def structure_jobs(
     jobs = []
     for name in names:
         atoms = repeated(structures[name], wanted)
-        for kind, split, n, temperature in _portions(name, of_structure[name], settings):
+        geometries = _geometries(atoms, settings)
+        for kind, split, n, temperature, which in _portions(name, of_structure[name], settings, len(geometries)):
             if split in settings.splits:
                 seed = int(generator(settings.seed, f"{name} {kind} {split} {len(jobs)}").integers(2**31))
                 jobs.append(
                     StructureJob(
-                        name=name,
+                        name=f"{name} conformer {which}" if which else name,
                         split=split,
                         seed=seed,
                         counts=((kind, n),),
                         temperature=temperature,
                         numbers=tuple(atoms.numbers.tolist()),
-                        positions=tuple(map(tuple, atoms.positions.tolist())),
+                        positions=tuple(map(tuple, geometries[which].tolist())),
                         cell=tuple(map(tuple, atoms.cell.array.tolist())),
                         pbc=tuple(atoms.pbc.tolist()),
                         settings=spec,
@@ -122,17 +125,37 @@ def structure_jobs(
     return jobs
 
 
-def _portions(name: str, split: str, settings: SamplingSettings) -> list[tuple[str, str, int, float]]:
-    """Way of sampling, split, configurations and temperature of each job of a structure; all in ``split``, if one is given."""
+def _geometries(atoms: "Atoms", settings: SamplingSettings) -> np.ndarray:
+    """Where configurations start from, [c, N, 3] A: ``atoms`` as they are, and of a molecule other conformers."""
+    from mlff_distiller.data.geometry import shape_of
+
+    if settings.structures.conformers == 1 or atoms.pbc.any():
+        return atoms.positions[None]
+    try:
+        return shape_of(atoms, settings.structures.conformers, settings.seed).starts
+    except UserError as error:
+        raise UserError(f"student.sampling.structures: {error}; set conformers: 1") from None
+
+
+def _portions(
+    name: str, split: str, settings: SamplingSettings, geometries: int
+) -> list[tuple[str, str, int, float, int]]:
+    """Way of sampling, split, configurations, temperature and geometry of each job of a structure.
+
+    The geometries take turns. All is in ``split``, if one is given.
+    """
     wanted, found = settings.structures, []
     for kind, n in (("rattled", wanted.rattled), ("vacancy", wanted.vacancies)):
         splits = [split] * n if split else _splits(n, settings.fractions)
-        found += [(kind, one, splits.count(one), 0.0) for one in dict.fromkeys(splits)]
+        turns = Counter((one, i % geometries) for i, one in enumerate(splits))
+        found += [(kind, one, count, 0.0, which) for (one, which), count in turns.items()]
     n, temperatures = wanted.dynamics.trajectories, wanted.dynamics.temperatures
     splits = [split] * n if split else _splits(n, settings.fractions)
     order = generator(settings.seed, f"{name} trajectories").permutation(n)
     for i, one in zip(order, splits, strict=True):
-        found.append(("md", one, wanted.dynamics.frames, float(temperatures[i % len(temperatures)])))
+        # So that a geometry does not always have the same temperature.
+        which = (i + i // math.lcm(len(temperatures), geometries)) % geometries
+        found.append(("md", one, wanted.dynamics.frames, float(temperatures[i % len(temperatures)]), which))
     return found
 
 

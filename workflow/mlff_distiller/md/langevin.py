@@ -24,6 +24,8 @@ class Samples:
     #: [T, N, 3] A/fs
     velocities: np.ndarray
     steps_per_s: float
+    #: [T, 3] eV/A^3, ASE's sign: xx, yy, zz of the potential energy; None where they were not asked for or there are none.
+    stresses: np.ndarray | None = None
 
 
 def ase_langevin(atoms: "Atoms", settings: LangevinSettings) -> Any:
@@ -43,24 +45,29 @@ def ase_langevin(atoms: "Atoms", settings: LangevinSettings) -> Any:
 
 
 def run_langevin(
-    atoms: "Atoms", settings: LangevinSettings, thermostat: Callable[["Atoms", LangevinSettings], Any] = ase_langevin
+    atoms: "Atoms",
+    settings: LangevinSettings,
+    thermostat: Callable[["Atoms", LangevinSettings], Any] = ase_langevin,
+    with_stress: bool = False,
 ) -> Samples:
     """Equilibrate, then sample.
 
     Args:
-        atoms: at a minimum; changed.
+        atoms: at a minimum, or, where they are periodic, equilibrated; changed.
         settings: time step, thermostat, lengths.
         thermostat: ``atoms`` (with velocities) and ``settings`` -> dynamics with ``run(n_steps)``.
+        with_stress: sample the stress, too, where the calculator has one.
 
     Raises:
         FloatingPointError: a position is no longer finite.
     """
     from ase import units
 
-    set_thermal_velocities(atoms, settings.temperature_k, settings.seed)
+    set_thermal_velocities(atoms, settings.temperature_k, settings.seed, at_minimum=not atoms.pbc.any())
     dynamics = thermostat(atoms, settings)
     dynamics.run(settings.equilibration_steps)
-    positions, velocities = [], []
+    positions, velocities, stresses = [], [], []
+    with_stress = with_stress and _has_stress(atoms)
     started = time.perf_counter()
     for _ in range(settings.steps // settings.sample_every):
         dynamics.run(settings.sample_every)
@@ -68,12 +75,24 @@ def run_langevin(
             raise FloatingPointError(f"a position is not finite after {dynamics.nsteps} steps")
         positions.append(atoms.get_positions())
         velocities.append(atoms.get_velocities() * units.fs)
+        if with_stress:
+            stresses.append(atoms.get_stress()[:3])
     return Samples(
         settings.timestep_fs * settings.sample_every,
         np.array(positions),
         np.array(velocities),
         settings.steps / (time.perf_counter() - started),
+        np.array(stresses) if with_stress else None,
     )
+
+
+def _has_stress(atoms: "Atoms") -> bool:
+    from ase.calculators.calculator import PropertyNotImplementedError
+
+    try:
+        return bool(np.isfinite(atoms.get_stress()).all())
+    except (NotImplementedError, PropertyNotImplementedError):
+        return False
 
 
 def kinetic_energies(samples: Samples, masses: np.ndarray) -> np.ndarray:

@@ -4,7 +4,6 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from mlff_distiller.data.teacher_settings import TeacherSettings
 from mlff_distiller.md.langevin_settings import EquilibrationSteps, Friction, LangevinSettings, SampleEvery
 from mlff_distiller.utils.settings import Settings, unit
 
@@ -32,10 +31,3 @@ class SpectraSettings(LangevinSettings):
     equilibration_steps: EquilibrationSteps = 4000
     sample_every: SampleEvery = 4
     gates: SpectraGates = SpectraGates()
-
-
-class TeacherDynamicsInput(Settings):
-    """What the command ``md-teacher`` is given."""
-
-    teacher: TeacherSettings = TeacherSettings()
-    spectra: SpectraSettings = SpectraSettings()

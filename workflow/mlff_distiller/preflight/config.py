@@ -20,6 +20,7 @@ from mlff_distiller.data.sampling_settings import SamplingSettings
 from mlff_distiller.data.teacher_settings import TeacherSettings
 from mlff_distiller.deploy.engine_runs.settings import EngineName, EngineRunSettings
 from mlff_distiller.md.explore_settings import ExploreSettings
+from mlff_distiller.md.pairs_settings import PairsSettings
 from mlff_distiller.md.settings import NveChanges, NveSettings
 from mlff_distiller.md.spectra_settings import SpectraSettings
 from mlff_distiller.md.thermostat_settings import ThermostatSettings
@@ -178,6 +179,14 @@ class SpectraCheck(Settings):
     settings: SpectraSettings = Field(description="lengths and gates")
 
 
+class PairsCheck(Settings):
+    """A liquid against the teacher's: pair distributions, self-diffusion and pressure, from Langevin dynamics of one box."""
+
+    variants: Checked
+    systems: Names = Field(description="files of periodic boxes that are equilibrated (`resources/README.md`)")
+    settings: PairsSettings = Field(description="lengths and gates")
+
+
 class Liquid(Settings):
     """NVE of periodic boxes."""
 
@@ -196,6 +205,7 @@ class Md(Settings):
     timestep: TimestepCheck
     nvt: ThermostatCheck
     spectra: SpectraCheck
+    pairs: PairsCheck
     liquid: Liquid
 
 
@@ -249,6 +259,7 @@ class Report(Settings):
             "md_timestep",
             "md_kinetic",
             "md_spectra",
+            "md_pairs",
             "accuracy",
             "force_parity",
             "force_errors",

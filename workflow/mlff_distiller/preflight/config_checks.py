@@ -22,7 +22,7 @@ from mlff_distiller.variants.registry import FAMILIES, IN_DOUBLE, check_spec, ha
 
 Specs = Mapping[str, config.VariantSpec]
 #: Sections of ``md`` that name variants.
-CHECKS = ("long", "timestep", "nvt", "spectra", "liquid")
+CHECKS = ("long", "timestep", "nvt", "spectra", "pairs", "liquid")
 
 
 def check_config(given: dict[str, Any]) -> None:
@@ -109,8 +109,9 @@ def _rounds(teacher: config.TeacherSettings, student: config.Student) -> Iterato
 
 
 def _spectra(teacher: config.TeacherSettings, md: config.Md) -> Iterator[str]:
-    if teacher.calculator is None and md.spectra.variants:
-        yield "md.spectra compares with the teacher's dynamics: name teacher.calculator, or no variants there"
+    for check in ("spectra", "pairs"):
+        if teacher.calculator is None and getattr(md, check).variants:
+            yield f"md.{check} compares with the teacher's dynamics: name teacher.calculator, or no variants there"
 
 
 def _systems(molecules: config.Molecules) -> Iterator[str]:
@@ -132,9 +133,10 @@ def _md(md: config.Md, molecules: config.Molecules) -> Iterator[str]:
     for where, names in named.items():
         chosen = {config.system_name(name): name for name in names or ()}
         yield from _unknown(where, chosen, systems, "molecules.systems")
-    for path in md.liquid.systems:
-        if not _is_file(path):
-            yield f"md.liquid.systems: {path}: no such file"
+    for check in ("pairs", "liquid"):
+        for path in getattr(md, check).systems:
+            if not _is_file(path):
+                yield f"md.{check}.systems: {path}: no such file"
 
 
 def _md_variants(md: config.Md, variants: Specs) -> Iterator[str]:

@@ -19,7 +19,7 @@ from mlff_distiller.records.kinds.acceptance import (
 from mlff_distiller.records.kinds.accuracy import Accuracy, Round, Training
 from mlff_distiller.records.kinds.engine import InEngine
 from mlff_distiller.records.kinds.machine import Inputs, Preflight, TorchCluster
-from mlff_distiller.records.kinds.md import Nve, Reference, Spectra, Thermostat, Timestep
+from mlff_distiller.records.kinds.md import Nve, Pairs, Reference, Spectra, Thermostat, Timestep
 from mlff_distiller.records.kinds.timing import Benchmark, Calculator, MdSteps, Periodic, Profile, Throughput
 from mlff_distiller.records.kinds.variant import Compile, Deploy, Equivalence
 from mlff_distiller.records.schema import no_record
@@ -45,6 +45,7 @@ CLASSES: dict[str, dict[str | None, type]] = {
         "timestep": Timestep,
         "nvt": Thermostat,
         "spectra": Spectra,
+        "pairs": Pairs,
         "reference": Reference,
     },
     "accuracy": {None: Accuracy, "training": Training, "round": Round},

@@ -39,6 +39,7 @@ TITLES = {
     "md_timestep": "Order of the integrator",
     "md_kinetic": "Kinetic energy at constant temperature",
     "md_spectra": "Bonds, angles and vibrations against the teacher",
+    "md_pairs": "Liquids against the teacher",
     "accuracy": "Accuracy per split of the data",
     "force_parity": "Forces of student and teacher",
     "force_errors": "Where the force error lies",
@@ -82,6 +83,8 @@ READING = {
     f"orange: below {UNLIKELY:g}, as it is by chance in one run of {1 / UNLIKELY:.0f}.",
     "md_spectra": "The same Langevin dynamics with student and teacher. Vibrations: power spectrum of the mass-weighted "
     "velocities.",
+    "md_pairs": "Pair distributions from the same Langevin dynamics with student and teacher, without pairs of one molecule; "
+    "the pair that differs most comes first.",
     "accuracy": "Mean absolute errors against the teacher's labels. Unseen: molecules not used in training; larger than "
     "trained: molecules larger than any of those; own MD: frames of the student's own MD; the benchmark molecules, of which "
     "the model card says which were trained on; clusters and droplets: other configurations of what is always trained on.",
@@ -340,6 +343,19 @@ def _md_spectra(run: Run) -> str:
     return f"{text}{_shifted_band(entries)}."
 
 
+def _md_pairs(run: Run) -> str:
+    entries = [e for e in run.of("md", task="pairs") if e.get("pair_difference") is not None]
+    if not entries:
+        return ""
+    worst = max(entries, key=lambda e: e["pair_difference"])
+    return (
+        f"Student and teacher have at least {1 - worst['pair_difference']:.0%} of each pair distribution in common "
+        f"({worst['worst_pair']} in {title(worst['system'])}; the teacher's halves {1 - worst['floor']:.0%}); molecules diffuse "
+        f"at {worst['diffusion_e9_m2_s']:.2g} ± {worst['diffusion_stderr_e9_m2_s']:.1g} with {worst['variant']} and "
+        f"{worst['teacher_diffusion_e9_m2_s']:.2g} ± {worst['teacher_diffusion_stderr_e9_m2_s']:.1g} 10⁻⁹ m²/s with the teacher."
+    )
+
+
 def _shifted_band(entries: list[Record]) -> str:
     """On the band shifted most, of the spectrum that differs most beyond what the halves of the teacher's differ by."""
     beyond = [e for e in entries if e.get("distributions") and e["spectrum_difference"] > _of_halves(e)]
@@ -510,6 +526,7 @@ SENTENCES: dict[str, Callable[[Run], str]] = {
     "md_timestep": _md_timestep,
     "md_kinetic": _md_kinetic,
     "md_spectra": _md_spectra,
+    "md_pairs": _md_pairs,
     "accuracy": _accuracy,
     "force_parity": _force_parity,
     "force_errors": _force_errors,

@@ -7,6 +7,7 @@ from ase.data import chemical_symbols
 
 from mlff_distiller.records.outcome import FAILED, PASSED, TOO_SHORT, of_the_run
 from mlff_distiller.records.run import Run
+from mlff_distiller.records.schema import Record
 from mlff_distiller.records.statistics import Ratio, geometric_mean, ratio_of
 from mlff_distiller.records.vocabulary import BASELINE
 from mlff_distiller.records.wording import (
@@ -21,7 +22,7 @@ from mlff_distiller.records.wording import (
     times_as_fast,
     title,
 )
-from mlff_distiller.report.names import batch_title, teacher_method
+from mlff_distiller.report.names import batch_title, teacher_method, teacher_threads
 from mlff_distiller.report.need_a_gpu import need_a_gpu
 from mlff_distiller.report.tables import WIDE, half_width, ns_per_day
 
@@ -34,6 +35,7 @@ def first_lines(run: Run, provenance: Mapping[str, Any], settings: Mapping[str, 
     winner = run.winner()
     lines = {
         "How fast is it?": _winner_line(run, winner),
+        "Over its teacher": _over_teacher(run, winner[0]) if winner else "",
         "Without ASE": _beyond_ase(run, *winner) if winner else "",
         "Do I need a GPU?": need_a_gpu(run, winner[0]) if winner else "",
         "Many molecules at once": _batches(run, winner[0]) if winner else "",
@@ -153,6 +155,32 @@ def by_size(run: Run, variant: str) -> list[dict[str, Any]]:
     ]
 
 
+def _over_teacher(run: Run, variant: str) -> str:
+    """How much faster than its teacher a student is that was distilled here, and at what error; empty of any other."""
+    tested = _tested(run)
+    rows = [row for row in by_size(run, variant) if row["teacher_ms"]]
+    if not rows or tested is None or tested.get("trained_molecules") is None:
+        return ""
+    times = spread(row["teacher_ms"] / row["ase_ms"] for row in rows)
+    return (
+        f"A step through ASE is {times} times as fast as one of {teacher_method(run) or 'the teacher'} "
+        f"({teacher_threads(run)}), "
+        f"at {number(tested['force_mae_mev_per_a'], 2)} meV/Å from it{_of_rms(tested)}."
+    )
+
+
+def _tested(run: Run) -> Record | None:
+    """The errors on the split ``test``, else ``val``; None where neither was measured."""
+    splits = {e["split"]: e for e in run.accuracy() if e.get("force_mae_mev_per_a") is not None}
+    return next((splits[name] for name in ("test", "val") if name in splits), None)
+
+
+def _of_rms(entry: Record) -> str:
+    """The error in parts of the forces' own root mean square."""
+    rms = entry.get("force_rms_mev_per_a")
+    return f", {entry['force_mae_mev_per_a'] / rms:.1%} of the size of its forces" if rms else ""
+
+
 def through_ase(run: Run, variant: str) -> str:
     """What the code printed on the first page takes: a call through the ASE calculator; empty where it was not timed."""
     found = [e for e in run.scaling(variant, "calculator") if e.get("median_ms") and e["status"] == "ok"]
@@ -270,16 +298,18 @@ def _equal(run: Run, variants: Sequence[str]) -> str:
 def _teacher_error(run: Run) -> str:
     """How far the model is from its teacher, on molecules that it has not seen, and where it is worst."""
     splits = {e["split"]: e for e in run.accuracy() if e.get("force_mae_mev_per_a") is not None}
-    split = next((name for name in ("test", "val") if name in splits), None)
-    if split is None:
+    seen = _tested(run)
+    if seen is None:
         return "How far the model is from its teacher was not measured in this run."
-    seen = splits[split]
     count = f"{number(seen['n_molecules'])} " if seen.get("n_molecules") else ""
     energy = seen.get("energy_mae_mev_per_atom")
+    where = f"{count}molecules that it has not seen"
+    if seen.get("n_molecules") and seen.get("trained_molecules") == seen["n_molecules"]:
+        where = f"{number(seen['n_configurations'])} geometries, held out, of what it was trained on"
     text = (
         f"The model is {number(seen['force_mae_mev_per_a'], 2)} meV/Å (mean absolute error"
         f"{f'; energies {number(energy, 2)} meV/atom' if energy is not None else ''}) from "
-        f"{teacher_method(run) or 'its teacher'} on {count}molecules that it has not seen"
+        f"{teacher_method(run) or 'its teacher'} on {where}"
     )
     bins = [
         (group["force_mae_mev_per_a"], size, name)

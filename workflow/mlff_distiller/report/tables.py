@@ -442,6 +442,21 @@ def _spectra_found(entry: Mapping[str, Any]) -> str:
     return ", ".join([*distances, f"spectrum {common:.0%} in common ({floor:.0%})"])
 
 
+def _pairs_found(entry: Mapping[str, Any]) -> str:
+    def both(field: str, error: str, unit: str) -> str:
+        values = [f"{entry[p + field]:.2f} ± {entry[p + error]:.2f}" for p in ("", "teacher_")]
+        return f"{values[0]} {unit} (teacher {values[1]})"
+
+    found = [
+        f"pair distributions {1 - entry['pair_difference']:.0%} in common ({1 - entry['floor']:.0%}; {entry['worst_pair']})",
+        "diffusion " + both("diffusion_e9_m2_s", "diffusion_stderr_e9_m2_s", "10⁻⁹ m²/s"),
+    ]
+    if entry.get("teacher_pressure_gpa") is not None:
+        found.append("pressure " + both("pressure_gpa", "pressure_stderr_gpa", "GPa"))
+    speeds = [number(ns_per_day(1e3 / entry[p + "steps_per_s"], entry["timestep_fs"]), 2) for p in ("nvt_", "teacher_")]
+    return ", ".join([*found, f"{speeds[0]} ns a day (teacher {speeds[1]})"])
+
+
 def _liquid_found(entry: Mapping[str, Any]) -> str:
     picoseconds = entry["n_steps"] * entry["timestep_fs"] / 1000
     return f"drift {drift(entry)} over {picoseconds:g} ps, {entry['bonds_broken']} bonds broken"
@@ -452,5 +467,6 @@ MD_CHECKS = {
     "timestep": ("time step", _timestep_found),
     "nvt": ("NVT, kinetic energy", _nvt_found),
     "spectra": ("spectra against the teacher", _spectra_found),
+    "pairs": ("liquid against the teacher", _pairs_found),
     "liquid": ("NVE of a liquid", _liquid_found),
 }

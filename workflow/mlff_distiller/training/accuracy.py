@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
     check_learned(dataset, args.checkpoint)
     about = {"student_sha256": sha256_of(args.checkpoint), "labels": dataset.teacher or None}
     about["sample_sha256"] = sample_identity(read_json(args.dataset_card)) if args.dataset_card else None
+    trained = names_in(dataset.of_split("train")) if "train" in dataset.splits else set()
     made = []
     for split in args.splits.split(",") if args.splits else held_out_splits(dataset):
         split = split.strip()
@@ -88,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
             continue
         part = thinned(part, settings.n_configurations, settings.seed)
         found = measure(student, part, settings.n_points, settings.seed, settings.batch_atoms)
+        if trained:
+            found["trained_molecules"] = len(names_in(part) & trained)
         made.append(_record(student, split, **about, **found))
         print(
             f"{split}: force MAE {found['force_mae_mev_per_a']:.1f} meV/A ({found['tier']}), "
@@ -114,6 +117,11 @@ def held_out_splits(dataset: Dataset) -> list[str]:
     if not present:
         raise UserError("the dataset has no held-out configurations: all are in the split 'train'")
     return present
+
+
+def names_in(dataset: Dataset) -> set[str]:
+    """Names of the molecules and structures of which ``dataset`` has configurations."""
+    return {dataset.molecules[i] for i in np.unique(dataset.molecule)}
 
 
 def measure(

@@ -52,6 +52,9 @@ class TrainingChanges(Settings):
     patience: Count | None = Field(
         None, description="evaluations without a better error after which training stops; null: never"
     )
+    enough_mev_per_a: Annotated[float, Field(gt=0), unit("meV/A")] | None = Field(
+        None, description="held-out force MAE at which training ends; null: it goes on"
+    )
     checkpoint_seconds: Annotated[Positive, unit("s")] = Field(60.0, description="between two saved states")
     compile: Literal[True, False, "auto"] = Field(
         "auto", description="compile the step (Inductor, and a CUDA graph); `auto`: on a GPU only"

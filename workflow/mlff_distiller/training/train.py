@@ -278,9 +278,13 @@ class Trainer:
         return schedule.progress(self.settings, self.progress.step, self.clock())
 
     def is_finished(self) -> bool:
-        """Whether the schedule or early stopping has ended the training."""
-        patience = self.settings.patience
-        return self.done() >= 1.0 or (patience is not None and self.progress.stale >= patience)
+        """Whether the schedule, early stopping or an error that is small enough has ended the training."""
+        patience, enough, best = self.settings.patience, self.settings.enough_mev_per_a, self.progress.best_error
+        return (
+            self.done() >= 1.0
+            or (patience is not None and self.progress.stale >= patience)
+            or (enough is not None and best is not None and best <= enough)
+        )
 
     def wait(self) -> None:
         """Synchronize the device."""

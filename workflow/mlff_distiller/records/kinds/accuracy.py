@@ -88,6 +88,8 @@ class Accuracy(Errors, total=False):
     """What decides which configurations the dataset holds; null without the dataset's card."""
     n_molecules: Count
     """Different molecules among the configurations."""
+    trained_molecules: Count
+    """Those of them of which other configurations were trained on; missing where the labels hold none that were."""
     force_rms_mev_per_a: MevPerA | None
     """Root mean square of the teacher's force components."""
     force_r2: float | None

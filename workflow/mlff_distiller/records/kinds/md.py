@@ -10,7 +10,9 @@ from mlff_distiller.records.kinds.common import (
     Cores,
     Count,
     Degrees,
+    Diffusion,
     Femtoseconds,
+    Gpa,
     Kelvin,
     MevPerA,
     MevPerAtom,
@@ -219,3 +221,46 @@ class Spectra(Dynamics, Distances, total=False):
     """The same distances between the halves of the teacher's trajectory: smaller ones say nothing."""
     distributions: dict[str, Distributions]
     """Of `student` and `teacher`."""
+
+
+class Pairs(Dynamics, total=False):
+    """A liquid of student and teacher in Langevin dynamics at one density. Measured fields are missing where it failed, those of
+    the pressure also where the teacher has no stress."""
+
+    timestep_fs: Femtoseconds
+    """Length of a step."""
+    n_steps: Count
+    """Steps after equilibration."""
+    temperature_k: Kelvin
+    """Of the thermostat."""
+    pair_difference: float
+    """Share of a pair distribution that both do not have in common, of the pair with the largest."""
+    worst_pair: str
+    """That pair of elements."""
+    floor: float
+    """The same between the halves of the teacher's trajectory: a smaller one says nothing."""
+    pair_distributions: dict[str, dict[str, list[float]]]
+    """Of `student` and `teacher`: g(r) of each two elements, without pairs of one molecule, from 0 to half the least width of the
+    cell."""
+    bin_a: Angstrom
+    """Width of its bins."""
+    diffusion_e9_m2_s: Diffusion
+    """Coefficient of self-diffusion of the molecules; the thermostat's friction and the size of the box lower it."""
+    diffusion_stderr_e9_m2_s: Diffusion
+    """Its standard error."""
+    teacher_diffusion_e9_m2_s: Diffusion
+    """The teacher's in the same box with the same thermostat."""
+    teacher_diffusion_stderr_e9_m2_s: Diffusion
+    """Its standard error."""
+    pressure_gpa: Gpa
+    """Mean pressure."""
+    pressure_stderr_gpa: Gpa
+    """Its standard error."""
+    teacher_pressure_gpa: Gpa
+    """The teacher's."""
+    teacher_pressure_stderr_gpa: Gpa
+    """Its standard error."""
+    nvt_steps_per_s: PerSecond
+    """Steps in a second."""
+    teacher_steps_per_s: PerSecond
+    """The teacher's steps in a second, in a job of its own; other work of the machine may be beside either."""

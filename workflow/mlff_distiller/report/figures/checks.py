@@ -20,6 +20,8 @@ SHADES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#A88B00", "#222222")
 SAME = 1e-3
 #: A p below this is marked: one run in twenty has one by chance.
 UNLIKELY = 0.05
+#: Panels of a row of pair distributions.
+MOST_PAIRS = 3
 
 
 def _entries(run: Run, task: str, field: str) -> list[dict[str, Any]]:
@@ -206,4 +208,48 @@ def md_spectra(run: Run) -> "Figure":
     return figure
 
 
-FIGURES = {"md_timestep": md_timestep, "md_kinetic": md_kinetic, "md_spectra": md_spectra}
+def md_pairs(run: Run) -> "Figure":
+    """Pair distributions of student and teacher, one row per liquid, one panel per pair of elements."""
+    entries = _entries(run, "pairs", "pair_distributions")
+    if not entries:
+        return nothing("pair distributions")
+    panels: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        panels.setdefault(entry["system"], []).append(entry)
+    appearance = style.appearance(run.families)
+    most = min(MOST_PAIRS, max(len(found[0]["pair_distributions"]["teacher"]) for found in panels.values()))
+    figure, axes = style.new(1.75 * len(panels) + 0.7, columns=most, rows=len(panels))
+    handles: dict[str, Any] = {}
+    for row, (system, found) in zip(axes, panels.items(), strict=True):
+        worst = max(found, key=lambda entry: entry["pair_difference"])
+        curves = {"teacher": found[0]["pair_distributions"]["teacher"]}
+        curves |= {entry["variant"]: entry["pair_distributions"]["student"] for entry in found}
+        # The pair that differs most first.
+        pairs = sorted(curves["teacher"], key=lambda pair: pair != worst["worst_pair"])
+        for axis, pair in zip(row, pairs, strict=False):
+            for name, curve in curves.items():
+                distances = found[0]["bin_a"] * (np.arange(len(curve[pair])) + 0.5)
+                if name == "teacher":
+                    handles[name] = axis.fill_between(distances, curve[pair], color=style.FAINT, lw=0)
+                else:
+                    look = appearance[name]
+                    (handles[name],) = axis.plot(
+                        distances, curve[pair], color=look["color"], lw=1.1, ls=look["linestyle"]
+                    )
+            axis.set_ylim(bottom=0)
+            axis.set_xlim(left=0)
+            axis.text(0.04, 0.95, pair.replace("-", "–"), transform=axis.transAxes, va="top", fontsize=8)
+        for axis in row[len(pairs) :]:
+            axis.set_axis_off()
+        common, floor = 1 - worst["pair_difference"], 1 - worst["floor"]
+        row[0].set_title(
+            f"{title(system)}: {common:.0%} in common (teacher's halves: {floor:.0%})", fontsize=8, loc="left"
+        )
+        row[0].set_ylabel("g(r)")
+    for axis in axes[-1]:
+        axis.set_xlabel("distance (Å)")
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)))
+    return figure
+
+
+FIGURES = {"md_timestep": md_timestep, "md_kinetic": md_kinetic, "md_spectra": md_spectra, "md_pairs": md_pairs}
