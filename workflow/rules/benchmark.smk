@@ -12,12 +12,10 @@ ENGINES_PYTHON = Path(".venv-engines/bin/python")
 NO_CONDA = DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method
 INSTALLED = NO_CONDA and ENGINES_PYTHON.is_file()
 
-
-def chosen_engines():
-    """Names of the engines that are run."""
-    if RUNS_IN["names"] is not None:
-        return RUNS_IN["names"]
-    return list(ENGINES) if INSTALLED and RUNS_IN["variant"] in config["variants"] else []
+# By default all, where they are installed.
+CHOSEN_ENGINES = RUNS_IN["names"]
+if CHOSEN_ENGINES is None:
+    CHOSEN_ENGINES = list(ENGINES) if INSTALLED and RUNS_IN["variant"] in config["variants"] else []
 
 
 rule benchmark_variant:
@@ -147,5 +145,5 @@ rule benchmark:
             replicate=REPLICATES,
         ),
         expand("results/{run}/benchmark/{variant}/scaling.json", run=RUN, variant=SCALING["variants"]),
-        expand("results/{run}/engines/{engine}.json", run=RUN, engine=chosen_engines()),
+        expand("results/{run}/engines/{engine}.json", run=RUN, engine=CHOSEN_ENGINES),
         expand("results/{run}/benchmark/teacher.json", run=RUN if TEACHER and REPLICATES else []),
