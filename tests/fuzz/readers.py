@@ -106,6 +106,7 @@ def write_small_bundle(folder: Path, checkpoint: Path) -> Path:
         device="cpu",
         family="eager",
         options={"family": "eager", "neighbors": "native"},
+        gives_stress=True,
         artifact=None,
         target=target_of("cpu"),
         threads=1,

@@ -489,7 +489,7 @@ def test_a_student_that_was_distilled_here_is_held_against_its_teacher():
     run = Run(records)
     lines = first_page.first_lines(run, provenance, {})
     # The factors are those of the table below.
-    factors = [row["teacher_ms"] / row["ase_ms"] for row in first_page.by_size(run, run.winner()[0])]
+    factors = [row["teacher_ms"].value / row["ase_ms"].value for row in first_page.by_size(run, run.winner()[0])]
     assert f"is {spread(factors)} times as fast as one of" in lines["Over its teacher"]
     assert "at 14 meV/Å from it, 1.0% of the size of its forces" in lines["Over its teacher"]
     assert "on 73 geometries, held out, of what it was trained on" in lines["Is it right?"]

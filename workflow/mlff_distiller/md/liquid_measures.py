@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlff_distiller.md.measures import BOLTZMANN, bonds_of, statistical_inefficiency
+from mlff_distiller.md.measures import bonds_of, statistical_inefficiency
+from mlff_distiller.systems.units import BOLTZMANN, GPA
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -20,8 +21,6 @@ FARTHEST = 10.0
 BLOCKS = 4
 #: 1e-9 m^2/s in one A^2/fs.
 PER_A2_FS = 1e4
-#: GPa in one eV/A^3.
-GPA = 160.21766208
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def diffusion(atoms: "Atoms", positions: np.ndarray, interval_fs: float) -> Esti
 
 def pressure(stresses: np.ndarray, n_atoms: int, volume: float, temperature_k: float) -> Estimate:
     """Mean pressure, GPa, of ``stresses`` [T, 3] (xx, yy, zz, eV/A^3, ASE's sign) and the ideal gas of ``n_atoms`` atoms."""
-    values = GPA * (n_atoms * BOLTZMANN * temperature_k / volume - stresses.mean(axis=1))
+    values = (n_atoms * BOLTZMANN * temperature_k / volume - stresses.mean(axis=1)) / GPA
     independent = len(values) / statistical_inefficiency(values)
     return Estimate(float(values.mean()), float(values.std() / math.sqrt(independent)))
 

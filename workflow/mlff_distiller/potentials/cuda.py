@@ -300,7 +300,7 @@ class CudaPotential(Potential):
             self.grid_of = cells, most
         return self.grid
 
-    def _single(self, topology: Topology, own: bool) -> Evaluation:
+    def _single(self, topology: Topology, own: bool = False) -> Evaluation:
         n_systems = len(topology.sizes)
         key = ("single", topology.numbers.shape[0], n_systems)
         if not own and key not in self.evaluations:

@@ -161,7 +161,7 @@ def _over_teacher(run: Run, variant: str) -> str:
     rows = [row for row in by_size(run, variant) if row["teacher_ms"]]
     if not rows or tested is None or tested.get("trained_molecules") is None:
         return ""
-    times = spread(row["teacher_ms"] / row["ase_ms"] for row in rows)
+    times = spread(row["teacher_ms"].value / row["ase_ms"].value for row in rows)
     return (
         f"A step through ASE is {times} times as fast as one of {teacher_method(run) or 'the teacher'} "
         f"({teacher_threads(run)}), "
