@@ -80,7 +80,7 @@ def caffeine(periodic):
 
 def test_units_are_those_of_the_si():
     electronvolt = (1 * unit.ev * unit.AVOGADRO_CONSTANT_NA).value_in_unit(unit.kilojoules_per_mole)
-    assert electronvolt == pytest.approx(KJ_PER_MOL, rel=1e-15)
+    assert electronvolt == pytest.approx(1 / KJ_PER_MOL, rel=1e-15)
     assert (1 * unit.nanometer).value_in_unit(unit.angstrom) == ANGSTROM
 
 
@@ -90,8 +90,8 @@ def test_it_equals_the_calculator(bundle, periodic):
     energy, forces = computed(system_of(bundle, atoms), atoms)
     atoms.calc = StudentCalculator.from_bundle(bundle)
     # The student computes in float32, and nm are not exact A.
-    assert energy == pytest.approx(atoms.get_potential_energy() * KJ_PER_MOL, abs=1e-2)
-    np.testing.assert_allclose(forces, atoms.get_forces() * KJ_PER_MOL * ANGSTROM, atol=0.5)
+    assert energy == pytest.approx(atoms.get_potential_energy() / KJ_PER_MOL, abs=1e-2)
+    np.testing.assert_allclose(forces, atoms.get_forces() * (ANGSTROM / KJ_PER_MOL), atol=0.5)
     assert np.abs(forces).max() > 1000
 
 
@@ -107,8 +107,8 @@ def test_some_atoms_of_a_system(bundle):
     mixed = openmmml.MLPotential(NAME, bundle=bundle).createMixedSystem(topology, mechanics, chosen)
     energy, forces = computed(mixed, both)
     water.calc = StudentCalculator.from_bundle(bundle)
-    assert energy == pytest.approx(water.get_potential_energy() * KJ_PER_MOL, abs=1e-2)
-    np.testing.assert_allclose(forces[3:], water.get_forces() * KJ_PER_MOL * ANGSTROM, atol=0.5)
+    assert energy == pytest.approx(water.get_potential_energy() / KJ_PER_MOL, abs=1e-2)
+    np.testing.assert_allclose(forces[3:], water.get_forces() * (ANGSTROM / KJ_PER_MOL), atol=0.5)
     assert (forces[:3] == 0).all()
 
 
@@ -155,7 +155,7 @@ def test_pressure_is_kept_by_a_barostat(bundle):
     now.positions = state.getPositions(asNumpy=True).value_in_unit(unit.angstrom)
     assert abs(now.get_volume() / atoms.get_volume() - 1) > 1e-4
     now.calc = StudentCalculator.from_bundle(bundle)
-    expected = now.get_potential_energy() * KJ_PER_MOL
+    expected = now.get_potential_energy() / KJ_PER_MOL
     assert state.getPotentialEnergy().value_in_unit(unit.kilojoules_per_mole) == pytest.approx(expected, abs=0.05)
 
 

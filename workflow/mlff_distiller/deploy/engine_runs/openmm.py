@@ -50,7 +50,7 @@ class Runner:
         state = context.getState(energy=True, forces=True)
         forces = state.getForces(asNumpy=True).value_in_unit(unit.kilojoules_per_mole / unit.nanometer)
         potential = state.getPotentialEnergy().value_in_unit(unit.kilojoules_per_mole)
-        found = Nve(potential / KJ_PER_MOL, np.array(forces) / (KJ_PER_MOL * ANGSTROM), [_total(state)])
+        found = Nve(potential * KJ_PER_MOL, np.array(forces) * (KJ_PER_MOL / ANGSTROM), [_total(state)])
         for _ in range(plan.windows):
             started = time.perf_counter()
             integrator.step(plan.every)
@@ -63,7 +63,7 @@ class Runner:
 
 def _total(state: openmm.State) -> float:
     energy = state.getPotentialEnergy() + state.getKineticEnergy()
-    return energy.value_in_unit(unit.kilojoules_per_mole) / KJ_PER_MOL
+    return energy.value_in_unit(unit.kilojoules_per_mole) * KJ_PER_MOL
 
 
 def topology_of(atoms: "Atoms") -> app.Topology:
