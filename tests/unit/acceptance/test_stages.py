@@ -25,6 +25,10 @@ from mlff_distiller.utils.files import read_json, sha256_of, write_json
 from tests.unit.acceptance.toys import Broken
 
 CHECKPOINT = "resources/student/student.safetensors"
+ASK_TEACHER = (
+    *(sys.executable, "-m", "mlff_distiller", "acceptance-teacher"),
+    *("--molecules", "resources/molecule_list.csv"),
+)
 SAMPLING = SamplingSettings.from_mapping({"fractions": {"val": 0.03, "test": 0.04}})
 SMALL = {
     "molecules": {"most": 2, "max_atoms": 6, "benchmark": ["water"]},
@@ -82,15 +86,7 @@ def teacher_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("acceptance") / "teacher.json"
     settings = json.dumps({"acceptance": SMALL, "sampling": {"fractions": {"val": 0.03, "test": 0.04}}})
     # In a process of its own: GFN2-xTB and torch bring two OpenMP runtimes.
-    command = [
-        sys.executable,
-        "-m",
-        "mlff_distiller",
-        "acceptance-teacher",
-        "--molecules",
-        "resources/molecule_list.csv",
-    ]
-    subprocess.run([*command, "--settings", settings, "--output", str(path)], check=True, timeout=300)
+    subprocess.run([*ASK_TEACHER, "--settings", settings, "--output", str(path)], check=True, timeout=300)
     return path
 
 
@@ -188,15 +184,7 @@ def own_molecules(tmp_path_factory):
 
 def test_molecules_of_ones_own_are_compared_by_their_own_geometries(own_molecules, tmp_path):
     settings = {"acceptance": SMALL | {"conformers": {"molecules": 1, "tried": 4}, "torsions": {"points": 6}}}
-    command = [
-        sys.executable,
-        "-m",
-        "mlff_distiller",
-        "acceptance-teacher",
-        "--molecules",
-        "resources/molecule_list.csv",
-    ]
-    command += ["--own-alone", "--own-molecules", *own_molecules, "--own-molecules-split", "train"]
+    command = [*ASK_TEACHER, "--own-alone", "--own-molecules", *own_molecules, "--own-molecules-split", "train"]
     output = ["--settings", json.dumps(settings), "--output", str(tmp_path / "teacher.json")]
     subprocess.run([*command, *output], check=True, timeout=300)
     cases = read_cases(tmp_path / "teacher.json")["cases"]

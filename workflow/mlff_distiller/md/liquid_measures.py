@@ -57,14 +57,14 @@ def pair_distributions(atoms: "Atoms", positions: np.ndarray) -> dict[str, np.nd
     from ase.data import chemical_symbols
 
     cell = atoms.cell.array
-    widths = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    inverse = np.linalg.inv(cell)
+    widths = 1.0 / np.linalg.norm(inverse, axis=0)
     edges = np.arange(0.0, min(widths.min() / 2, FARTHEST) + 1e-9, BIN)
     volumes = 4 / 3 * np.pi * np.diff(edges**3)
     i, j = np.triu_indices(len(atoms), 1)
     belongs = molecules_of(atoms)
     apart = belongs[i] != belongs[j]
     i, j = i[apart], j[apart]
-    inverse = np.linalg.inv(cell)
     elements = sorted(set(atoms.numbers.tolist()), reverse=True)
     pairs = {
         f"{chemical_symbols[a]}-{chemical_symbols[b]}": ((atoms.numbers[i] == a) & (atoms.numbers[j] == b))

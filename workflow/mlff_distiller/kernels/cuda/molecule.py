@@ -166,9 +166,14 @@ def pack(student: StudentForceField, ranks: int) -> PackedWeights:
         )
 
 
+def results_bytes(n_atoms: int, n_systems: int) -> int:
+    """Bytes of energies, float64, and forces, float32."""
+    return 8 * n_systems + 12 * n_atoms
+
+
 def results_buffer(n_atoms: int, n_systems: int, device: torch.device) -> Tensor:
     """Zeros for energies and forces side by side, see :func:`split_results`."""
-    return torch.zeros([8 * n_systems + 12 * n_atoms], dtype=torch.uint8, device=device)
+    return torch.zeros([results_bytes(n_atoms, n_systems)], dtype=torch.uint8, device=device)
 
 
 def split_results(buffer: Tensor, n_systems: int) -> tuple[Tensor, Tensor]:
@@ -247,7 +252,7 @@ class MoleculeProgram:
             self.work["counters"].zero_()
         self.n_atoms = n_atoms
         self.positions = self.positions_room[:n_atoms]
-        used = 8 * n_systems + 12 * n_atoms
+        used = results_bytes(n_atoms, n_systems)
         self.outputs, self.host_outputs = self.outputs_room[:used], self.host_room[:used]
         self.energies, self.forces = split_results(self.outputs, n_systems)
         self.indices, (self.numbers, self.first, self.last, self.starts) = index_parts(
