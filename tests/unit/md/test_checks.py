@@ -17,6 +17,7 @@ from mlff_distiller.md.langevin import Samples, ase_langevin, kinetic_energies, 
 from mlff_distiller.md.measures import Slope, angles_of, bonds_of, drift_beyond, statistical_inefficiency
 from mlff_distiller.md.nve import NveSamples, SimulationFailed, judge, run_nve
 from mlff_distiller.md.settings import NveSettings
+from mlff_distiller.md.simulate import read_reference
 from mlff_distiller.md.spectra import WAVENUMBERS, bond_angles, bond_lengths, compare, halves, vibrational_spectrum
 from mlff_distiller.md.spectra_settings import SpectraSettings
 from mlff_distiller.md.start import set_thermal_velocities
@@ -354,6 +355,10 @@ def test_the_fp64_reference_gives_a_drift_with_or_without_a_compiler(tmp_path, s
     assert [entry["family"] for entry in found] == ["eager", "cpp" if no_compiler() is None else "eager", "eager"]
     for entry in found:
         assert entry["drift_mev_per_atom_ps"] == pytest.approx(found[0]["drift_mev_per_atom_ps"], rel=1e-4)
+    kept = read_reference(tmp_path / "0.json")
+    assert kept.drift.value == found[0]["drift_mev_per_atom_ps"]
+    assert kept.energy_trace["time_fs"][-1] == 40 * 0.5
+    assert kept.energy_trace["total_mev_per_atom"][0] == 0 != max(map(abs, kept.energy_trace["total_mev_per_atom"]))
 
 
 def test_the_box_that_ships_is_whole_methanol():

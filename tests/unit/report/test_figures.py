@@ -249,3 +249,17 @@ def test_errors_against_the_teacher_lie_within_what_the_triangle_inequality_allo
     own, cpp, eager = run.teacher_error("eager")[0], run.reference_error("cpp"), run.reference_error("eager")
     assert (low, high) == (pytest.approx(own - cpp - eager), pytest.approx(own + cpp + eager))
     assert Run([]).teacher_error("cpp") == []
+
+
+def test_the_energy_along_a_run_stands_beside_that_of_the_same_start_in_fp64(run):
+    entries = json.loads(json.dumps(run.records))
+    assert "fp64" not in words(draw.draw("md_energy", run))
+    trace = {"time_fs": [0.0, 250.0, 500.0], "total_mev_per_atom": [0.0, -0.31, 0.2]}
+    for entry in entries:
+        if entry["kind"] == "md" and entry.get("energy_trace"):
+            entry["fp64_energy_trace"] = trace
+    figure = draw.draw("md_energy", Run(entries))
+    assert "fp64" in words(figure)
+    drawn = [line for line in figure.axes[0].lines if list(line.get_xdata()) == [0.0, 0.25, 0.5]]
+    assert [list(line.get_ydata()) for line in drawn] == [trace["total_mev_per_atom"]]
+    assert "in fp64 by 0.31." in captions.caption("md_energy", Run(entries))

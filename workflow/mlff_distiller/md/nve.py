@@ -53,6 +53,13 @@ class NveSamples:
         """Of the total energy, meV/atom/ps."""
         return drift(np.array(self.times_fs) / 1e3, np.array(self.energies))
 
+    @property
+    def energy_trace(self) -> dict[str, list[float]]:
+        """Total energy relative to the first sample, at some 200 samples; the field of that name in a record."""
+        thin = max(1, len(self.times_fs) // 200)
+        relative = np.array(self.energies) - self.energies[0]
+        return {"time_fs": self.times_fs[::thin], "total_mev_per_atom": relative[::thin].tolist()}
+
 
 class SimulationFailed(FloatingPointError):
     """A simulation that cannot go on; ``samples`` are those until then."""
@@ -178,7 +185,6 @@ def judge(samples: NveSamples, settings: NveSettings, reference: Slope | None = 
     }
     limits = {"good": GOOD_DRIFT, "acceptable": settings.gates.drift_mev_per_atom_ps}
     tier = next((name for name, limit in limits.items() if own <= limit), "bad")
-    thin = max(1, len(samples.times_fs) // 200)
     return {
         "drift_mev_per_atom_ps": slope.value,
         "drift_stderr_mev_per_atom_ps": slope.stderr,
@@ -196,7 +202,7 @@ def judge(samples: NveSamples, settings: NveSettings, reference: Slope | None = 
         "loop": samples.loop,
         "passed": all(gate["passed"] for gate in gates.values()),
         "gates": gates,
-        "energy_trace": {"time_fs": samples.times_fs[::thin], "total_mev_per_atom": relative[::thin].tolist()},
+        "energy_trace": samples.energy_trace,
     }
 
 

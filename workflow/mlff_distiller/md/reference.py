@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
         found = {
             "drift_mev_per_atom_ps": seen.drift.value,
             "drift_stderr_mev_per_atom_ps": seen.drift.stderr,
+            "energy_trace": seen.energy_trace,
         }
     except Exception as error:
         # The student itself cannot be simulated; each variant's own run reports it.

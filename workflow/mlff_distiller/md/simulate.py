@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlff_distiller.md import check
 from mlff_distiller.md.measures import Slope
@@ -53,8 +53,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         try:
             reference = read_reference(args.reference) if args.reference else None
-            measured, trajectory = simulate(VariantFiles.from_arguments(args), atoms, settings, reference)
-            entry |= measured
+            files = VariantFiles.from_arguments(args)
+            measured, trajectory = simulate(files, atoms, settings, reference and reference.drift)
+            entry |= measured | ({"fp64_energy_trace": reference.energy_trace} if reference else {})
         except SimulationFailed as error:
             # The frames until then show what went wrong.
             trajectory = "".join(error.samples.frames)
@@ -82,8 +83,15 @@ def simulate(
     return judge(samples, settings, reference), "".join(samples.frames)
 
 
-def read_reference(path: Path) -> Slope | None:
-    """The drift in a record of the stage ``md-reference``; None where that run failed.
+class Reference(NamedTuple):
+    """What is known of the fp64 run from the same state: its drift, and ``energy_trace`` as in its record."""
+
+    drift: Slope
+    energy_trace: dict[str, list[float]]
+
+
+def read_reference(path: Path) -> Reference | None:
+    """The record of the stage ``md-reference``; None where that run failed.
 
     Raises:
         UserError: no such record.
@@ -91,4 +99,5 @@ def read_reference(path: Path) -> Slope | None:
     found = schema.read(path)[0]
     if found["status"] != "ok":
         return None
-    return Slope(found["drift_mev_per_atom_ps"], found["drift_stderr_mev_per_atom_ps"])
+    drift = Slope(found["drift_mev_per_atom_ps"], found["drift_stderr_mev_per_atom_ps"])
+    return Reference(drift, found["energy_trace"])

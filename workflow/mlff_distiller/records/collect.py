@@ -37,6 +37,7 @@ REPLICATE_FIELDS = ("replicate", "samples_ms", "baseline_samples_ms", "bare_samp
 #: Fields that hold curves: for the figures, not for a table.
 SERIES = (
     "energy_trace",
+    "fp64_energy_trace",
     "first_calls_ms",
     "learning_curve",
     "kinetic_histogram",

@@ -77,7 +77,7 @@ READING = {
     "nve_drift": "One point per molecule, the smallest molecule on top, of runs long enough to tell; the name says how long. "
     "A run passes "
     "when its bar lies within the limit.",
-    "md_energy": "Total energy relative to the first frame: the winner, eager, and all other variants in gray.",
+    "md_energy": "Total energy relative to the first frame: the winner, the same start in fp64, eager, all others in light gray.",
     "md_timestep": "NVE in fp64. With exact forces the fluctuation of the energy grows with the square of the time step.",
     "md_kinetic": "Langevin dynamics. p: Kolmogorov-Smirnov test on samples that are far enough apart to be independent; "
     f"orange: below {UNLIKELY:g}, as it is by chance in one run of {1 / UNLIKELY:.0f}.",
@@ -289,7 +289,11 @@ def _md_energy(run: Run) -> str:
         f"The total energy deviates from its first value by at most {worst['max_energy_excursion_mev_per_atom']:.2g} "
         f"meV/atom ({worst['variant']} on {title(worst['system'])})"
     )
-    return text + (f", with eager by {max(eager):.2g}." if eager else ".")
+    text += f", with eager by {max(eager):.2g}" if eager else ""
+    excursions = [
+        max(map(abs, e["fp64_energy_trace"]["total_mev_per_atom"])) for e in entries if e.get("fp64_energy_trace")
+    ]
+    return text + (f", in fp64 by {max(excursions):.2g}." if excursions else ".")
 
 
 def _md_timestep(run: Run) -> str:

@@ -151,6 +151,8 @@ class Nve(Dynamics, total=False):
     """Where the steps are taken: `ase` or `device`."""
     energy_trace: EnergyTrace
     """Total energy along the run."""
+    fp64_energy_trace: EnergyTrace
+    """The same of the fp64 run; missing where there is none, and in older records."""
 
 
 class Reference(Common, total=False):
@@ -166,6 +168,8 @@ class Reference(Common, total=False):
     """Slope of the total energy; missing where the run failed."""
     drift_stderr_mev_per_atom_ps: MevPerAtomPs | None
     """Its standard error; missing likewise."""
+    energy_trace: EnergyTrace
+    """Total energy along the run; missing likewise."""
 
 
 class Timestep(Dynamics, total=False):

@@ -67,7 +67,7 @@ def _drifts(run: Run, name: str) -> list[dict[str, Any]]:
 
 
 def md_energy(run: Run) -> "Figure":
-    """Total energy along each NVE trajectory relative to its start, one panel per system: the winner, eager, all others."""
+    """Total energy along each NVE trajectory relative to its start, a panel per system: winner, fp64, eager, all others."""
     traces: dict[str, list[dict[str, Any]]] = {}
     for entry in sorted(run.of("md"), key=lambda e: (e["n_atoms"] or 0, str(e["system"]))):
         if (entry.get("energy_trace") or {}).get("time_fs"):
@@ -80,14 +80,13 @@ def md_energy(run: Run) -> "Figure":
     figure, axes = style.new(1.9 * rows + 0.6, columns=columns, rows=rows)
     handles: dict[str, Any] = {}
     for axis, (system, entries) in zip(axes.flat, traces.items(), strict=False):
-        for entry in sorted(entries, key=lambda e: (e["variant"] in (winner[0], BASELINE), e["variant"] == winner[0])):
-            name, options = "the others", {"color": style.FAINT, "lw": 0.8}
-            if entry["variant"] == BASELINE:
-                name, options = BASELINE, {"color": style.INK, "lw": 0.9}
-            elif entry["variant"] == winner[0]:
-                name, options = winner[0], {"color": style.color(winner[0], run.families.get(winner[0])), "lw": 1.1}
-            time = np.array(entry["energy_trace"]["time_fs"]) / 1000
-            (handles[name],) = axis.plot(time, entry["energy_trace"]["total_mev_per_atom"], **options)
+        curves = [_curve(entry, winner[0], run) for entry in entries]
+        if fp64 := [e["fp64_energy_trace"] for e in entries if e.get("fp64_energy_trace")]:
+            longest = max(fp64, key=lambda trace: trace["time_fs"][-1])
+            curves.append(("fp64", longest, {"color": style.INK, "lw": 0.9, "zorder": 2.3}))
+        for name, trace, options in curves:
+            time = np.array(trace["time_fs"]) / 1000
+            (handles[name],) = axis.plot(time, trace["total_mev_per_atom"], **options)
         axis.axhline(0, color=style.QUIET, lw=0.7, zorder=1)
         axis.set_title(title(system))
     for axis in list(axes.flat)[len(traces) :]:
@@ -96,8 +95,18 @@ def md_energy(run: Run) -> "Figure":
         axis.set_ylabel("ΔE (meV/atom)")
     for column in range(columns):
         axes[(len(traces) - 1 - column) // columns, column].set_xlabel("time (ps)")
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
     return figure
+
+
+def _curve(entry: dict[str, Any], winner: str, run: Run) -> tuple[str, dict[str, list[float]], dict[str, Any]]:
+    """Name in the legend, trace, and how it is drawn: the winner above fp64, eager below it, the others at the bottom."""
+    name, options = "the others", {"color": style.FAINT, "lw": 0.8, "zorder": 2.1}
+    if entry["variant"] == winner:
+        name, options = winner, {"color": style.color(winner, run.families.get(winner)), "lw": 1.1, "zorder": 2.4}
+    elif entry["variant"] == BASELINE:
+        name, options = BASELINE, {"color": style.QUIET, "lw": 0.9, "zorder": 2.2}
+    return name, entry["energy_trace"], options
 
 
 FIGURES = {"nve_drift": nve_drift, "md_energy": md_energy}
