@@ -49,7 +49,6 @@ def test_the_default_is_right():
         "config.yaml",
         "full.yaml",
         "gpu.yaml",
-        "older_cards.yaml",
         "one_thread.yaml",
         "distill.yaml",
         "rounds.yaml",
