@@ -136,6 +136,14 @@ def test_a_timing_was_alone_when_each_replicate_was(others, expected):
     assert of_replicates(*others) == expected
 
 
+@pytest.mark.parametrize(("calls", "alone"), [(4, True), (6, False), (50, False)])
+def test_work_shorter_than_the_kernels_ticks_can_tell_is_nobodys(calls, alone):
+    """0.4 cores in calls of 10 ms beside 10 ms of eager: 0.008 s in each."""
+    entry = benchmark("cpp", "energy", "water", 1.0, replicate=0, others_cores=0.4)
+    entry |= {"samples_ms": [10.0] * calls, "baseline_samples_ms": [10.0] * calls}
+    assert collect.merge([entry])[0]["alone"] is alone
+
+
 def test_unavailable_variants_keep_their_reason(merged):
     for variant, reason in UNAVAILABLE.items():
         for entry in merged:

@@ -56,6 +56,17 @@ def test_rates_are_those_of_the_times():
     assert row["verdict"] == "passed"
 
 
+def test_engines_slower_than_ase_are_named_first():
+    found = section(
+        record("ipi", step_ms=3.2),
+        record("ipi", "water", step_ms=1.6 * 8),
+        record(step_ms=1.6),
+        record("lammps", step_ms=1.0),
+    )
+    assert found.split("\n\n")[1] == "**Slower than ASE here: i-PI (4.0 times ASE's time).**"
+    assert "Slower" not in section(record(step_ms=1.6))
+
+
 @pytest.mark.parametrize(
     ("fields", "verdict"),
     [

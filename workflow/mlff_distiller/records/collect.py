@@ -32,6 +32,8 @@ BENCHMARK_KEY = ("variant", "task", "system", "batch", "device", "dtype")
 FIRST_CALL_FIELDS = ("first_call_ms", "baseline_first_call_ms")
 #: Above this, others that keep so many cores busy during a timing are worth a word.
 FEW_CORES = 0.1
+#: Less work of others than this, s, is not told from rounding: the kernel counts in ticks of 10 ms, of each core by itself.
+FEW_SECONDS = 0.04
 #: Benchmark fields that belong to one replicate and are replaced by their summary.
 REPLICATE_FIELDS = ("replicate", "samples_ms", "baseline_samples_ms", "bare_samples_ms")
 #: Fields that hold curves: for the figures, not for a table.
@@ -235,6 +237,13 @@ def merge_replicates(group: Sequence[Record]) -> Record:
     return merged
 
 
+def _disturbed(entry: Record) -> bool:
+    """Whether others worked beside a replicate, as far as that can be seen in the time that its calls took."""
+    cores = entry.get("others_cores") or 0.0
+    taken = sum(sum(entry.get(name) or []) for name in ("samples_ms", "baseline_samples_ms", "bare_samples_ms")) / 1e3
+    return cores > FEW_CORES and cores * taken > FEW_SECONDS
+
+
 def _summarize_samples(merged: Record, good: Sequence[Record]) -> None:
     samples = [entry["samples_ms"] for entry in good]
     pooled = statistics.summarize([value for series in samples for value in series])
@@ -252,7 +261,7 @@ def _summarize_samples(merged: Record, good: Sequence[Record]) -> None:
     if beside:
         merged["others_cores"] = max(beside)
         # Alone is what is known of every replicate.
-        alone = max(beside) <= FEW_CORES
+        alone = not any(map(_disturbed, good))
         merged["alone"] = None if alone and len(beside) < len(good) else alone
     for name in FIRST_CALL_FIELDS:
         if all(entry.get(name) for entry in good):

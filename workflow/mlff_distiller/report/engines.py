@@ -1,6 +1,7 @@
 """Rows of the report about MD engines, from their records."""
 
 from collections.abc import Mapping
+from statistics import geometric_mean
 from typing import Any
 
 from mlff_distiller.deploy.engines.known import ENGINES
@@ -10,6 +11,8 @@ from mlff_distiller.records.schema import Record
 from mlff_distiller.records.wording import number, title
 from mlff_distiller.report.tables import ns_per_day
 
+#: Single runs tell no smaller ratio to ASE's time.
+SLOWER = 1.05
 #: What computes the forces, where that is not the variant.
 OTHER_FORMS = {"c": "the C library of the bundle", "torchscript": "TorchScript"}
 
@@ -37,7 +40,18 @@ def context(run: Run) -> dict[str, Any]:
         },
         "threads": _threads({entry["threads"] for entry in ran if entry.get("threads")}),
         "disturbed": sum(cores > FEW_CORES for cores in known),
+        "slower": _slower(ran),
     }
+
+
+def _slower(ran: list[Record]) -> list[str]:
+    """The engines whose steps take longer than ASE's, in the geometric mean over the systems, with how much longer."""
+    ratios: dict[str, list[float]] = {}
+    for entry in ran:
+        if entry.get("ase_step_ms"):
+            ratios.setdefault(_name(entry), []).append(entry["step_ms"] / entry["ase_step_ms"])
+    means = {name: geometric_mean(values) for name, values in ratios.items()}
+    return [f"{name} ({mean:.1f} times ASE's time)" for name, mean in means.items() if mean > SLOWER]
 
 
 def _threads(numbers: set[int]) -> str:

@@ -26,7 +26,14 @@ PRINTED = 0.7
 #: Space needed for a heading and the first lines below it, points; with less, it starts a new page.
 LEAST_BELOW_HEADING = 110
 #: Sections with a row for every timing or trajectory; their tables of more rows than these are not printed.
-DETAILS = ("Times per molecule", "Beyond one molecule", "Where the time goes", "Equivalence", "MD validation")
+DETAILS = (
+    "Times per molecule",
+    "Beyond one molecule",
+    "In your engine",
+    "Where the time goes",
+    "Equivalence",
+    "MD validation",
+)
 LONG_TABLE = 6
 FONTS = {
     "Text": "DejaVuSans.ttf",

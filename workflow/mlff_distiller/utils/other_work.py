@@ -57,7 +57,7 @@ def counters() -> Counters | None:
     busy = sum(count for place, count in enumerate(ticks) if place not in IDLE)
     ended = os.times()
     own = time.process_time() + ended.children_user + ended.children_system
-    own += sum(map(_seconds_of, _started_by(os.getpid())))
+    own += _seconds_of_those_started_by(os.getpid())
     return Counters(time.perf_counter(), busy * _tick(), own)
 
 
@@ -66,22 +66,26 @@ def _tick() -> float:
     return 1 / os.sysconf("SC_CLK_TCK")
 
 
-def _started_by(process: int) -> list[int]:
-    """The running processes that ``process`` started, and those that they did."""
-    found = []
-    for file in (PROC / str(process) / "task").glob("*/children"):
+def _seconds_of_those_started_by(process: int) -> float:
+    """Seconds that the running processes that ``process`` started computed, and those that they did, with their ended ones.
+
+    By the parent that each process names: not every kernel lists children.
+    """
+    seconds: dict[int, float] = {}
+    parents: dict[int, int] = {}
+    for file in PROC.glob("[0-9]*/stat"):
         try:
-            found += [int(word) for word in file.read_text(encoding="ascii").split()]
-        except OSError:  # a thread that has ended
+            text = file.read_text(encoding="utf-8", errors="replace")
+        except OSError:  # it has ended
             continue
-    return found + [further for child in found for further in _started_by(child)]
-
-
-def _seconds_of(process: int) -> float:
-    """Seconds that a process and those of its children that have ended computed; 0 if it has ended itself."""
-    try:
-        text = (PROC / str(process) / "stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return 0.0
-    # The program's name, in parentheses, may hold blanks.
-    return sum(map(int, text.rpartition(")")[2].split()[11:15])) * _tick()
+        # The program's name, in parentheses, may hold blanks.
+        words = text.rpartition(")")[2].split()
+        number = int(file.parent.name)
+        parents[number] = int(words[1])
+        seconds[number] = sum(map(int, words[11:15])) * _tick()
+    family, grown = {process}, True
+    while grown:
+        more = {number for number, parent in parents.items() if parent in family} - family
+        family |= more
+        grown = bool(more)
+    return sum(seconds[number] for number in family - {process})

@@ -160,7 +160,8 @@ class Summary(TypedDict, total=False):
     noisy: bool | None
     """Whether the samples of one process scatter more than a quiet machine's."""
     alone: bool | None
-    """Whether others kept at most a tenth of a core busy beside every replicate; null where that is not known."""
+    """Whether others kept at most a tenth of a core busy beside every replicate, or worked for less than the kernel's ticks can
+    tell; null where that is not known."""
     verdict: str | None
     """What the interval of the speed-up says: `faster`, `slower` or `no difference shown`; null without a speed-up."""
     atoms_per_s: PerSecond | None
