@@ -162,6 +162,9 @@ std::vector<char> make_weights() {
   add(std::vector<double>(z, -1.0));  // references
   add(std::vector<double>(z, 0.3));   // radii
   add(std::vector<uint8_t>(z, 1));    // all learned
+  add(std::vector<uint8_t>(2, 1));    // a domain of two elements
+  add(std::vector<double>(2 * (r + 1) * (r + 1), 0.5));
+  add(std::vector<double>((r + 1) * (r + 1), 0.5));
   for (int i = 0; i < 19; ++i) {
     std::vector<Real> values(sizes[i]);
     for (size_t k = 0; k < sizes[i]; ++k) {
@@ -175,8 +178,8 @@ std::vector<char> make_weights() {
     add(values);
   }
   const double spacing = CUTOFF / (RADIAL - 1);
-  WeightsHeader header = {{}, WEIGHTS_VERSION, 0, bytes.size(), sizeof(Real), N_ELEMENTS, f, h, r, LAYERS, RADIAL, 1, CUTOFF,
-            -0.5 / (spacing * spacing), 1e-8, 0.2};
+  WeightsHeader header = {{}, WEIGHTS_VERSION, 0, bytes.size(), sizeof(Real), N_ELEMENTS, f, h, r, LAYERS, RADIAL, 1, 2, 0,
+            CUTOFF, -0.5 / (spacing * spacing), 1e-8, 0.2, 1.0, 1.0, 1.0, 1.0};
   std::memcpy(header.magic, WEIGHTS_MAGIC, sizeof header.magic);
   std::memcpy(bytes.data(), &header, sizeof header);
   return bytes;
@@ -239,6 +242,13 @@ void try_one_system(mlff_model* model, int n, double side, int mask, double away
   mlff_evaluate(model, n, numbers.data(), positions.data(), cell.data(), periodic.data(), &bare, nullptr, nullptr, nullptr,
                 0);
   if (!(std::abs(energy - bare) <= TOLERANCE * (1 + std::abs(energy)))) fail("energies without forces differ");
+  std::vector<double> errors(n), unlike(n);
+  double error = -1;
+  if (mlff_uncertainty(model, n, numbers.data(), positions.data(), cell.data(), periodic.data(), &error, errors.data(),
+                       unlike.data(), words.data(), words.size()) || !(error >= 0))
+    fail("errors to expect");
+  for (int i = 0; i < n; ++i)
+    if (errors[i] != unlike[i] || std::isfinite(errors[i]) != (numbers[i] == 1)) fail("errors of atoms");
 }
 
 // A part of n atoms, of which the last are ghosts whose rows are set to zero; without ghosts it is the whole system.

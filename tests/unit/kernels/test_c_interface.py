@@ -22,6 +22,7 @@ from mlff_distiller.kernels.cpu.build import PUBLIC_HEADER
 from mlff_distiller.potentials.ase import PotentialCalculator
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.cpp import CppPotential, build_library, weights_of
+from mlff_distiller.student.domain import Domain
 from mlff_distiller.systems.read import load_system
 from mlff_distiller.utils.compilers import find_compiler
 from mlff_distiller.utils.errors import UserError
@@ -62,6 +63,18 @@ class Program:
         cell, pbc = np.array(atoms.cell.array), np.array(atoms.pbc, dtype=np.intc)
         return self.evaluate(numbers, positions, cell if periodic else None, pbc if periodic else None, forces, virial)
 
+    def uncertainty(self, atoms, of_atoms=True):
+        """Error of the energy, errors of forces, and how unlike what was trained on atoms are; the latter two unless not asked."""
+        given = [np.array(atoms.numbers, dtype=np.int32), atoms.positions, atoms.cell.array, np.array(atoms.pbc, dtype=np.intc)]
+        found = [np.full(1, 7.0), *([np.full(len(atoms), 7.0) for _ in range(2)] if of_atoms else [None, None])]
+        pointers = [None if each is None else each.ctypes.data_as(ctypes.c_void_p) for each in (*given, *found)]
+        words = ctypes.create_string_buffer(b"before", 1024)
+        count, size = ctypes.c_int64(len(atoms)), ctypes.c_size_t(1024)
+        if code := self.library.mlff_uncertainty(self.model, count, *pointers, words, size):
+            raise Refused(code, words.value.decode())
+        assert words.value == b""
+        return found[0][0], *found[1:]
+
     def evaluate(self, numbers, positions, cell, pbc, forces=True, virial=True):
         energy = np.full(1, 7.0)
         out = [np.full((len(numbers), 3), 7.0) if forces else None, np.full((3, 3), 7.0) if virial else None]
@@ -79,12 +92,20 @@ class Program:
         return energy[0], *out
 
 
+def make_domain():
+    """Of hydrogen, carbon, nitrogen and oxygen; any numbers, but not the same for each."""
+    random, size = torch.Generator().manual_seed(3), SIZES["readout_width"] + 1
+    roots = torch.randn([5, size, size], generator=random, dtype=torch.float64)
+    return Domain(torch.tensor([1.0, 6.0, 7.0, 8.0]).double(), roots[:4], roots[4], 0.02, 0.03, 1.3, 2.5)
+
+
 @pytest.fixture(scope="module")
 def students():
     """The same student in fp32 and fp64, which says what it learned."""
     made = [make_student(**SIZES).to(dtype) for dtype in (torch.float32, torch.float64)]
     for student in made:
         student.limits = replace(student.limits, elements=LEARNED)
+        student.domain = make_domain()
     return dict(zip(("float32", "float64"), made, strict=True))
 
 
@@ -176,6 +197,30 @@ def test_float32_equals_the_calculator_of_the_kernel(programs, students):
         np.testing.assert_allclose(forces, calculator.get_forces(atoms), atol=5e-6)
 
 
+@pytest.mark.parametrize("atoms", [molecule(), crystal((True, False, True), 40.0), Atoms("SO", [[0, 0, 0], [0, 0, 1.5]])])
+def test_errors_to_expect_are_the_calculators(programs, exact, atoms):
+    energy, forces, unlike = programs["float64"].uncertainty(atoms)
+    assert energy == pytest.approx(exact.get_property("energy_uncertainty", atoms), rel=1e-9)
+    np.testing.assert_allclose(forces, exact.get_property("force_uncertainties", atoms), rtol=1e-9)
+    domain = make_domain()
+    np.testing.assert_allclose(domain.force_scale * (unlike * domain.limit) ** domain.force_power, forces, rtol=1e-12)
+    # Sulfur was learned, but has no part in what is known of errors.
+    assert (np.isinf(unlike) == (atoms.numbers == 16)).all()
+    assert programs["float64"].uncertainty(atoms, of_atoms=False)[0] == energy
+    assert programs["float32"].uncertainty(atoms)[0] == pytest.approx(energy, rel=1e-4)
+
+
+def test_weights_that_know_no_errors_say_so(students, tmp_path):
+    without = make_student(**SIZES)
+    file = tmp_path / "weights.mlff"
+    file.write_bytes(weights_of(without))
+    program = Program(build_library(without), file)
+    with pytest.raises(Refused, match="say nothing of the errors to expect: .*learn-domain") as refused:
+        program.uncertainty(molecule())
+    assert refused.value.args[0] == CODES["MLFF_NO_UNCERTAINTY"]
+    program(molecule())
+
+
 def changed(index, value, array="positions", pbc=False):
     atoms = crystal(pbc)
     getattr(atoms, array)[index] = value
@@ -211,6 +256,9 @@ def test_what_the_calculator_refuses_is_refused_in_words(programs, students, ato
                 program(atoms)
             assert refused.value.args[0] == CODES[f"MLFF_{code}"]
             assert re.search(words, refused.value.args[1])
+            with pytest.raises(Refused) as again:
+                program.uncertainty(atoms)
+            assert again.value.args == refused.value.args
         program.library.mlff_set_threads(program.model, 0)
         program(molecule())  # and the next call is none the worse for it
 
@@ -506,8 +554,9 @@ def signed(contents):
 DAMAGED = {
     "empty": (lambda b: b"", "not a weights file"),
     "another file": (lambda b: b"PK\3\4" + b[4:], "not a weights file"),
-    "newer": (lambda b: signed(b[:8] + struct.pack("<I", 2) + b[12:]), "weights of version 2, and this library reads 1"),
+    "newer": (lambda b: signed(b[:8] + struct.pack("<I", 3) + b[12:]), "weights of version 3, and this library reads 2"),
     "cut short": (lambda b: b[:-8], "damaged"),
+    "more elements in the domain": (lambda b: signed(b[:56] + struct.pack("<I", 5) + b[60:]), "damaged"),
     "one bit": (lambda b: b[:5000] + bytes([b[5000] ^ 1]) + b[5001:], "damaged"),
     "longer": (lambda b: b + bytes(8), "damaged"),
     "more elements than there are": (lambda b: signed(b[:28] + struct.pack("<I", 102) + b[32:]), "damaged"),

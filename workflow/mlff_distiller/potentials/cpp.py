@@ -59,6 +59,7 @@ def weights_of(student: StudentForceField) -> bytes:
         shortest_radii(range(weights.embedding.shape[0])),
         None if student.limits.elements is None else sorted(student.limits.elements),
         (weights.cutoff, weights.exponent, weights.norm_epsilon, wall.REST),
+        None if student.domain is None else {name: each.numpy() for name, each in student.domain.tensors().items()},
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from mlff_distiller.utils.errors import UserError
 
 #: Of ``mlff.h``, and of the calls for this package alone.
-INTERFACE_VERSION, BATCH_VERSION = 4, 1
+INTERFACE_VERSION, BATCH_VERSION = 5, 1
 #: Bytes of a message.
 MESSAGE = 1024
 OK, BAD_POSITION, COINCIDING, BAD_NUMBER, BAD_CELL, BAD_BATCH, OUT_OF_MEMORY = range(7)

@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 SOURCE = HERE / "painn.cpp"
 #: What programs in C include.
 PUBLIC_HEADER = HERE / "mlff.h"
-_OWN = ("simd", "gemm", "filters", "neighbors", "wall", "words", "weights", "painn", "system")
+_OWN = ("simd", "gemm", "filters", "neighbors", "wall", "words", "weights", "painn", "domain", "system")
 HEADERS = (PUBLIC_HEADER.name, *(f"{name}.hpp" for name in _OWN))
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fPIC", "-fvisibility=hidden", "-shared")
 #: Tried in order until one compiles: some compilers do not support this processor, some have no OpenMP.

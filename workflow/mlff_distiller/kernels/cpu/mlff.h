@@ -28,7 +28,7 @@ extern "C" {
 #endif
 
 /* Increased whenever a program that was compiled with another header might not run rightly. Codes may be added without. */
-#define MLFF_INTERFACE_VERSION 4
+#define MLFF_INTERFACE_VERSION 5
 
 /* Bytes in which every message finds room, with the 0 at its end. */
 #define MLFF_MESSAGE 1024
@@ -45,7 +45,8 @@ enum {
   MLFF_TOO_CLOSE = 7,       /* two atoms closer than any that the student learned */
   MLFF_TOO_FAR = 8,         /* an atom further than 1e4 A from the center of its system */
   MLFF_BAD_ARGUMENT = 9,    /* a pointer is missing, or there are no atoms */
-  MLFF_NOT_FINITE = 10      /* the energy is not finite */
+  MLFF_NOT_FINITE = 10,     /* the energy is not finite */
+  MLFF_NO_UNCERTAINTY = 11  /* the student's file says nothing of its errors */
 };
 
 /* What mlff_allow may be told to compute although the student did not learn it; to be added. */
@@ -100,6 +101,19 @@ MLFF_API void mlff_allow(mlff_model *model, unsigned what);
 MLFF_API int mlff_evaluate(mlff_model *model, int64_t n_atoms, const int32_t *numbers, const double *positions,
                            const double *cell, const int *periodic, double *energy, double *forces, double *virial,
                            char *message, size_t size);
+
+/* The errors to expect of mlff_evaluate for the same system, as the calculator's `energy_uncertainty` and `force_uncertainties`;
+ * takes as long as an energy.
+ *
+ * energy_error  eV, of the energy
+ * force_errors  [n_atoms] eV/A, of a component of the force on each atom, or NULL; infinite for elements that were not trained on
+ * unlike        [n_atoms], or NULL: above 1 the surroundings of the atom are unlike any that the student was trained on, and its
+ *               energies and forces should not be used
+ *
+ * The other arguments, and what is refused, are those of mlff_evaluate; MLFF_NO_UNCERTAINTY where the weights have no errors. */
+MLFF_API int mlff_uncertainty(mlff_model *model, int64_t n_atoms, const int32_t *numbers, const double *positions,
+                              const double *cell, const int *periodic, double *energy_error, double *force_errors,
+                              double *unlike, char *message, size_t size);
 
 /* A part of a system, for programs that find neighbors themselves, or that divide a system among processes. Own atoms are
  * those whose energies and forces are computed here; they come first. Ghosts, behind them, are atoms that other parts own. An

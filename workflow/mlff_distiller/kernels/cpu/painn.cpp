@@ -2,6 +2,7 @@
 // checked before. There are no global variables: a model owns its memory, and many threads may call it at once.
 #include <fstream>
 
+#include "domain.hpp"
 #include "mlff.h"
 #include "painn.hpp"
 #include "system.hpp"
@@ -11,10 +12,11 @@ using namespace mlff;
 
 struct mlff_model {
   Model model;
+  const Domain domain;
   int threads = 0;
   unsigned allowed = 0;
 
-  explicit mlff_model(const Weights& weights) : model(weights) {}
+  explicit mlff_model(const Weights& weights) : model(weights), domain(weights) {}
 };
 
 namespace {
@@ -35,6 +37,65 @@ bool read_file(const char* path, std::vector<char>& bytes) {
   bytes.resize(size_t(size));
   file.seekg(0);
   return bool(file.read(bytes.data(), size));
+}
+
+// The first pointer that is missing, or nullptr; `result` is called `name`.
+const char* missing_of(const mlff_model* model, const int32_t* numbers, const double* positions, const double* result,
+                       const char* name) {
+  return !model ? "model" : !numbers ? "numbers" : !positions ? "positions" : !result ? name : nullptr;
+}
+
+// Atoms to make room for; a number that makes no sense is refused by `compute`.
+size_t count(int64_t n_atoms) { return n_atoms < 1 || n_atoms > INT32_MAX ? 0 : size_t(n_atoms); }
+
+// A system as it is given, and where its results go: total energy, and as in Call, or null.
+struct Given {
+  int64_t n_atoms;
+  const int32_t* numbers;
+  const double *positions, *cell;
+  const int* periodic;
+};
+struct Wanted {
+  double* total;
+  Real* forces;
+  double* strain;
+  Real* last_layer;
+};
+
+// MLFF_OK, or another code and `message`.
+int compute(mlff_model* model, const Given& given, const Wanted& wanted, Message& message) {
+  if (given.n_atoms < 1 || given.n_atoms > INT32_MAX) {
+    message.say(given.n_atoms < 1 ? "no atoms: there is nothing to compute" : "more atoms than 2147483647");
+    return MLFF_BAD_ARGUMENT;
+  }
+  const Network& net = model->model.network;
+  GivenSystem system;
+  if (const int code = system.set(net, given.n_atoms, given.numbers, given.positions, given.cell, given.periodic,
+                                  model->allowed & MLFF_ALLOW_ELEMENTS, message))
+    return code;
+  Call call{given.n_atoms,
+            1,
+            0,
+            system.numbers.data(),
+            system.positions.data(),
+            system.batch.data(),
+            system.repeats ? system.cell : nullptr,
+            system.repeats ? system.pbc : nullptr,
+            wanted.total,
+            wanted.forces,
+            wanted.strain};
+  call.refuse_close = net.knows_limits && !(model->allowed & MLFF_ALLOW_DISTANCES);
+  call.last_layer = wanted.last_layer;
+  const Failure failure = model->model.evaluate(threads_or_all(model->threads), call);
+  if (failure.status != Status::ok) {
+    explain(failure, given.positions + 3 * failure.where, message);
+    return int(failure.status);
+  }
+  if (!std::isfinite(*wanted.total)) {
+    message.say("the energy is %g eV, not finite: has the simulation blown up?", *wanted.total);
+    return MLFF_NOT_FINITE;
+  }
+  return MLFF_OK;
 }
 
 // The first pointer of a part that is missing where it is needed, or nullptr.
@@ -103,46 +164,52 @@ int mlff_evaluate(mlff_model* model, int64_t n_atoms, const int32_t* numbers, co
                   const double* cell, const int* periodic, double* energy, double* forces, double* virial, char* text,
                   size_t size) {
   Message message(text, size);
-  if (!model || !numbers || !positions || !energy) {
-    message.say("%s is NULL", !model ? "model" : !numbers ? "numbers" : !positions ? "positions" : "energy");
-    return MLFF_BAD_ARGUMENT;
-  }
-  if (n_atoms < 1 || n_atoms > INT32_MAX) {
-    message.say(n_atoms < 1 ? "no atoms: there is nothing to compute" : "more atoms than 2147483647");
+  if (const char* missing = missing_of(model, numbers, positions, energy, "energy")) {
+    message.say("%s is NULL", missing);
     return MLFF_BAD_ARGUMENT;
   }
   try {
-    const Network& net = model->model.network;
-    GivenSystem system;
-    if (const int code = system.set(net, n_atoms, numbers, positions, cell, periodic,
-                                    model->allowed & MLFF_ALLOW_ELEMENTS, message))
-      return code;
-    std::vector<Real> found(forces || virial ? 3 * n_atoms : 0);
+    std::vector<Real> found(forces || virial ? 3 * count(n_atoms) : 0);
     double total, strain[9];
-    Call call{n_atoms,
-              1,
-              0,
-              system.numbers.data(),
-              system.positions.data(),
-              system.batch.data(),
-              system.repeats ? system.cell : nullptr,
-              system.repeats ? system.pbc : nullptr,
-              &total,
-              forces || virial ? found.data() : nullptr,
-              virial ? strain : nullptr};
-    call.refuse_close = net.knows_limits && !(model->allowed & MLFF_ALLOW_DISTANCES);
-    const Failure failure = model->model.evaluate(threads_or_all(model->threads), call);
-    if (failure.status != Status::ok) {
-      explain(failure, positions + 3 * failure.where, message);
-      return int(failure.status);
-    }
-    if (!std::isfinite(total)) {
-      message.say("the energy is %g eV, not finite: has the simulation blown up?", total);
-      return MLFF_NOT_FINITE;
-    }
+    const Wanted wanted{&total, forces || virial ? found.data() : nullptr, virial ? strain : nullptr, nullptr};
+    if (const int code = compute(model, {n_atoms, numbers, positions, cell, periodic}, wanted, message)) return code;
     *energy = total;
     if (forces) std::copy(found.begin(), found.end(), forces);
     for (int x = 0; virial && x < 9; ++x) virial[x] = -strain[x];
+    return MLFF_OK;
+  } catch (const std::bad_alloc&) {
+    explain({Status::out_of_memory}, positions, message);
+    return MLFF_OUT_OF_MEMORY;
+  }
+}
+
+int mlff_uncertainty(mlff_model* model, int64_t n_atoms, const int32_t* numbers, const double* positions,
+                     const double* cell, const int* periodic, double* energy_error, double* force_errors,
+                     double* unlike, char* text, size_t size) {
+  Message message(text, size);
+  if (const char* missing = missing_of(model, numbers, positions, energy_error, "energy_error")) {
+    message.say("%s is NULL", missing);
+    return MLFF_BAD_ARGUMENT;
+  }
+  const Domain& domain = model->domain;
+  if (!domain.n_elements) {
+    message.say("the weights say nothing of the errors to expect: `python -m mlff_distiller learn-domain` adds that to a "
+                "checkpoint; then make the bundle again");
+    return MLFF_NO_UNCERTAINTY;
+  }
+  try {
+    std::vector<Real> values(MLFF_READOUT * count(n_atoms));
+    double total;
+    const Wanted wanted{&total, nullptr, nullptr, values.data()};
+    if (const int code = compute(model, {n_atoms, numbers, positions, cell, periodic}, wanted, message)) return code;
+    double sums[MLFF_READOUT] = {};
+    for (size_t i = 0; i < values.size(); ++i) sums[i % MLFF_READOUT] += values[i];
+    *energy_error = domain.energy_error(sums, n_atoms);
+    for (int64_t atom = 0; (force_errors || unlike) && atom < n_atoms; ++atom) {
+      const double distance = domain.distance(numbers[atom], values.data() + atom * MLFF_READOUT);
+      if (force_errors) force_errors[atom] = domain.force_error(distance);
+      if (unlike) unlike[atom] = distance / domain.limit;
+    }
     return MLFF_OK;
   } catch (const std::bad_alloc&) {
     explain({Status::out_of_memory}, positions, message);

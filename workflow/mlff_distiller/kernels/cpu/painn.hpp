@@ -235,6 +235,7 @@ struct Call {
   Real* forces;
   double* virials;
   bool refuse_close = false;  // atoms closer than any that the student learned
+  Real* last_layer = nullptr;  // or: what the last layer sums for each atom [atoms, MLFF_READOUT]
 
   // The call for `systems` systems from `first` on, with `atoms` atoms from `atom` on.
   Call part(int64_t first, int64_t systems, int64_t atom, int64_t atoms) const {
@@ -249,7 +250,8 @@ struct Call {
             energies + first,
             forces ? forces + 3 * atom : nullptr,
             virials ? virials + 9 * first : nullptr,
-            refuse_close};
+            refuse_close,
+            last_layer ? last_layer + size_t(atom) * MLFF_READOUT : nullptr};
   }
 };
 
@@ -265,6 +267,7 @@ class Workspace {
     if (failure.status != Status::ok) return failure;
     part = nullptr;
     refuse_close = call.refuse_close;
+    last_layer = call.last_layer;
     threads = allocate(n_atoms, 0, threads);
     for (int64_t atom = 0; atom < n_atoms; ++atom) element[atom] = int32_t(call.numbers[atoms.order[atom]]);
     if (const Failure failed = run_threads(net, threads, n_systems, call.forces, virials); failed.status != Status::ok)
@@ -284,6 +287,7 @@ class Workspace {
     atoms.set_part(given.n_own, given.n_ghosts);
     part = &given;
     refuse_close = refuse;
+    last_layer = nullptr;
     threads = allocate(given.n_own, given.n_ghosts, threads);
     std::copy_n(given.numbers, given.n_own + given.n_ghosts, element.begin());
     const Failure failed = run_threads(net, threads, 1, forces, virial);
@@ -298,6 +302,7 @@ class Workspace {
   const mlff_part* part = nullptr;
   std::vector<ThreadScratch> scratch;
   bool refuse_close;
+  Real* last_layer;
   std::vector<int32_t> element;
   std::vector<double> atomic;  // energies of atoms, walls and references included
   Buffer<Real> node_memory;
@@ -751,6 +756,8 @@ class Workspace {
     Real* slopes = hidden + CHUNK * R;
     multiply<Start::bias>(net.readout_in, s + first * F, F, rows, net.readout_in_bias, hidden, R);
     activate(hidden, slopes, rows * R);
+    for (int row = 0; last_layer && row < rows; ++row)
+      std::copy_n(hidden + row * R, MLFF_READOUT, last_layer + size_t(atoms.order[first + row]) * MLFF_READOUT);
     for (int row = 0; row < rows; ++row) {
       Vec energy{};
       for (int f = 0; f < R; f += LANES) {

@@ -13,7 +13,7 @@
 
 namespace mlff {
 
-constexpr uint32_t WEIGHTS_VERSION = 1;
+constexpr uint32_t WEIGHTS_VERSION = 2;
 constexpr char WEIGHTS_MAGIC[] = "MLFFWGHT";  // 8 bytes without the 0
 constexpr uint32_t MOST_ELEMENTS = 1000;
 
@@ -25,10 +25,13 @@ struct WeightsHeader {
   uint32_t real_bytes;
   uint32_t n_elements;
   uint32_t features, mlp, readout, layers, radial;
-  uint32_t knows_limits;                            // 0: the student does not say what it learned
-  double cutoff, exponent, norm_epsilon, wall_rest;  // A, 1/A^2, -, -
+  uint32_t knows_limits;     // 0: the student does not say what it learned
+  uint32_t domain_elements;  // 0: nor which errors to expect, see domain.hpp
+  uint32_t reserved;
+  double cutoff, exponent, norm_epsilon, wall_rest;             // A, 1/A^2, -, -
+  double energy_scale, force_scale, force_power, domain_limit;  // eV, eV/A, -, -
 };
-static_assert(sizeof(WeightsHeader) == 88, "no gaps");
+static_assert(sizeof(WeightsHeader) == 128, "no gaps");
 
 // As zlib's.
 inline uint32_t crc32(const uint8_t* bytes, size_t n) {
@@ -49,6 +52,8 @@ class Weights {
   const double *references;  // [elements] eV
   const double *radii;       // [elements] A, see Network
   const uint8_t* learned;    // [elements]
+  const uint8_t* domain_numbers;  // [domain_elements]
+  const double *domain_atoms, *domain_systems;  // [domain_elements, readout + 1, readout + 1], [readout + 1, readout + 1]
   const Real *centers, *wall, *filters, *filters_bias, *embedding, *first_message, *phi_in, *phi_in_bias, *phi_out,
       *phi_out_bias, *mix_uv, *mlp_in, *mlp_in_bias, *mlp_out, *mlp_out_bias, *readout_in, *readout_in_bias,
       *readout_out, *readout_out_bias;
@@ -84,7 +89,8 @@ class Weights {
       return false;
     }
     if (header.n_elements < 2 || header.n_elements > MOST_ELEMENTS || !(header.cutoff > 0 && header.cutoff < 1e3) ||
-        !(header.norm_epsilon > 0) || !(header.wall_rest > 0) || !std::isfinite(header.exponent) || !divide(bytes)) {
+        !(header.norm_epsilon > 0) || !(header.wall_rest > 0) || !std::isfinite(header.exponent) ||
+        header.domain_elements > header.n_elements || !divide(bytes)) {
       message.say("the weights file is damaged: copy it anew");
       return false;
     }
@@ -104,7 +110,9 @@ class Weights {
       at += (size + 7) / 8;
       return here;
     };
-    const size_t at_references = take(8 * z), at_radii = take(8 * z), at_learned = take(z);
+    const size_t known = header.domain_elements, square = 8 * (r + 1) * (r + 1);
+    const size_t at_references = take(8 * z), at_radii = take(8 * z), at_learned = take(z), at_numbers = take(known),
+                 at_atoms = take(known * square), at_systems = take(known ? square : 0);
     const std::pair<const Real**, size_t> arrays[] = {
         {&centers, radial},
         {&wall, 2 * z * z},
@@ -134,6 +142,9 @@ class Weights {
     references = storage.data() + at_references;
     radii = storage.data() + at_radii;
     learned = reinterpret_cast<const uint8_t*>(storage.data() + at_learned);
+    domain_numbers = reinterpret_cast<const uint8_t*>(storage.data() + at_numbers);
+    domain_atoms = storage.data() + at_atoms;
+    domain_systems = storage.data() + at_systems;
     n = 0;
     for (const auto& [array, size] : arrays) *array = reinterpret_cast<const Real*>(storage.data() + places[n++]);
     return true;
