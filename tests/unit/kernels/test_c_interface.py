@@ -64,8 +64,13 @@ class Program:
         return self.evaluate(numbers, positions, cell if periodic else None, pbc if periodic else None, forces, virial)
 
     def uncertainty(self, atoms, of_atoms=True):
-        """Error of the energy, errors of forces, and how unlike what was trained on atoms are; the latter two unless not asked."""
-        given = [np.array(atoms.numbers, dtype=np.int32), atoms.positions, atoms.cell.array, np.array(atoms.pbc, dtype=np.intc)]
+        """Errors of the energy and of forces, and how unlike what was trained on atoms are."""
+        given = [
+            np.array(atoms.numbers, dtype=np.int32),
+            atoms.positions,
+            atoms.cell.array,
+            np.array(atoms.pbc, dtype=np.intc),
+        ]
         found = [np.full(1, 7.0), *([np.full(len(atoms), 7.0) for _ in range(2)] if of_atoms else [None, None])]
         pointers = [None if each is None else each.ctypes.data_as(ctypes.c_void_p) for each in (*given, *found)]
         words = ctypes.create_string_buffer(b"before", 1024)
@@ -197,7 +202,9 @@ def test_float32_equals_the_calculator_of_the_kernel(programs, students):
         np.testing.assert_allclose(forces, calculator.get_forces(atoms), atol=5e-6)
 
 
-@pytest.mark.parametrize("atoms", [molecule(), crystal((True, False, True), 40.0), Atoms("SO", [[0, 0, 0], [0, 0, 1.5]])])
+@pytest.mark.parametrize(
+    "atoms", [molecule(), crystal((True, False, True), 40.0), Atoms("SO", [[0, 0, 0], [0, 0, 1.5]])]
+)
 def test_errors_to_expect_are_the_calculators(programs, exact, atoms):
     energy, forces, unlike = programs["float64"].uncertainty(atoms)
     assert energy == pytest.approx(exact.get_property("energy_uncertainty", atoms), rel=1e-9)
@@ -215,7 +222,7 @@ def test_weights_that_know_no_errors_say_so(students, tmp_path):
     file = tmp_path / "weights.mlff"
     file.write_bytes(weights_of(without))
     program = Program(build_library(without), file)
-    with pytest.raises(Refused, match="say nothing of the errors to expect: .*learn-domain") as refused:
+    with pytest.raises(Refused, match=r"say nothing of the errors to expect: .*learn-domain") as refused:
         program.uncertainty(molecule())
     assert refused.value.args[0] == CODES["MLFF_NO_UNCERTAINTY"]
     program(molecule())

@@ -33,7 +33,9 @@ FIELDS = (
 #: What the header says of a student's domain, in its order.
 DOMAIN_SCALES = ("energy_scale", "force_scale", "force_power", "limit")
 #: That of a student whose checkpoint says nothing of its errors.
-NO_DOMAIN = {name: np.zeros(0) for name in ("elements", "atoms", "systems")} | dict.fromkeys(DOMAIN_SCALES, np.zeros(()))
+NO_DOMAIN = {name: np.zeros(0) for name in ("elements", "atoms", "systems")} | dict.fromkeys(
+    DOMAIN_SCALES, np.zeros(())
+)
 #: What the header says of a student's sizes, in its order; names as in its configuration.
 SIZES = ("n_features", "mlp_width", "readout_width", "n_blocks", "n_radial")
 _BEGINNING = struct.Struct("<8sII")
