@@ -22,6 +22,7 @@ from tests.unit.records.synthetic_records import (
     benchmark,
     equivalence,
     run_records,
+    schema,
     write_run,
 )
 
@@ -263,3 +264,28 @@ def test_the_energy_along_a_run_stands_beside_that_of_the_same_start_in_fp64(run
     drawn = [line for line in figure.axes[0].lines if list(line.get_xdata()) == [0.0, 0.25, 0.5]]
     assert [list(line.get_ydata()) for line in drawn] == [trace["total_mev_per_atom"]]
     assert "in fp64 by 0.31." in captions.caption("md_energy", Run(entries))
+
+
+def test_what_is_not_equivalent_is_hollow_and_leads_no_further():
+    rows = {"eager": ("eager", 1.0), "fp16": ("autocast", 6.0), "slow": ("cuda", 3.0), "fast": ("cuda", 4.0)}
+    bad = {"equivalent": False, "status": "failed", "reason": "off", "precision": "16bit"}
+    entries = []
+    for name, (family, speedup) in rows.items():
+        fields = bad if name == "fp16" else {}
+        entries += [
+            schema.record("compile", variant=name, device="cpu", family=family, options={}),
+            equivalence("cpp", "water", **fields) | {"variant": name},
+            *[benchmark("cpp", "energy_forces", "water", speedup, replicate=k) | {"variant": name} for k in (1, 2, 3)],
+        ]
+    timed = Run(collect.merge(entries))
+    # Of one family the fastest is on top.
+    assert [name for name, _ in ladder(timed)] == ["eager", "fp16", "slow", "fast"]
+    axis = draw.draw("ladder_all", timed).axes[0]
+    hollow = [
+        line.get_ydata()[0] for line in axis.lines if line.get_marker() == "D" and line.get_markerfacecolor() == "white"
+    ]
+    assert hollow == [1]
+    (steps,) = (line for line in axis.lines if len(line.get_xdata()) == len(rows))
+    best = list(steps.get_xdata())
+    assert best[0] == best[1] == 1.0
+    assert best[2:] == pytest.approx([3.0, 4.0], rel=0.1)

@@ -49,11 +49,19 @@ def ladder_step(spec: dict[str, Any]) -> tuple[int, str]:
 
 
 def ladder(run: Run) -> list[tuple[str, str]]:
-    """(variant, what it adds) of each variant that was timed or did not work, from the bottom of the ladder to the top."""
+    """(variant, what it adds) of each variant that was timed or did not work, from the bottom of the ladder to the top.
+
+    Of one step, the fastest is on top.
+    """
     specs = {entry["variant"]: entry.get("options") or {} for entry in run.of("compile")}
     shown = [name for name in run.variants if name in run.problems() or run.speedups(name, "energy_forces")]
     places = {name: ladder_step({"family": run.families[name], **specs.get(name, {})}) for name in shown}
-    return [(name, places[name][1]) for name in sorted(shown, key=lambda name: places[name][0])]
+
+    def place(name: str) -> tuple[int, float]:
+        overall = run.overall(name, "energy_forces")
+        return places[name][0], overall.value if overall else 0.0
+
+    return [(name, places[name][1]) for name in sorted(shown, key=place)]
 
 
 def rungs(run: Run, most: int = 8) -> list[tuple[str, str]]:

@@ -52,7 +52,8 @@ READING = {
     "ladder": "At the bottom eager, timed against itself, at the top the winner, between them the fastest of each kind: "
     "geometric means over the molecules with 95 % interval. Gray stars and bars: gains that the source report measured and "
     "projected.",
-    "ladder_all": "As the first figure, with every variant that was timed or did not work.",
+    "ladder_all": "As the first figure, with every variant that was timed or did not work. Hollow: not equivalent to the "
+    "student; the gray steps pass it over.",
     "latency": "Both axes logarithmic. Named: eager, the winner, the best of PyTorch's own tools and of other kinds; the other "
     "variants are gray.",
     "energy_forces": "Geometric means over the molecules with 95 % interval. A cross marks a variant that is not equivalent to "

@@ -40,8 +40,8 @@ def _draw(run: Run, rows: list[tuple[str, str]]) -> "Figure":
         for height, low, high in source_marks(run, [name for name, _ in rows], task):
             _draw_source_mark(axis, height, low, high)
         axis.axvline(1, color=style.INK, lw=0.9, zorder=1)
-        axis.set_title(f"{TASK_TITLES[task]}, without ASE" if task == "energy_forces" else TASK_TITLES[task])
-        axis.set_xlabel("speed-up over eager")
+        axis.set_title(TASK_TITLES[task])
+        axis.set_xlabel("speed-up over eager" + ", without ASE" * (task == "energy_forces"))
         axis.grid(axis="y", visible=False)
         axis.tick_params(axis="y", length=0)
         axis.spines["left"].set_visible(False)
@@ -64,7 +64,7 @@ def _draw(run: Run, rows: list[tuple[str, str]]) -> "Figure":
 def _draw_step(run: Run, axis: "Axes", height: int, name: str, task: str) -> None:
     shade = style.color(name, run.families.get(name))
     if overall := run.overall(name, task):
-        place_interval(axis, overall, height, shade)
+        place_interval(axis, overall, height, shade, hollow=run.equivalence(name) == "failed")
     elif not run.speedups(name, task):
         axis.annotate(why_no_speedup(run, name, task), (1, height), xytext=(5, 0), textcoords="offset points",
                       color=style.QUIET, va="center", fontsize=8, style="italic",
@@ -72,10 +72,11 @@ def _draw_step(run: Run, axis: "Axes", height: int, name: str, task: str) -> Non
 
 
 def _draw_best_so_far(run: Run, axis: "Axes", names: list[str], task: str) -> None:
-    """A line at the best speed-up so far, from the bottom up: it moves right at each step that is faster than all below."""
+    """A line at the best speed-up so far of what is equivalent, from the bottom up: it moves right at each faster step."""
     best, points = 1.0, []
     for height, name in enumerate(names):
-        if (overall := run.overall(name, task)) and overall.verdict == "faster":
+        overall = run.overall(name, task)
+        if overall and overall.verdict == "faster" and run.equivalence(name) != "failed":
             best = max(best, overall.value)
         points.append((best, height))
     axis.step(*zip(*points, strict=True), where="pre", color=style.FAINT, lw=3, zorder=0)

@@ -70,10 +70,13 @@ def marked_name(run: Run, variant: str) -> str:
     return f"{variant} ✕" if run.equivalence(variant) == "failed" else variant
 
 
-def place_interval(axis: "Axes", ratio: Ratio, height: float, shade: str, beyond: float = 0.0) -> None:
+def place_interval(
+    axis: "Axes", ratio: Ratio, height: float, shade: str, beyond: float = 0.0, hollow: bool = False
+) -> None:
     """A speed-up as a diamond with its interval; the value is written to the right of both and of ``beyond``."""
     errors = [[ratio.value - ratio.low], [ratio.high - ratio.value]]
-    axis.errorbar(ratio.value, height, xerr=errors, fmt="D", color=shade, ms=5.5, capsize=3, lw=1.4, zorder=3)
+    inside = {"mfc": "white"} if hollow else {}
+    axis.errorbar(ratio.value, height, xerr=errors, fmt="D", color=shade, ms=5.5, capsize=3, lw=1.4, zorder=3, **inside)
     axis.annotate(f"{number(ratio.value)}×", (max(ratio.high, beyond), height), xytext=(6, 0), textcoords="offset points",
                   va="center", fontsize=8, color=shade,
                   bbox={"fc": "white", "ec": "none", "pad": 0.5, "alpha": 0.8})  # fmt: skip
