@@ -235,7 +235,7 @@ def test_the_roofline_has_slope_roof_and_eager_and_says_what_its_points_are(entr
              and e["baseline_median_ms"]]  # fmt: skip
     assert sorted(rates) == pytest.approx(sorted(eager))
     shown = words(figure)
-    for text in ("eager, b", "cpp, b", "batch 1,024", "copy: 12 GB/s", "float32 matrix product: 90 GFLOP/s"):
+    for text in ("eager, b", "cpp, b", "batch 1,024", "copy: 12 GB/s", "float32 products: 90 GFLOP/s"):
         assert text in shown
     assert overlaps(figure) == []
 

@@ -319,7 +319,8 @@ def _teacher_error(run: Run) -> str:
     if bins and max(bins)[0] > 1.5 * seen["force_mae_mev_per_a"]:
         worst, size, name = max(bins)
         high = size.partition(" to ")[2]
-        where = f"{size} atoms (split '{name}')"
+        whose = {"larger": "of molecules larger than trained", "benchmark": "of the molecules of this report"}
+        where = f"{size} atoms{f' {whose[name]}' if name in whose else ''}"
         if name == "benchmark" and size.startswith("1 to ") and high.isdigit():
             where = f"the smallest molecules of this report ({int(high) - 1} atoms or fewer)"
         text += f"; the mean error is largest, {number(worst, 2)} meV/Å, on {where}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ROOFS = {"float32_gflop_per_s": "float32 matrix product", "tf32_gflop_per_s": "TF32 matrix product"}
+ROOFS = {"float32_gflop_per_s": "float32 products", "tf32_gflop_per_s": "TF32 products"}
 MARKERS = ("o", "D", "v", "^", "P", "X")
 BOX = "boxes of a liquid"
 
@@ -96,14 +96,22 @@ def _draw_roofs(axis: "Axes", roofs: dict[str, float]) -> None:
     axis.plot([low, ridge], [low * bandwidth, ridge * bandwidth], **line)
     for words, peak in peaks.items():
         axis.plot([peak / bandwidth, high], [peak, peak], **line)
-        axis.annotate(f"{words}: {peak:,.0f} GFLOP/s", (high, peak), xytext=(-4, 5), ha="right",
-                      textcoords="offset points", fontsize=8, color=style.QUIET)  # fmt: skip
+        _name_roof(axis, f"{words}: {peak:,.0f} GFLOP/s", peak / bandwidth, peak)
     ends = axis.transData.transform([(low, low * bandwidth), (ridge, ridge * bandwidth)])
     angle = math.degrees(math.atan2(ends[1, 1] - ends[0, 1], ends[1, 0] - ends[0, 0]))
     middle = low * (min(peaks.values()) / bandwidth / low) ** 0.5
     axis.annotate(f"copy: {bandwidth:,.0f} GB/s", (middle, middle * bandwidth), xytext=(-4, 4),
                   textcoords="offset points", rotation=angle, rotation_mode="anchor", ha="center", va="bottom",
                   fontsize=8, color=style.QUIET)  # fmt: skip
+
+
+def _name_roof(axis: "Axes", words: str, ridge: float, peak: float) -> None:
+    """Beside the bend, where nothing can lie above the slope; at the roof's other end where there is no room."""
+    style_of: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "color": style.QUIET, "ha": "right"}
+    beside = axis.annotate(words, (ridge, peak), xytext=(-6, -2), **style_of)
+    if beside.get_window_extent().x0 < axis.bbox.x0:
+        beside.remove()
+        axis.annotate(words, (axis.get_xlim()[1], peak), xytext=(-4, 5), **style_of)
 
 
 def _draw(run: Run, axis: "Axes", chains: dict[tuple[str, str], list[Point]]) -> list[Any]:
@@ -135,10 +143,16 @@ def _name_points(run: Run, axis: "Axes", chains: dict[tuple[str, str], list[Poin
     style.label_lines(axis, ends)
     points = next(points for (name, _), points in chains.items() if name == fastest)
     kind = next(kind for name, kind in chains if name == fastest)
+    flat = points[-1].rate < 3 * points[0].rate
     for point in dict.fromkeys((points[0], points[-1])):
         if point != last[fastest][0]:
-            axis.annotate(_size_name(kind, point), (point.intensity, point.rate), xytext=(-12, -5), ha="right",
-                          va="center", textcoords="offset points", fontsize=8)  # fmt: skip
+            # Left of the last point of a flat chain lies the chain.
+            above = flat and point == points[-1]
+            where: dict[str, Any] = (
+                {"xytext": (0, 7), "ha": "center"} if above else {"xytext": (-12, -5), "ha": "right"}
+            )
+            axis.annotate(_size_name(kind, point), (point.intensity, point.rate), va="bottom" if above else "center",
+                          textcoords="offset points", fontsize=8, **where)  # fmt: skip
 
 
 def _all(chains: dict[tuple[str, str], list[Point]], name: str) -> Iterable[Point]:
