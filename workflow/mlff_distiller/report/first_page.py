@@ -319,8 +319,8 @@ def _teacher_error(run: Run) -> str:
     if bins and max(bins)[0] > 1.5 * seen["force_mae_mev_per_a"]:
         worst, size, name = max(bins)
         high = size.partition(" to ")[2]
-        whose = {"larger": "of molecules larger than trained", "benchmark": "of the molecules of this report"}
-        where = f"{size} atoms{f' {whose[name]}' if name in whose else ''}"
+        which = {"larger": "molecules larger than any trained on,", "benchmark": "those molecules of this report"}
+        where = f"{which.get(name, 'molecules')} with {size} atoms"
         if name == "benchmark" and size.startswith("1 to ") and high.isdigit():
             where = f"the smallest molecules of this report ({int(high) - 1} atoms or fewer)"
         text += f"; the mean error is largest, {number(worst, 2)} meV/Å, on {where}"

@@ -73,10 +73,10 @@ def _chains(run: Run) -> dict[tuple[str, str], list[Point]]:
 
 
 def _limits(axis: "Axes", roofs: dict[str, float], points: list[Point]) -> None:
-    """From a decade left of all points and of the lowest ridge, so that slope and roof are both seen."""
+    """From far enough left of all points and of the lowest ridge for a slope, and for a roof's name above it."""
     peaks = [roofs[key] for key in ROOFS if key in roofs]
     ridge = min(peaks) / roofs["copy_gb_per_s"]
-    low = 10 ** math.floor(math.log10(min(ridge, *(point.intensity for point in points)) / 3))
+    low = min(ridge, *(point.intensity for point in points)) / 30
     high = 8 * max(ridge, *(point.intensity for point in points))
     bottom = min(low * roofs["copy_gb_per_s"], *(point.rate for point in points)) / 2
     axis.set(xscale="log", yscale="log", xlim=(low, high), ylim=(bottom, 4 * max(peaks)))
@@ -96,22 +96,15 @@ def _draw_roofs(axis: "Axes", roofs: dict[str, float]) -> None:
     axis.plot([low, ridge], [low * bandwidth, ridge * bandwidth], **line)
     for words, peak in peaks.items():
         axis.plot([peak / bandwidth, high], [peak, peak], **line)
-        _name_roof(axis, f"{words}: {peak:,.0f} GFLOP/s", peak / bandwidth, peak)
+        # Beside the bend: above the slope there can be no point.
+        axis.annotate(f"{words}: {peak:,.0f} GFLOP/s", (peak / bandwidth, peak), xytext=(-7, 1), ha="right",
+                      textcoords="offset points", fontsize=8, color=style.QUIET)  # fmt: skip
     ends = axis.transData.transform([(low, low * bandwidth), (ridge, ridge * bandwidth)])
     angle = math.degrees(math.atan2(ends[1, 1] - ends[0, 1], ends[1, 0] - ends[0, 0]))
     middle = low * (min(peaks.values()) / bandwidth / low) ** 0.5
     axis.annotate(f"copy: {bandwidth:,.0f} GB/s", (middle, middle * bandwidth), xytext=(-4, 4),
                   textcoords="offset points", rotation=angle, rotation_mode="anchor", ha="center", va="bottom",
                   fontsize=8, color=style.QUIET)  # fmt: skip
-
-
-def _name_roof(axis: "Axes", words: str, ridge: float, peak: float) -> None:
-    """Beside the bend, where nothing can lie above the slope; at the roof's other end where there is no room."""
-    style_of: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "color": style.QUIET, "ha": "right"}
-    beside = axis.annotate(words, (ridge, peak), xytext=(-6, -2), **style_of)
-    if beside.get_window_extent().x0 < axis.bbox.x0:
-        beside.remove()
-        axis.annotate(words, (axis.get_xlim()[1], peak), xytext=(-4, 5), **style_of)
 
 
 def _draw(run: Run, axis: "Axes", chains: dict[tuple[str, str], list[Point]]) -> list[Any]:
