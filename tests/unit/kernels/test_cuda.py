@@ -11,6 +11,7 @@ from ase import Atoms
 
 from mlff_distiller.kernels.cuda import molecule, neighbor_matrix
 from mlff_distiller.kernels.cuda.build import FORMS, build, definitions, form_for, unavailable
+from mlff_distiller.kernels.cuda.indices import index_parts
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.potentials.cuda import CudaPotential
 from mlff_distiller.potentials.graphed import CALLS_BEFORE_CAPTURE
@@ -42,10 +43,9 @@ def random_batch(sizes, seed, spread=1.3):
 def fill(program, numbers, positions, batch):
     starts = torch.cat([torch.zeros(1, dtype=torch.int64), torch.cumsum(torch.bincount(batch), 0)])
     program.positions.copy_(positions)
-    program.numbers.copy_(numbers)
-    program.starts.copy_(starts)
-    program.first.copy_(starts[batch])
-    program.last.copy_(starts[batch + 1])
+    parts = index_parts(program.indices, len(numbers), len(starts) - 1)
+    for part, values in zip(parts, (numbers, starts[batch], starts[batch + 1], starts), strict=True):
+        part.copy_(values)
 
 
 def assert_close(program, energies, forces):

@@ -9,12 +9,12 @@ def index_buffer(n_atoms: int, n_systems: int, device: torch.device) -> Tensor:
     return torch.zeros([3 * n_atoms + n_systems + 1], dtype=torch.int32, device=device)
 
 
-def index_parts(buffer: Tensor, n_atoms: int, n_systems: int) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """What so many atoms and systems use of :func:`index_buffer`.
+def index_part(buffer: Tensor, n_atoms: int, n_systems: int) -> Tensor:
+    """What so many atoms and systems use of :func:`index_buffer`, [3 N + B + 1] int32."""
+    return buffer[: 3 * n_atoms + n_systems + 1]
 
-    Returns:
-        [3 N + B + 1] int32; and views of it: atomic numbers [N], first atom of each atom's system and the one after its last
-        [N] each, first atom of each system and the number of atoms [B + 1].
-    """
-    used = buffer[: 3 * n_atoms + n_systems + 1]
-    return used, used.split([n_atoms, n_atoms, n_atoms, n_systems + 1])
+
+def index_parts(used: Tensor, n_atoms: int, n_systems: int) -> tuple[Tensor, ...]:
+    """Views of :func:`index_part`: atomic numbers [N], first atom of each atom's system and the one after its last [N] each,
+    first atom of each system and the number of atoms [B + 1]."""
+    return used.split([n_atoms, n_atoms, n_atoms, n_systems + 1])

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad, silu
 
 from mlff_distiller.kernels.cuda.build import padded
-from mlff_distiller.kernels.cuda.indices import index_buffer, index_parts
+from mlff_distiller.kernels.cuda.indices import index_buffer, index_part
 from mlff_distiller.kernels.structures import check_sizes
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError
@@ -250,27 +250,35 @@ class MoleculeProgram:
         if before not in (0, self.groups):
             # Blocks wait until what has arrived is a multiple of their number.
             self.work["counters"].zero_()
-        self.n_atoms = n_atoms
+        self.n_atoms, self.n_systems = n_atoms, n_systems
         self.positions = self.positions_room[:n_atoms]
-        used = results_bytes(n_atoms, n_systems)
-        self.outputs, self.host_outputs = self.outputs_room[:used], self.host_room[:used]
-        self.energies, self.forces = split_results(self.outputs, n_systems)
-        self.indices, (self.numbers, self.first, self.last, self.starts) = index_parts(
-            self.index_room, n_atoms, n_systems
-        )
-        given = self.arguments
-        for name in ("numbers", "first", "last", "starts", "forces", "energies"):
-            setattr(given, name, getattr(self, name).data_ptr())
+        self.outputs = self.outputs_room[: results_bytes(n_atoms, n_systems)]
+        self.indices = index_part(self.index_room, n_atoms, n_systems)
+        # Addresses instead of views, a dozen of which take as long as a launch.
+        given, integers, results = self.arguments, self.index_room.data_ptr(), self.outputs_room.data_ptr()
+        given.numbers, given.first = integers, integers + 4 * n_atoms
+        given.last, given.starts = integers + 8 * n_atoms, integers + 12 * n_atoms
+        given.energies, given.forces = results, results + 8 * n_systems
         given.n_atoms, given.n_systems, given.atoms = n_atoms, n_systems, atoms
         given.with_forces, given.stash_shared = 1, stash_shared
 
+    @property
+    def energies(self) -> Tensor:
+        """[B] eV, float64."""
+        return split_results(self.outputs, self.n_systems)[0]
+
+    @property
+    def forces(self) -> Tensor:
+        """[N, 3] eV/A."""
+        return split_results(self.outputs, self.n_systems)[1]
+
     def results(self) -> tuple[Tensor, Tensor]:
         """Energies [B] and forces [N, 3], by a single copy, since each one takes time."""
-        return split_results(self.outputs.clone(), self.energies.shape[0])
+        return split_results(self.outputs.clone(), self.n_systems)
 
     def results_on_host(self) -> tuple[Tensor, Tensor]:
         """The same on the CPU; waits for the device."""
-        return split_results(self.host_outputs.copy_(self.outputs).clone(), self.energies.shape[0])
+        return split_results(self.host_room[: len(self.outputs)].copy_(self.outputs).clone(), self.n_systems)
 
     def most_neighbors(self, waited: bool = False) -> int:
         """The largest number of neighbors where it exceeded ``capacity``; waits for the device unless ``waited``."""

@@ -292,8 +292,8 @@ class NeighborMatrixProgram:
         self.positions = torch.zeros([n_atoms, 3], dtype=torch.float32, device=device)
         self.forces = real(n_atoms, 3)
         self.system = torch.zeros([n_atoms], dtype=torch.int64, device=device)
-        buffer = index_buffer(n_atoms, n_systems, device)
-        self.indices, (self.numbers, self.first, self.last, self.starts) = index_parts(buffer, n_atoms, n_systems)
+        self.indices = index_buffer(n_atoms, n_systems, device)
+        self.numbers, self.first, self.last, self.starts = index_parts(self.indices, n_atoms, n_systems)
         self.energies = torch.zeros([n_systems], dtype=torch.float64, device=device)
         # The arrays that the kernels use; with cells, in the order of the cells.
         self.placed = torch.zeros_like(self.positions) if cells else self.positions
