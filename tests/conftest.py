@@ -1,10 +1,14 @@
 """What the tests share: the benchmark molecules, and students with random but fixed weights."""
 
 import argparse
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
+
+# Threads of OpenMP that wait for work keep cores busy: where two tests share two cores, each then takes many times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 EMULATION = Path(__file__).parent / "cuda"
 MOLECULES = Path(__file__).parent.parent / "resources" / "molecules"
