@@ -289,7 +289,7 @@ def test_others_on_the_machine_are_a_doubt(document):
     timed[0] |= {"others_cores": 1.26, "alone": False}
     timed[1] |= {"others_cores": 0.3, "alone": False}
     doubts = first_page.doubts_about(Run(entries), NO_WARNINGS, SETTINGS, None)
-    assert f"2 of {len(timed)} timings had others on the machine: up to 1.3 cores" in doubts
+    assert f"2 of {len(timed)} timings had other work beside them, of up to 1.3 cores" in doubts
 
 
 def test_when_nothing_is_faster_the_report_says_so(document):
@@ -493,3 +493,22 @@ def test_a_student_that_was_distilled_here_is_held_against_its_teacher():
     assert f"is {spread(factors)} times as fast as one of" in lines["Over its teacher"]
     assert "at 14 meV/Å from it, 1.0% of the size of its forces" in lines["Over its teacher"]
     assert "on 73 geometries, held out, of what it was trained on" in lines["Is it right?"]
+
+
+@pytest.mark.parametrize(
+    ("by_molecule", "said"),
+    [
+        (
+            {"Cn1cnc2c1c(=O)n(C)c(=O)n2C": {"force_mae_mev_per_a": 300.0}, "water": {"force_mae_mev_per_a": 9.0}},
+            "300 meV/Å, on caffeine.",
+        ),
+        (None, "meV/Å, on those molecules of this report with 97 and more atoms."),
+    ],
+)
+def test_the_molecule_of_this_report_that_the_model_knows_least_is_named(by_molecule, said):
+    records = collect.merge(run_records())
+    for record in records:
+        if record["kind"] == "accuracy" and record["split"] == "benchmark":
+            record |= {"by_molecule": by_molecule, "by_size": {"97 and more": {"force_mae_mev_per_a": 250.0}}}
+    lines = first_page.first_lines(Run(records), {"machines": [], "packages": {}, "commits": [], "warnings": []}, {})
+    assert lines["Is it right?"].endswith(said)

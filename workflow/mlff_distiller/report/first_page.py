@@ -1,6 +1,6 @@
 """First page of the report: how fast, how wrong, whether to trust the numbers, what was measured where."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ase.data import chemical_symbols
@@ -22,12 +22,14 @@ from mlff_distiller.records.wording import (
     times_as_fast,
     title,
 )
-from mlff_distiller.report.names import batch_title, teacher_method, teacher_threads
+from mlff_distiller.report.names import batch_title, molecule_name, teacher_method, teacher_threads
 from mlff_distiller.report.need_a_gpu import need_a_gpu
 from mlff_distiller.report.tables import WIDE, half_width, ns_per_day
 
 #: Version of torch that the results are meant for, unless the settings name another.
 TORCH_VERSION = "2.5.1"
+#: What the molecules of a split are called.
+WHICH = {"larger": "molecules larger than any trained on,", "benchmark": "those molecules of this report"}
 
 
 def first_lines(run: Run, provenance: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
@@ -311,20 +313,28 @@ def _teacher_error(run: Run) -> str:
         f"{f'; energies {number(energy, 2)} meV/atom' if energy is not None else ''}) from "
         f"{teacher_method(run) or 'its teacher'} on {where}"
     )
-    bins = [
-        (group["force_mae_mev_per_a"], size, name)
-        for name, e in splits.items() if name in ("test", "val", "larger", "benchmark")
-        for size, group in (e.get("by_size") or {}).items()
-    ]  # fmt: skip
-    if bins and max(bins)[0] > 1.5 * seen["force_mae_mev_per_a"]:
-        worst, size, name = max(bins)
-        high = size.partition(" to ")[2]
-        which = {"larger": "molecules larger than any trained on,", "benchmark": "those molecules of this report"}
-        where = f"{which.get(name, 'molecules')} with {size} atoms"
-        if name == "benchmark" and size.startswith("1 to ") and high.isdigit():
-            where = f"the smallest molecules of this report ({int(high) - 1} atoms or fewer)"
+    worst, where = max(_groups(splits), default=(0.0, ""))
+    if worst > 1.5 * seen["force_mae_mev_per_a"]:
         text += f"; the mean error is largest, {number(worst, 2)} meV/Å, on {where}"
     return f"{text}."
+
+
+def _groups(splits: Mapping[str, Any]) -> Iterator[tuple[float, str]]:
+    """The force error of each group of molecules, meV/A, and which they are."""
+    for split in {"test", "val", "larger", "benchmark"} & splits.keys():
+        entry = splits[split]
+        if split == "benchmark" and entry.get("by_molecule"):
+            yield from (
+                (group["force_mae_mev_per_a"], title(molecule_name(name)))
+                for name, group in entry["by_molecule"].items()
+            )
+            continue
+        for size, group in (entry.get("by_size") or {}).items():
+            high = size.partition(" to ")[2]
+            where = f"{WHICH.get(split, 'molecules')} with {size} atoms"
+            if split == "benchmark" and size.startswith("1 to ") and high.isdigit():
+                where = f"the smallest molecules of this report ({int(high) - 1} atoms or fewer)"
+            yield group["force_mae_mev_per_a"], where
 
 
 def _dynamics(run: Run, variants: Sequence[str]) -> str:
@@ -363,7 +373,9 @@ def _others(run: Run) -> list[str]:
     beside = [e.get("others_cores") or 0.0 for e in known if not e["alone"]]
     if not beside:
         return []
-    return [f"{len(beside)} of {len(known)} timings had others on the machine: up to {number(max(beside), 2)} cores"]
+    return [
+        f"{len(beside)} of {len(known)} timings had other work beside them, of up to {number(max(beside), 2)} cores"
+    ]
 
 
 def doubts_about(

@@ -2,6 +2,7 @@
 
 import re
 
+from mlff_distiller.data.molecules import BENCHMARK_MOLECULES
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.wording import number, title
 
@@ -15,6 +16,11 @@ def kernel_name(name: str) -> str:
     text = name.replace("(anonymous namespace)::", "").removeprefix("void ")
     text = re.split(r"::|: ", re.split(r"[<(]", text)[0])[-1].strip()
     return KERNELS.get(text, text)
+
+
+def molecule_name(name: str) -> str:
+    """The file name of a benchmark molecule that a dataset names by its SMILES; others as they are."""
+    return next((molecule.name for molecule in BENCHMARK_MOLECULES if molecule.smiles == name), name)
 
 
 def batch_title(run: Run, system: str) -> str:

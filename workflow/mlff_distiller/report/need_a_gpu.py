@@ -23,7 +23,7 @@ def need_a_gpu(run: Run, winner: str) -> str:
     with_threads = f" with {number(max(threads))} threads" if threads else ""
     return (
         f"On this host's CPU{with_threads}, `{name}` takes {spread(time.value for time in theirs[name].values())} ms a call: "
-        f"`{winner}` is {times_as_fast(geometric_mean(list(ratios.values())))} as fast, {_by_size(run, ratios)}."
+        f"`{winner}` is {times_as_fast(geometric_mean(list(ratios.values())))} as fast on average, {_by_size(run, ratios)}."
     )
 
 

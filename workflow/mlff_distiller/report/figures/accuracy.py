@@ -6,13 +6,12 @@ from itertools import combinations
 from math import inf, isclose
 from typing import TYPE_CHECKING
 
-from mlff_distiller.data.molecules import BENCHMARK_MOLECULES
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.schema import Record
 from mlff_distiller.records.wording import number, title
 from mlff_distiller.report.figures import style
 from mlff_distiller.report.figures.shared import name_rows, nothing
-from mlff_distiller.report.names import count
+from mlff_distiller.report.names import count, molecule_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,11 +108,6 @@ def molecules_in(run: Run, entry: Record, size: str) -> tuple[str, ...]:
         if isclose(sum(known[name] for name in names) * each, group["n_atoms"])
     ]
     return fitting[0] if len(fitting) == 1 else ()
-
-
-def molecule_name(name: str) -> str:
-    """The file name of a benchmark molecule that a dataset names by its SMILES; others as they are."""
-    return next((molecule.name for molecule in BENCHMARK_MOLECULES if molecule.smiles == name), name)
 
 
 def worst(found: Sequence[Group]) -> Group:
