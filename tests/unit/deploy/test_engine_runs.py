@@ -95,7 +95,7 @@ def test_a_short_run_has_no_drift():
 
 def test_runs_of_ase_equal_the_student(compiled, molecules):
     """The stage's own measure, with ASE in the place of an engine: same forces, same energies, no drift of its own."""
-    box = molecules["methane"]
+    box = molecules["methane"].copy()
     box.set_cell(LEFT_HANDED)
     box.pbc = True
     systems = {"water": molecules["water"]}
@@ -112,7 +112,7 @@ def test_runs_of_ase_equal_the_student(compiled, molecules):
 
 
 def test_the_start_is_turned_with_its_cell(molecules, compiled):
-    box = molecules["methane"]
+    box = molecules["methane"].copy()
     box.set_cell(LEFT_HANDED)
     box.pbc = True
     still = EngineRunSettings(amplitude=0.0)
