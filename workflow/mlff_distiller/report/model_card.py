@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlff_distiller.data.molecules import BENCHMARK_MOLECULES
 from mlff_distiller.records import schema
 from mlff_distiller.records.run import Run
 from mlff_distiller.report import acceptance
 from mlff_distiller.report.figures import draw, style
 from mlff_distiller.report.figures.uncertainty import judged
+from mlff_distiller.report.names import molecule_name
 from mlff_distiller.report.render import render
 from mlff_distiller.report.tables import accuracy as accuracy_table
 from mlff_distiller.report.tables import rounds as rounds_table
@@ -99,7 +99,6 @@ def page(
     from mlff_distiller.training.expected import TOLERANCES
 
     card = header["card"]
-    names = {molecule.smiles: molecule.name for molecule in BENCHMARK_MOLECULES}
     trained = ((card.get("data") or {}).get("by_split") or {}).get("benchmark") or {}
     by_element = (recipe or found)[0].get("by_element") or {}
     benchmark = next((record for record in (recipe or found) if record["split"] == "benchmark"), {})
@@ -126,7 +125,7 @@ def page(
         # Each benchmark molecule has a different size, so errors by size are errors by molecule.
         "by_size": benchmark.get("by_size") or {},
         # Older students trained on none of them, and their cards do not say.
-        "also_trained_on": [names.get(smiles, smiles) for smiles in trained.get("also_trained_on") or []],
+        "also_trained_on": [*map(molecule_name, trained.get("also_trained_on") or [])],
         "covers": any(record["split"] == "coverage" for record in [*recipe, *found]),
         "by_element_split": (recipe or found)[0]["split"],
         "figures": [(name, captions.TITLES[name], captions.READING[name]) for name in drawn],
