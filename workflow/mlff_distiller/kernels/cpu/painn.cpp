@@ -39,14 +39,19 @@ bool read_file(const char* path, std::vector<char>& bytes) {
   return bool(file.read(bytes.data(), size));
 }
 
-// The first pointer that is missing, or nullptr; `result` is called `name`.
-const char* missing_of(const mlff_model* model, const int32_t* numbers, const double* positions, const double* result,
-                       const char* name) {
-  return !model ? "model" : !numbers ? "numbers" : !positions ? "positions" : !result ? name : nullptr;
+// Whether an argument of a call for one system makes no sense, said in `message`; `result` is called `name`.
+bool is_wrong(const mlff_model* model, int64_t n_atoms, const int32_t* numbers, const double* positions,
+              const double* result, const char* name, Message& message) {
+  if (!model || !numbers || !positions || !result) {
+    message.say("%s is NULL", !model ? "model" : !numbers ? "numbers" : !positions ? "positions" : name);
+    return true;
+  }
+  if (n_atoms < 1 || n_atoms > INT32_MAX) {
+    message.say(n_atoms < 1 ? "no atoms: there is nothing to compute" : "more atoms than 2147483647");
+    return true;
+  }
+  return false;
 }
-
-// Atoms to make room for; a number that makes no sense is refused by `compute`.
-size_t count(int64_t n_atoms) { return n_atoms < 1 || n_atoms > INT32_MAX ? 0 : size_t(n_atoms); }
 
 // A system as it is given, and where its results go: total energy, and as in Call, or null.
 struct Given {
@@ -64,10 +69,6 @@ struct Wanted {
 
 // MLFF_OK, or another code and `message`.
 int compute(mlff_model* model, const Given& given, const Wanted& wanted, Message& message) {
-  if (given.n_atoms < 1 || given.n_atoms > INT32_MAX) {
-    message.say(given.n_atoms < 1 ? "no atoms: there is nothing to compute" : "more atoms than 2147483647");
-    return MLFF_BAD_ARGUMENT;
-  }
   const Network& net = model->model.network;
   GivenSystem system;
   if (const int code = system.set(net, given.n_atoms, given.numbers, given.positions, given.cell, given.periodic,
@@ -164,12 +165,9 @@ int mlff_evaluate(mlff_model* model, int64_t n_atoms, const int32_t* numbers, co
                   const double* cell, const int* periodic, double* energy, double* forces, double* virial, char* text,
                   size_t size) {
   Message message(text, size);
-  if (const char* missing = missing_of(model, numbers, positions, energy, "energy")) {
-    message.say("%s is NULL", missing);
-    return MLFF_BAD_ARGUMENT;
-  }
+  if (is_wrong(model, n_atoms, numbers, positions, energy, "energy", message)) return MLFF_BAD_ARGUMENT;
   try {
-    std::vector<Real> found(forces || virial ? 3 * count(n_atoms) : 0);
+    std::vector<Real> found(forces || virial ? 3 * n_atoms : 0);
     double total, strain[9];
     const Wanted wanted{&total, forces || virial ? found.data() : nullptr, virial ? strain : nullptr, nullptr};
     if (const int code = compute(model, {n_atoms, numbers, positions, cell, periodic}, wanted, message)) return code;
@@ -187,10 +185,7 @@ int mlff_uncertainty(mlff_model* model, int64_t n_atoms, const int32_t* numbers,
                      const double* cell, const int* periodic, double* energy_error, double* force_errors,
                      double* unlike, char* text, size_t size) {
   Message message(text, size);
-  if (const char* missing = missing_of(model, numbers, positions, energy_error, "energy_error")) {
-    message.say("%s is NULL", missing);
-    return MLFF_BAD_ARGUMENT;
-  }
+  if (is_wrong(model, n_atoms, numbers, positions, energy_error, "energy_error", message)) return MLFF_BAD_ARGUMENT;
   const Domain& domain = model->domain;
   if (!domain.n_elements) {
     message.say("the weights say nothing of the errors to expect: `python -m mlff_distiller learn-domain` adds that to a "
@@ -198,7 +193,7 @@ int mlff_uncertainty(mlff_model* model, int64_t n_atoms, const int32_t* numbers,
     return MLFF_NO_UNCERTAINTY;
   }
   try {
-    std::vector<Real> values(MLFF_READOUT * count(n_atoms));
+    std::vector<Real> values(MLFF_READOUT * size_t(n_atoms));
     double total;
     const Wanted wanted{&total, nullptr, nullptr, values.data()};
     if (const int code = compute(model, {n_atoms, numbers, positions, cell, periodic}, wanted, message)) return code;
