@@ -14,4 +14,9 @@ extern "C" int molecule_launch(const Arguments* args, int groups, void* seed) {
     return 0;
 }
 
+struct Ready {};
+extern "C" int molecule_prepare(const Arguments*, int, Ready** made) { return *made = new Ready, 0; }
+extern "C" int molecule_start(Ready*, const Arguments* args, int groups, void* seed) { return molecule_launch(args, groups, seed); }
+extern "C" void molecule_forget(Ready* ready) { delete ready; }
+
 extern "C" const char* molecule_error(int) { return "emulated"; }

@@ -41,8 +41,11 @@ def random_batch(sizes, seed, spread=1.3):
 
 
 def fill(program, numbers, positions, batch):
-    starts = torch.cat([torch.zeros(1, dtype=torch.int64), torch.cumsum(torch.bincount(batch), 0)])
     program.positions.copy_(positions)
+    if isinstance(program, molecule.MoleculeProgram):
+        program.work.hold(numbers.numpy(), batch.numpy(), torch.bincount(batch).tolist())
+        return
+    starts = torch.cat([torch.zeros(1, dtype=torch.int64), torch.cumsum(torch.bincount(batch), 0)])
     parts = index_parts(program.indices, len(numbers), len(starts) - 1)
     for part, values in zip(parts, (numbers, starts[batch], starts[batch + 1], starts), strict=True):
         part.copy_(values)
@@ -73,15 +76,16 @@ def test_molecule_kernel_emulated(molecule_library, student, student64, sizes, g
     packed = molecule.pack(student, library.ranks)
     arguments = random_batch(sizes, seed=len(sizes))
     energies, forces = AutogradPotential(student64)(arguments[0], arguments[1].double(), arguments[2])
-    program = molecule.MoleculeProgram(library, packed, sum(sizes), len(sizes))
+    program = molecule.MoleculeProgram.alone(library, packed, sum(sizes), len(sizes))
     fill(program, *arguments)
     program.launch()
     assert_close(program, energies, forces)
-    with_forces = program.results()
+    with_forces = program.results_on_host()
     program.launch(forces=False)
     assert torch.equal(program.energies, with_forces[0])
-    outside = torch.zeros(program.groups * library.ranks * library.outside_floats(program.arguments.atoms, 0))
-    program.arguments.outside, program.arguments.stash_shared = outside.data_ptr(), 0
+    work = program.work
+    outside = torch.zeros(work.groups * library.ranks * library.outside_floats(work.arguments.atoms, 0))
+    work.arguments.outside, work.arguments.stash_shared = outside.data_ptr(), 0
     program.launch()
     assert torch.equal(program.forces, with_forces[1])
 
@@ -125,11 +129,11 @@ def test_molecule_kernel_emulated_within_walls(emulate, student, student64, shar
     library.groups = groups
     numbers, positions, batch = squeezed(student, share)
     energies, forces = AutogradPotential(student64)(numbers, positions.double(), batch)
-    program = molecule.MoleculeProgram(library, molecule.pack(student, library.ranks), 8, 2)
+    program = molecule.MoleculeProgram.alone(library, molecule.pack(student, library.ranks), 8, 2)
     fill(program, numbers, positions, batch)
     program.launch()
     assert_close(program, energies, forces)
-    with_forces = program.results()
+    with_forces = program.results_on_host()
     program.launch(forces=False)
     assert torch.equal(program.energies, with_forces[0])
 
@@ -140,7 +144,9 @@ def test_molecule_kernel_emulated_across_walls(molecule_library, student, studen
     library.groups = max(2, 40 // library.ranks)
     numbers, positions, batch = near_walls(student)
     energies, forces = AutogradPotential(student64)(numbers, positions.double(), batch)
-    program = molecule.MoleculeProgram(library, molecule.pack(student, library.ranks), len(numbers), len(energies))
+    program = molecule.MoleculeProgram.alone(
+        library, molecule.pack(student, library.ranks), len(numbers), len(energies)
+    )
     fill(program, numbers, positions, batch)
     program.launch()
     assert_close_each(program.energies, program.forces, energies, forces)
@@ -243,15 +249,16 @@ def test_every_number_of_atoms_takes_a_path_that_has_room(emulate, student, monk
         potential(torch.ones_like(batch), torch.zeros([n_atoms, 3]), batch)
         assert launched.pop() == ("one" if n_atoms <= most else "rows")
         if n_atoms <= library.most_atoms:
-            program = molecule.MoleculeProgram(library, potential.molecule_weights, n_atoms, 1)
-            asked = program.arguments
+            program = molecule.MoleculeProgram.alone(library, potential.molecule_weights, n_atoms, 1)
+            work = program.work
+            asked = work.arguments
             assert library.shared_bytes(asked.atoms, asked.stash_shared) <= library.shared_limit
             assert asked.atoms <= library.max_atoms
-            assert program.groups <= groups
-            assert program.groups * asked.atoms >= n_atoms
+            assert work.groups <= groups
+            assert work.groups * asked.atoms >= n_atoms
         potential.evaluations.clear()
     with pytest.raises(UserError, match=f"takes 1 to {most} atoms, not {most + 1}"):
-        molecule.MoleculeProgram(library, potential.molecule_weights, most + 1, 1)
+        molecule.MoleculeProgram.alone(library, potential.molecule_weights, most + 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -301,9 +308,10 @@ def test_order_of_threads_does_not_matter(molecule_library, student):
     arguments = random_batch([3, 2], seed=0)
     results = []
     for seed in (1, 2, 3):
-        program = molecule.MoleculeProgram(library, packed, 5, 2)
+        program = molecule.MoleculeProgram.alone(library, packed, 5, 2)
         fill(program, *arguments)
-        library.launch(program.arguments, program.groups, seed)
+        program.launch()  # says where positions and results are
+        library.launch(program.work.arguments, program.work.groups, seed)
         results.append(program.results())
     assert all(torch.equal(e, results[0][0]) and torch.equal(f, results[0][1]) for e, f in results)
 
@@ -314,36 +322,54 @@ def test_buffers_for_other_sizes_give_the_same_bits(molecule_library, student):
     library = molecule_library
     library.groups = 3
     packed = molecule.pack(student, library.ranks)
-    shared = molecule.MoleculeProgram(library, packed, 6, 4)
+    shared = molecule.Workspace(library, packed, 6, 4)
     for seed, sizes in enumerate([[1], [4, 1], [2], [1, 1, 2, 1], [3], [6]]):
         given = random_batch(sizes, seed)
-        own = molecule.MoleculeProgram(library, packed, sum(sizes), len(sizes))
-        shared.resize(sum(sizes), len(sizes))
-        for program in (own, shared):
+        own = molecule.MoleculeProgram.alone(library, packed, sum(sizes), len(sizes))
+        other = molecule.MoleculeProgram(shared, *(torch.zeros_like(part) for part in (own.positions, *own.results())))
+        for program in (own, other):
             fill(program, *given)
             program.launch()
-        assert all(torch.equal(*pair) for pair in zip(own.results(), shared.results(), strict=True))
+        assert all(torch.equal(*pair) for pair in zip(own.results(), other.results(), strict=True))
     assert not shared.fits(7, 1)
     assert not shared.fits(1, 5)
 
 
 @needs_compiler
-def test_sizes_that_are_met_once_need_no_buffers_of_their_own(emulate, student):
+def test_small_systems_of_all_sizes_share_a_workspace(emulate, student):
+    """And each call has results of its own, whatever memory its positions are in."""
     potential = CudaPotential(student, libraries=emulate(student.config), products="float32")
-    for calls in range(1, CALLS_BEFORE_CAPTURE + 3):
+    kept = []
+    for seed in range(2):
         for sizes in ([3], [1, 2], [2]):
-            given = random_batch(sizes, seed=calls)
-            energies, forces = AutogradPotential(student)(*given)
-            found, found_forces = potential(*given)
-            assert (found - energies).abs().max() < 1e-4
-            assert (found_forces - forces).abs().max() < 1e-4 * max(1.0, float(forces.abs().max()))
-        assert len(potential.evaluations) == (3 if calls > CALLS_BEFORE_CAPTURE else 0)
+            numbers, positions, batch = random_batch(sizes, seed)
+            energies, forces = AutogradPotential(student)(numbers, positions, batch)
+            spread = torch.zeros([len(numbers), 6])[:, ::2].copy_(positions)
+            for found in (potential(numbers, spread, batch), potential.on_host(numbers, positions, batch)):
+                assert (found[0] - energies).abs().max() < 1e-4
+                assert (found[1] - forces).abs().max() < 1e-4 * max(1.0, float(forces.abs().max()))
+                kept += [(part, part.clone()) for part in found]
+            assert torch.equal(potential.energy(numbers, positions, batch), found[0])
+    assert all(torch.equal(given, copied) for given, copied in kept)
+    assert not potential.evaluations
     # What moves atoms by itself keeps its buffers, whatever is called meanwhile.
     given = random_batch([4], seed=0)
     program = potential.program(*given)
     before = program.positions.clone()
     potential(*random_batch([1], seed=1))
     assert torch.equal(program.positions, before)
+
+
+@needs_compiler
+def test_more_systems_than_one_launch_has_room_for(emulated, student64, student):
+    """Most of them empty."""
+    potential = CudaPotential(student, libraries=emulated["molecule"].parent, products="float32")
+    batch = torch.tensor([0, 0, potential.molecule.most_atoms])
+    numbers, positions = torch.tensor([6, 8, 1]), torch.tensor([[0.0, 0, 0], [1.2, 0, 0], [0, 0, 0]])
+    energies, forces = AutogradPotential(student64)(numbers, positions.double(), batch)
+    found, found_forces = potential(numbers, positions, batch)
+    assert (found - energies).abs().max() < 1e-4
+    assert (found_forces - forces).abs().max() < 1e-4
 
 
 @needs_compiler
@@ -596,8 +622,7 @@ def test_an_atom_that_is_lost_leaves_the_single_launch(emulated, student, sizes,
     numbers, positions, batch = random_batch(sizes, seed=0)
     positions[lost] = torch.nan
     systems = potential.inputs(numbers, positions, batch, None, None)
-    program = potential._single(systems.topology).program
-    program.positions.copy_(positions)
+    program = potential._shared(systems.topology, positions, on_host=True)
     program.most.fill_(79)
     before = potential.most_in_one_launch
     assert potential._make_room(program, systems.topology, potential._too_many(program, systems)) is not kept
@@ -820,6 +845,30 @@ def test_nothing_that_a_caller_set_is_captured(student, student64, setting, monk
             monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
             found = potential(*given)[1].cpu()
             assert (found - forces).abs().max() < 2e-5 * max(1.0, forces.abs().max().item())
+
+
+@needs_gpu
+@pytest.mark.parametrize("kind", ["cuda", "cuda, kernels for many atoms", "triton"])
+def test_a_new_potential_can_be_called_on_another_stream(student, kind):
+    """Its weights are still being packed, behind long kernels of the stream that it was made on."""
+    from mlff_distiller.potentials.triton import TritonPotential
+
+    make = {
+        "cuda": CudaPotential,
+        "cuda, kernels for many atoms": lambda moved: CudaPotential(moved, single_launch=False),
+        "triton": TritonPotential,
+    }[kind]
+    moved, given = copy.deepcopy(student).to("cuda"), caffeine_like()
+    right = make(moved)(*given)[1].clone()
+    large = torch.randn(8192, 8192, device="cuda")
+    torch.cuda.synchronize()
+    for _ in range(20):
+        large @ large
+    potential = make(moved)
+    with torch.cuda.stream(torch.cuda.Stream()):
+        found = potential(*given)[1].clone()
+        torch.cuda.current_stream().synchronize()
+    assert torch.equal(found, right)
 
 
 @needs_gpu

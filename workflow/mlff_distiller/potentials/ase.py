@@ -13,8 +13,8 @@ from torch import Tensor
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.student.domain import INSIDE, Domain
 from mlff_distiller.student.last_layer import last_layer
-from mlff_distiller.systems.batch import Batch
-from mlff_distiller.systems.boxes import Box, box_of
+from mlff_distiller.systems.batch import Batch, Moving
+from mlff_distiller.systems.boxes import box_of
 from mlff_distiller.systems.distances import DistanceCheck
 from mlff_distiller.systems.stress import no_stress
 from mlff_distiller.utils.errors import UserError, nearest
@@ -39,9 +39,12 @@ class _Last:
     """What the last call computed from elements, cell and periodicity."""
 
     atoms: "Atoms"
-    batch: Batch
-    box: Box | None
+    moving: Moving
     distances: DistanceCheck
+
+    @property
+    def batch(self) -> Batch:
+        return self.moving.batch
 
 
 class OutsideTraining(UserWarning):
@@ -147,12 +150,12 @@ class PotentialCalculator(Calculator):
         if last is not None and set(system_changes) <= {"positions"}:
             # Copying the atoms, as ASE does, takes as long as a small molecule's forces on a GPU.
             last.atoms.positions[:] = atoms.positions
-            last.batch = last.batch.moved(last.atoms.positions, last.box)
+            last.moving.move(last.atoms.positions)
         else:
             self.limits.check_numbers(atoms.numbers)
             own = atoms.copy()
             batch = Batch.from_atoms([own], self.potential.device, self.potential.dtype, self.limits.allow)
-            last = _Last(own, batch, box_of(own), DistanceCheck(own))
+            last = _Last(own, Moving(batch, box_of(own)), DistanceCheck(own))
         self.atoms = last.atoms
         if self.limits.distances:
             last.distances(last.atoms.positions)

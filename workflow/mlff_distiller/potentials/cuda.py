@@ -1,10 +1,10 @@
-"""Energies and forces by the CUDA C++ kernels, captured in CUDA graphs.
+"""Energies and forces by the CUDA C++ kernels.
 
-As many atoms as fit (about a hundred) are one launch (molecule.cu); more atoms, and periodic systems, are a sequence of
-kernels and matrix products (neighbor_matrix.cu), with neighbors from cells on the GPU; so is whatever is asked for its stress.
+As many atoms as fit (about a hundred) are one launch (molecule.cu) on the caller's positions, straight into what is returned.
+More atoms, and periodic systems, are a sequence of kernels and matrix products (neighbor_matrix.cu), captured in CUDA graphs,
+with neighbors from cells on the GPU; so is whatever is asked for its stress.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,7 @@ from mlff_distiller.kernels.cuda import molecule, neighbor_matrix
 from mlff_distiller.kernels.cuda.build import FORMS, build, check_built_for
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.potentials.checks import Cells, InputCheck, Systems, Topology, undisturbed
-from mlff_distiller.potentials.graphed import (
-    CALLS_BEFORE_CAPTURE,
-    CapturedCall,
-    InTurn,
-    Recent,
-    made_current,
-    systems_with_nan,
-)
+from mlff_distiller.potentials.graphed import CapturedCall, InTurn, Recent, made_current, systems_with_nan
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.systems.stress import volumes
 from mlff_distiller.utils.errors import UserError, nearest
@@ -45,7 +38,7 @@ GRAPH_LIMIT = 200_000
 class Evaluation:
     """Buffers for one set of sizes, the topology they hold, and the captured launches on them."""
 
-    program: Any
+    program: neighbor_matrix.NeighborMatrixProgram
     energy: CapturedCall
     both: CapturedCall
     topology: Topology | None = None
@@ -117,7 +110,6 @@ class CudaPotential(Potential):
             self.molecule_weights = molecule.pack(student, self.molecule.ranks) if single_launch else None
         self.inputs = InputCheck(student)
         self.evaluations: Recent = Recent()
-        self.met: Recent = Recent()
         self.turn = InTurn(self.device)
         self.release()
 
@@ -141,7 +133,7 @@ class CudaPotential(Potential):
     ) -> tuple[Tensor, Tensor]:
         """Energies [B] eV and forces [N, 3] eV/A on the CPU, with a single wait for the device."""
         return self._run(
-            numbers, positions, batch, cell, pbc, True, lambda program: program.results_on_host(), waits=True
+            numbers, positions, batch, cell, pbc, True, lambda program: program.results_on_host(), on_host=True
         )
 
     def with_stress(
@@ -161,8 +153,8 @@ class CudaPotential(Potential):
     def release(self) -> None:
         """Free all buffers and graphs, and reset the room for neighbors."""
         self.evaluations.clear()
-        self.met.clear()
-        self.shared: Evaluation | None = None
+        self.work: molecule.Workspace | None = None
+        self.held: Topology | None = None
         self.inputs.forget()
         self.capacity = FIRST_CAPACITY
         self.most_in_one_launch = self.molecule.most_atoms if self.molecule else 0
@@ -173,20 +165,21 @@ class CudaPotential(Potential):
         self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The search of the kernels for many atoms, as edges; not for periodic systems, whose neighbor matrix holds no shifts."""
-        systems = self.inputs(None, positions, batch, cell, pbc)
-        if systems.cells is not None:
-            raise NotImplementedError("the periodic neighbor rows of the CUDA kernels hold vectors, not shifts")
-        while True:
-            program = self._many(systems.topology, None).program
-            program.positions.copy_(positions.detach())
-            with made_current(self.device):
-                program.find_neighbors()
-            most = self._too_many(program, systems)
-            if not most or not self._make_room(program, systems.topology, most):
-                break
-        slots = torch.arange(program.capacity, device=self.device)
-        filled = slots[None, :] < program.counts[:, None]
-        return torch.nonzero(filled)[:, 0], program.neighbors[filled].to(torch.int64), None
+        with self.turn:
+            systems = self.inputs(None, positions, batch, cell, pbc)
+            if systems.cells is not None:
+                raise NotImplementedError("the periodic neighbor rows of the CUDA kernels hold vectors, not shifts")
+            while True:
+                program = self._many(systems.topology, None).program
+                program.positions.copy_(positions.detach())
+                with made_current(self.device):
+                    program.find_neighbors()
+                most = self._too_many(program, systems)
+                if not most or not self._make_room(program, systems.topology, most):
+                    break
+            slots = torch.arange(program.capacity, device=self.device)
+            filled = slots[None, :] < program.counts[:, None]
+            return torch.nonzero(filled)[:, 0], program.neighbors[filled].to(torch.int64), None
 
     def _run(
         self,
@@ -197,33 +190,40 @@ class CudaPotential(Potential):
         pbc: Tensor | None,
         forces: bool,
         taken: Callable[[Any], Result],
-        waits: bool = False,
+        on_host: bool = False,
         in_one: bool = True,
         own: bool = False,
     ) -> Result:
         """Run the program of these systems; the result of ``taken(program)``.
 
-        ``waits``: ``taken`` waits for the device. ``in_one``: by one launch, where the systems are small enough. ``own``: by a
-        program that systems of other sizes do not use.
+        ``on_host``: the results are wanted there, and ``taken`` waits for the device. ``in_one``: by one launch, where the
+        systems are small enough. ``own``: by a program that systems of other sizes do not use.
         """
         positions = positions.detach()
         with self.turn:
             systems = self.inputs(numbers, positions, batch, cell, pbc)
             box = self._cells(positions, systems)
+            small = max(numbers.shape[0], len(systems.topology.sizes))
             while True:
-                if in_one and box is None and numbers.shape[0] <= self.most_in_one_launch:
-                    evaluation = self._single(systems.topology, own)
+                if in_one and box is None and small <= self.most_in_one_launch:
+                    if own:
+                        program = self._alone(systems.topology, positions)
+                    else:
+                        program = self._shared(systems.topology, positions, on_host)
+                    with made_current(self.device):
+                        program.launch(forces)
                 else:
                     evaluation = self._many(systems.topology, box)
-                evaluation.program.positions.copy_(positions)
-                (evaluation.both if forces else evaluation.energy)()
+                    program = evaluation.program
+                    program.positions.copy_(positions)
+                    (evaluation.both if forces else evaluation.energy)()
                 # Before the check, which waits for the device, so that no work is launched after the wait.
-                found = taken(evaluation.program)
-                most = self._too_many(evaluation.program, systems, waits)
+                found = taken(program)
+                most = self._too_many(program, systems, on_host)
                 if not most:
                     return found
-                if not self._make_room(evaluation.program, systems.topology, most):
-                    return taken(evaluation.program)
+                if not self._make_room(program, systems.topology, most):
+                    return taken(program)
 
     def _too_many(self, program: Any, systems: Systems, waited: bool = False) -> int:
         """The largest number of neighbors since the last check, if that exceeds the room; otherwise 0.
@@ -251,12 +251,13 @@ class CudaPotential(Potential):
             elif max(sound, default=0) - 1 <= program.capacity:
                 most = 0
             if most <= program.capacity:
-                program.energies.masked_fill_(lost, torch.nan)
-                program.forces.masked_fill_(lost[topology.batch][:, None], torch.nan)
+                device = program.energies.device
+                program.energies.masked_fill_(lost.to(device), torch.nan)
+                program.forces.masked_fill_(lost[topology.batch][:, None].to(device), torch.nan)
                 return False
         if isinstance(program, molecule.MoleculeProgram):
             # Its capacity is fixed: from now on molecules of this size use the kernels for many atoms.
-            self.most_in_one_launch = program.n_atoms - 1
+            self.most_in_one_launch = program.work.n_atoms - 1
         self.capacity = max(self.capacity, rounded(most + most // 8))
         return True
 
@@ -269,8 +270,9 @@ class CudaPotential(Potential):
         pbc: Tensor | None = None,
     ) -> "DeviceProgram":
         """Buffers and launches for these systems, see :class:`~mlff_distiller.potentials.base.HasProgram`."""
-        program = self._run(numbers, positions, batch, cell, pbc, True, lambda program: program, own=True)
-        systems = self.inputs(numbers, positions, batch, cell, pbc)
+        with self.turn:
+            program = self._run(numbers, positions, batch, cell, pbc, True, lambda program: program, own=True)
+            systems = self.inputs(numbers, positions, batch, cell, pbc)
 
         def overflowed() -> bool:
             most = self._too_many(program, systems)
@@ -300,34 +302,33 @@ class CudaPotential(Potential):
             self.grid_of = cells, most
         return self.grid
 
-    def _single(self, topology: Topology, own: bool = False) -> Evaluation:
-        n_systems = len(topology.sizes)
-        key = ("single", topology.numbers.shape[0], n_systems)
-        if not own and key not in self.evaluations:
-            # Sizes that are met once should wait for no buffers of their own.
-            calls = self.met.find(key, lambda: [0])
-            calls[0] += 1
-            if calls[0] <= CALLS_BEFORE_CAPTURE and (evaluation := self._resized(key[1], n_systems)):
-                return self._filled(evaluation, topology)
+    def _alone(self, topology: Topology, positions: Tensor) -> molecule.MoleculeProgram:
+        """The launch for these systems, on buffers of its own that hold ``positions``."""
+        sizes = topology.numbers.shape[0], len(topology.sizes)
+        with torch.inference_mode(False):
+            program = molecule.MoleculeProgram.alone(self.molecule, self.molecule_weights, *sizes)
+            program.work.hold(*topology.on_host, topology.sizes)
+            program.positions.copy_(positions)
+        return program
 
-        def make() -> Evaluation:
-            program = molecule.MoleculeProgram(self.molecule, self.molecule_weights, key[1], n_systems)
-            return self._captured(program, key[1], 0)
-
-        return self._filled(self.evaluations.find(key, make), topology)
-
-    def _resized(self, n_atoms: int, n_systems: int) -> Evaluation | None:
-        """The buffers that sizes share, for this one; None if it does not fit."""
-        if self.shared is None:
+    def _shared(self, topology: Topology, positions: Tensor, on_host: bool) -> molecule.MoleculeProgram:
+        """The launch on ``positions`` into new tensors, or into those of the host, in the workspace that all sizes share."""
+        n_atoms, n_systems = positions.shape[0], len(topology.sizes)
+        if self.work is None:
             most = self.molecule.most_atoms
             with torch.inference_mode(False):
-                program = molecule.MoleculeProgram(self.molecule, self.molecule_weights, most, most)
-                self.shared = self._captured(program, most, math.inf)
-        if not self.shared.program.fits(n_atoms, n_systems):
-            return None
-        with torch.inference_mode(False):
-            self.shared.program.resize(n_atoms, n_systems)
-        return self.shared
+                self.work = molecule.Workspace(self.molecule, self.molecule_weights, most, most)
+        work = self.work
+        if self.held is not topology:
+            # Those held before have arrived: to read these, the check has waited for this stream.
+            work.hold(*topology.on_host, topology.sizes)
+            self.held = topology
+        if on_host:
+            energies, forces = work.host_energies[:n_systems], work.host_forces[:n_atoms]
+        else:
+            energies = torch.empty([n_systems], dtype=torch.float64, device=self.device)
+            forces = torch.empty([n_atoms, 3], dtype=self.dtype, device=self.device)
+        return molecule.MoleculeProgram(work, positions.contiguous(), energies, forces, again=True)
 
     def _many(self, topology: Topology, box: neighbor_matrix.CellGrid | None) -> Evaluation:
         n_atoms, n_systems = topology.numbers.shape[0], len(topology.sizes)
@@ -346,24 +347,20 @@ class CudaPotential(Potential):
         evaluation = self.evaluations.find(key, make)
         if evaluation.topology is not topology:
             evaluation.program.system.copy_(topology.batch)
+            evaluation.program.indices.copy_(topology.indices, non_blocking=True)
+            evaluation.topology = topology
         if box is not None and evaluation.box is not box:
             evaluation.program.set_grid(box)
             evaluation.box = box
-        return self._filled(evaluation, topology)
-
-    def _filled(self, evaluation: Evaluation, topology: Topology) -> Evaluation:
-        if evaluation.topology is not topology:
-            evaluation.program.indices.copy_(topology.indices, non_blocking=True)
-            evaluation.topology = topology
         return evaluation
 
-    def _captured(self, program: Any, n_atoms: int, calls_before: float = CALLS_BEFORE_CAPTURE) -> Evaluation:
+    def _captured(self, program: neighbor_matrix.NeighborMatrixProgram, n_atoms: int) -> Evaluation:
         def call(forces: bool) -> Any:
             def launch() -> None:
                 with made_current(self.device):
                     program.launch(forces=forces)
 
-            return CapturedCall(launch, self.device, calls_before) if n_atoms <= GRAPH_LIMIT else launch
+            return CapturedCall(launch, self.device) if n_atoms <= GRAPH_LIMIT else launch
 
         return Evaluation(program, call(False), call(True))
 

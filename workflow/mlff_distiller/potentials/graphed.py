@@ -100,12 +100,15 @@ class CapturedCall:
 
 
 class InTurn:
-    """A context that calls enter one after another, whatever threads and streams they come from: they use the same buffers."""
+    """A context that calls enter one after another, whatever threads and streams they come from: they use the same buffers.
+
+    The first one waits for what the stream of its making has to do: weights, say, that are still being packed.
+    """
 
     def __init__(self, device: torch.device):
         self.device = device
         self.lock = threading.RLock()
-        self.stream: torch.cuda.Stream | None = None
+        self.stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
 
     def __enter__(self) -> None:
         self.lock.acquire()

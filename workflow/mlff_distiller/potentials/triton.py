@@ -77,20 +77,21 @@ class TritonPotential(Potential):
         self, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The neighbor matrix that the kernels fill, as edges."""
-        topology, cells = self.inputs(None, positions, batch, cell, pbc)
-        if cells is not None:
-            raise NotImplementedError(PERIODIC)
-        while True:
-            program = self._evaluation(topology)[0]
-            program.positions.copy_(positions.detach())
-            with made_current(self.device):
-                program.find_neighbors()
-            if not self._full(program, topology) or not self._make_room(program, topology):
-                break
-        slots = torch.arange(program.capacity, device=self.device)
-        filled = slots[None, :] < program.counts[:, None]
-        receivers = torch.nonzero(filled)[:, 0]
-        return receivers, program.neighbors[filled].to(torch.int64), None
+        with self.turn:
+            topology, cells = self.inputs(None, positions, batch, cell, pbc)
+            if cells is not None:
+                raise NotImplementedError(PERIODIC)
+            while True:
+                program = self._evaluation(topology)[0]
+                program.positions.copy_(positions.detach())
+                with made_current(self.device):
+                    program.find_neighbors()
+                if not self._full(program, topology) or not self._make_room(program, topology):
+                    break
+            slots = torch.arange(program.capacity, device=self.device)
+            filled = slots[None, :] < program.counts[:, None]
+            receivers = torch.nonzero(filled)[:, 0]
+            return receivers, program.neighbors[filled].to(torch.int64), None
 
     def _run(
         self,

@@ -74,6 +74,14 @@ class Limits:
         """Whether the student learned each atomic number from 0 to ``most``."""
         return np.isin(np.arange(self.most + 1), list(self.elements or ()))
 
+    @cached_property
+    def _answered(self) -> np.ndarray:
+        """Whether each atomic number from 0 to ``most`` is answered, and, last, that none beyond is."""
+        known = np.arange(self.most + 1) > 0
+        if self.elements is not None and "elements" not in self.allow:
+            known &= self._learned
+        return np.append(known, False)
+
     def check_numbers(self, numbers: np.ndarray) -> None:
         """Raise a :class:`UserError` for the first of ``numbers`` [N] that the student does not know."""
         if unknown := self.unknown_element(numbers):
@@ -81,6 +89,9 @@ class Limits:
 
     def unknown_element(self, numbers: np.ndarray) -> tuple[int, Words] | None:
         """The first of ``numbers`` [N] that the student does not know, and what is wrong with that atom; None for none."""
+        # The rest only finds the words: this is asked of every new molecule.
+        if self._answered.take(numbers, mode="clip").all():
+            return None
         embedded = (numbers >= 1) & (numbers <= self.most)
         if not embedded.all():
             atom = int(np.argmin(embedded))

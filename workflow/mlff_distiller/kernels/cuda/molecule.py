@@ -2,15 +2,18 @@
 
 import ctypes
 import math
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad, silu
 
 from mlff_distiller.kernels.cuda.build import padded
-from mlff_distiller.kernels.cuda.indices import index_buffer, index_part
+from mlff_distiller.kernels.cuda.indices import index_buffer, write_indices
 from mlff_distiller.kernels.structures import check_sizes
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError
@@ -61,6 +64,14 @@ class Library:
         check_sizes(path, handle, {"molecule_sizeof_arguments": ctypes.sizeof(Arguments)})
         self._launch = handle.molecule_launch
         self._launch.argtypes = [ctypes.POINTER(Arguments), ctypes.c_int, ctypes.c_void_p]
+        self._prepare, self._start, self._forget = (
+            handle.molecule_prepare,
+            handle.molecule_start,
+            handle.molecule_forget,
+        )
+        self._prepare.argtypes = [ctypes.POINTER(Arguments), ctypes.c_int, ctypes.POINTER(ctypes.c_void_p)]
+        self._start.argtypes = [ctypes.c_void_p, *self._launch.argtypes]
+        self._forget.argtypes = [ctypes.c_void_p]
         #: Of one block, for a number of atoms a group and 1 where the stash is in shared memory: bytes of shared memory, and
         #: floats outside of it.
         self.shared_bytes, self.outside_floats = handle.molecule_shared_bytes, handle.molecule_outside_floats
@@ -86,7 +97,24 @@ class Library:
         Raises:
             RuntimeError: CUDA refuses.
         """
-        error = self._launch(ctypes.byref(arguments), groups, stream)
+        self._check(self._launch(ctypes.byref(arguments), groups, stream))
+
+    def prepared(self, arguments: Arguments, groups: int) -> Callable[[int, int], None]:
+        """A function that starts the kernel as :meth:`launch` does, in less of the host's time: with what ``arguments`` say
+        then, for a number of groups and a stream. Not while a stream is being captured."""
+        ready = ctypes.c_void_p()
+        self._check(self._prepare(ctypes.byref(arguments), groups, ctypes.byref(ready)))
+        start, given, check = self._start, ctypes.byref(arguments), self._check
+
+        def run(groups: int, stream: int) -> None:
+            error = start(ready, given, groups, stream)
+            if error:
+                check(error)
+
+        weakref.finalize(run, self._forget, ready).atexit = False
+        return run
+
+    def _check(self, error: int) -> None:
         if error:
             raise RuntimeError(f"molecule kernel: {self._error(error).decode()}")
 
@@ -166,21 +194,6 @@ def pack(student: StudentForceField, ranks: int) -> PackedWeights:
         )
 
 
-def results_bytes(n_atoms: int, n_systems: int) -> int:
-    """Bytes of energies, float64, and forces, float32."""
-    return 8 * n_systems + 12 * n_atoms
-
-
-def results_buffer(n_atoms: int, n_systems: int, device: torch.device) -> Tensor:
-    """Zeros for energies and forces side by side, see :func:`split_results`."""
-    return torch.zeros([results_bytes(n_atoms, n_systems)], dtype=torch.uint8, device=device)
-
-
-def split_results(buffer: Tensor, n_systems: int) -> tuple[Tensor, Tensor]:
-    """Energies [B] float64 and forces [N, 3] float32 in a buffer of bytes."""
-    return buffer[: 8 * n_systems].view(torch.float64), buffer[8 * n_systems :].view(torch.float32).view(-1, 3)
-
-
 def in_one(*shapes: tuple[int, ...], device: torch.device) -> list[Tensor]:
     """Zeros of these shapes, float32, in one piece of memory, each at a multiple of 128 bytes."""
     sizes = [-(-math.prod(shape) // 32) * 32 for shape in shapes]
@@ -188,28 +201,24 @@ def in_one(*shapes: tuple[int, ...], device: torch.device) -> list[Tensor]:
     return [piece[: math.prod(shape)].view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
 
-class MoleculeProgram:
-    """Buffers for ``n_atoms`` atoms in ``n_systems`` systems, and the launch on them.
+class Workspace:
+    """What launches for up to ``n_atoms`` atoms in ``n_systems`` systems need beside positions and results.
 
-    Fill ``positions`` and ``indices``, call :meth:`launch`, read ``energies`` and
-    ``forces``. :meth:`most_neighbors` is above ``capacity`` when, since ``most`` was last set to 0, an atom had more
-    neighbors than that: then the results are wrong. Of all programs of one device only one may run at a time.
+    :meth:`hold` the systems, then :meth:`launch`. Of all launches on one workspace only one may run at a time.
     """
 
     def __init__(self, library: Library, packed: PackedWeights, n_atoms: int, n_systems: int):
         if not 0 < n_atoms <= library.most_atoms:
             raise UserError(f"the molecule kernel takes 1 to {library.most_atoms} atoms, not {n_atoms}")
         self.library, self.packed, self.room = library, packed, (n_atoms, n_systems)
-        self.capacity = library.capacity
-        device = packed.weights.device
+        self.device = device = packed.weights.device
         ranks, layers, width = library.ranks, library.layers, packed.embedding.shape[1] // library.ranks
         # The largest size for each number of atoms in a group: what smaller ones need is less.
         largest = (min(n_atoms, each * library.groups) for each in range(1, -(-n_atoms // library.groups) + 1))
         outside = max(
             groups * ranks * library.outside_floats(each, stash) for each, groups, stash in map(self._split, largest)
         )
-        self.positions_room, *work = in_one(
-            (n_atoms, 3),
+        work = in_one(
             (ranks, layers - 1, n_atoms, 6, width),
             (ranks, layers, n_atoms, 4, width),
             (outside,),
@@ -218,18 +227,25 @@ class MoleculeProgram:
             device=device,
         )
         self.work = dict(zip(("messages", "gradients", "outside", "pulls", "atomic"), work, strict=True))
-        self.work["counters"] = torch.zeros([library.counters(library.groups)], dtype=torch.int64, device=device)
-        self.outputs_room = results_buffer(n_atoms, n_systems, device)
-        # Pinned, for direct transfers; allocated once, since that takes as long as a transfer.
+        # Blocks wait until what has arrived is a multiple of their number: each number of groups counts by itself.
+        lengths = [library.counters(groups) for groups in range(1, library.groups + 1)]
+        self.counters = torch.zeros([sum(lengths)], dtype=torch.int64, device=device)
+        self.counters_of = [self.counters.data_ptr() + 8 * sum(lengths[:groups]) for groups in range(len(lengths))]
+        # Pinned once, since that takes time.
         pinned = {"device": "cpu", "pin_memory": device.type == "cuda"}
-        self.host_room = torch.empty(self.outputs_room.shape, dtype=torch.uint8, **pinned)
-        self.index_room = index_buffer(n_atoms, n_systems, device)
+        self.indices = index_buffer(n_atoms, n_systems, device)
+        self.host_indices = torch.zeros(self.indices.shape, dtype=torch.int32, **pinned)
+        self.index_values = self.host_indices.numpy()
         # Host memory to which the kernel writes, so that it is read without a transfer.
         self.most = torch.zeros([1], dtype=torch.int32, **pinned)[0]
+        self.host_energies = torch.zeros([n_systems], dtype=torch.float64, **pinned)
+        self.host_forces = torch.zeros([n_atoms, 3], dtype=torch.float32, **pinned)
         tensors = {name: getattr(packed, name) for name in packed.__dataclass_fields__} | self.work
-        tensors |= {"positions": self.positions_room, "most": self.most}
-        self.arguments = Arguments(**{name: tensor.data_ptr() for name, tensor in tensors.items()})
-        self.groups = 0
+        self.arguments = Arguments(
+            **{name: tensor.data_ptr() for name, tensor in (tensors | {"most": self.most}).items()}
+        )
+        self.prepared: Callable[[int, int], None] | None = None
+        self.parts: dict[int, tuple[int, int, int]] = {}
         self.resize(n_atoms, n_systems)
 
     def _split(self, n_atoms: int) -> tuple[int, int, int]:
@@ -239,57 +255,90 @@ class MoleculeProgram:
         return atoms, -(-n_atoms // atoms), stash_shared
 
     def fits(self, n_atoms: int, n_systems: int) -> bool:
-        """Whether the buffers have room for so many."""
+        """Whether there is room for so many."""
         return n_atoms <= self.room[0] and n_systems <= self.room[1]
 
     def resize(self, n_atoms: int, n_systems: int) -> None:
-        """Use the same buffers for other numbers of atoms and systems, which must fit."""
+        """Use it for other numbers of atoms and systems, which must fit."""
         assert self.fits(n_atoms, n_systems)
-        before = self.groups
-        atoms, self.groups, stash_shared = self._split(n_atoms)
-        if before not in (0, self.groups):
-            # Blocks wait until what has arrived is a multiple of their number.
-            self.work["counters"].zero_()
-        self.n_atoms, self.n_systems = n_atoms, n_systems
-        self.positions = self.positions_room[:n_atoms]
-        self.outputs = self.outputs_room[: results_bytes(n_atoms, n_systems)]
-        self.indices = index_part(self.index_room, n_atoms, n_systems)
+        self.n_atoms = n_atoms
+        if n_atoms not in self.parts:
+            self.parts[n_atoms] = self._split(n_atoms)
+        atoms, self.groups, stash_shared = self.parts[n_atoms]
         # Addresses instead of views, a dozen of which take as long as a launch.
-        given, integers, results = self.arguments, self.index_room.data_ptr(), self.outputs_room.data_ptr()
+        given, integers = self.arguments, self.indices.data_ptr()
         given.numbers, given.first = integers, integers + 4 * n_atoms
         given.last, given.starts = integers + 8 * n_atoms, integers + 12 * n_atoms
-        given.energies, given.forces = results, results + 8 * n_systems
-        given.n_atoms, given.n_systems, given.atoms = n_atoms, n_systems, atoms
-        given.with_forces, given.stash_shared = 1, stash_shared
+        given.counters = self.counters_of[self.groups - 1]
+        given.n_atoms, given.n_systems, given.atoms, given.stash_shared = n_atoms, n_systems, atoms, stash_shared
 
-    @property
-    def energies(self) -> Tensor:
-        """[B] eV, float64."""
-        return split_results(self.outputs, self.n_systems)[0]
+    def hold(self, numbers: np.ndarray, system: np.ndarray, sizes: Sequence[int]) -> None:
+        """Use it for these systems: numbers and system of each atom [N], atoms of each system [B].
 
-    @property
-    def forces(self) -> Tensor:
-        """[N, 3] eV/A."""
-        return split_results(self.outputs, self.n_systems)[1]
+        The indices of the systems held before must have arrived on the device.
+        """
+        self.resize(len(numbers), len(sizes))
+        write_indices(self.index_values, numbers, system, sizes)
+        self.indices.copy_(self.host_indices, non_blocking=True)
 
-    def results(self) -> tuple[Tensor, Tensor]:
-        """Energies [B] and forces [N, 3], by a single copy, since each one takes time."""
-        return split_results(self.outputs.clone(), self.n_systems)
+    def launch(self, positions: Tensor, energies: Tensor, forces: Tensor | None, again: bool = False) -> None:
+        """Energies [B] and, where there is a tensor for them, forces [N, 3] at ``positions`` [N, 3]; on the current stream.
 
-    def results_on_host(self) -> tuple[Tensor, Tensor]:
-        """The same on the CPU; waits for the device."""
-        return split_results(self.host_room[: len(self.outputs)].copy_(self.outputs).clone(), self.n_systems)
+        All contiguous, on the device or, the results, in pinned memory of the host. ``again``: one of many launches, none
+        of which is captured in a graph.
+        """
+        given = self.arguments
+        given.positions, given.energies = positions.data_ptr(), energies.data_ptr()
+        given.with_forces = forces is not None
+        if forces is not None:
+            given.forces = forces.data_ptr()
+        stream = torch.cuda.current_stream(self.device).cuda_stream if self.device.type == "cuda" else 1
+        if not again:
+            self.library.launch(given, self.groups, stream)
+            return
+        if self.prepared is None:
+            self.prepared = self.library.prepared(given, self.groups)
+        self.prepared(self.groups, stream)
 
-    def most_neighbors(self, waited: bool = False) -> int:
-        """The largest number of neighbors where it exceeded ``capacity``; waits for the device unless ``waited``."""
-        if self.positions.is_cuda and not waited:
-            torch.cuda.current_stream(self.positions.device).synchronize()
-        return int(self.most)
+
+class MoleculeProgram:
+    """The launch of a workspace on ``positions`` [N, 3], into ``energies`` [B] and ``forces`` [N, 3].
+
+    :meth:`most_neighbors` is above ``capacity`` when, since ``most`` was last set to 0, an atom had more neighbors than
+    that: then the results are wrong.
+    """
+
+    def __init__(self, work: Workspace, positions: Tensor, energies: Tensor, forces: Tensor, again: bool = False):
+        self.work, self.positions, self.energies, self.forces, self.again = work, positions, energies, forces, again
+        self.capacity, self.most = work.library.capacity, work.most
+
+    @classmethod
+    def alone(cls, library: Library, packed: PackedWeights, n_atoms: int, n_systems: int) -> "MoleculeProgram":
+        """With a workspace and buffers of its own, which never move: fill ``positions``, and have ``work`` hold the systems."""
+        work = Workspace(library, packed, n_atoms, n_systems)
+        positions, forces = (torch.zeros([n_atoms, 3], dtype=torch.float32, device=work.device) for _ in range(2))
+        return cls(work, positions, torch.zeros([n_systems], dtype=torch.float64, device=work.device), forces)
 
     def launch(self, forces: bool = True) -> None:
         """Energies and, unless told otherwise, forces; on the current stream."""
-        self.arguments.with_forces = int(forces)
-        self.library.launch(self.arguments, self.groups, self._stream())
+        self.work.launch(self.positions, self.energies, self.forces if forces else None, self.again)
 
-    def _stream(self) -> int:
-        return torch.cuda.current_stream(self.positions.device).cuda_stream if self.positions.is_cuda else 1
+    def results(self) -> tuple[Tensor, Tensor]:
+        """Energies [B] and forces [N, 3]."""
+        return self.energies, self.forces
+
+    def results_on_host(self) -> tuple[Tensor, Tensor]:
+        """Copies of the same on the CPU; waits for the device."""
+        self.wait()
+        return self.energies.to("cpu", copy=True), self.forces.to("cpu", copy=True)
+
+    def wait(self) -> None:
+        """Wait for the device."""
+        if self.work.device.type == "cuda":
+            torch.cuda.current_stream(self.work.device).synchronize()
+
+    def most_neighbors(self, waited: bool = False) -> int:
+        """The largest number of neighbors where it exceeded ``capacity``; waits for the device unless ``waited``."""
+        if not waited:
+            self.wait()
+        return int(self.most)
