@@ -11,9 +11,8 @@ from ase import Atoms
 
 from mlff_distiller.kernels.cuda import molecule, neighbor_matrix
 from mlff_distiller.kernels.cuda.build import FORMS, build, definitions, form_for, unavailable
-from mlff_distiller.kernels.cuda.indices import index_parts
 from mlff_distiller.potentials.autograd import AutogradPotential
-from mlff_distiller.potentials.cuda import CudaPotential
+from mlff_distiller.potentials.cuda import CudaPotential, roomy
 from mlff_distiller.potentials.graphed import CALLS_BEFORE_CAPTURE
 from mlff_distiller.student import wall
 from mlff_distiller.student.painn import StudentConfig
@@ -41,14 +40,9 @@ def random_batch(sizes, seed, spread=1.3):
 
 
 def fill(program, numbers, positions, batch):
+    holder = program.work if isinstance(program, molecule.MoleculeProgram) else program
+    holder.hold(numbers.numpy(), batch.numpy(), torch.bincount(batch).tolist())
     program.positions.copy_(positions)
-    if isinstance(program, molecule.MoleculeProgram):
-        program.work.hold(numbers.numpy(), batch.numpy(), torch.bincount(batch).tolist())
-        return
-    starts = torch.cat([torch.zeros(1, dtype=torch.int64), torch.cumsum(torch.bincount(batch), 0)])
-    parts = index_parts(program.indices, len(numbers), len(starts) - 1)
-    for part, values in zip(parts, (numbers, starts[batch], starts[batch + 1], starts), strict=True):
-        part.copy_(values)
 
 
 def assert_close(program, energies, forces):
@@ -239,7 +233,9 @@ def test_every_number_of_atoms_takes_a_path_that_has_room(emulate, student, monk
     if library.atoms_each < library.max_atoms:
         assert library.shared_bytes(library.atoms_each + 1, 0) > library.shared_limit
     launched = []
-    monkeypatch.setattr(molecule.Library, "launch", lambda library, arguments, groups, stream: launched.append("one"))
+    monkeypatch.setattr(
+        molecule.Library, "prepared", lambda library, arguments, groups: lambda groups, stream: launched.append("one")
+    )
     monkeypatch.setattr(
         neighbor_matrix.NeighborMatrixProgram, "launch", lambda program, forces=True: launched.append("rows")
     )
@@ -358,6 +354,36 @@ def test_small_systems_of_all_sizes_share_a_workspace(emulate, student):
     before = program.positions.clone()
     potential(*random_batch([1], seed=1))
     assert torch.equal(program.positions, before)
+
+
+@needs_compiler
+def test_sizes_that_are_met_once_share_buffers_of_more_atoms(emulate, student):
+    """With ghosts in the rest, which change nothing, whatever was there before; a size that stays gets its own."""
+    potential = CudaPotential(student, libraries=emulate(student.config), products="float32", single_launch=False)
+    for calls in range(1, CALLS_BEFORE_CAPTURE + 2):
+        for sizes in ([5], [3], [1, 2, 1], [2, 2]):
+            numbers, positions, batch = random_batch(sizes, seed=calls)
+            energies, forces = AutogradPotential(student)(numbers, positions, batch)
+            for found in (potential(numbers, positions, batch), potential.on_host(numbers, positions, batch)):
+                assert found[0].shape == energies.shape
+                assert (found[0] - energies).abs().max() < 1e-4
+                assert (found[1] - forces).abs().max() < 1e-4 * max(1.0, float(forces.abs().max()))
+        lost = positions.clone()
+        lost[3] = torch.nan
+        potential(numbers, lost, batch)
+    atoms = [key[0] for key in potential.evaluations]
+    assert sorted(atoms) == [3, 4, 4, 5, 32, 32]
+    program = potential._many(potential.inputs(numbers, positions, batch, None, None).topology, None).program
+    assert program.n_atoms == len(numbers)
+
+
+@pytest.mark.parametrize(
+    ("n", "more"), [(1, 32), (4, 32), (32, 32), (33, 64), (256, 256), (500, 512), (1025, 1152), (4096, 4096)]
+)
+def test_what_is_shared_is_an_eighth_larger_at_most(n, more):
+    assert roomy(n) == more
+    assert n > 256 or more - n < 32
+    assert n <= 256 or more <= 1.125 * n
 
 
 @needs_compiler

@@ -17,7 +17,14 @@ from mlff_distiller.kernels.cuda import molecule, neighbor_matrix
 from mlff_distiller.kernels.cuda.build import FORMS, build, check_built_for
 from mlff_distiller.potentials.base import Potential
 from mlff_distiller.potentials.checks import Cells, InputCheck, Systems, Topology, undisturbed
-from mlff_distiller.potentials.graphed import CapturedCall, InTurn, Recent, made_current, systems_with_nan
+from mlff_distiller.potentials.graphed import (
+    CALLS_BEFORE_CAPTURE,
+    CapturedCall,
+    InTurn,
+    Recent,
+    made_current,
+    systems_with_nan,
+)
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.systems.stress import volumes
 from mlff_distiller.utils.errors import UserError, nearest
@@ -30,6 +37,9 @@ FIRST_CAPACITY = 64
 ALWAYS_ENOUGH = 64
 #: Above this many atoms in a system that is not periodic, cells in a box around it replace the search of all pairs.
 ALL_PAIRS_LIMIT = 4000
+#: Up to so many atoms sizes that are met a few times share buffers and graphs of more atoms; from there on the host's part of
+#: a call is small.
+GHOST_LIMIT = 4096
 #: With more atoms than this the device is busy for milliseconds, and a graph would only hold its memory.
 GRAPH_LIMIT = 200_000
 
@@ -110,6 +120,7 @@ class CudaPotential(Potential):
             self.molecule_weights = molecule.pack(student, self.molecule.ranks) if single_launch else None
         self.inputs = InputCheck(student)
         self.evaluations: Recent = Recent()
+        self.met: Recent = Recent()
         self.turn = InTurn(self.device)
         self.release()
 
@@ -155,6 +166,7 @@ class CudaPotential(Potential):
         self.evaluations.clear()
         self.work: molecule.Workspace | None = None
         self.held: Topology | None = None
+        self.met.clear()
         self.inputs.forget()
         self.capacity = FIRST_CAPACITY
         self.most_in_one_launch = self.molecule.most_atoms if self.molecule else 0
@@ -197,7 +209,8 @@ class CudaPotential(Potential):
         """Run the program of these systems; the result of ``taken(program)``.
 
         ``on_host``: the results are wanted there, and ``taken`` waits for the device. ``in_one``: by one launch, where the
-        systems are small enough. ``own``: by a program that systems of other sizes do not use.
+        systems are small enough, or else by launches that they may share with others. ``own``: by a program that systems of
+        other sizes do not use.
         """
         positions = positions.detach()
         with self.turn:
@@ -213,7 +226,7 @@ class CudaPotential(Potential):
                     with made_current(self.device):
                         program.launch(forces)
                 else:
-                    evaluation = self._many(systems.topology, box)
+                    evaluation = self._many(systems.topology, box, own or not in_one)
                     program = evaluation.program
                     program.positions.copy_(positions)
                     (evaluation.both if forces else evaluation.energy)()
@@ -330,13 +343,20 @@ class CudaPotential(Potential):
             forces = torch.empty([n_atoms, 3], dtype=self.dtype, device=self.device)
         return molecule.MoleculeProgram(work, positions.contiguous(), energies, forces, again=True)
 
-    def _many(self, topology: Topology, box: neighbor_matrix.CellGrid | None) -> Evaluation:
+    def _many(self, topology: Topology, box: neighbor_matrix.CellGrid | None, own: bool = True) -> Evaluation:
+        """Buffers and launches for these systems. Not ``own``: sizes that were met a few times may share those of more atoms."""
         n_atoms, n_systems = topology.numbers.shape[0], len(topology.sizes)
         capacity = rounded(max(topology.sizes) - 1)
         if box is not None or capacity > ALWAYS_ENOUGH:
             capacity = self.capacity
         cells = n_systems * max(topology.sizes) if box else 0
-        key = ("many", n_atoms, n_systems, capacity, cells)
+        key = (n_atoms, n_systems, capacity, cells)
+        if not own and box is None and n_atoms <= GHOST_LIMIT and key not in self.evaluations:
+            calls = self.met.find(key, lambda: [0])
+            calls[0] += 1
+            if calls[0] <= CALLS_BEFORE_CAPTURE:
+                n_atoms, n_systems = roomy(n_atoms), n_systems if n_systems == 1 else roomy(n_systems)
+                key = (n_atoms, n_systems, capacity, cells)
 
         def make() -> Evaluation:
             arguments = self.neighbor_matrix, self.neighbor_matrix_weights, n_atoms, n_systems, capacity, cells
@@ -346,8 +366,8 @@ class CudaPotential(Potential):
             self.evaluations.clear()  # two of these may not fit
         evaluation = self.evaluations.find(key, make)
         if evaluation.topology is not topology:
-            evaluation.program.system.copy_(topology.batch)
-            evaluation.program.indices.copy_(topology.indices, non_blocking=True)
+            with torch.inference_mode(False):
+                evaluation.program.hold(*topology.on_host, topology.sizes)
             evaluation.topology = topology
         if box is not None and evaluation.box is not box:
             evaluation.program.set_grid(box)
@@ -363,6 +383,12 @@ class CudaPotential(Potential):
             return CapturedCall(launch, self.device) if n_atoms <= GRAPH_LIMIT else launch
 
         return Evaluation(program, call(False), call(True))
+
+
+def roomy(n: int) -> int:
+    """The next multiple of 32 or, beyond 256, of a power of two: at most an eighth more."""
+    step = max(32, 1 << n.bit_length() >> 4)
+    return -(-n // step) * step
 
 
 def rounded(capacity: int) -> int:

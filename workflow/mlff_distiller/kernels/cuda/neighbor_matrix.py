@@ -5,15 +5,17 @@ half of the arithmetic, are Triton's or cuBLAS's. Nothing here waits for the dev
 """
 
 import ctypes
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from mlff_distiller.kernels.cuda.indices import index_buffer, index_parts
+from mlff_distiller.kernels.cuda.indices import index_buffer, index_parts, write_indices
 from mlff_distiller.kernels.split import SplitMatrix
 from mlff_distiller.kernels.structures import check_sizes
 from mlff_distiller.student.painn import StudentForceField
@@ -258,11 +260,11 @@ def matmul_precision(tf32: bool):
 
 
 class NeighborMatrixProgram:
-    """Buffers and launches for ``n_atoms`` atoms in ``n_systems`` systems with ``capacity`` neighbors an atom.
+    """Buffers and launches for ``n_atoms`` atoms in ``n_systems`` systems, or fewer, with ``capacity`` neighbors an atom.
 
-    Fill ``positions`` [N, 3], ``system`` [N] and ``indices`` (``numbers``, ``first``, ``last`` [N], ``starts`` [B + 1]), call
-    :meth:`launch`, read ``energies`` and ``forces``. Where an atom had more neighbors than ``capacity``,
-    :meth:`most_neighbors` is larger than that, and the results are wrong: the caller checks, unless no atom can have so many.
+    :meth:`hold` the systems, fill ``positions`` [N, 3], call :meth:`launch`, read ``energies`` and ``forces``. Where an atom
+    had more neighbors than ``capacity``, :meth:`most_neighbors` is larger than that, and the results are wrong: the caller
+    checks, unless no atom can have so many.
 
     Args:
         cells: room for that many cells, see :meth:`set_grid`; with 0 all pairs of a system are searched.
@@ -327,6 +329,19 @@ class NeighborMatrixProgram:
         self.g_wide, self.g_input = real(n_atoms, 3 * features), real(n_atoms, 2 * features)
         self.g_u_v = real(n_atoms, 3, 2 * features)
         self._prepare()
+        self.room = self.positions, self.forces, self.system, self.energies
+
+    def hold(self, numbers: np.ndarray, system: np.ndarray, sizes: Sequence[int]) -> None:
+        """Use it for these systems: numbers and system of each atom [N], atoms of each system [B]. There may be fewer than
+        there is room for, unless there are cells: the rest is ghosts and empty systems, whose results are not shown."""
+        n_atoms, n_systems = len(numbers), len(sizes)
+        positions, forces, of, energies = self.room
+        self.positions, self.forces, self.system = positions[:n_atoms], forces[:n_atoms], of[:n_atoms]
+        self.energies = energies[:n_systems]
+        found = np.empty(self.indices.shape, dtype=np.int32)
+        write_indices(found, numbers, system, sizes, room=self.n_atoms)
+        self.indices.copy_(torch.from_numpy(found), non_blocking=True)
+        self.system.copy_(torch.from_numpy(system), non_blocking=True)
 
     def _prepare(self) -> None:
         """The arguments of every kernel: the buffers never move."""
@@ -450,7 +465,7 @@ class NeighborMatrixProgram:
     def most_neighbors_outside(self, lost: Tensor) -> int:
         """The largest number of neighbors in the last launch, of systems other than those that are ``lost`` [B] bool."""
         system = self.placed_system if self.cells else self.system
-        return int(self.counts.masked_fill(lost[system], 0).max())
+        return int(self.counts[: len(system)].masked_fill(lost[system], 0).max())
 
     @torch.no_grad()
     def launch(self, forces: bool = True) -> None:
