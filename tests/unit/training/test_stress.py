@@ -144,12 +144,12 @@ def test_the_stress_term_is_the_mean_over_the_batches_that_have_a_virial():
     dataset = mixed()
     settings = TrainingSettings.from_mapping({"compile": False, "stress_weight": 1.0, "n_steps": 9})
     network = StudentForceField(StudentConfig(**SMALL)).network
-    layout, configurations = FlatWeights(network), build(dataset, torch.float32)
+    configurations = build(dataset, torch.float32)
     n = len(dataset)
     capacity = Capacity(40 + N_GHOSTS, int(configurations.host_pair_counts.sum()) + 100, n + 1)
 
     def mean(batches):
-        weights = Weights.start(layout.read(network))
+        weights = Weights.start(network, settings.optimizer)
         stepper = Stepper(network, weights, configurations, capacity, settings, tf32=False, compiled=False)
         for step, chosen in enumerate(batches, 1):
             # A rate of 0: every update sees the same weights.

@@ -1,6 +1,6 @@
 """Saves and loads the state of a training, so that an interrupted training can continue.
 
-The file is safetensors (no code in it): weights, their average, the optimizer's moments and the best average so far as
+The file is safetensors (no code in it): weights, their average, what the optimizer keeps and the best average so far as
 flat vectors, and the rest as JSON in the header. No state of a random generator is saved: the order of the data depends
 only on the seed and the number of the epoch.
 
@@ -23,7 +23,7 @@ from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import write_bytes
 
 FORMAT = "mlff-distiller-training"
-VERSION = 2
+VERSION = 3
 
 
 @dataclass

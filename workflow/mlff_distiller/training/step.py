@@ -1,4 +1,4 @@
-"""One update of the weights (batch, gradient, AdamW, moving average), in eager operations or as one CUDA graph."""
+"""One update of the weights (batch, gradient, AdamW or SOAP, moving average), in eager operations or as one CUDA graph."""
 
 import logging
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from mlff_distiller.training.data import Batch, Capacity, Configurations, pack
 from mlff_distiller.training.loss import Loss, loss_and_gradient
 from mlff_distiller.training.precision import matmul_precision
 from mlff_distiller.training.settings import TrainingSettings
+from mlff_distiller.training.soap import Curvature, blocks_of
 from mlff_distiller.training.weights import FlatWeights
 from mlff_distiller.utils.compilers import small_numbers_kept
 
@@ -24,17 +25,21 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 @dataclass
 class Weights:
-    """Flat vectors [P] that an update changes."""
+    """Flat vectors that an update changes: [P], and what SOAP keeps of the gradients."""
 
     current: Tensor
     average: Tensor
     first_moment: Tensor
     second_moment: Tensor
+    curvature: Tensor
 
     @classmethod
-    def start(cls, flat: Tensor) -> "Weights":
-        """The vectors before the first update."""
-        return cls(flat.clone(), flat.clone(), torch.zeros_like(flat), torch.zeros_like(flat))
+    def start(cls, network: PaiNN, optimizer: str = "adamw") -> "Weights":
+        """The vectors before the first update of ``network``'s weights."""
+        flat, curvature = FlatWeights.read(network), torch.zeros([0])
+        if optimizer == "soap":
+            curvature = Curvature.start(blocks_of(FlatWeights(network), network.embedding.embedding_dim))
+        return cls(flat, flat.clone(), torch.zeros_like(flat), torch.zeros_like(flat), curvature.to(flat.device))
 
     def tensors(self) -> dict[str, Tensor]:
         """All vectors by name."""
@@ -74,6 +79,9 @@ class Stepper:
         self.network, self.weights, self.configurations, self.capacity = network, weights, configurations, capacity
         self.loss = Loss.of(settings, with_stress=configurations.virials is not None)
         self.settings, self.layout = settings, FlatWeights(network)
+        self.curvature: Curvature | None = None
+        if settings.optimizer == "soap":
+            self.curvature = Curvature(blocks_of(self.layout, network.embedding.embedding_dim), weights.curvature)
         device = configurations.positions.device
         self.ids = torch.full([capacity.n_molecules - 1], -1, dtype=torch.int64, device=device)
         #: Values that change at every step are on the device, where a replayed CUDA graph reads them.
@@ -105,6 +113,8 @@ class Stepper:
                 self._update()
         else:
             self.graph.replay()
+        if self.curvature is not None:
+            self.curvature.find_bases(step)
 
     def read_sums(self) -> dict[str, float]:
         """Means since the last call; synchronizes the device.
@@ -130,6 +140,8 @@ class Stepper:
         state.first_moment.lerp_(gradient, 1.0 - BETA_1)
         state.second_moment.mul_(BETA_2).addcmul_(gradient, gradient, value=1.0 - BETA_2)
         change = state.first_moment / (state.second_moment.sqrt() * correction + EPSILON)
+        if self.curvature is not None:
+            self.curvature.turn(change, gradient, state.first_moment, BETA_2, correction, EPSILON)
         state.current.mul_(decay).sub_(change * rate)
         state.average.add_((state.current - state.average) * share)
         self.sums[:3] += terms

@@ -157,7 +157,7 @@ class Trainer:
         self.capacity = plan_capacity(self.training, settings.batch_atoms)
 
         self.layout = FlatWeights(self.student.network)
-        self.weights = Weights.start(self.layout.read(self.student.network))
+        self.weights = Weights.start(self.student.network, settings.optimizer)
         self.best = self.weights.average.clone()
         self.progress = Progress()
         if stored is not None:

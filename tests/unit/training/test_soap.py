@@ -1,0 +1,96 @@
+"""SOAP's update, by hand and in a training."""
+
+import numpy as np
+import pytest
+import torch
+
+from mlff_distiller.student.painn import StudentConfig, StudentForceField
+from mlff_distiller.training.data import pack, plan_capacity
+from mlff_distiller.training.soap import EVERY, Curvature, blocks_of, length
+from mlff_distiller.training.step import Stepper, Weights
+from mlff_distiller.training.weights import FlatWeights
+from tests.unit.training.test_train import SMALL, build, morse_dataset, settings
+
+
+@pytest.mark.parametrize("config", [SMALL, {}], ids=["small", "default"])
+def test_blocks_hold_every_matrix_once(config):
+    network = StudentForceField(StudentConfig(**config)).network
+    layout, width = FlatWeights(network), network.embedding.embedding_dim
+    blocks = blocks_of(layout, width)
+    held = torch.cat([index.flatten() for index in blocks.values()])
+    assert len(held.unique()) == len(held)
+    flat = layout.read(network)
+    matrices = sum(p.numel() for name, p in network.named_parameters() if p.dim() == 2 and min(p.shape) > 1)
+    assert len(held) == matrices - network.embedding.weight.numel()
+    assert all(max(shape) <= width for shape in blocks)
+    mix = network.updates[0].mix_uv.weight
+    pieces = flat[blocks[width, width]]
+    assert any(torch.equal(piece, mix[width:]) for piece in pieces)
+    assert length(blocks) == len(Curvature.start(blocks))
+
+
+def test_in_its_own_basis_it_is_adam():
+    blocks = {(3, 2): torch.arange(12).view(2, 3, 2)}
+    curvature = Curvature(blocks, Curvature.start(blocks))
+    torch.manual_seed(0)
+    first, second = torch.zeros(12), torch.zeros(12)
+    for step in range(1, 6):
+        gradient = torch.randn(12)
+        first.lerp_(gradient, 0.1)
+        second.mul_(0.9).addcmul_(gradient, gradient, value=0.1)
+        correction = (1 - 0.9**step) ** -0.5
+        change = torch.full([12], torch.nan)
+        curvature.turn(change, gradient, first, 0.9, correction, 1e-8)
+        torch.testing.assert_close(change, first / (second.sqrt() * correction + 1e-8))
+
+
+def test_a_turned_problem_gets_the_turned_step():
+    """Adam's step depends on the axes; SOAP's, once it knows the eigenvectors, does not."""
+    torch.manual_seed(0)
+    blocks = {(4, 3): torch.arange(12).view(1, 4, 3)}
+    left, right = (torch.linalg.qr(torch.randn(n, n)).Q for n in (4, 3))
+    scale = torch.tensor([1.0, 3.0, 10.0, 30.0])[:, None] * torch.tensor([1.0, 4.0, 16.0])
+    straight, turned = (Curvature(blocks, Curvature.start(blocks)) for _ in range(2))
+    found = []
+    for curvature, turn in ((straight, lambda g: g), (turned, lambda g: left @ g @ right.T)):
+        generator = torch.Generator().manual_seed(1)
+        first, change = torch.zeros(12), torch.zeros(12)
+        for step in range(1, 4 * EVERY + 1):
+            gradient = turn(torch.randn(4, 3, generator=generator) * scale).reshape(-1)
+            first.lerp_(gradient, 0.1)
+            if step == 4 * EVERY:
+                # The second moment of the last basis alone.
+                curvature.parts[4, 3][4].zero_()
+            curvature.turn(change, gradient, first, 0.9, 1.0, 1e-8)
+            curvature.find_bases(step)
+        found.append(change.view(4, 3).clone())
+    torch.testing.assert_close(left @ found[0] @ right.T, found[1], rtol=1e-2, atol=1e-2)
+    for mean, basis in zip(straight.parts[4, 3][:2], straight.parts[4, 3][2:4], strict=True):
+        seen = basis.mT @ mean @ basis
+        assert (seen - torch.diag_embed(seen.diagonal(dim1=1, dim2=2))).abs().max() < 1e-4 * seen.abs().max()
+
+
+def test_weights_that_are_lost_leave_the_bases_alone():
+    blocks = {(2, 2): torch.arange(4).view(1, 2, 2)}
+    curvature = Curvature(blocks, Curvature.start(blocks))
+    curvature.turn(torch.zeros(4), torch.full([4], torch.nan), torch.zeros(4), 0.9, 1.0, 1e-8)
+    curvature.find_bases(1)
+    assert torch.equal(curvature.parts[2, 2][2][0], torch.eye(2))
+
+
+def test_it_learns_more_in_as_many_updates():
+    configurations = build(morse_dataset(12), dtype=torch.float32)
+    capacity = plan_capacity(configurations, 40)
+    table, terms = pack(np.arange(12), configurations, capacity), {}
+    for optimizer in ("adamw", "soap"):
+        torch.manual_seed(0)
+        network = StudentForceField(StudentConfig(**SMALL)).network
+        weights = Weights.start(network, optimizer)
+        chosen = settings(optimizer=optimizer)
+        stepper = Stepper(network, weights, configurations, capacity, chosen, tf32=False, compiled=False)
+        for step in range(1, 81):
+            stepper(table[step % len(table)], step, 3e-3, 0.1, 1.0)
+            if step == 60:
+                stepper.read_sums()
+        terms[optimizer] = stepper.read_sums()["force"]
+    assert terms["soap"] < 0.8 * terms["adamw"]
