@@ -111,6 +111,15 @@ def test_the_profile_holds_what_the_default_holds_and_names_no_site():
     assert {"slurm_partition", "slurm_account", "constraint"} <= set(re.findall(r"# (\w+): ", text))
 
 
+def test_what_is_timed_is_alone_by_the_profile_for_other_batch_systems_too():
+    """The one in docs/cluster.md, by hand."""
+    text = (ROOT / "docs/cluster.md").read_text()
+    generic = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    alone = {rule for rule, needs in PROFILE["set-resources"].items() if "--exclusive" in needs["slurm_extra"]}
+    assert set(generic["set-resources"]) == alone
+    assert set(PROFILE["default-resources"]) <= set(generic["default-resources"])
+
+
 def test_the_profile_names_rules_that_there_are():
     rules = "\n".join(file.read_text() for file in (ROOT / "workflow/rules").glob("*.smk"))
     for name in (

@@ -3,5 +3,7 @@
 import sys
 
 from mlff_distiller.cli import main
+from mlff_distiller.utils.streams import GoesOn
 
+sys.stdout, sys.stderr = GoesOn(sys.stdout), GoesOn(sys.stderr)
 sys.exit(main())

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import io
 import sys
 
 from mlff_distiller.utils.errors import UserError, nearest
@@ -58,9 +57,9 @@ STAGES = {
 def main(argv: list[str] | None = None) -> int:
     """Run one stage; a :class:`UserError` is printed as one message, exit status 2."""
     argv = sys.argv[1:] if argv is None else argv
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
         # A terminal or log without the letter Å shows its code instead of ending the stage.
-        sys.stdout.reconfigure(errors="backslashreplace")
+        reconfigure(errors="backslashreplace")
     # Only the chosen stage's module is imported: `report` must not wait for torch.
     chosen = next((word for word in argv if not word.startswith("-")), None)
     parser = argparse.ArgumentParser(prog="python -m mlff_distiller", description=__doc__)

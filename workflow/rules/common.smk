@@ -354,11 +354,16 @@ def before_the_first_job():
         )
     told = workflow.executor_settings
     # Other batch systems have other settings.
-    if hasattr(told, "status_command") and (
-        problems := slurm.problems(Path.cwd(), workflow.cores, told.status_command, config["device"])
-    ):
-        raise WorkflowError("\n".join(problems))
     if hasattr(told, "status_command"):
+        partition = (workflow.resource_settings.default_resources or {}).get("slurm_partition")
+        if problems := slurm.problems(
+            Path.cwd(),
+            workflow.cores,
+            told.status_command,
+            config["device"],
+            partition=partition and str(getattr(partition, "value", partition)),
+        ):
+            raise WorkflowError("\n".join(problems))
         slurm.ask_again_without_an_answer(workflow.scheduler._executor)
 
 

@@ -93,7 +93,8 @@ rule obtain_torch_cluster:
         code=code_of("preflight.torch_cluster"),
         settings=settings(config["torch_cluster"]),
     shell:
-        "python -m mlff_distiller torch-cluster --settings {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
+        "python -m mlff_distiller torch-cluster --settings {params.settings:q} --cores {threads} --output {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule preflight:

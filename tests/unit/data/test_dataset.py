@@ -206,7 +206,8 @@ def test_a_dead_worker_is_reported_and_loses_no_finished_part(tmp_path):
 
 def test_what_a_dead_worker_was_at_is_named(tmp_path):
     with pytest.raises(
-        UserError, match=r"a worker process died \(out of memory\?\) at number 2; what is done stays in"
+        UserError,
+        match=r"a worker process died \(out of memory, or ended from outside\?\) at number 2; what is done stays in",
     ):
         run_in_parts(
             _worker_dies,

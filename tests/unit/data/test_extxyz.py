@@ -1,6 +1,7 @@
 """A user's own labels: what is read, how it is split, and what is refused before anything is learned of it."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -346,6 +347,24 @@ def test_a_wrong_unit_in_hdf5_is_refused_too(tmp_path, capsys):
     words = ["import-data", "--dataset", str(tmp_path / "own.h5"), "--output", str(tmp_path / "labels.h5")]
     assert cli.main([*words, "--card", str(tmp_path / "labels.json")]) == 2
     assert "energies in Hartree, forces in eV/A" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"forces": 0.0}, "frame 0 has no force on any atom"),
+        ({"positions": 0.0}, "frame 0: atoms 0 .* and 1 .* on top of each other"),
+    ],
+)
+def test_placeholders_and_impossible_atoms_in_hdf5_are_refused_too(tmp_path, capsys, change, message):
+    write(tmp_path / "own.extxyz", emt_frames(12))
+    dataset = read_extxyz(tmp_path / "own.extxyz")
+    for name, factor in change.items():
+        dataset = replace(dataset, **{name: factor * getattr(dataset, name)})
+    write_dataset(tmp_path / "own.h5", dataset)
+    words = ["import-data", "--dataset", str(tmp_path / "own.h5"), "--output", str(tmp_path / "labels.h5")]
+    assert cli.main([*words, "--card", str(tmp_path / "labels.json")]) == 2
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_a_wrong_unit_ends_the_command_with_one_sentence(tmp_path, capsys):

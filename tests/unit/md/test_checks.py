@@ -25,6 +25,7 @@ from mlff_distiller.md.thermostat import compare_with_gamma
 from mlff_distiller.md.thermostat_settings import ThermostatSettings
 from mlff_distiller.md.timestep import convergence_ratios, energies_per_timestep, fluctuation
 from mlff_distiller.md.timestep_settings import TimestepSettings
+from mlff_distiller.potentials.ase import PotentialCalculator
 from mlff_distiller.potentials.autograd import AutogradPotential
 from mlff_distiller.records import schema
 from mlff_distiller.student.checkpoint import load_student, save_student
@@ -339,6 +340,30 @@ def test_a_simulation_that_goes_astray_keeps_its_frames(student64, molecules):
         run_nve(molecules["water"], Breaking(student64), settings, AutogradPotential(student64))
     assert len(error.value.samples.frames) == 3
     assert all("nan" not in frame for frame in error.value.samples.frames)
+
+
+@pytest.mark.parametrize("run", ["nve", "langevin"])
+def test_an_energy_that_no_physics_gives_ends_a_simulation(student64, molecules, run):
+    """Finite all the while, as where an atom has fallen into a hole of the network."""
+
+    class Falling(AutogradPotential):
+        calls = 0
+
+        def __call__(self, *batch):
+            energies, forces = super().__call__(*batch)
+            self.calls += 1
+            return energies - (1e5 if self.calls > 12 else 0.0), forces
+
+    water = molecules["water"].copy()
+    if run == "nve":
+        settings = NveSettings.from_mapping({"steps": 60, "equilibration_steps": 2, "sample_every": 2})
+        with pytest.raises(SimulationFailed, match=r"eV an atom after .* which no physics gives"):
+            run_nve(water, Falling(student64), settings)
+        return
+    water.calc = PotentialCalculator(Falling(student64))
+    settings = ThermostatSettings.from_mapping({"steps": 60, "equilibration_steps": 2, "sample_every": 2})
+    with pytest.raises(FloatingPointError, match=r"potential energy is .* which no physics gives"):
+        run_langevin(water, settings)
 
 
 def test_the_fp64_reference_gives_a_drift_with_or_without_a_compiler(tmp_path, student, monkeypatch):

@@ -472,6 +472,13 @@ def test_a_compiler_that_fails_leaves_nothing_and_is_quoted(monkeypatch, tmp_pat
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
 
+def test_a_cache_that_cannot_be_written_is_said_in_words(monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("MLFF_DISTILLER_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match=r"cannot be written there .*; set MLFF_DISTILLER_CACHE to a folder"):
+        builder.build(SMALL, "float32")
+
+
 def test_a_damaged_library_is_refused_with_advice(tmp_path):
     damaged = tmp_path / "painn.so"
     damaged.write_bytes(b"not a library")

@@ -20,7 +20,9 @@ def cluster(tmp_path, monkeypatch):
             (folder / name).write_text(f"#!/bin/sh\ncat << END\n{text}\nEND\n")
             os.chmod(folder / name, 0o755)
 
-    write(sinfo="16\n32+", scontrol="AccountingStorageType   = accounting_storage/slurmdbd", squeue="")
+    write(
+        sinfo="small 16\ncpu* 16\ncpu* 32+", scontrol="AccountingStorageType   = accounting_storage/slurmdbd", squeue=""
+    )
     return write
 
 
@@ -30,8 +32,15 @@ def test_a_sound_cluster_gives_no_word(cluster, tmp_path):
 
 def test_more_cores_than_any_node_has(cluster, tmp_path):
     (said,) = slurm.problems(tmp_path, 64, "sacct", "cpu", {})
-    assert "no node has more than 32" in said
+    assert "no node of the partition cpu has more than 32" in said
     assert "--cores 32" in said
+
+
+def test_more_cores_than_any_node_of_the_partition_has(cluster, tmp_path):
+    (said,) = slurm.problems(tmp_path, 32, "sacct", "cpu", {}, partition="small")
+    assert "no node of the partition small has more than 16" in said
+    assert slurm.problems(tmp_path, 32, "sacct", "cpu", {}, partition="small,cpu") == []
+    assert slurm.problems(tmp_path, 16, "sacct", "cpu", {}, partition="small") == []
 
 
 @pytest.mark.parametrize("storage", ["accounting_storage/none", "(null)"])

@@ -1,5 +1,7 @@
 """The molecules that ship, and what is refused before any work."""
 
+import gzip
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -63,6 +65,16 @@ def test_a_molecule_of_ones_own_is_named_by_its_path(tmp_path):
         read_system(tmp_path / "broken.xyz")
 
 
+@pytest.mark.parametrize("name", ["mine.xyz", "mine.XYZ", "mine.extxyz", "mine.xyz.gz"])
+def test_frames_after_a_blank_line_are_not_left_out_without_a_word(tmp_path, name):
+    frame = "2\n\nC 0 0 0\nO 0 0 1.1\n"
+    opened = gzip.open if name.endswith(".gz") else open
+    with opened(tmp_path / name, "wt") as stream:
+        stream.write(f"{frame}\n{frame}")
+    with pytest.raises(UserError, match="line 5 is blank, and more follows on line 6"):
+        read_system(tmp_path / name)
+
+
 @pytest.fixture
 def trajectory(tmp_path):
     """Three frames that call themselves something else, in a folder with an @."""
@@ -98,6 +110,11 @@ def test_a_file_that_is_there_is_a_path_whatever_it_is_called(tmp_path, monkeypa
     (tmp_path / "none").mkdir()
     assert load_system("POSCAR", "none").info["name"] == "POSCAR"
     assert split_frame("relaxed@7") == ("relaxed@7", None)
+    # ASE would look for a file `relaxed`, and here it would find one.
+    write(tmp_path / "relaxed", Atoms("H2", [[0, 0, 0], [0, 0, 0.8]]), format="extxyz")
+    write(tmp_path / "mine@2.xyz", crystal, format="extxyz")
+    assert len(read_system("relaxed@7")) == len(read_system("mine@2.xyz")) == len(crystal)
+    assert len(read_system("mine@2.xyz@0")) == len(crystal)
     assert split_frame("POSCAR@-1") == ("POSCAR", -1)
 
 

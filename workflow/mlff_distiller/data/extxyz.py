@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlff_distiller.data.dataset import SPLITS, Dataset, from_lists
-from mlff_distiller.data.frames import read_every_frame
 from mlff_distiller.data.labels import check_moment, check_there_are_labels, labels_of, stress_of
 from mlff_distiller.data.own_data_settings import OwnDataSettings
 from mlff_distiller.data.stress import gathered
 from mlff_distiller.data.units import check_units, doubtful_lengths, refuse_units
+from mlff_distiller.systems.frames import read_every_frame
 from mlff_distiller.systems.read import check_atoms, check_finite
 from mlff_distiller.utils.errors import UserError, nearest
 

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from mlff_distiller.data.dataset import summary, write_dataset
+from mlff_distiller.data.dataset import Dataset, summary, write_dataset
 from mlff_distiller.data.own_data_settings import OwnDataFractions, OwnDataSettings
-from mlff_distiller.data.read import read_dataset
+from mlff_distiller.data.read import is_hdf5, read_dataset
 from mlff_distiller.data.split_notes import notes_on_split
 from mlff_distiller.data.units import check_units, refuse_units
 
@@ -30,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
     if args.held_out:
         settings = settings.model_copy(update={"fractions": OwnDataFractions(val=0.0, test=1.0)})
     dataset = read_dataset(args.dataset, settings)
+    if is_hdf5(args.dataset):
+        check_frames(args.dataset, dataset, settings)
     units = check_units(dataset)
     if units.doubts and settings.check_units:
         refuse_units(args.dataset, units.doubts)
@@ -45,3 +47,19 @@ def run(args: argparse.Namespace) -> int:
     for note in card["notes"]:
         print(f"note: {note}")
     return 0
+
+
+def check_frames(path: Path, dataset: Dataset, settings: OwnDataSettings) -> None:
+    """Refuse in HDF5 what is refused in every other format while it is read.
+
+    Raises:
+        UserError: atoms that make no sense, or placeholders for labels; names the configuration.
+    """
+    import numpy as np
+
+    from mlff_distiller.data.labels import check_there_are_labels
+    from mlff_distiller.systems.read import check_atoms
+
+    frames = [check_atoms(dataset.atoms(i), f"{path}: frame {i}", settings.allow) for i in range(len(dataset))]
+    forces = np.split(dataset.forces, dataset.offsets[1:-1])
+    check_there_are_labels(path, frames, dataset.energies.tolist(), forces, settings.check_units)

@@ -23,7 +23,7 @@ def read_dataset(path: str | Path, own: OwnDataSettings = OwnDataSettings()) -> 
         UserError: unreadable, without labels, or with labels that seem to be in other units.
     """
     path = Path(path)
-    if path.suffix.lower() not in (".h5", ".hdf5") and not _begins_as_hdf5(path):
+    if not is_hdf5(path):
         from mlff_distiller.data.extxyz import read_extxyz
 
         return read_extxyz(path, own)
@@ -33,7 +33,10 @@ def read_dataset(path: str | Path, own: OwnDataSettings = OwnDataSettings()) -> 
     return dataset
 
 
-def _begins_as_hdf5(path: Path) -> bool:
+def is_hdf5(path: Path) -> bool:
+    """Whether a file begins as HDF5 does, or is called so."""
+    if path.suffix.lower() in (".h5", ".hdf5"):
+        return True
     if not path.is_file():
         return False
     with path.open("rb") as stream:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mlff_distiller.data.dataset import Dataset, from_lists
-from mlff_distiller.data.frames import read_every_frame
+from mlff_distiller.systems.frames import read_every_frame
 from mlff_distiller.utils.errors import UserError
 
 

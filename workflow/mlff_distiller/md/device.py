@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mlff_distiller.md.measures import MOST_CHANGE
 from mlff_distiller.md.near_origin import NearOrigin
 from mlff_distiller.potentials.base import HasProgram, Potential, Program
 from mlff_distiller.potentials.graphed import CapturedCall
@@ -23,8 +24,6 @@ from mlff_distiller.utils.errors import UserError
 
 #: eV in amu A^2 / fs^2 (CODATA 2018).
 ACCELERATION = 9.648533212331e-3
-#: Largest physical change of the potential or kinetic energy since the start, eV per atom.
-MOST_CHANGE = 100.0
 
 
 class Frame(NamedTuple):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlff_distiller.md.langevin_settings import LangevinSettings
+from mlff_distiller.md.measures import MOST_CHANGE
 from mlff_distiller.md.start import set_thermal_velocities
 
 if TYPE_CHECKING:
@@ -59,11 +60,12 @@ def run_langevin(
         with_stress: sample the stress, too, where the calculator has one.
 
     Raises:
-        FloatingPointError: a position is no longer finite.
+        FloatingPointError: a position is no longer finite, or an energy is one that no physics gives.
     """
     from ase import units
 
     set_thermal_velocities(atoms, settings.temperature_k, settings.seed, at_minimum=not atoms.pbc.any())
+    first = atoms.get_potential_energy()
     dynamics = thermostat(atoms, settings)
     dynamics.run(settings.equilibration_steps)
     positions, velocities, stresses = [], [], []
@@ -73,6 +75,12 @@ def run_langevin(
         dynamics.run(settings.sample_every)
         if not np.isfinite(atoms.positions).all():
             raise FloatingPointError(f"a position is not finite after {dynamics.nsteps} steps")
+        energy = atoms.get_potential_energy()
+        if not abs(energy - first) <= MOST_CHANGE * len(atoms):
+            raise FloatingPointError(
+                f"the potential energy is {energy:.6g} eV after {dynamics.nsteps} steps and began at {first:.6g}, which no "
+                "physics gives; a shorter time step may help"
+            )
         positions.append(atoms.get_positions())
         velocities.append(atoms.get_velocities() * units.fs)
         if with_stress:

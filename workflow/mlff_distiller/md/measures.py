@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 #: A bond is broken when it is longer than this many times its length at the start.
 BROKEN = 1.5
+#: Largest physical change of an energy since the start, eV per atom.
+MOST_CHANGE = 100.0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlff_distiller.md.measures import BROKEN, Slope, bonds_of, drift, drift_beyond
+from mlff_distiller.md.measures import BROKEN, MOST_CHANGE, Slope, bonds_of, drift, drift_beyond
 from mlff_distiller.md.settings import GOOD_DRIFT, NveSettings
 from mlff_distiller.md.start import moving_degrees_of_freedom, set_thermal_velocities
 from mlff_distiller.utils.errors import UserError
@@ -134,6 +134,12 @@ class Observer:
         samples.energies.append(1e3 * atoms.get_total_energy() / len(atoms))
         if not math.isfinite(samples.energies[-1]):
             raise SimulationFailed(f"the total energy is not finite after {samples.times_fs[-1]:.1f} fs", samples)
+        if abs(samples.energies[-1] - samples.energies[0]) > 1e3 * MOST_CHANGE:
+            raise SimulationFailed(
+                f"the total energy is {1e-3 * samples.energies[-1]:.6g} eV an atom after {samples.times_fs[-1]:.1f} fs and "
+                f"began at {1e-3 * samples.energies[0]:.6g}, which no physics gives; a shorter time step may help",
+                samples,
+            )
         samples.temperatures_k.append(atoms.get_temperature() / self.share_that_moves)
         samples.momenta.append(float(np.linalg.norm(atoms.get_momenta().sum(axis=0))))
         vectors = atoms.positions[self.second] - atoms.positions[self.first]

@@ -10,7 +10,12 @@ from mlff_distiller.utils.provenance import output_of
 
 
 def problems(
-    folder: Path, cores: int, status_command: str | None, device: str, environment: Mapping[str, str] = os.environ
+    folder: Path,
+    cores: int,
+    status_command: str | None,
+    device: str,
+    environment: Mapping[str, str] = os.environ,
+    partition: str | None = None,
 ) -> list[str]:
     """What is wrong, each with what to do about it; empty if nothing is, or if Slurm does not answer.
 
@@ -20,10 +25,11 @@ def problems(
         status_command: by which the state of jobs is asked for: ``sacct`` or ``squeue``.
         device: of the configuration.
         environment: names the job that Snakemake itself runs in, if it does.
+        partition: that jobs go to; None: Slurm's default.
     """
     found = [
         _not_found_by_jobs(environment),
-        _too_large(cores),
+        _too_large(cores, partition),
         _unheard(status_command),
         _undecided(device),
         _still_running(folder, environment.get("SLURM_JOB_ID")),
@@ -72,14 +78,19 @@ def _undecided(device: str) -> str:
     )
 
 
-def _too_large(cores: int) -> str:
-    """A job that no node has the cores for waits for ever where Slurm is not set up to refuse it."""
-    sizes = [int(size) for size in re.findall(r"\d+", output_of(["sinfo", "--noheader", "--format=%c"]) or "")]
+def _too_large(cores: int, partition: str | None) -> str:
+    """A job that no node of its partition has the cores for waits for ever where Slurm is not set up to refuse it."""
+    # The default partition has a star; "32+" are nodes of 32 cores and more.
+    lines = re.findall(
+        r"^(\S+?)(\*?) +(\d+)\+?$", output_of(["sinfo", "--noheader", "--format=%P %c"]) or "", re.MULTILINE
+    )
+    asked = partition.split(",") if partition else sorted({name for name, star, _ in lines if star})
+    sizes = [int(size) for name, _, size in lines if name in asked]
     if not sizes or cores <= max(sizes):
         return ""
     return (
-        f"cores: {cores}, and no node has more than {max(sizes)}: jobs would wait for ever; "
-        f"say --cores {max(sizes)} or fewer, and set-threads likewise"
+        f"cores: {cores}, and no node of the partition {', '.join(asked)} has more than {max(sizes)}: jobs would wait for ever; "
+        f"say --cores {max(sizes)} or fewer, and set-threads likewise, or choose another slurm_partition"
     )
 
 

@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class Unavailable(Exception):
     """This route failed; the text says why."""
 
 
-def obtain(settings: TorchClusterSettings) -> dict[str, Any]:
+def obtain(settings: TorchClusterSettings, cores: int | None = None) -> dict[str, Any]:
     """Find, fetch or build torch-cluster by the routes that ``settings.mode`` allows, in this order: already
     installed (auto), the cache, a prebuilt wheel (auto, prebuilt), the source archive (auto, build).
 
@@ -76,6 +77,7 @@ def obtain(settings: TorchClusterSettings) -> dict[str, Any]:
         settings: ``mode`` (auto | prebuilt | build | off), ``find_links`` (address of an index page in which
             ``{torch}`` and ``{cuda}`` are filled in, or a local folder of wheels; null: no prebuilt wheels) and
             ``build_jobs`` (compiler processes at a time; null: as many as cores and memory allow).
+        cores: that a build may use; None: all that this process may run on.
 
     Returns:
         A record of kind ``torch_cluster`` with ``mode``, ``route`` ("already installed" | "cache" | "prebuilt" |
@@ -99,9 +101,9 @@ def obtain(settings: TorchClusterSettings) -> dict[str, Any]:
 
     origins = {"auto": ("prebuilt", "built"), "prebuilt": ("prebuilt",), "build": ("built",)}[mode]
     folder = cache_folder(str(key))
-    with exclusive(folder, waiting="torch-cluster: another run is getting it; waiting for it"):
+    with exclusive(folder, waiting="torch-cluster: another run is getting it; waiting for it") as alone:
         # The process that held the lock has ended, so its unfinished work is of no use.
-        for leftover in folder.glob(".work-*"):
+        for leftover in folder.glob(".work-*") if alone else ():
             shutil.rmtree(leftover, ignore_errors=True)
         for origin in origins:
             if (folder / origin).is_dir():
@@ -114,7 +116,7 @@ def obtain(settings: TorchClusterSettings) -> dict[str, Any]:
         for origin in origins:
             start = time.monotonic()
             try:
-                get = fetch_prebuilt if origin == "prebuilt" else build
+                get = fetch_prebuilt if origin == "prebuilt" else partial(build, cores=cores)
                 found = _keep(folder, origin, lambda work, get=get: get(key, settings, work))
             except (Unavailable, OSError) as why:
                 reasons.append(f"{'prebuilt' if origin == 'prebuilt' else 'from source'}: {why}")
@@ -186,7 +188,7 @@ def index_places(find_links: str | None, key: Key) -> list[str]:
     return [find_links.replace("{torch}", version).replace("{cuda}", key.flavor) for version in versions]
 
 
-def build(key: Key, settings: TorchClusterSettings, work: Path) -> Path:
+def build(key: Key, settings: TorchClusterSettings, work: Path, cores: int | None = None) -> Path:
     """Build the wheel from the hash-pinned source archive in folder ``work``, several files at a time, without debug
     information (which takes more than half of the time), with the progress on the screen.
 
@@ -195,7 +197,7 @@ def build(key: Key, settings: TorchClusterSettings, work: Path) -> Path:
     """
     if reason := no_compiler():
         raise Unavailable(reason)
-    jobs = settings.build_jobs or default_build_jobs()
+    jobs = settings.build_jobs or default_build_jobs(cores)
     environment = _build_environment(key, jobs, work)
     wheels, log = work / "wheels", work / "build.log"
     command = ["wheel", "--verbose", "--require-hashes", "--no-deps", "--no-build-isolation", "--no-binary", ":all:"]
@@ -229,10 +231,11 @@ def build(key: Key, settings: TorchClusterSettings, work: Path) -> Path:
     return found[0]
 
 
-def default_build_jobs() -> int:
-    """As many compilers as there are cores, as long as each has :data:`GIB_PER_BUILD_JOB` of memory."""
+def default_build_jobs(cores: int | None = None) -> int:
+    """As many compilers as there are cores, or as ``cores`` says, as long as each has :data:`GIB_PER_BUILD_JOB` of memory."""
     by_memory = int((provenance.memory_gib() or GIB_PER_BUILD_JOB) / GIB_PER_BUILD_JOB)
-    return max(1, min(provenance.usable_cores(), by_memory))
+    usable = provenance.usable_cores()
+    return max(1, min(usable if cores is None else min(cores, usable), by_memory))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -240,11 +243,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Find, fetch or build torch-cluster for this Python, torch, CUDA and processor."
     parser.add_argument("--settings", default="{}", help="mode, find_links, build_jobs (JSON text or a file)")
     parser.add_argument("--output", required=True, help="the record to write (JSON)")
+    parser.add_argument("--cores", type=int, help="that a build may use (default: all)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Obtain torch-cluster and write the record; that it is unavailable is a result, not an error."""
-    made = obtain(TorchClusterSettings.from_mapping(load_settings(args.settings)))
+    made = obtain(TorchClusterSettings.from_mapping(load_settings(args.settings)), args.cores)
     if made["status"] == "ok":
         built = f" in {_duration(made['build_s'])}" if made["build_s"] else ""
         _say(f"{made['version']} for {made['key']}: {made['route']}{built}")

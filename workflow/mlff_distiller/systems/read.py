@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlff_distiller.systems.frames import read_every_frame
 from mlff_distiller.systems.limits import Limits
-from mlff_distiller.systems.xyz import check_xyz
 from mlff_distiller.utils.errors import UserError, nearest
 from mlff_distiller.utils.files import split_frame
 
@@ -70,21 +70,12 @@ def read_system(path: str | Path, allow: Iterable[str] = ()) -> "Atoms":
     Raises:
         UserError: missing or unreadable file, several frames and no index, or atoms that make no sense.
     """
-    from ase.io import iread
-
     file, frame = split_frame(path)
     if not Path(file).is_file():
         raise UserError(f"{file}: no such file")
-    if Path(file).suffix in SUFFIXES:
-        check_xyz(file)
     if Path(file).suffix.lower() in (".sdf", ".sd"):
         _check_single(file)
-    try:
-        frames = list(iread(file, index=":"))
-    except Exception as error:
-        raise UserError(f"{file}: ASE cannot read it ({type(error).__name__}: {error})") from error
-    if not frames:
-        raise UserError(f"{file}: no atoms in it")
+    frames = read_every_frame(file)
     if frame is None:
         if len(frames) > 1:
             raise UserError(f"{file}: {len(frames)} frames; choose one, e.g. {file}@0 or {file}@-1")

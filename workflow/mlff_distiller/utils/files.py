@@ -118,10 +118,11 @@ def load_settings(text_or_path: str | Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path, waiting: str = "") -> Iterator[None]:
+def exclusive(folder: Path, waiting: str = "") -> Iterator[bool]:
     """Only one process at a time works on ``folder``; the lock ends with its process.
 
-    Some network file systems have no locks; there only the atomic writes protect the files.
+    Some network file systems have no locks; there only the atomic writes protect the files, and what is yielded is False: what
+    looks left over may be the work of another process.
 
     Args:
         folder: made when it is not there.
@@ -134,10 +135,12 @@ def exclusive(folder: Path, waiting: str = "") -> Iterator[None]:
     with (folder / "lock").open("w", encoding="utf-8") as handle:
         try:
             _lock(handle, waiting)
+            alone = True
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-        yield
+            alone = False
+        yield alone
 
 
 def _lock(handle: IO[str], waiting: str) -> None:

@@ -117,8 +117,9 @@ def _run(
                     names = " or ".join(map(name_of, death.at))
                     if fallback is None or not death.at:
                         raise UserError(
-                            f"a worker process died (out of memory?){f' at {names}' if names else ''}; what is done stays in "
-                            f"{directory}: run the same command again to go on, with fewer --cores if memory is short"
+                            f"a worker process died (out of memory, or ended from outside?){f' at {names}' if names else ''}; "
+                            f"what is done stays in {directory}: run the same command again to go on, with fewer --cores if "
+                            "memory is short"
                         ) from None
                     print(
                         f"{description}: a worker process died at {names}: once more, apart from the others", flush=True

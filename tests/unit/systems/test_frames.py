@@ -4,7 +4,7 @@ import pytest
 from ase import Atoms
 from ase.io import write
 
-from mlff_distiller.data.frames import read_every_frame
+from mlff_distiller.systems.frames import read_every_frame
 from mlff_distiller.utils.errors import UserError
 from tests.unit.data.labeled_sets import emt_frames
 
