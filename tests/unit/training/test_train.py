@@ -240,7 +240,7 @@ def test_clipping_bounds_the_gradient():
     student = StudentForceField(StudentConfig(**SMALL))
     weights = Weights.start(student.network)
     capacity = plan_capacity(configurations, 40)
-    chosen = settings(clip_norm=1e-3)
+    chosen = settings(clip_norm=1e-3, optimizer="adamw")
     stepper = Stepper(student.network, weights, configurations, capacity, chosen, tf32=False, compiled=False)
     stepper(pack(np.arange(12), configurations, capacity)[0], 1, 1e-3, 0.1, 2.0)
     assert stepper.read_sums()["gradient_norm"] > 1e-3

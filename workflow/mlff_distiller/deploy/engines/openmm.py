@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import openmm
 from ase import Atoms
-from openmm import unit
 from openmmml.mlpotential import MLPotentialImpl, MLPotentialImplFactory
 
 from mlff_distiller.systems.units import KJ_PER_MOL
@@ -107,9 +106,9 @@ class Compute:
 
     def __call__(self, state: openmm.State) -> tuple[float, np.ndarray]:
         """Energy in kJ/mol and forces [N, 3] in kJ/mol/nm."""
-        self._atoms.positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer) * ANGSTROM
+        # States are in nm; to have that converted takes as long as the forces of a small molecule.
+        self._atoms.positions = state.getPositions(asNumpy=True)._value * ANGSTROM
         if self._atoms.pbc.any():
-            self._atoms.cell = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer) * ANGSTROM
-        energy = self._atoms.get_potential_energy(apply_constraint=False)
-        forces = self._atoms.get_forces(apply_constraint=False)
-        return energy / KJ_PER_MOL, forces * (ANGSTROM / KJ_PER_MOL)
+            self._atoms.cell = state.getPeriodicBoxVectors(asNumpy=True)._value * ANGSTROM
+        forces = self._atoms.calc.get_property("forces", self._atoms)
+        return self._atoms.calc.results["energy"] / KJ_PER_MOL, forces * (ANGSTROM / KJ_PER_MOL)
