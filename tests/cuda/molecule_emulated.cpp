@@ -1,4 +1,6 @@
 // The kernel of molecule.cu as a library for the CPU.
+#include <algorithm>
+
 #include "emulation.hpp"
 
 #include "molecule.cu"
@@ -12,6 +14,14 @@ extern "C" int molecule_launch(const Arguments* args, int groups, void* seed) {
     emulation::launch(enter, args, groups * RANKS, THREADS, CLUSTERED ? RANKS : 1,
                       Layout(args->atoms, args->stash_shared).total, unsigned(reinterpret_cast<std::uintptr_t>(seed)));
     return 0;
+}
+
+extern "C" int molecule_read(const Reading* reading, void*) {
+    std::copy_n(reading->numbers, reading->n_atoms, reading->host);
+    std::copy_n(reading->batch, reading->n_atoms, reading->host + reading->room);
+    if (!one_molecule(*reading)) return 0;
+    std::copy_n(reading->host_indices, 3 * reading->n_atoms + 2, reading->indices);
+    return 1;
 }
 
 struct Ready {};

@@ -17,6 +17,7 @@ from mlff_distiller.potentials.graphed import CALLS_BEFORE_CAPTURE
 from mlff_distiller.student import wall
 from mlff_distiller.student.painn import StudentConfig
 from mlff_distiller.systems.batch import Batch
+from mlff_distiller.systems.limits import Limits
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.variants.cases import cases_of
 from mlff_distiller.variants.equivalence import TOLERANCES, answers, errors_against, judge
@@ -354,6 +355,51 @@ def test_small_systems_of_all_sizes_share_a_workspace(emulate, student):
     before = program.positions.clone()
     potential(*random_batch([1], seed=1))
     assert torch.equal(program.positions, before)
+
+
+@needs_compiler
+def test_new_molecules_are_read_by_the_library_and_all_else_in_words(emulate, student, monkeypatch):
+    potential = CudaPotential(student, libraries=emulate(student.config), products="float32")
+    potential.limits = potential.inputs.limits = Limits(frozenset({1, 6}), most=student.config.max_atomic_number)
+    looked = []
+    look = potential.inputs._topology
+    monkeypatch.setattr(potential.inputs, "_topology", lambda *given: looked.append(1) or look(*given))
+    zeros = torch.zeros([3], dtype=torch.int64)
+    positions = random_batch([3], seed=0)[1]
+    numbers = torch.tensor([6, 1, 1])
+    right = AutogradPotential(student)(numbers, positions, zeros)
+    for _ in range(2):
+        found = potential(numbers, positions, zeros)
+        assert (found[1] - right[1]).abs().max() < 1e-4
+    assert not looked
+    assert potential.inputs(numbers, positions, zeros, None, None).topology.sizes == (3,)
+    # Written to since: looked at again.
+    numbers[1] = 6
+    right = AutogradPotential(student)(numbers, positions, zeros)
+    assert (potential(numbers, positions, zeros)[1] - right[1]).abs().max() < 1e-4
+    assert len(looked) == 1
+    for wrong, words in [
+        (8, "atom 2 is O"),
+        (0, "atomic number 0"),
+        (-3, "atomic number -3"),
+        (10**12, "atomic number 1000000000000"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            potential(torch.tensor([6, 1, wrong]), positions, zeros)
+    for batch, words in [
+        ([0, -1, 0], "batch must rise"),
+        ([1, 0, 0], "batch must rise"),
+        ([0, 0], "positions must be of shape"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            potential(torch.tensor([6, 1, 1])[: len(batch)], positions, torch.tensor(batch))
+    # Two systems, one of them empty, and tensors with gaps are right all the same.
+    assert potential(torch.tensor([6, 1, 1]), positions, zeros + 1)[0].shape == (2,)
+    wide = torch.tensor([[6, 9], [1, 9], [1, 9]])[:, 0]
+    right = AutogradPotential(student)(wide, positions, zeros)
+    assert (potential(wide, positions, zeros)[1] - right[1]).abs().max() < 1e-4
+    with torch.inference_mode():
+        assert torch.equal(potential(wide.clone(), positions, zeros)[1], potential(wide.clone(), positions, zeros)[1])
 
 
 @needs_compiler

@@ -175,6 +175,13 @@ class InputCheck:
             self.last = numbers, batch, cell, pbc, given, [tensor._version for tensor in given], found
         return found
 
+    def remember(self, numbers: Tensor, batch: Tensor, topology: Topology) -> Systems:
+        """Molecules that were looked at elsewhere: while their tensors stay the same, they are not looked at again."""
+        found, given = Systems(topology, None), [numbers, batch]
+        if not (numbers.is_inference() or batch.is_inference()):
+            self.last = numbers, batch, None, None, given, [tensor._version for tensor in given], found
+        return found
+
     def _expect(self, name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
         if tensor.dtype is not dtype or tensor.device != self.device:
             raise UserError(f"{name} must be {dtype} on {self.device}, not {tensor.dtype} on {tensor.device}")

@@ -214,7 +214,11 @@ class CudaPotential(Potential):
         """
         positions = positions.detach()
         with self.turn:
-            systems = self.inputs(numbers, positions, batch, cell, pbc)
+            systems = None
+            if in_one and not own and cell is None and pbc is None:
+                systems = self._new_molecule(numbers, positions, batch)
+            if systems is None:
+                systems = self.inputs(numbers, positions, batch, cell, pbc)
             box = self._cells(positions, systems)
             small = max(numbers.shape[0], len(systems.topology.sizes))
             while True:
@@ -315,6 +319,36 @@ class CudaPotential(Potential):
             self.grid_of = cells, most
         return self.grid
 
+    def _new_molecule(self, numbers: Tensor, positions: Tensor, batch: Tensor) -> Systems | None:
+        """The checked arguments, where these are the sound ones of one small molecule that is not known yet; to be screened
+        with thousands of others, it may be, each once. None: all else, also whatever is to be refused, in words."""
+        known, n_atoms = self.inputs.last, batch.numel()
+        if (
+            (known[0] is numbers and known[1] is batch)
+            or not 0 < n_atoms <= self.most_in_one_launch
+            or not batch.dtype is numbers.dtype is torch.int64
+            or not batch.device == numbers.device == positions.device == self.device
+            or not batch.shape == numbers.shape == (n_atoms,)
+            or positions.shape != (n_atoms, 3)
+            or positions.dtype is not self.dtype
+            or not (numbers.is_contiguous() and batch.is_contiguous())
+        ):
+            return None
+        with made_current(self.device):
+            on_host = self._workspace().read(numbers, batch, self.limits.answered)
+        if on_host is None:
+            return None
+        self.held = Topology(numbers, batch, (n_atoms,), on_host)
+        return self.inputs.remember(numbers, batch, self.held)
+
+    def _workspace(self) -> molecule.Workspace:
+        """The one that all small sizes share."""
+        if self.work is None:
+            most = self.molecule.most_atoms
+            with torch.inference_mode(False):
+                self.work = molecule.Workspace(self.molecule, self.molecule_weights, most, most)
+        return self.work
+
     def _alone(self, topology: Topology, positions: Tensor) -> molecule.MoleculeProgram:
         """The launch for these systems, on buffers of its own that hold ``positions``."""
         sizes = topology.numbers.shape[0], len(topology.sizes)
@@ -326,12 +360,7 @@ class CudaPotential(Potential):
 
     def _shared(self, topology: Topology, positions: Tensor, on_host: bool) -> molecule.MoleculeProgram:
         """The launch on ``positions`` into new tensors, or into those of the host, in the workspace that all sizes share."""
-        n_atoms, n_systems = positions.shape[0], len(topology.sizes)
-        if self.work is None:
-            most = self.molecule.most_atoms
-            with torch.inference_mode(False):
-                self.work = molecule.Workspace(self.molecule, self.molecule_weights, most, most)
-        work = self.work
+        n_atoms, n_systems, work = positions.shape[0], len(topology.sizes), self._workspace()
         if self.held is not topology:
             # Those held before have arrived: to read these, the check has waited for this stream.
             work.hold(*topology.on_host, topology.sizes)

@@ -75,8 +75,8 @@ class Limits:
         return np.isin(np.arange(self.most + 1), list(self.elements or ()))
 
     @cached_property
-    def _answered(self) -> np.ndarray:
-        """Whether each atomic number from 0 to ``most`` is answered, and, last, that none beyond is."""
+    def answered(self) -> np.ndarray:
+        """Whether each atomic number from 0 to ``most`` is answered, and, last, that none beyond is: [most + 2] bool."""
         known = np.arange(self.most + 1) > 0
         if self.elements is not None and "elements" not in self.allow:
             known &= self._learned
@@ -90,7 +90,7 @@ class Limits:
     def unknown_element(self, numbers: np.ndarray) -> tuple[int, Words] | None:
         """The first of ``numbers`` [N] that the student does not know, and what is wrong with that atom; None for none."""
         # The rest only finds the words: this is asked of every new molecule.
-        if self._answered.take(numbers, mode="clip").all():
+        if self.answered.take(numbers, mode="clip").all():
             return None
         embedded = (numbers >= 1) & (numbers <= self.most)
         if not embedded.all():

@@ -970,7 +970,54 @@ extern "C" int molecule_outside_floats(int atoms, int stash_shared) { return Lay
 
 extern "C" int molecule_counters(int groups) { return Counters::total(groups); }
 
+// What is read of new atoms, and where to.
+struct Reading {
+    const long long* numbers;  // [N] on the device
+    const long long* batch;    // [N] on the device
+    long long* host;           // [2][room] on the host: both
+    const unsigned char* known;  // [elements] whether an atomic number is answered
+    int* host_indices;         // [3 N + 2] on the host: numbers, first, last, starts of Arguments
+    int* indices;              // [3 N + 2] on the device
+    int n_atoms;
+    int room;
+};
+
+extern "C" int molecule_sizeof_reading() { return int(sizeof(Reading)); }
+
+// Whether what is on the host now is one molecule of known elements; if so, its indices are there, too.
+static bool one_molecule(const Reading& reading) {
+    const int n = reading.n_atoms;
+    int* numbers = reading.host_indices;
+    for (int i = 0; i < n; i++) {
+        const long long number = reading.host[i];
+        if (reading.host[reading.room + i] != 0 || number < 0 || number >= ELEMENTS || !reading.known[number]) return false;
+        numbers[i] = int(number);
+        numbers[n + i] = 0;
+        numbers[2 * n + i] = n;
+    }
+    numbers[3 * n] = 0;
+    numbers[3 * n + 1] = n;
+    return true;
+}
+
 #ifndef CUDA_EMULATION
+
+// 1 where the atoms are one molecule of known elements, whose indices are on their way to the device then; 0 where they are
+// not; a negative CUDA error otherwise. Waits for the stream.
+extern "C" int molecule_read(const Reading* reading, void* to) {
+    const cudaStream_t stream = static_cast<cudaStream_t>(to);
+    const size_t bytes = sizeof(long long) * reading->n_atoms;
+    cudaError_t error = cudaMemcpyAsync(reading->host, reading->numbers, bytes, cudaMemcpyDeviceToHost, stream);
+    if (error == cudaSuccess) {
+        error = cudaMemcpyAsync(reading->host + reading->room, reading->batch, bytes, cudaMemcpyDeviceToHost, stream);
+    }
+    if (error == cudaSuccess) error = cudaStreamSynchronize(stream);
+    if (error != cudaSuccess) return -int(error);
+    if (!one_molecule(*reading)) return 0;
+    error = cudaMemcpyAsync(reading->indices, reading->host_indices, sizeof(int) * (3 * reading->n_atoms + 2),
+                            cudaMemcpyHostToDevice, stream);
+    return error == cudaSuccess ? 1 : -int(error);
+}
 
 // The attributes of a launch of ``groups`` groups: its blocks all run at once, as they wait for one another, or it fails.
 struct Launch {
