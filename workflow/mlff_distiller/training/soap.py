@@ -14,8 +14,10 @@ from mlff_distiller.training.weights import FlatWeights
 
 #: Of the running means of G G^T and G^T G.
 BETA = 0.98
-#: Updates between two times that the eigenvectors are found, and the first ones after which they are, too.
-EVERY, FIRST = 50, (1, 3, 10, 20, 35)
+#: The first updates after which the eigenvectors are found.
+FIRST = (1, 3, 10, 20, 35)
+#: Updates between two times that they are followed, by device: on a GPU that takes as long as tens of updates.
+EVERY = {"cpu": 10, "cuda": 50}
 
 
 def blocks_of(layout: FlatWeights, width: int) -> dict[tuple[int, int], Tensor]:
@@ -95,14 +97,17 @@ class Curvature:
             change[index] = left @ step @ right.mT
 
     def find_bases(self, step: int) -> None:
-        """After update ``step`` (from 1), if it is time: the eigenvectors of what was seen."""
-        if step not in FIRST and step % EVERY:
-            return
+        """After update ``step`` (from 1), if it is time: the eigenvectors of what was seen; later a step of orthogonal iteration
+        towards them, as in the paper."""
         for of_rows, of_columns, left, right, _ in self.parts.values():
+            if step not in FIRST and step % EVERY[left.device.type]:
+                return
             for mean, basis in ((of_rows, left), (of_columns, right)):
                 # Weights that diverge are noticed where errors are evaluated.
-                if bool(mean.isfinite().all()):
-                    basis.copy_(torch.linalg.eigh(mean).eigenvectors)
+                if not bool(mean.isfinite().all()):
+                    continue
+                found = torch.linalg.eigh(mean).eigenvectors if step in FIRST else torch.linalg.qr(mean @ basis).Q
+                basis.copy_(found)
 
 
 def length(blocks: Mapping[tuple[int, int], Tensor]) -> int:
