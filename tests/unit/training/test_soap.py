@@ -6,7 +6,7 @@ import torch
 
 from mlff_distiller.student.painn import StudentConfig, StudentForceField
 from mlff_distiller.training.data import pack, plan_capacity
-from mlff_distiller.training.soap import Curvature, blocks_of, length
+from mlff_distiller.training.soap import Curvature, blocks_of, by_cholesky, length
 from mlff_distiller.training.step import Stepper, Weights
 from mlff_distiller.training.weights import FlatWeights
 from tests.unit.training.test_train import SMALL, build, morse_dataset, settings
@@ -76,12 +76,30 @@ def test_a_turned_problem_gets_the_turned_step():
         torch.testing.assert_close(basis.mT @ basis, torch.eye(basis.shape[1])[None], rtol=0, atol=1e-5)
 
 
-def test_weights_that_are_lost_leave_the_bases_alone():
+@pytest.mark.parametrize("step", [1, 10, 100])
+def test_weights_that_are_lost_leave_the_bases_alone(step):
     blocks = {(2, 2): torch.arange(4).view(1, 2, 2)}
     curvature = Curvature(blocks, Curvature.start(blocks))
     curvature.turn(torch.zeros(4), torch.full([4], torch.nan), torch.zeros(4), 0.9, 1.0, 1e-8)
-    curvature.find_bases(1)
+    curvature.find_bases(step)
     assert torch.equal(curvature.parts[2, 2][2][0], torch.eye(2))
+
+
+@pytest.mark.parametrize("condition", [1e0, 1e3, 1e7, 1e12])
+def test_columns_are_made_orthonormal_by_cholesky_as_by_householder(condition):
+    """As on a GPU: the bases of means that are nearly singular, too."""
+    torch.manual_seed(0)
+    turn = torch.linalg.qr(torch.randn(3, 128, 128, dtype=torch.float64)).Q
+    columns = turn * torch.logspace(0, -float(np.log10(condition)), 128, dtype=torch.float64) @ turn.mT
+    basis = torch.linalg.qr(torch.randn(3, 128, 128, dtype=torch.float64)).Q
+    columns = (columns @ basis).float()
+    found = by_cholesky(columns)
+    torch.testing.assert_close(found.mT @ found, torch.eye(128).repeat(3, 1, 1), rtol=0, atol=1e-5)
+    if condition < 1e5:
+        signs = (found * torch.linalg.qr(columns).Q).sum(dim=1)
+        torch.testing.assert_close(signs.abs(), torch.ones(3, 128), rtol=0, atol=1e-2)
+    assert by_cholesky(torch.full([1, 4, 4], torch.nan)).isnan().all()
+    assert not by_cholesky(torch.zeros(1, 4, 4)).isfinite().all()
 
 
 def test_it_learns_more_in_as_many_updates():
