@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlff_distiller.kernels.cuda.indices import write_indices
+from mlff_distiller.kernels.indices import write_indices
 from mlff_distiller.neighbors.native import complete_cell
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError
@@ -37,7 +37,7 @@ class Topology:
 
     @cached_property
     def indices(self) -> Tensor:
-        """What kernels ask of each atom and system, on the host (:func:`~mlff_distiller.kernels.cuda.indices.write_indices`)."""
+        """What kernels ask of each atom and system, on the host (:func:`~mlff_distiller.kernels.indices.write_indices`)."""
         numbers, system = self.on_host
         found = np.empty(3 * len(system) + len(self.sizes) + 1, dtype=np.int32)
         write_indices(found, numbers, system, self.sizes)

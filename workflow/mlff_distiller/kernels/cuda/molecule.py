@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad, silu
 
 from mlff_distiller.kernels.cuda.build import padded
-from mlff_distiller.kernels.cuda.indices import index_buffer, write_indices
+from mlff_distiller.kernels.indices import index_buffer, write_indices
 from mlff_distiller.kernels.structures import check_sizes
 from mlff_distiller.student.painn import StudentForceField
 from mlff_distiller.utils.errors import UserError

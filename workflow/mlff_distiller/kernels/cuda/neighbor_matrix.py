@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from mlff_distiller.kernels.cuda.indices import index_buffer, index_parts, write_indices
+from mlff_distiller.kernels.indices import index_buffer, index_parts, write_indices
 from mlff_distiller.kernels.split import SplitMatrix
 from mlff_distiller.kernels.structures import check_sizes
 from mlff_distiller.student.painn import StudentForceField
