@@ -355,13 +355,9 @@ def before_the_first_job():
     told = workflow.executor_settings
     # Other batch systems have other settings.
     if hasattr(told, "status_command"):
-        partition = (workflow.resource_settings.default_resources or {}).get("slurm_partition")
+        partition = slurm.partition_of(workflow.resource_settings.default_resources)
         if problems := slurm.problems(
-            Path.cwd(),
-            workflow.cores,
-            told.status_command,
-            config["device"],
-            partition=partition and str(getattr(partition, "value", partition)),
+            Path.cwd(), workflow.cores, told.status_command, config["device"], partition=partition
         ):
             raise WorkflowError("\n".join(problems))
         slurm.ask_again_without_an_answer(workflow.scheduler._executor)

@@ -43,6 +43,23 @@ def test_more_cores_than_any_node_of_the_partition_has(cluster, tmp_path):
     assert slurm.problems(tmp_path, 16, "sacct", "cpu", {}, partition="small") == []
 
 
+@pytest.mark.parametrize(
+    ("words", "partition"),
+    [
+        ([], None),
+        (["--default-resources", "mem_mb=2000"], None),
+        (["--default-resources", "mem_mb=2000", "slurm_partition=cpu"], "cpu"),
+        (["--default-resources", "slurm_partition='cpu,gpu'"], "cpu,gpu"),
+    ],
+)
+def test_the_partition_is_the_one_that_snakemake_was_told(words, partition):
+    """As its own command line reads it."""
+    from snakemake.cli import parse_args
+
+    told = parse_args(["--dry-run", "--workflow-profile", "none", *words])[1]
+    assert slurm.partition_of(told.default_resources) == partition
+
+
 @pytest.mark.parametrize("storage", ["accounting_storage/none", "(null)"])
 def test_no_accounting(cluster, tmp_path, storage):
     cluster(scontrol=f"MinJobAge = 300 sec\nAccountingStorageType   = {storage}\nEnd")

@@ -37,6 +37,19 @@ def problems(
     return [text for text in found if text]
 
 
+def partition_of(default_resources: Any) -> str | None:
+    """The partition that a profile or ``--default-resources`` names; None where they leave it to Slurm.
+
+    Args:
+        default_resources: Snakemake's ``Resources``, or None. What is asked of one that is not there has no text.
+    """
+    if default_resources is None:
+        return None
+    # The text that was given: Snakemake takes it for an expression, whose value it has for each job alone.
+    text = default_resources.get("slurm_partition").raw
+    return None if text is None else str(text).strip("'\"")
+
+
 def ask_again_without_an_answer(executor: Any) -> None:
     """Let Snakemake ask for the state of its jobs later where Slurm does not answer.
 
