@@ -102,6 +102,17 @@ class Cluster:
             )
 
 
+def jobs_beside(one: dict, jobs: list[dict]) -> list[dict]:
+    """Those of ``jobs`` that ran on the node of ``one`` meanwhile; one may start in the second in which another ends."""
+    return [
+        job
+        for job in jobs
+        if job is not one
+        and job["node"] == one["node"]
+        and max(job["start"], one["start"]) < min(job["end"], one["end"])
+    ]
+
+
 def processes_of(job: str) -> tuple[set[int], set[int]]:
     """Numbers of the processes of a job: Slurm's own for each of its steps, and all below them."""
     parents, steps = {}, set()

@@ -15,34 +15,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import yaml
-
 from mlff_distiller.decisions.comparison import changes, load_comparable
-from tests.cluster.conftest import Cluster
-from tests.workflow.conftest import ROOT, copy_workflow
+from tests.cluster.conftest import Cluster, jobs_beside
+from tests.workflow.conftest import copy_workflow
+from tests.workflow.test_cluster_plan import TIMED
 
 RESULTS = "results/default"
-#: Other processes may keep so many cores busy while a timing is still called alone, as in the records.
-ALONE = 0.1
-
-
-def exclusive_rules() -> set[str]:
-    """The rules whose jobs the profile gives a node to themselves."""
-    profile = yaml.safe_load((ROOT / "profiles/slurm/profile.yaml").read_text())
-    return {rule for rule, needs in profile["set-resources"].items() if "--exclusive" in needs.get("slurm_extra", "")}
-
-
-def overlapped(jobs: list[dict], rules: set[str]) -> list[tuple[str, str]]:
-    """The jobs of ``rules`` beside which another job ran on the same node: ids of both."""
-    return [
-        (one["id"], other["id"])
-        for one in jobs
-        if one["rule"] in rules
-        for other in jobs
-        if other is not one and other["node"] == one["node"]
-        # To the second: a job may start in the one in which another ends.
-        if max(one["start"], other["start"]) < min(one["end"], other["end"])
-    ]
 
 
 def on_slurm(folder: Path) -> None:
@@ -91,20 +69,18 @@ def main() -> None:
         if not (folder / "jobs.json").exists():
             on_slurm(folder)
         jobs = json.loads((folder / "jobs.json").read_text())
-        beside, rules = overlapped(jobs, exclusive_rules()), exclusive_rules()
-        timings = sum(job["rule"] in rules for job in jobs)
-        print(
-            f"{folder.name}: {len(jobs)} jobs in {time.monotonic() - begun:.0f} s, {timings} of them timings or compilations"
-        )
-        print(f"  jobs beside one of these: {len(beside)} {beside or ''}", flush=True)
+        timings = [job for job in jobs if job["rule"] in TIMED]
+        disturbed = [job["id"] for job in timings if jobs_beside(job, jobs)]
+        seconds = time.monotonic() - begun
+        print(f"{folder.name}: {len(jobs)} jobs in {seconds:.0f} s, {len(timings)} of them timings or compilations")
+        print(f"  of these beside other jobs: {len(disturbed)} {disturbed or ''}", flush=True)
     local = root / "local"
     if not (local / RESULTS).is_dir():
         without_slurm(local)
     members = load_comparable([results(folder) for folder in (local, *folders)])
     for member in members:
-        timed = [e["others_cores"] for e in member.run.of("benchmark") if e.get("others_cores") is not None]
-        beside = sum(one > ALONE for one in timed)
-        print(f"{member.label}: {beside} of {len(timed)} timings beside more than {ALONE} cores of others")
+        alone = [entry["alone"] for entry in member.run.of("benchmark") if entry.get("alone") is not None]
+        print(f"{member.label}: {alone.count(False)} of {len(alone)} timings beside work of others")
     found = changes(members)
     print(f"against {members[0].label}, a variant each: {dict(Counter(one.verdict for one in found))}")
     for one in found:

@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 
-from tests.cluster.conftest import CORES, on_slurm
+from tests.cluster.conftest import CORES, jobs_beside, on_slurm
 from tests.workflow.conftest import ROOT, copy_workflow
 from tests.workflow.test_cluster_plan import TIMED
 from tests.workflow.test_failures import SNAKEFILE
@@ -68,13 +68,7 @@ def test_the_whole_chain_ends_in_a_report_and_timings_have_a_node_alone(slurm, t
     assert {job["rule"] for job in timings} == TIMED - {"measure_scaling", "measure_engine"}
     for timing in timings:
         assert timing["cores"] == CORES
-        beside = [
-            job
-            for job in jobs
-            if job is not timing
-            and job["node"] == timing["node"]
-            and max(job["start"], timing["start"]) < min(job["end"], timing["end"])
-        ]
+        beside = jobs_beside(timing, jobs)
         assert not beside, (timing, beside)
 
     document = json.loads((folder / "results/tiny/report/phase3_results.json").read_text())

@@ -54,7 +54,7 @@ ENERGY_FLOOR, DOUBLE = 1e-3, 1e-7
 #: Emulated kernels, and whether they take a molecule in one launch.
 EMULATED = {"molecule kernel": True, "neighbor-matrix kernels": False}
 #: How often those whose names begin so are told the same at most: a call takes ten times as long as those of the others, or more.
-TOLD = {"molecule kernel": 1, "neighbor-matrix kernels": 1, "graph": 4, "eager": 4, "torchscript": 4, "analytic": 4}
+TOLD = {**dict.fromkeys(EMULATED, 1), **dict.fromkeys(("graph", "eager", "torchscript", "analytic"), 4)}
 #: Batches with more atoms take the emulated kernels, at 0.2 s an atom, too long.
 EMULATED_ATOMS = 5
 

@@ -115,8 +115,7 @@ def test_what_is_timed_is_alone_by_the_profile_for_other_batch_systems_too():
     """The one in docs/cluster.md, by hand."""
     text = (ROOT / "docs/cluster.md").read_text()
     generic = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
-    alone = {rule for rule, needs in PROFILE["set-resources"].items() if "--exclusive" in needs["slurm_extra"]}
-    assert set(generic["set-resources"]) == alone
+    assert set(generic["set-resources"]) == TIMED
     assert set(PROFILE["default-resources"]) <= set(generic["default-resources"])
 
 

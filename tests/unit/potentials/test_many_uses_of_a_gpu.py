@@ -53,31 +53,33 @@ def chain(n_atoms, seed=0):
     return numbers.to("cuda"), positions.to("cuda"), torch.zeros([n_atoms], dtype=torch.int64, device="cuda")
 
 
+def digest(potential, calls):
+    """Of the forces on three chains, each after so many calls."""
+    seen = hashlib.sha256()
+    for size in (24, 105, 300):
+        given = chain(size)
+        for _ in range(calls):
+            forces = potential(*given)[1]
+        seen.update(forces.cpu().numpy().tobytes())
+    return seen.hexdigest()
+
+
 IN_A_PROCESS = """
-import hashlib, sys, torch
+import sys
 from mlff_distiller.potentials.cuda import CudaPotential
 from mlff_distiller.student.checkpoint import load_student
-from tests.unit.potentials.test_many_uses_of_a_gpu import chain
-potential = CudaPotential(load_student(sys.argv[1], "cuda"))
-seen = hashlib.sha256()
-for size in (24, 105, 300):
-    given = chain(size)
-    for _ in range(400):
-        forces = potential(*given)[1]
-    seen.update(forces.cpu().numpy().tobytes())
-print(seen.hexdigest())
+from tests.unit.potentials.test_many_uses_of_a_gpu import digest
+print(digest(CudaPotential(load_student(sys.argv[1], "cuda")), 400))
 """
 
 
 def test_two_processes_at_once_get_the_bits_of_one_alone(student, on_card, tmp_path):
     """None waits for a block of the other that never starts."""
     save_student(tmp_path / "student.safetensors", student)
-    seen = hashlib.sha256()
-    for size in (24, 105, 300):
-        seen.update(CudaPotential(on_card)(*chain(size))[1].cpu().numpy().tobytes())
+    alone = digest(CudaPotential(on_card), 1)
     command = [sys.executable, "-c", IN_A_PROCESS, str(tmp_path / "student.safetensors")]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [process.communicate(timeout=240)[0].strip() for process in running] == [seen.hexdigest()] * 2
+    assert [process.communicate(timeout=240)[0].strip() for process in running] == [alone] * 2
 
 
 def test_sizes_beyond_those_kept_are_right(kind, on_card):

@@ -18,7 +18,7 @@ STEPS = 200
 def test_blocks_hold_every_matrix_once(config):
     network = StudentForceField(StudentConfig(**config)).network
     layout, width = FlatWeights(network), network.embedding.embedding_dim
-    blocks = blocks_of(layout, width)
+    blocks = blocks_of(network)
     held = torch.cat([index.flatten() for index in blocks.values()])
     assert len(held.unique()) == len(held)
     flat = layout.read(network)

@@ -76,8 +76,7 @@ def run_langevin(
         dynamics.run(settings.sample_every)
         if not np.isfinite(atoms.positions).all():
             raise FloatingPointError(f"a position is not finite after {dynamics.nsteps} steps")
-        energy = 0.0 if first is None else atoms.get_potential_energy()
-        if first is not None and not abs(energy - first) <= MOST_CHANGE * len(atoms):
+        if first is not None and not abs((energy := atoms.get_potential_energy()) - first) <= MOST_CHANGE * len(atoms):
             raise FloatingPointError(
                 f"the potential energy is {energy:.6g} eV after {dynamics.nsteps} steps and began at {first:.6g}, which no "
                 "physics gives; a shorter time step may help"

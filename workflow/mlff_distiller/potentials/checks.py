@@ -137,8 +137,7 @@ class InputCheck:
 
     def __getstate__(self):
         # A copy starts with empty caches.
-        own = {"topology": Cached(), "cells": Cached(), "last": (None,) * 7, "transfer": ToHost(self.device)}
-        return self.__dict__ | own
+        return self.__dict__ | {"topology": Cached(), "cells": Cached(), "last": (None,) * 7}
 
     def __call__(
         self, numbers: Tensor | None, positions: Tensor, batch: Tensor, cell: Tensor | None, pbc: Tensor | None
@@ -169,17 +168,20 @@ class InputCheck:
         if cell is not None or pbc is not None:
             cells = self.cells(cell, pbc, None, lambda: self._cells(cell, pbc))
         self._expect("positions", positions, self.dtype, (batch.shape[0], 3))
-        found = Systems(topology, cells)
+        return self.remember(Systems(topology, cells), numbers, batch, cell, pbc)
+
+    def remember(
+        self,
+        found: Systems,
+        numbers: Tensor | None,
+        batch: Tensor,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+    ) -> Systems:
+        """``found``, here or elsewhere: while the tensors stay the same, they are not looked at again."""
         given = [tensor for tensor in (numbers, batch, cell, pbc) if tensor is not None]
         if not any(tensor.is_inference() for tensor in given):
             self.last = numbers, batch, cell, pbc, given, [tensor._version for tensor in given], found
-        return found
-
-    def remember(self, numbers: Tensor, batch: Tensor, topology: Topology) -> Systems:
-        """Molecules that were looked at elsewhere: while their tensors stay the same, they are not looked at again."""
-        found, given = Systems(topology, None), [numbers, batch]
-        if not (numbers.is_inference() or batch.is_inference()):
-            self.last = numbers, batch, None, None, given, [tensor._version for tensor in given], found
         return found
 
     def _expect(self, name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:

@@ -339,7 +339,7 @@ class CudaPotential(Potential):
         if on_host is None:
             return None
         self.held = Topology(numbers, batch, (n_atoms,), on_host)
-        return self.inputs.remember(numbers, batch, self.held)
+        return self.inputs.remember(Systems(self.held, None), numbers, batch)
 
     def _workspace(self) -> molecule.Workspace:
         """The one that all small sizes share."""

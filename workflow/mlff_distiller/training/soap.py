@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mlff_distiller.student.painn import PaiNN
 from mlff_distiller.training.weights import FlatWeights
 
 #: Of the running means of G G^T and G^T G.
@@ -20,13 +21,12 @@ FIRST = (1, 3, 10, 20, 35)
 EVERY = {"cpu": 10, "cuda": 20}
 
 
-def blocks_of(layout: FlatWeights, width: int) -> dict[tuple[int, int], Tensor]:
+def blocks_of(network: PaiNN) -> dict[tuple[int, int], Tensor]:
     """Where the blocks of the weight matrices lie: for each shape (r, c), indices [n, r, c] into the flat vector.
 
-    Args:
-        layout: of the flat vector.
-        width: of the network, its ``n_features``: a matrix whose sides are multiples of it is cut into so wide pieces.
+    A matrix whose sides are multiples of the network's width, its ``n_features``, is cut into so wide pieces.
     """
+    layout, width = FlatWeights(network), network.embedding.embedding_dim
     found: dict[tuple[int, int], list[Tensor]] = {}
     start = 0
     for name, shape, size in zip(layout.names, layout.shapes, layout.sizes, strict=True):
@@ -103,15 +103,14 @@ class Curvature:
             if step not in FIRST and step % EVERY[left.device.type]:
                 return
             for mean, basis in ((of_rows, left), (of_columns, right)):
-                # Weights that diverge are noticed where errors are evaluated.
-                if step not in FIRST:
-                    ahead = mean @ basis
-                    found = by_cholesky(ahead) if ahead.is_cuda else torch.linalg.qr(ahead.nan_to_num()).Q
-                elif bool(mean.isfinite().all()):
-                    found = torch.linalg.eigh(mean).eigenvectors
+                # Weights that diverge are noticed where errors are evaluated; here they must not end a factorization.
+                sound = mean.nan_to_num(0.0, 0.0, 0.0)
+                if step in FIRST:
+                    found = torch.linalg.eigh(sound).eigenvectors
                 else:
-                    continue
-                basis.copy_(torch.where(found.isfinite().all() & mean.isfinite().all(), found, basis))
+                    ahead = sound @ basis
+                    found = by_cholesky(ahead) if ahead.is_cuda else torch.linalg.qr(ahead).Q
+                basis.copy_(torch.where(mean.isfinite().all() & found.isfinite().all(), found, basis))
 
 
 def by_cholesky(columns: Tensor) -> Tensor:

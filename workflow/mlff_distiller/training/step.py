@@ -38,7 +38,7 @@ class Weights:
         """The vectors before the first update of ``network``'s weights."""
         flat, curvature = FlatWeights.read(network), torch.zeros([0])
         if optimizer == "soap":
-            curvature = Curvature.start(blocks_of(FlatWeights(network), network.embedding.embedding_dim))
+            curvature = Curvature.start(blocks_of(network))
         return cls(flat, flat.clone(), torch.zeros_like(flat), torch.zeros_like(flat), curvature.to(flat.device))
 
     def tensors(self) -> dict[str, Tensor]:
@@ -81,7 +81,7 @@ class Stepper:
         self.settings, self.layout = settings, FlatWeights(network)
         self.curvature: Curvature | None = None
         if settings.optimizer == "soap":
-            self.curvature = Curvature(blocks_of(self.layout, network.embedding.embedding_dim), weights.curvature)
+            self.curvature = Curvature(blocks_of(network), weights.curvature)
         device = configurations.positions.device
         self.ids = torch.full([capacity.n_molecules - 1], -1, dtype=torch.int64, device=device)
         #: Values that change at every step are on the device, where a replayed CUDA graph reads them.
