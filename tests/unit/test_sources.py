@@ -59,12 +59,49 @@ def test_a_digest_changes_with_the_meaning_alone(tmp_path, suffix, before, same,
     for name, text in {"before": before, "same": same, "other": other}.items():
         file = tmp_path / f"{name}{suffix}"
         file.write_text(text)
-        digests.append(sources._digest(file))
+        digests.append(sources._read(file).digest)
     assert digests[0] == digests[1] != digests[2]
 
 
 def test_code_names_its_file():
     assert any(entry.startswith(PREFIX + "student/painn.py ") for entry in code_of("benchmark.single"))
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """A new process with an empty cache: called again, another process with that cache."""
+    monkeypatch.setenv("MLFF_DISTILLER_CACHE", str(tmp_path / "cache"))
+
+    def start():
+        for cached in (sources._read, sources._known, sources._needed_by):
+            cached.cache_clear()
+
+    start()
+    yield start
+    start()
+
+
+def test_what_is_known_is_not_parsed_again(fresh, monkeypatch):
+    before = code_of("benchmark.single")
+    fresh()
+    monkeypatch.setattr("ast.parse", None)
+    assert code_of("benchmark.single") == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1}', '{"a": ["b", [1]]}', "null"])
+def test_a_damaged_cache_is_as_none(fresh, text):
+    before = code_of("benchmark.single")
+    sources._cache().write_text(text, encoding="utf-8")
+    fresh()
+    assert code_of("benchmark.single") == before
+
+
+def test_a_cache_that_cannot_be_written_to_is_as_none(fresh, tmp_path, monkeypatch):
+    before = code_of("benchmark.single")
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setenv("MLFF_DISTILLER_CACHE", str(tmp_path / "file"))
+    fresh()
+    assert code_of("benchmark.single") == before
 
 
 def test_unknown_module():

@@ -7,13 +7,21 @@ settings), and the wording of errors, of what is printed, and of functions that 
 """
 
 import ast
+import contextlib
 import functools
 import hashlib
+import json
 import re
+import sys
 from pathlib import Path
+from typing import NamedTuple
+
+from mlff_distiller.utils.errors import UserError
+from mlff_distiller.utils.files import user_cache, write_json
 
 PACKAGE = "mlff_distiller"
 ROOT = Path(__file__).parent
+CHECKOUT = ROOT.parent.parent
 #: What a module's folder may hold besides Python that is compiled into a kernel.
 KERNEL_SUFFIXES = (".h", ".cpp", ".hpp", ".cu", ".cuh")
 #: Arguments of argparse that only people read.
@@ -32,8 +40,9 @@ def code_of(*modules: str) -> list[str]:
     Raises:
         ValueError: there is no such module.
     """
-    checkout = ROOT.parent.parent
-    return [f"{name} {_digest(checkout / name)}" for name in sources_of(*modules)]
+    code = [f"{name} {_read(CHECKOUT / name).digest}" for name in sources_of(*modules)]
+    _keep()
+    return code
 
 
 def sources_of(*modules: str) -> list[str]:
@@ -51,45 +60,104 @@ def sources_of(*modules: str) -> list[str]:
         raise ValueError(f"no such module among {modules}")
     while waiting:
         file = waiting.pop()
-        if file in found:
-            continue
-        found.add(file)
-        found.update(path for path in file.parent.iterdir() if path.suffix in KERNEL_SUFFIXES)
-        # Importing a module runs the __init__ of the packages around it.
-        folders = file.relative_to(ROOT).parts[:-1]
-        around = [".".join(folders[:depth]) for depth in range(len(folders) + 1)]
-        waiting += [path for name in (*imports_of(file), *around) if (path := _file_of(name)) is not None]
-    checkout = ROOT.parent.parent
-    return sorted(str(path.relative_to(checkout)) for path in found)
+        if file not in found:
+            found.add(file)
+            found.update(_kernels_in(file.parent))
+            waiting += _needed_by(file)
+    return sorted(str(path.relative_to(CHECKOUT)) for path in found)
 
 
 @functools.cache
-def imports_of(file: Path) -> frozenset[str]:
-    """Modules of this package that ``file`` imports, named without the package's name."""
-    names = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), str(file))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            # In ``from a import b``, b is a module or something in a.
-            for alias in node.names:
-                within = f"{node.module}.{alias.name}"
-                names.add(
-                    within if within.startswith(f"{PACKAGE}.") and _file_of(within.partition(".")[2]) else node.module
-                )
-    return frozenset(name.partition(".")[2] for name in names if name.startswith(f"{PACKAGE}."))
+def _needed_by(file: Path) -> tuple[Path, ...]:
+    """Files of this package that importing ``file`` runs: those it imports, and the ``__init__`` of the packages around it."""
+    folders = file.relative_to(ROOT).parts[:-1]
+    around = [".".join(folders[:depth]) for depth in range(len(folders) + 1)]
+    # In ``from a import b``, b is a module or something in a.
+    imported = [_file_of(f"{module}.{name}".strip(".")) or _file_of(module) for module, name in _read(file).imports]
+    return tuple({path: None for path in (*imported, *map(_file_of, around)) if path is not None})
 
 
 @functools.cache
-def _digest(file: Path) -> str:
+def _kernels_in(folder: Path) -> tuple[Path, ...]:
+    return tuple(path for path in folder.iterdir() if path.suffix in KERNEL_SUFFIXES)
+
+
+class Source(NamedTuple):
+    """What a file says: the digest of its meaning, and ``(module, name)`` for each import of this package.
+
+    ``import a.b`` is ``("b", "")`` and ``from a.b import c`` is ``("b", "c")`` where a is this package.
+    """
+
+    digest: str
+    imports: tuple[tuple[str, str], ...]
+
+
+@functools.cache
+def _read(file: Path) -> Source:
     text = file.read_text(encoding="utf-8")
-    meaning = _python_meaning(text) if file.suffix == ".py" else _c_meaning(text)
+    key = hashlib.sha256(f"{file.suffix} {text}".encode()).hexdigest()
+    known = _known()
+    if key not in known:
+        known[key] = _parsed(file.suffix, text)
+        _new.append(key)
+    return known[key]
+
+
+def _parsed(suffix: str, text: str) -> Source:
+    if suffix != ".py":
+        return Source(_digest(_c_meaning(text)), ())
+    tree = ast.parse(text)
+    # First: the meaning leaves parts out.
+    imports = _imports_in(tree)
+    return Source(_digest(_python_meaning(tree)), imports)
+
+
+def _digest(meaning: str) -> str:
     return hashlib.sha256(meaning.encode()).hexdigest()[:16]
 
 
-def _python_meaning(text: str) -> str:
-    """The program without line breaks, comments, docstrings and the wording of what people read."""
-    tree = ast.parse(text)
+#: Keys of what this process parsed and has not yet kept.
+_new: list[str] = []
+
+
+def _cache() -> Path:
+    """Where is kept what files say, by their contents: all is parsed in seconds, and each start of Snakemake asks for it.
+
+    Other rules of what counts, and another Python's way to write a program, have a file of their own.
+    """
+    rules = f"{sys.version_info[:2]}".encode() + Path(__file__).read_bytes()
+    return user_cache() / "code" / f"{hashlib.sha256(rules).hexdigest()[:16]}.json"
+
+
+@functools.cache
+def _known() -> dict[str, Source]:
+    with contextlib.suppress(OSError, UserError, ValueError, TypeError):
+        kept = dict(json.loads(_cache().read_text(encoding="utf-8")))
+        return {key: Source(digest, tuple(map(tuple, imports))) for key, (digest, imports) in kept.items()}
+    return {}
+
+
+def _keep() -> None:
+    if _new:
+        # Without a cache that can be written to, the files are parsed again next time.
+        with contextlib.suppress(OSError, UserError):
+            write_json(_cache(), _known())
+        _new.clear()
+
+
+def _imports_in(tree: ast.AST) -> tuple[tuple[str, str], ...]:
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {(alias.name, "") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found |= {(node.module, alias.name) for alias in node.names}
+    inside = [(module.split("."), name) for module, name in sorted(found)]
+    return tuple((".".join(parts[1:]), name) for parts, name in inside if parts[0] == PACKAGE)
+
+
+def _python_meaning(tree: ast.AST) -> str:
+    """The program without line breaks, comments, docstrings and the wording of what people read; changes ``tree``."""
     for node in ast.walk(tree):
         for words in _words_in(node):
             for part in ast.walk(words):
@@ -129,6 +197,7 @@ def _c_meaning(text: str) -> str:
     return "\n".join(" ".join(line.split()) for line in without.splitlines() if line.strip())
 
 
+@functools.cache
 def _file_of(module: str) -> Path | None:
     path = ROOT.joinpath(*module.split(".")) if module else ROOT
     if path.with_suffix(".py").is_file() and path != ROOT:

@@ -185,8 +185,7 @@ def settings(value):
 
 
 def code_of(*modules):
-    """Digests of the code of ``modules``, as a function of wildcards: they take a second, which a batch system's job would
-    spend twice for rules that are not its own."""
+    """Digests of the code of ``modules``, as a function of wildcards: a batch system's job asks for those of its own rule alone."""
     return lambda wildcards: sources.code_of(*modules)
 
 
