@@ -19,6 +19,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <stdexcept>
 #include <vector>
@@ -57,6 +58,7 @@ void __syncwarp();
 namespace emulation {
 
 constexpr int STACK = 96 * 1024;
+constexpr unsigned PASSES = 16;
 
 struct Barrier {
     int size = 0, waiting = 0;
@@ -144,7 +146,6 @@ inline void launch(void (*entry)(const void*), const void* argument, int blocks,
     std::unique_ptr<unsigned[][6]> registers(new unsigned[blocks * threads][6]);
     all.registers = registers.get();
     all.fibers.resize(blocks * threads);
-    std::vector<int> order(all.fibers.size());
     for (size_t i = 0; i < all.fibers.size(); i++) {
         Fiber& fiber = all.fibers[i];
         fiber.block = int(i) / threads;
@@ -155,29 +156,39 @@ inline void launch(void (*entry)(const void*), const void* argument, int blocks,
         fiber.context.uc_stack.ss_size = STACK;
         fiber.context.uc_link = nullptr;
         makecontext(&fiber.context, start, 0);
-        order[i] = int(i);
     }
     std::mt19937 random(seed);
+    std::vector<int> order(blocks), within(threads);
+    std::iota(order.begin(), order.end(), 0);
+    std::iota(within.begin(), within.end(), 0);
     // Some blocks run at a fraction of the speed of others, so that whoever does not wait for them is found out.
     std::vector<char> slow(blocks);
     for (char& block : slow) block = random() % 3 == 0;
     bool alive = true;
-    long rounds = 0;
-    while (alive) {
+    for (long rounds = 0; alive; rounds++) {
         alive = false;
         bool moved = false;
         std::shuffle(order.begin(), order.end(), random);
-        for (int i : order) {
-            Fiber& fiber = all.fibers[i];
-            if (fiber.done) continue;
-            alive = true;
-            if (fiber.blocked && fiber.blocked->generation == fiber.generation) continue;
-            moved = true;
-            if (slow[fiber.block] && rounds % 4) continue;
-            all.running = &fiber;
-            resume();
+        for (int block : order) {
+            // Its threads run up to a few barriers further before the next block's turn: their stacks stay in the cache.
+            bool turn = !slow[block] || rounds % 4 == 0, runs = true;
+            for (unsigned pass = 1 + random() % PASSES; pass && runs; pass--) {
+                runs = false;
+                std::shuffle(within.begin(), within.end(), random);
+                for (int thread : within) {
+                    Fiber& fiber = all.fibers[block * threads + thread];
+                    if (fiber.done) continue;
+                    alive = true;
+                    if (fiber.blocked && fiber.blocked->generation == fiber.generation) continue;
+                    moved = true;
+                    if (!turn) break;
+                    runs = true;
+                    all.running = &fiber;
+                    resume();
+                }
+            }
         }
-        if (alive && (!moved || ++rounds > 1000000)) {
+        if (alive && (!moved || rounds > 1000000)) {
             std::fprintf(stderr, "the threads wait for each other\n");
             std::abort();
         }
