@@ -53,7 +53,7 @@ def build(folder, checkpoint, name, spec):
 
 
 @pytest.mark.parametrize("name", CPU_VARIANTS)
-def test_builds_loads_and_is_judged_against_fp64(tmp_path, checkpoint, name):
+def test_builds_loads_is_judged_against_fp64_and_goes_through_pickle(tmp_path, checkpoint, name):
     spec, passes = CPU_VARIANTS[name]
     variant, equivalence = build(tmp_path, checkpoint, name, spec)
     (made,) = schema.read(variant)
@@ -67,12 +67,10 @@ def test_builds_loads_and_is_judged_against_fp64(tmp_path, checkpoint, name):
         assert entry["equivalent"] is passes, entry["reason"]
         assert entry["status"] == ("ok" if passes else "failed")
         assert bool(entry["reason"]) is not passes
+    assert_copies_compute_the_same(artifact.load_variant(artifact.VariantFiles(variant, checkpoint)).potential)
 
 
-@pytest.mark.parametrize("name", ["torchscript", "torch_compile_forces"])
-def test_a_compiled_variant_goes_through_pickle(tmp_path, checkpoint, name):
-    variant, _ = build(tmp_path, checkpoint, name, CPU_VARIANTS[name][0])
-    potential = artifact.load_variant(artifact.VariantFiles(variant, checkpoint)).potential
+def assert_copies_compute_the_same(potential):
     inputs = Batch.from_atoms(list(read_systems(SYSTEMS).values()))
     wanted = potential(*inputs)
     for other in (pickle.loads(pickle.dumps(potential)), copy.deepcopy(potential)):
