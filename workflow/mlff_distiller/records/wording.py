@@ -93,11 +93,15 @@ def number(value: Any, digits: int = 3) -> str:
     """A number with so many significant digits, trailing zeros kept (17.0, not 17); whole numbers stay whole."""
     if value is None:
         return "-"
-    if isinstance(value, int) or abs(value) >= 1000:
+    if isinstance(value, int):
+        return f"{value:,}"
+    # Rounded before its size is asked: 9.999 is 10.0 in three digits, not 10.00.
+    rounded = abs(float(f"{value:.{digits - 1}e}"))
+    if rounded >= 1000:
         return f"{value:,.0f}"
-    if value == 0 or abs(value) < 1e-3:
+    if rounded < 1e-3:
         return f"{value:.{digits}g}"
-    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(rounded)))}f}"
 
 
 def about(value: float, digits: int = 3) -> str:
