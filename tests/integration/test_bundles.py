@@ -212,6 +212,28 @@ def test_made_for_another_torch_it_is_built_again_once(bundles):
         assert_is_the_student(StudentCalculator.from_bundle(folder), folder)
 
 
+def test_without_locks_it_is_not_built_where_another_process_may_be_at_work(bundles, tmp_path, monkeypatch):
+    folder = bundles / "many_molecules"
+    change(folder, target=entry_of(folder)["target"] | {"torch": "1.0.0"})
+    with pytest.warns(UserWarning, match="building it again"):
+        StudentCalculator.from_bundle(folder)
+    (usual,) = (tmp_path / "cache" / "bundles").iterdir()
+    # What it looks like while another process builds: files, and not yet the list of them.
+    (usual / "built.json").unlink()
+    others = {file: file.stat().st_mtime_ns for file in usual.rglob("*") if file.name != "lock"}
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.warns(UserWarning, match="building it again"):
+        assert_is_the_student(StudentCalculator.from_bundle(folder), folder)
+    assert {file: file.stat().st_mtime_ns for file in usual.rglob("*") if file.name != "lock"} == others
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_is_the_student(StudentCalculator.from_bundle(folder), folder)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [

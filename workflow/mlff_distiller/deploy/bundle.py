@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,8 @@ METADATA = "bundle.json"
 WEIGHTS = "student.safetensors"
 ARTIFACT = "artifact"
 TORCH_CLUSTER = "torch_cluster.json"
+#: Written last beside an artifact that was built again: the hash of each of its files.
+BUILT = "built.json"
 #: What loading needs of a record, and its type.
 _KEYS = {
     "bundle_version": int,
@@ -303,10 +306,13 @@ def _rebuilt(
 
     spec = check_spec(entry["variant"], entry["options"])
     place = _place(entry, here, {})
-    done = place / "built.json"
-    with _writing_to_cache(place), exclusive(place):
-        if done.is_file() and not _damaged(place, read_json(done)):
-            return family.load(student, spec, place / ARTIFACT)
+    with _writing_to_cache(place), exclusive(place) as alone:
+        for found in (place, *place.parent.glob(f"{place.name}.*")):
+            if (found / BUILT).is_file() and not _damaged(found, read_json(found / BUILT)):
+                return family.load(student, spec, found / ARTIFACT)
+        if not alone:
+            # Another process may be building in the usual place, or loading from it.
+            place = Path(tempfile.mkdtemp(prefix=f"{place.name}.", dir=place.parent))
         warnings.warn(
             f"{folder}: {entry['variant']}: {why}; building it again from the weights, once, in {place}", stacklevel=4
         )
@@ -328,7 +334,9 @@ def _rebuilt(
             raise UserError(
                 f"{folder}: {entry['variant']}: {why}; built again, it is refused: {complaint}. {_plain(folder)}"
             )
-        write_json(done, {file.relative_to(place).as_posix(): sha256_of(file) for file in _files(place / ARTIFACT)})
+        write_json(
+            place / BUILT, {file.relative_to(place).as_posix(): sha256_of(file) for file in _files(place / ARTIFACT)}
+        )
     return potential
 
 
