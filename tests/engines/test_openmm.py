@@ -23,7 +23,9 @@ openmmml = needed.module("openmmml", "openmm")
 
 from openmm import app, unit  # noqa: E402 (only where there is OpenMM)
 
-from mlff_distiller.deploy.engines.openmm import ANGSTROM, KJ_PER_MOL, Factory  # noqa: E402
+from mlff_distiller.deploy.engines.openmm import ANGSTROM  # noqa: E402
+from mlff_distiller.deploy.engines.openmm_ml import Factory  # noqa: E402
+from mlff_distiller.systems.units import KJ_PER_MOL  # noqa: E402
 
 CHECKOUT = ROOT.parents[1]
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
@@ -166,6 +168,15 @@ def test_a_system_written_as_xml_finds_its_bundle_again(bundle):
     again, before = computed(openmm.XmlSerializer.deserialize(text), atoms), computed(system, atoms)
     assert again[0] == before[0]
     assert (again[1] == before[1]).all()
+
+
+def test_a_process_that_knows_openmm_alone_reads_that_xml(bundle, tmp_path):
+    file = tmp_path / "system.xml"
+    file.write_text(openmm.XmlSerializer.serialize(system_of(bundle, caffeine(True))), encoding="utf-8")
+    program = f"import openmm; print(openmm.XmlSerializer.deserialize(open({str(file)!r}).read()).getNumForces())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 1
 
 
 def test_energy_is_conserved(bundle):

@@ -13,7 +13,9 @@ from openmmml import MLPotential
 
 from mlff_distiller.deploy.bundle import read_bundle
 from mlff_distiller.deploy.engine_runs.nve import Nve, Plan
-from mlff_distiller.deploy.engines.openmm import ANGSTROM, KJ_PER_MOL, Factory
+from mlff_distiller.deploy.engines.openmm import ANGSTROM
+from mlff_distiller.deploy.engines.openmm_ml import Factory
+from mlff_distiller.systems.units import KJ_PER_MOL
 
 if TYPE_CHECKING:
     from ase import Atoms
