@@ -42,6 +42,18 @@ def test_each_round_explores_labels_and_trains_once(fresh, student, first):
     assert planned(fresh, rounds(2, **student)) == expected | dict.fromkeys(ROUND, 2)
 
 
+def test_where_rounds_may_end_early_the_next_is_planned_when_one_has_been_judged(fresh):
+    limited = {"student": {"sampling": SPLITS, "rounds": {"number": 3, "enough_mev_per_a": 30}}}
+    plan = planned(fresh, limited)
+    assert {rule: plan[rule] for rule in (*ROUND, "decide_round", "take_last_student")} == dict.fromkeys(
+        (*ROUND, "decide_round", "take_last_student"), 1
+    )
+    limited["student"]["rounds"]["number"] = 1
+    (fresh.folder / "mine.yaml").write_text(yaml.safe_dump(limited))
+    refused = fresh.snakemake("distill", "-n", "--configfile", "mine.yaml")
+    assert "student.rounds: enough_mev_per_a ends rounds early" in refused.stdout + refused.stderr
+
+
 def test_no_rounds_add_nothing(fresh):
     assert not {*ROUND, "take_last_student"} & fresh.plan("distill").keys()
 
@@ -66,7 +78,8 @@ TINY = {
             "student": {"n_features": 16, "mlp_width": 16, "readout_width": 16, "n_blocks": 1},
         },
         "rounds": {
-            "number": 1,
+            "number": 3,
+            "max_labels": 100,
             "explore": {"molecules": 6, "clusters": 2, "held_out": 0.25, "steps": 40, "labels": 40, "apart_fs": 5.0},
             "training": {"n_steps": 40, "learning_rate": 0.001},
         },
@@ -100,14 +113,23 @@ def test_a_round_ends_in_a_student_that_learned_its_own_frames(fresh):
     exploring = json.loads((folder / "rounds/1/exploring.json").read_text())
     assert exploring["student_sha256"] == sha256_of(folder / "rounds/0/student.safetensors")
     assert exploring["trajectories"]["number"] == explored["trajectories"] > 0
+    # With up to 40 more, 80 and its own would be more than max_labels.
+    decided = json.loads((folder / "rounds/1/enough.json").read_text())
+    assert decided["round"] == 1
+    assert decided["enough"].startswith(f"{len(sampled) + len(own)} labels and up to 40 of a further round")
+    assert "round 1: the last one: " in done.stdout
+    assert not (folder / "rounds/2").exists()
     assert planned(fresh, TINY) == {}
     # Another round leaves the first as it is.
-    TWO = TINY | {"student": TINY["student"] | {"rounds": TINY["student"]["rounds"] | {"number": 2}}}
-    assert planned(fresh, TWO) == dict.fromkeys(ROUND, 1) | {
+    two = TINY["student"]["rounds"] | {"number": 2, "max_labels": None}
+    assert planned(fresh, TINY | {"student": TINY["student"] | {"rounds": two}}) == dict.fromkeys(ROUND, 1) | {
         "take_last_student": 1,
         "measure_accuracy": 1,
         "distill": 1,
     }
+    # Another limit decides anew, and makes nothing again.
+    more = TINY["student"]["rounds"] | {"max_labels": 1000}
+    assert planned(fresh, TINY | {"student": TINY["student"] | {"rounds": more}})["decide_round"] == 1
 
 
 @pytest.mark.timeout(900)

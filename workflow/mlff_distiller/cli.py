@@ -26,6 +26,7 @@ STAGES = {
     "explore": ("md.explore", "run a student's own dynamics and choose frames for the teacher"),
     "accuracy": ("training.accuracy", "student against teacher on held-out molecules"),
     "round-gain": ("training.gain", "a student's errors before and after a round on its own frames"),
+    "rounds-enough": ("training.enough", "decide by the limits of the settings whether a round was the last"),
     "acceptance-teacher": ("acceptance.teacher", "what the teacher finds for small unseen molecules"),
     "acceptance": ("acceptance.student", "student against teacher: geometries, vibrations, torsions, dimers, holes"),
     "model-card": ("report.model_card", "write what a student is and how good"),

@@ -87,7 +87,7 @@ rule write_model_card:
         student="results/{run}/student/student.safetensors",
         accuracy=ACCURACY,
         acceptance=ACCEPTANCE,
-        rounds=GAINS,
+        rounds=gains,
         recipe_accuracy=shipped("accuracy.json"),
         training=TRAINING,
         dataset_card=("results/{run}/dataset/labels.json" if TRAINED_HERE else shipped("dataset_card.json")),

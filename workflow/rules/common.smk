@@ -18,8 +18,10 @@ from mlff_distiller.preflight.config import (
 from mlff_distiller.data.teacher_settings import DEFAULT_CALCULATOR
 from mlff_distiller import sources
 from mlff_distiller.deploy.engines.known import ENGINES
+from mlff_distiller.md.explore_settings import ExploreSettings
 from mlff_distiller.preflight import slurm
 from mlff_distiller.preflight.config_checks import check_config
+from mlff_distiller.training.round_limits import RoundLimits
 from mlff_distiller.utils.errors import UserError, nearest
 from mlff_distiller.utils.files import split_frame
 from mlff_distiller.records.schema import RESULTS, results_file
@@ -57,7 +59,9 @@ REPLICATES = range(config["benchmark"]["replicates"])
 # How often the student's own frames are labeled and learned, and where the student lies that the first round begins with.
 ROUNDS = config["student"]["rounds"].get("number", 0)
 FIRST = "results/{run}/rounds/0" if ROUNDS else "results/{run}/student"
-GAINS = expand("results/{run}/rounds/{round}/gain.json", run=RUN, round=range(1, ROUNDS + 1))
+ROUND_LIMITS = {
+    name: value for name in RoundLimits.model_fields if (value := config["student"]["rounds"].get(name)) is not None
+}
 
 # Folder of a given checkpoint; a shipped one has records of its training and of its accuracy in a default run there.
 SHIPPED = Path(config["student"]["checkpoint"] or "-").parent
@@ -256,6 +260,20 @@ def check_records(task):
     )
 
 
+def last_round(wildcards=None):
+    """The last round that is made: the first after which a limit is reached, else the most that were asked for."""
+    for round in range(1, ROUNDS if ROUND_LIMITS else 0):
+        with checkpoints.decide_round.get(run=RUN, round=round).output[0].open() as decided:
+            if json.load(decided)["enough"]:
+                return round
+    return ROUNDS
+
+
+def gains(wildcards):
+    """What each round gained."""
+    return expand("results/{run}/rounds/{round}/gain.json", run=RUN, round=range(1, last_round() + 1))
+
+
 def student_before(wildcards):
     """The student that a round begins with."""
     return f"results/{wildcards.run}/rounds/{int(wildcards.round) - 1}/student.safetensors"
@@ -268,6 +286,19 @@ def labels_until(wildcards):
         f"results/{wildcards.run}/dataset/labels.h5",
         *(f"results/{wildcards.run}/rounds/{n}/labels.h5" for n in rounds),
     ]
+
+
+def cards_until(wildcards):
+    """The cards of :func:`labels_until`."""
+    return [str(Path(path).with_suffix(".json")) for path in labels_until(wildcards)]
+
+
+def records_before(wildcards):
+    """Files whose times say when a round could begin."""
+    if int(wildcards.round) > 1:
+        return f"results/{wildcards.run}/rounds/{int(wildcards.round) - 1}/gain.json"
+    trained = [] if config["student"]["checkpoint"] else [f"{FIRST.format(run=wildcards.run)}/training.json"]
+    return [f"results/{wildcards.run}/dataset/labels.json", *trained]
 
 
 def shipped(name):

@@ -213,5 +213,5 @@ rule time_teacher:
 rule distill:
     input:
         CHECKS,
-        GAINS,
+        gains,
         expand("results/{run}/student/{what}", run=RUN, what=["student.safetensors", "accuracy.json"]),

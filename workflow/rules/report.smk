@@ -14,7 +14,7 @@ rule collect_results:
         ACCURACY,
         ACCEPTANCE,
         TRAINING,
-        GAINS,
+        gains,
         student="results/{run}/student/student.safetensors",
     output:
         json="results/{run}/report/phase3_results.json",

@@ -147,10 +147,34 @@ if ROUNDS:
             "python -m mlff_distiller round-gain --before {input.before:q} --after {input.after:q} --dataset {input.labels:q}"
             " --older {input.older:q} --exploring {input.card:q} --output {output:q} 2>&1 | tee {log:q}"
 
+    # The next round, if another follows, is planned when this has been decided.
+    checkpoint decide_round:
+        input:
+            gain="results/{run}/rounds/{round}/gain.json",
+            labels=cards_until,
+            begun="results/{run}/preflight/machine.json",
+            before=records_before,
+        output:
+            "results/{run}/rounds/{round}/enough.json",
+        log:
+            "logs/{run}/rounds/{round}/decide_round.log",
+        conda:
+            "../../envs/student.yaml"
+        resources:
+            **SMALL,
+        params:
+            code=code_of("training.enough"),
+            settings=settings(ROUND_LIMITS),
+            next_labels=ExploreSettings.from_mapping(config["student"]["rounds"].get("explore", {})).labels,
+        shell:
+            "python -m mlff_distiller rounds-enough --gain {input.gain:q} --labels {input.labels:q} --begun {input.begun:q}"
+            " --before {input.before:q} --next-labels {params.next_labels} --settings {params.settings:q}"
+            " --output {output:q} 2>&1 | tee {log:q}"
+
     rule take_last_student:
         input:
-            student=f"results/{{run}}/rounds/{ROUNDS}/student.safetensors",
-            record=f"results/{{run}}/rounds/{ROUNDS}/training.json",
+            student=lambda wildcards: f"results/{wildcards.run}/rounds/{last_round()}/student.safetensors",
+            record=lambda wildcards: f"results/{wildcards.run}/rounds/{last_round()}/training.json",
         output:
             student="results/{run}/student/student.safetensors",
             record="results/{run}/student/training.json",

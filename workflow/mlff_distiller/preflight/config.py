@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from typing_extensions import TypedDict
 
 from mlff_distiller.acceptance.settings import AcceptanceSettings
@@ -27,6 +27,7 @@ from mlff_distiller.md.thermostat_settings import ThermostatSettings
 from mlff_distiller.md.timestep_settings import TimestepSettings
 from mlff_distiller.preflight.machine_settings import Device, TorchSettings
 from mlff_distiller.preflight.torch_cluster_settings import TorchClusterSettings
+from mlff_distiller.training.round_limits import RoundLimits
 from mlff_distiller.training.settings import TrainingChanges, TrainingSettings
 from mlff_distiller.utils.errors import UserError, one_line_each
 from mlff_distiller.utils.files import split_frame
@@ -60,17 +61,26 @@ class Molecules(Settings):
     )
 
 
-class Rounds(Settings):
+class Rounds(RoundLimits):
     """Rounds of labels on frames that the student itself visits: each explores with the student so far, has the teacher label
     what it knows least, and trains on, with the older labels and the new ones."""
 
     number: Annotated[int, Field(ge=0)] = Field(
-        0, description="how many; 0: none. A round that is done stays as it is when another is added"
+        0, description="how many, at most; 0: none. A round that is done stays as it is when another is added"
     )
     explore: ExploreSettings = Field(ExploreSettings(), description="where the student goes, and what is labeled")
     training: TrainingChanges = Field(
         TrainingChanges(), description="what is different from `student.training` when it goes on"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> "Rounds":
+        limits = [name for name in RoundLimits.model_fields if getattr(self, name) is not None]
+        if limits and self.number < 2:
+            raise ValueError(
+                f"{limits[0]} ends rounds early, and number, the most of them, is {self.number}: give 2 or more"
+            )
+        return self
 
 
 class Student(Settings):
