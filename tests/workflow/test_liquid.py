@@ -1,20 +1,11 @@
 """A liquid distilled and compared with its teacher, for real: config/examples/liquid.yaml, as small as it can be."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 import yaml
 
-from mlff_distiller.data.read import read_dataset
 from mlff_distiller.records import schema
 from mlff_distiller.systems.liquid import liquid_box
-
-needs_sevennet = pytest.mark.skipif(
-    importlib.util.find_spec("sevenn") is None,
-    reason="SevenNet is not installed; `make sevennet` adds it to .venv (or: uv pip install --no-deps --require-hashes "
-    "-r envs/sevennet.lock)",
-)
 
 
 def tiny(name):
@@ -80,27 +71,3 @@ def test_argon_is_distilled_and_compared_as_a_liquid(fresh):
     assert record["nvt_steps_per_s"] > 0
     assert record["teacher_steps_per_s"] > 0
     assert fresh.plan(target, *files) == {}
-
-
-@needs_sevennet
-@pytest.mark.timeout(1800)
-def test_water_is_distilled_from_sevennet_and_compared_as_a_liquid(fresh):
-    from ase.build import molecule
-
-    write_box(fresh.folder, "water", liquid_box(molecule("H2O"), 8, 0.8))
-    changes = tiny("water") | {"teacher": {"arguments": {"device": "cpu"}}}
-    (fresh.folder / "tiny.yaml").write_text(yaml.safe_dump(changes))
-    files = ("--configfile", "config/examples/liquid.yaml", "tiny.yaml")
-    target = "results/tiny_liquid/md/cpp/pairs/water.json"
-    done = fresh.snakemake("distill", target, *files, timeout=1700)
-    assert done.returncode == 0, done.stderr[-4000:]
-    labels = read_dataset(fresh.folder / "results/tiny_liquid/dataset/labels.h5")
-    assert labels.pbc.all()
-    assert labels.has_stress.all()
-    assert labels.teacher == "sevenn.calculator:SevenNetCalculator(device=cpu, model=7net-0)"
-    (record,) = schema.read(fresh.folder / target)
-    assert record["status"] == "ok", record["reason"]
-    assert set(record["pair_distributions"]["teacher"]) == {"O-O", "O-H", "H-H"}
-    # 20 fs of a student of 20 steps: what it started from is still there.
-    assert 0 < record["pair_difference"] < 1
-    assert "pressure_error_gpa" in record["gates"]

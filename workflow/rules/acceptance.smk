@@ -60,7 +60,7 @@ rule run_teacher_acceptance:
             ]
         ),
     shell:
-        "OMP_NUM_THREADS={threads} python -m mlff_distiller acceptance-teacher --molecules {input.molecules:q}"
+        "OMP_NUM_THREADS={threads} " + ASK_TEACHER + "acceptance-teacher --molecules {input.molecules:q}"
         " --always-trained {input.always_trained:q} {params.card} --settings {params.settings:q} {params.structures} --output {output:q} > {log:q} 2>&1"
 
 

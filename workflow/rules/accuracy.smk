@@ -59,7 +59,7 @@ rule label_visited:
         settings=settings({"teacher": config["teacher"]}),
         frames=config["accuracy"]["visited_frames"],
     shell:
-        "python -m mlff_distiller label --trajectories {input.trajectories:q} --frames {params.frames:q}"
+        ASK_TEACHER + "label --trajectories {input.trajectories:q} --frames {params.frames:q}"
         " --settings {params.settings:q} --cores {threads} --card {output.card:q} --output {output.dataset:q} > {log:q} 2>&1"
 
 

@@ -9,8 +9,7 @@ SCALING_FILES = {what: system_path(SCALING[what], config["molecules"]["folder"])
 RUNS_IN = config["benchmark"]["engines"]
 # Of `make engines`; conda has an environment of its own.
 ENGINES_PYTHON = Path(".venv-engines/bin/python")
-NO_CONDA = DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method
-INSTALLED = NO_CONDA and ENGINES_PYTHON.is_file()
+INSTALLED = not WITH_CONDA and ENGINES_PYTHON.is_file()
 
 # By default all, where they are installed.
 CHOSEN_ENGINES = RUNS_IN["names"]

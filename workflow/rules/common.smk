@@ -19,7 +19,7 @@ from mlff_distiller.data.teacher_settings import DEFAULT_CALCULATOR
 from mlff_distiller import sources
 from mlff_distiller.deploy.engines.known import ENGINES
 from mlff_distiller.md.explore_settings import ExploreSettings
-from mlff_distiller.preflight import slurm
+from mlff_distiller.preflight import slurm, teacher_python
 from mlff_distiller.preflight.config_checks import check_config
 from mlff_distiller.training.round_limits import RoundLimits
 from mlff_distiller.utils.errors import UserError, nearest
@@ -46,6 +46,15 @@ TEACHER = config["teacher"]["calculator"]
 TEACHER_ENVIRONMENT = str(
     Path(config["teacher"].get("environment") or Path(workflow.basedir) / "envs" / "teacher.yaml").resolve()
 )
+# Begins the commands that ask the teacher: by the Python that conda, or else Snakemake, runs in, or by another environment's,
+# which is found by the path of its Python, a link.
+WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+OTHER_PYTHON = config["teacher"].get("python") if not WITH_CONDA else None
+ASK_TEACHER = "python -m mlff_distiller "
+if OTHER_PYTHON:
+    ASK_TEACHER = (
+        shlex.quote(str(Path(OTHER_PYTHON).absolute())).replace("{", "{{").replace("}", "}}") + " -m mlff_distiller "
+    )
 # Structures that are sampled, as the configuration names them (file, file@index), and their files; none of labels of one's own.
 SAMPLING_OF = config["student"]["sampling"]
 SAMPLED = [] if config["student"]["dataset"] else SAMPLING_OF.get("structures", {}).get("files", [])
@@ -368,12 +377,15 @@ TIMED = {"benchmark_variant", "compile_variant", "measure_engine", "measure_scal
 
 
 def before_the_first_job():
-    """On one machine let Snakemake sleep between jobs; on Slurm refuse what would wait for ever.
+    """Refuse a Python without what the teacher's jobs need. On one machine let Snakemake sleep between jobs; on Slurm refuse
+    what would wait for ever.
 
     For every job that it has started Snakemake wakes up once a second from then on, to see whether its limit of jobs a second
     lets another start: after a hundred jobs that takes a quarter of a core, beside jobs whose time is measured. Without the
     limit it sleeps until a job ends. On a cluster no job is beside it, and a site may want the limit.
     """
+    if OTHER_PYTHON and (problem := teacher_python.problem(OTHER_PYTHON)):
+        raise WorkflowError(f"teacher.python: {problem}")
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
         return

@@ -54,8 +54,7 @@ else:
             benchmark=config["molecules"]["folder"],
             dataset="results/{run}/dataset/configurations.h5",
         shell:
-            UNLESS_REFUSED
-            + "python -m mlff_distiller sample --molecules {input.molecules:q} --benchmark {params.benchmark:q}"
+            UNLESS_REFUSED + ASK_TEACHER + "sample --molecules {input.molecules:q} --benchmark {params.benchmark:q}"
             " --always-trained {input.always_trained:q} --settings {params.settings:q} --cores {threads}"
             " --share {wildcards.scatteritem:q} --output {params.dataset:q} 2>&1 | tee {log:q}"
 
@@ -84,8 +83,7 @@ else:
             number=number_of_shares,
             number_file=number_file("results/{run}/dataset/configurations.h5"),
         shell:
-            UNLESS_REFUSED
-            + "python -m mlff_distiller sample --molecules {input.molecules:q} --benchmark {params.benchmark:q}"
+            UNLESS_REFUSED + ASK_TEACHER + "sample --molecules {input.molecules:q} --benchmark {params.benchmark:q}"
             " --always-trained {input.always_trained:q} --settings {params.settings:q} --cores {threads} {params.gathered}"
             " --card {output.card:q} --output {output.configurations:q} 2>&1 | tee {log:q};"
             " echo {params.number} > {params.number_file:q}"
@@ -114,7 +112,8 @@ else:
             number_file=number_file("results/{run}/dataset/labels.h5"),
         shell:
             UNLESS_REFUSED
-            + "python -m mlff_distiller label --configurations {input.configurations:q} --sample-card {input.card:q}"
+            + ASK_TEACHER
+            + "label --configurations {input.configurations:q} --sample-card {input.card:q}"
             " --settings {params.settings:q} --cores {threads} {params.gathered} --card {output.card:q}"
             " --output {output.dataset:q} 2>&1 | tee {log:q};"
             " echo {params.number} > {params.number_file:q}"
@@ -139,8 +138,7 @@ rule label_share:
         settings=settings({"teacher": config["teacher"]}),
         dataset="results/{run}/{place}/labels.h5",
     shell:
-        UNLESS_REFUSED
-        + "python -m mlff_distiller label --configurations {input.configurations:q} --settings {params.settings:q}"
+        UNLESS_REFUSED + ASK_TEACHER + "label --configurations {input.configurations:q} --settings {params.settings:q}"
         " --cores {threads} --share {wildcards.scatteritem:q} --output {params.dataset:q} 2>&1 | tee {log:q}"
 
 
@@ -206,7 +204,7 @@ rule time_teacher:
         systems=list(SYSTEMS.values()),
         teacher_threads=config["benchmark"]["threads"],
     shell:
-        "python -m mlff_distiller time-teacher --systems {params.systems:q}"
+        ASK_TEACHER + "time-teacher --systems {params.systems:q}"
         " --settings {params.settings:q} --threads {params.teacher_threads:q} --output {output:q} > {log:q} 2>&1"
 
 

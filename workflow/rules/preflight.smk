@@ -69,8 +69,7 @@ rule check_teacher:
         cells="--cells-learned" if ROUNDS or SAMPLING_OF.get("coverage", {}).get("boxes") else "",
         settings=settings({"teacher": config["teacher"]}),
     shell:
-        f"rm -f {REFUSED}; "
-        "python -m mlff_distiller check-teacher --systems {params.systems:q} {params.structures}"
+        f"rm -f {REFUSED}; " + ASK_TEACHER + "check-teacher --systems {params.systems:q} {params.structures}"
         " {params.cells} --settings {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
         f" || {{{{ touch {REFUSED}; exit 1; }}}}"
 

@@ -53,7 +53,8 @@ if ROUNDS:
             number_file=number_file("results/{run}/rounds/{round}/labels.h5"),
         shell:
             UNLESS_REFUSED
-            + "python -m mlff_distiller label --configurations {input.configurations:q} --settings {params.settings:q}"
+            + ASK_TEACHER
+            + "label --configurations {input.configurations:q} --settings {params.settings:q}"
             " --cores {threads} {params.gathered} --card {output.card:q} --output {output.dataset:q} 2>&1 | tee {log:q};"
             " echo {params.number} > {params.number_file:q}"
 
@@ -77,7 +78,7 @@ if ROUNDS:
                 code=code_of("data.same_teacher"),
                 settings=settings({"teacher": config["teacher"]}),
             shell:
-                "python -m mlff_distiller same-teacher --dataset {input.dataset:q} --settings {params.settings:q}"
+                ASK_TEACHER + "same-teacher --dataset {input.dataset:q} --settings {params.settings:q}"
                 " --output {output:q} 2>&1 | tee {log:q}"
 
     rule merge_round:

@@ -12,9 +12,10 @@ from ase.calculators.emt import EMT
 from ase.io import write
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from mlff_distiller.data import gradient_check
 from mlff_distiller.data.dataset import content_hash, read_configurations, write_dataset
 from mlff_distiller.data.extxyz import read_extxyz
-from mlff_distiller.data.gradient_check import strain_slopes
+from mlff_distiller.data.gradient_check import STRAIN_STEP, strain_slopes
 from mlff_distiller.data.labeling import label_dataset
 from mlff_distiller.data.merge import merge
 from mlff_distiller.data.own_data_settings import OwnDataSettings
@@ -40,6 +41,19 @@ class Scaled(EMT):
     def get_property(self, name, atoms=None, allow_calculation=True):
         found = super().get_property(name, atoms, allow_calculation)
         return self.factor * found if name == "stress" else found
+
+
+class Bent(EMT):
+    """EMT whose energy goes up and down with the volume, once within the longer step of all vectors; its stress is right."""
+
+    period = 3 * STRAIN_STEP * bulk("Ag", cubic=True).get_volume()
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        phase = 2 * np.pi * self.atoms.get_volume() / self.period
+        for name in ("energy", "free_energy"):
+            self.results[name] += 0.02 * np.sin(phase)
+        self.results["stress"][:3] += 0.02 * 2 * np.pi / self.period * np.cos(phase)
 
 
 class WithoutStress(EMT):
@@ -170,6 +184,13 @@ def test_the_strain_derivative_of_the_energy_shows_a_stress_of_another_kind():
     for factor in (-1.0, GPA, 1.05, 1 / silver.get_volume()):
         assert not strain_slopes(silver, Scaled(factor)).agree
     assert strain_slopes(silver, WithoutStress()) is None
+
+
+def test_an_energy_that_bends_within_the_step_is_judged_at_a_shorter_one(monkeypatch):
+    silver = bulk("Ag", cubic=True)
+    assert strain_slopes(silver, Bent()).agree
+    monkeypatch.setattr(gradient_check, "SHARES", (1.0,))
+    assert not strain_slopes(silver, Bent()).agree
 
 
 @pytest.mark.parametrize("rattle", [0.0, 0.01])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
-#: Directions of all coordinates at once; each takes four labels.
+#: Directions of all coordinates at once; each takes four labels, or eight where the first four do not agree.
 N_DIRECTIONS = 3
 #: The longer of the two steps, A; the other one is half of it.
 STEP = 0.01
@@ -30,6 +30,9 @@ RATTLE = 0.05
 STRAIN, STRAIN_STEP = 0.02, 0.004
 #: Largest difference between slope and forces, as a share of the length of all forces together.
 TOLERANCE = 0.01
+#: Shares of the steps, of which the next is tried where labels and differences do not agree: the energies of some networks bend
+#: within the first (CHGNet's of strained silicon).
+SHARES = (1.0, 0.25)
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,7 @@ def slopes(atoms: "Atoms", calculator: "Calculator", seed: int = 0) -> Slopes:
 
     directions = [rng.choice([-1.0, 1.0], start.positions.shape) for _ in range(N_DIRECTIONS)]
     from_forces = np.array([-float((forces * direction).sum()) for direction in directions])
-    found, uncertainty = _differences(calculator, energy, moved, directions, STEP)
-    return Slopes(from_forces, found, uncertainty, float(np.linalg.norm(forces)))
+    return _compared(from_forces, float(np.linalg.norm(forces)), calculator, energy, moved, directions, STEP)
 
 
 def strain_slopes(atoms: "Atoms", calculator: "Calculator", seed: int = 0) -> Slopes | None:
@@ -120,10 +122,30 @@ def strain_slopes(atoms: "Atoms", calculator: "Calculator", seed: int = 0) -> Sl
     virial = start.get_volume() * stress
     directions = [symmetric(rng.choice([-1.0, 1.0], (3, 3))) for _ in range(N_DIRECTIONS)]
     from_stress = np.array([float((virial * direction).sum()) for direction in directions])
-    found, uncertainty = _differences(
-        calculator, energy, lambda direction, step: strained(start, step * direction), directions, STRAIN_STEP
-    )
-    return Slopes(from_stress, found, uncertainty, float(np.linalg.norm(virial)))
+
+    def moved(direction: np.ndarray, step: float) -> "Atoms":
+        return strained(start, step * direction)
+
+    return _compared(from_stress, float(np.linalg.norm(virial)), calculator, energy, moved, directions, STRAIN_STEP)
+
+
+def _compared(
+    from_labels: np.ndarray,
+    scale: float,
+    calculator: "Calculator",
+    energy: float,
+    moved: "Callable[[np.ndarray, float], Atoms]",
+    directions: list[np.ndarray],
+    step: float,
+) -> Slopes:
+    """With the first of :data:`SHARES` of ``step`` at which they agree, else with that at which they come closest."""
+    tried = []
+    for share in SHARES:
+        found, uncertainty = _differences(calculator, energy, moved, directions, share * step)
+        tried.append(Slopes(from_labels, found, uncertainty, scale))
+        if tried[-1].agree:
+            return tried[-1]
+    return min(tried, key=lambda slopes: slopes.worst)
 
 
 def _differences(

@@ -37,6 +37,12 @@ class TeacherSettings(Settings):
         examples=["envs/sevennet.yaml"],
         description="with `--use-conda`: the environment of the jobs that ask the teacher; null: `envs/teacher.yaml`",
     )
+    python: str | None = Field(
+        None,
+        examples=[".venv-chgnet/bin/python"],
+        description="without `--use-conda`: the Python that runs these jobs, of a virtual environment with packages (another "
+        "torch, say) that may differ from the student's; null: the student's",
+    )
 
 
 class TeacherInput(Settings):

@@ -29,7 +29,7 @@ REPOSITORY = CHECKOUT
 #: Groups with a conda environment of their own: one per kind of job, and one to run Snakemake from.
 ENVIRONMENTS = ("student", "teacher", "report", "workflow")
 #: Installed on demand, beside the rest: locked by themselves, at the versions of the lock where both have a package.
-OPTIONAL = ("sevennet", "engines")
+OPTIONAL = ("sevennet", "chgnet", "engines")
 #: The Python of the conda environments; one of those that pyproject.toml allows.
 CONDA_PYTHON = "3.11"
 #: Installed by pip, with hashes, before uv installs the rest: uv itself, and what builds the few source archives.
