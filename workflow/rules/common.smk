@@ -46,15 +46,9 @@ TEACHER = config["teacher"]["calculator"]
 TEACHER_ENVIRONMENT = str(
     Path(config["teacher"].get("environment") or Path(workflow.basedir) / "envs" / "teacher.yaml").resolve()
 )
-# Begins the commands that ask the teacher: by the Python that conda, or else Snakemake, runs in, or by another environment's,
-# which is found by the path of its Python, a link.
 WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+# Whose environment the jobs run in that ask the teacher, where conda does not choose it; null: Snakemake's.
 OTHER_PYTHON = config["teacher"].get("python") if not WITH_CONDA else None
-ASK_TEACHER = "python -m mlff_distiller "
-if OTHER_PYTHON:
-    ASK_TEACHER = (
-        shlex.quote(str(Path(OTHER_PYTHON).absolute())).replace("{", "{{").replace("}", "}}") + " -m mlff_distiller "
-    )
 # Structures that are sampled, as the configuration names them (file, file@index), and their files; none of labels of one's own.
 SAMPLING_OF = config["student"]["sampling"]
 SAMPLED = [] if config["student"]["dataset"] else SAMPLING_OF.get("structures", {}).get("files", [])
@@ -195,6 +189,11 @@ def as_json(value):
 def settings(value):
     """:func:`as_json` as a function of wildcards; Snakemake would take braces in a plain string for wildcards."""
     return lambda wildcards: as_json(value)
+
+
+def python_of_teacher(wildcards):
+    """The Python of commands that ask the teacher. A virtual environment is found by the path of its Python, which is a link."""
+    return shlex.quote(str(Path(OTHER_PYTHON).absolute())) if OTHER_PYTHON else "python"
 
 
 def code_of(*modules):

@@ -62,6 +62,7 @@ rule check_teacher:
         **SMALL,
     params:
         code=code_of("preflight.teacher"),
+        python=python_of_teacher,
         systems=list(SYSTEMS.values()),
         structures=(
             " ".join(["--structures", *map(shlex.quote, SAMPLED), *["--structures-alone"] * ALONE]) if SAMPLED else ""
@@ -69,7 +70,8 @@ rule check_teacher:
         cells="--cells-learned" if ROUNDS or SAMPLING_OF.get("coverage", {}).get("boxes") else "",
         settings=settings({"teacher": config["teacher"]}),
     shell:
-        f"rm -f {REFUSED}; " + ASK_TEACHER + "check-teacher --systems {params.systems:q} {params.structures}"
+        f"rm -f {REFUSED}; "
+        "{params.python} -m mlff_distiller check-teacher --systems {params.systems:q} {params.structures}"
         " {params.cells} --settings {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
         f" || {{{{ touch {REFUSED}; exit 1; }}}}"
 

@@ -47,14 +47,14 @@ if ROUNDS:
             **LABELS,
         params:
             code=code_of("data.labeling"),
+            python=python_of_teacher,
             settings=settings(LABELING),
             gathered=gathered_option,
             number=number_of_shares,
             number_file=number_file("results/{run}/rounds/{round}/labels.h5"),
         shell:
             UNLESS_REFUSED
-            + ASK_TEACHER
-            + "label --configurations {input.configurations:q} --settings {params.settings:q}"
+            + "{params.python} -m mlff_distiller label --configurations {input.configurations:q} --settings {params.settings:q}"
             " --cores {threads} {params.gathered} --card {output.card:q} --output {output.dataset:q} 2>&1 | tee {log:q};"
             " echo {params.number} > {params.number_file:q}"
 
@@ -76,9 +76,10 @@ if ROUNDS:
                 **SMALL,
             params:
                 code=code_of("data.same_teacher"),
+                python=python_of_teacher,
                 settings=settings({"teacher": config["teacher"]}),
             shell:
-                ASK_TEACHER + "same-teacher --dataset {input.dataset:q} --settings {params.settings:q}"
+                "{params.python} -m mlff_distiller same-teacher --dataset {input.dataset:q} --settings {params.settings:q}"
                 " --output {output:q} 2>&1 | tee {log:q}"
 
     rule merge_round:
