@@ -72,9 +72,14 @@ def _needed_by(file: Path) -> tuple[Path, ...]:
     """Files of this package that importing ``file`` runs: those it imports, and the ``__init__`` of the packages around it."""
     folders = file.relative_to(ROOT).parts[:-1]
     around = [".".join(folders[:depth]) for depth in range(len(folders) + 1)]
+    return tuple({path: None for path in map(_file_of, (*imports_of(file), *around)) if path is not None})
+
+
+def imports_of(file: Path) -> frozenset[str]:
+    """Modules of this package that ``file`` imports, named without the package's name."""
     # In ``from a import b``, b is a module or something in a.
-    imported = [_file_of(f"{module}.{name}".strip(".")) or _file_of(module) for module, name in _read(file).imports]
-    return tuple({path: None for path in (*imported, *map(_file_of, around)) if path is not None})
+    within = ((f"{module}.{name}".strip("."), module) for module, name in _read(file).imports)
+    return frozenset(longer if _file_of(longer) else module for longer, module in within) - {""}
 
 
 @functools.cache
