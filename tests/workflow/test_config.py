@@ -351,10 +351,14 @@ def test_every_path_in_a_shell_command_is_quoted():
     bare = re.compile(r"\{(?:input|output|log|params|wildcards)(?:\.(\w+))?\}")
     # Made of names and quoted paths by the rules themselves.
     composed = {"given", "expected", "claims", "torch_cluster", "held_out", "more", "command", "structures", "crystals"}
-    composed |= {"gathered", "number", "card", "cells", "box", "engines_python"}
+    composed |= {"gathered", "number", "card", "cells", "box", "engines_python", "teacher_python", "next_labels"}
+    commands = re.compile(r"^( +)shell:\n((?:\1    .*\n)+)", re.MULTILINE)
+    found = 0
     for file in (ROOT / "workflow" / "rules").glob("*.smk"):
-        for shell in re.findall(r"^ +shell:\n((?: +\".*\"\n)+)", file.read_text(encoding="utf-8"), re.MULTILINE):
+        for _, shell in commands.findall(file.read_text(encoding="utf-8")):
             assert set(bare.findall(shell)) <= composed, f"{file.name}: {shell}"
+            found += 1
+    assert found > 30
 
 
 def test_snakemake_stops_with_the_sentence(fresh):

@@ -39,7 +39,7 @@ rule run_teacher_acceptance:
         **TEACHER_RUN,
     params:
         code=code_of("acceptance.teacher"),
-        python=python_of_teacher,
+        teacher_python=python_of_teacher,
         # How labels of one's own were chosen from all molecules, nobody knows.
         settings=settings(
             {
@@ -61,7 +61,7 @@ rule run_teacher_acceptance:
             ]
         ),
     shell:
-        "OMP_NUM_THREADS={threads} {params.python} -m mlff_distiller acceptance-teacher --molecules {input.molecules:q}"
+        "OMP_NUM_THREADS={threads} {params.teacher_python} -m mlff_distiller acceptance-teacher --molecules {input.molecules:q}"
         " --always-trained {input.always_trained:q} {params.card} --settings {params.settings:q} {params.structures} --output {output:q} > {log:q} 2>&1"
 
 

@@ -56,11 +56,11 @@ rule label_visited:
         **LABELS,
     params:
         code=code_of("data.labeling"),
-        python=python_of_teacher,
+        teacher_python=python_of_teacher,
         settings=settings({"teacher": config["teacher"]}),
         frames=config["accuracy"]["visited_frames"],
     shell:
-        "{params.python} -m mlff_distiller label --trajectories {input.trajectories:q} --frames {params.frames:q}"
+        "{params.teacher_python} -m mlff_distiller label --trajectories {input.trajectories:q} --frames {params.frames:q}"
         " --settings {params.settings:q} --cores {threads} --card {output.card:q} --output {output.dataset:q} > {log:q} 2>&1"
 
 

@@ -50,13 +50,13 @@ else:
             **SHARE,
         params:
             code=code_of("data.sampling"),
-            python=python_of_teacher,
+            teacher_python=python_of_teacher,
             settings=settings(SAMPLING),
             benchmark=config["molecules"]["folder"],
             dataset="results/{run}/dataset/configurations.h5",
         shell:
             UNLESS_REFUSED
-            + "{params.python} -m mlff_distiller sample --molecules {input.molecules:q} --benchmark {params.benchmark:q}"
+            + "{params.teacher_python} -m mlff_distiller sample --molecules {input.molecules:q} --benchmark {params.benchmark:q}"
             " --always-trained {input.always_trained:q} --settings {params.settings:q} --cores {threads}"
             " --share {wildcards.scatteritem:q} --output {params.dataset:q} 2>&1 | tee {log:q}"
 
@@ -79,7 +79,7 @@ else:
             **LABELS,
         params:
             code=code_of("data.sampling"),
-            python=python_of_teacher,
+            teacher_python=python_of_teacher,
             settings=settings(SAMPLING),
             benchmark=config["molecules"]["folder"],
             gathered=gathered_option,
@@ -87,7 +87,7 @@ else:
             number_file=number_file("results/{run}/dataset/configurations.h5"),
         shell:
             UNLESS_REFUSED
-            + "{params.python} -m mlff_distiller sample --molecules {input.molecules:q} --benchmark {params.benchmark:q}"
+            + "{params.teacher_python} -m mlff_distiller sample --molecules {input.molecules:q} --benchmark {params.benchmark:q}"
             " --always-trained {input.always_trained:q} --settings {params.settings:q} --cores {threads} {params.gathered}"
             " --card {output.card:q} --output {output.configurations:q} 2>&1 | tee {log:q};"
             " echo {params.number} > {params.number_file:q}"
@@ -110,14 +110,14 @@ else:
             **LABELS,
         params:
             code=code_of("data.labeling"),
-            python=python_of_teacher,
+            teacher_python=python_of_teacher,
             settings=settings(LABELING),
             gathered=gathered_option,
             number=number_of_shares,
             number_file=number_file("results/{run}/dataset/labels.h5"),
         shell:
             UNLESS_REFUSED
-            + "{params.python} -m mlff_distiller label --configurations {input.configurations:q} --sample-card {input.card:q}"
+            + "{params.teacher_python} -m mlff_distiller label --configurations {input.configurations:q} --sample-card {input.card:q}"
             " --settings {params.settings:q} --cores {threads} {params.gathered} --card {output.card:q}"
             " --output {output.dataset:q} 2>&1 | tee {log:q};"
             " echo {params.number} > {params.number_file:q}"
@@ -139,12 +139,12 @@ rule label_share:
         **SHARE,
     params:
         code=code_of("data.labeling"),
-        python=python_of_teacher,
+        teacher_python=python_of_teacher,
         settings=settings({"teacher": config["teacher"]}),
         dataset="results/{run}/{place}/labels.h5",
     shell:
         UNLESS_REFUSED
-        + "{params.python} -m mlff_distiller label --configurations {input.configurations:q} --settings {params.settings:q}"
+        + "{params.teacher_python} -m mlff_distiller label --configurations {input.configurations:q} --settings {params.settings:q}"
         " --cores {threads} --share {wildcards.scatteritem:q} --output {params.dataset:q} 2>&1 | tee {log:q}"
 
 
@@ -206,12 +206,12 @@ rule time_teacher:
         **SMALL,
     params:
         code=code_of("benchmark.teacher"),
-        python=python_of_teacher,
+        teacher_python=python_of_teacher,
         settings=settings({"teacher": config["teacher"]}),
         systems=list(SYSTEMS.values()),
         teacher_threads=config["benchmark"]["threads"],
     shell:
-        "{params.python} -m mlff_distiller time-teacher --systems {params.systems:q}"
+        "{params.teacher_python} -m mlff_distiller time-teacher --systems {params.systems:q}"
         " --settings {params.settings:q} --threads {params.teacher_threads:q} --output {output:q} > {log:q} 2>&1"
 
 

@@ -145,11 +145,11 @@ rule run_teacher_dynamics:
         **TEACHER_RUN,
     params:
         code=code_of("md.teacher_trajectory"),
-        python=python_of_teacher,
+        teacher_python=python_of_teacher,
         system=lambda wildcards: SYSTEMS[wildcards.system],
         settings=settings({"teacher": config["teacher"], "spectra": MD["spectra"]["settings"]}),
     shell:
-        "OMP_NUM_THREADS={threads} {params.python} -m mlff_distiller md-teacher --system {params.system:q}"
+        "OMP_NUM_THREADS={threads} {params.teacher_python} -m mlff_distiller md-teacher --system {params.system:q}"
         " --settings {params.settings:q} --output {output:q} > {log:q} 2>&1"
 
 

@@ -62,7 +62,7 @@ rule check_teacher:
         **SMALL,
     params:
         code=code_of("preflight.teacher"),
-        python=python_of_teacher,
+        teacher_python=python_of_teacher,
         systems=list(SYSTEMS.values()),
         structures=(
             " ".join(["--structures", *map(shlex.quote, SAMPLED), *["--structures-alone"] * ALONE]) if SAMPLED else ""
@@ -71,7 +71,7 @@ rule check_teacher:
         settings=settings({"teacher": config["teacher"]}),
     shell:
         f"rm -f {REFUSED}; "
-        "{params.python} -m mlff_distiller check-teacher --systems {params.systems:q} {params.structures}"
+        "{params.teacher_python} -m mlff_distiller check-teacher --systems {params.systems:q} {params.structures}"
         " {params.cells} --settings {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
         f" || {{{{ touch {REFUSED}; exit 1; }}}}"
 

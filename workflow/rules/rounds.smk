@@ -47,14 +47,14 @@ if ROUNDS:
             **LABELS,
         params:
             code=code_of("data.labeling"),
-            python=python_of_teacher,
+            teacher_python=python_of_teacher,
             settings=settings(LABELING),
             gathered=gathered_option,
             number=number_of_shares,
             number_file=number_file("results/{run}/rounds/{round}/labels.h5"),
         shell:
             UNLESS_REFUSED
-            + "{params.python} -m mlff_distiller label --configurations {input.configurations:q} --settings {params.settings:q}"
+            + "{params.teacher_python} -m mlff_distiller label --configurations {input.configurations:q} --settings {params.settings:q}"
             " --cores {threads} {params.gathered} --card {output.card:q} --output {output.dataset:q} 2>&1 | tee {log:q};"
             " echo {params.number} > {params.number_file:q}"
 
@@ -76,10 +76,10 @@ if ROUNDS:
                 **SMALL,
             params:
                 code=code_of("data.same_teacher"),
-                python=python_of_teacher,
+                teacher_python=python_of_teacher,
                 settings=settings({"teacher": config["teacher"]}),
             shell:
-                "{params.python} -m mlff_distiller same-teacher --dataset {input.dataset:q} --settings {params.settings:q}"
+                "{params.teacher_python} -m mlff_distiller same-teacher --dataset {input.dataset:q} --settings {params.settings:q}"
                 " --output {output:q} 2>&1 | tee {log:q}"
 
     rule merge_round:
@@ -160,6 +160,8 @@ if ROUNDS:
             "results/{run}/rounds/{round}/enough.json",
         log:
             "logs/{run}/rounds/{round}/decide_round.log",
+        # A job of a batch system would cost more than reading some records.
+        localrule: True
         conda:
             "../../envs/student.yaml"
         resources:
