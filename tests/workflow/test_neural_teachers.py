@@ -13,8 +13,8 @@ from ase.io import write
 
 from mlff_distiller.data.read import read_dataset
 from mlff_distiller.records import schema
-from mlff_distiller.sources import CHECKOUT
 from mlff_distiller.systems.liquid import liquid_box
+from mlff_distiller.utils.files import CHECKOUT
 from tests.workflow.test_crystal import TINY
 from tests.workflow.test_liquid import tiny, write_box
 

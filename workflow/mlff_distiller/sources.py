@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlff_distiller.utils.errors import UserError
-from mlff_distiller.utils.files import user_cache, write_json
+from mlff_distiller.utils.files import CHECKOUT, user_cache, write_json
 
 PACKAGE = "mlff_distiller"
-ROOT = Path(__file__).parent
-CHECKOUT = ROOT.parent.parent
+ROOT = Path(__file__).resolve().parent
 #: What a module's folder may hold besides Python that is compiled into a kernel.
 KERNEL_SUFFIXES = (".h", ".cpp", ".hpp", ".cu", ".cuh")
 #: Arguments of argparse that only people read.

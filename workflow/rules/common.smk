@@ -23,7 +23,7 @@ from mlff_distiller.preflight import slurm, teacher_python
 from mlff_distiller.preflight.config_checks import check_config
 from mlff_distiller.training.round_limits import RoundLimits
 from mlff_distiller.utils.errors import UserError, nearest
-from mlff_distiller.utils.files import split_frame
+from mlff_distiller.utils.files import read_json, split_frame
 from mlff_distiller.records.schema import RESULTS, results_file
 from mlff_distiller.records.vocabulary import BASELINE, WORK
 from mlff_distiller.variants.registry import FAMILIES, needs_torch_cluster
@@ -268,12 +268,11 @@ def check_records(task):
     )
 
 
-def last_round(wildcards=None):
+def last_round():
     """The last round that is made: the first after which a limit is reached, else the most that were asked for."""
     for round in range(1, ROUNDS if ROUND_LIMITS else 0):
-        with checkpoints.decide_round.get(run=RUN, round=round).output[0].open() as decided:
-            if json.load(decided)["enough"]:
-                return round
+        if read_json(checkpoints.decide_round.get(run=RUN, round=round).output[0])["enough"]:
+            return round
     return ROUNDS
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlff_distiller.records.statistics import Ratio, compare, geometric_mean, is_noisy, ratio_of, summarize, verdict
-from mlff_distiller.records.wording import about, interval, times_as_fast
+from mlff_distiller.records.wording import interval, times_as_fast
 
 
 def timings(random, *, processes, samples, speedup, process_spread=0.02, noise=0.03):
@@ -168,17 +168,3 @@ def test_fewer_than_three_processes_have_a_verdict_and_no_interval_in_print():
     assert interval(Ratio.of(wide, "speedup")) == "94.9×\u00a0[10.6,\u00a0340]", "no more than three digits"
     assert not geometric_mean([two, three]).certain
     assert not ratio_of(three, Ratio.of(entry, "median_ms")).certain
-
-
-@pytest.mark.parametrize(
-    ("value", "digits", "text"),
-    [
-        (7_135_715.2, 2, "7.1 million"),
-        (13_686, 3, "13,700"),
-        (86_957.3, 2, "87,000"),
-        (999.6, 3, "1,000"),
-        (42.4, 3, "42"),
-    ],
-)
-def test_large_numbers_are_rounded(value, digits, text):
-    assert about(value, digits) == text

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlff_distiller.records.wording import number
+from mlff_distiller.records.wording import about, number
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,17 @@ from mlff_distiller.records.wording import number
 )
 def test_a_number_has_so_many_digits_after_rounding_too(value, digits, text):
     assert number(value, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (7_135_715.2, 2, "7.1 million"),
+        (13_686, 3, "13,700"),
+        (86_957.3, 2, "87,000"),
+        (999.6, 3, "1,000"),
+        (42.4, 3, "42"),
+    ],
+)
+def test_large_numbers_are_rounded(value, digits, text):
+    assert about(value, digits) == text

@@ -17,8 +17,6 @@ NEEDED = {
     "rich": "rich",
     "yaml": "pyyaml",
 }
-#: Neural teachers with a lock in ``envs/``, by which ``make`` makes their environment.
-SHIPPED = ("sevennet", "chgnet")
 _TRIAL = """
 import importlib.util, json, sys
 print(json.dumps([sys.version_info[:2], [name for name in sys.argv[1:] if importlib.util.find_spec(name) is None]]))
@@ -28,8 +26,10 @@ print(json.dumps([sys.version_info[:2], [name for name in sys.argv[1:] if import
 def problem(python: str) -> Words:
     """What is wrong with the Python at this path, and the command that mends it; empty where nothing is."""
     if not os.path.isfile(python):
-        made = [f"; `make {name}` makes it" for name in SHIPPED if python.startswith(f".venv-{name}/")]
-        return f"{python}: no such file{''.join(made)}"
+        folder = python.partition("/")[0]
+        name = folder.removeprefix(".venv-")
+        shipped = name != folder and os.path.isfile(f"envs/{name}.lock")
+        return f"{python}: no such file" + (f"; `make {name}` makes it" if shipped else "")
     if not os.access(python, os.X_OK):
         return f"{python}: not a program; name the Python of a virtual environment, such as .venv-mine/bin/python"
     try:

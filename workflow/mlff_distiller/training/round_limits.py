@@ -6,22 +6,23 @@ from pydantic import Field
 
 from mlff_distiller.utils.settings import Settings, unit
 
-Above0 = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class RoundLimits(Settings):
     """After which no further round is begun; null: no limit."""
 
-    enough_mev_per_a: Annotated[Above0, unit("meV/A")] | None = Field(
+    enough_mev_per_a: Annotated[Positive, unit("meV/A")] | None = Field(
         None,
         description="no further round once, after one, the force MAE is this low on held-out frames of the student's own moves",
     )
-    max_labels: Annotated[int, Field(ge=1)] | None = Field(
+    max_labels: Count | None = Field(
         None,
         description="no further round that could bring all labels, those from before the rounds too, above this number; the "
         "first is always made",
     )
-    max_minutes: Annotated[Above0, unit("min")] | None = Field(
+    max_minutes: Annotated[Positive, unit("min")] | None = Field(
         None,
         description="no further round that would end later than this after the run's first check, if it took as long as the one "
         "before it; pauses count, and the first is always made",
