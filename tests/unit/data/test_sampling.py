@@ -383,3 +383,31 @@ def test_the_commands_sample_and_label_make_a_dataset_with_its_card(tmp_path):
 
 def _numbers(smiles):
     return [atom.GetAtomicNum() for atom in molecule_from_smiles(smiles).GetAtoms()]
+
+
+def test_further_draws_are_of_other_seeds_and_trained_on_alone(molecules):
+    base = {"molecules": 900, "configurations": 3000, "seed": 11, "larger": {"molecules": 2}}
+    alone = SamplingSettings.from_mapping(base)
+    further = {"draws": 2, "molecules": 850, "configurations": 2000, "relax_steps": 3}
+    settings = SamplingSettings.from_mapping(base | {"further": further})
+    jobs, families = plan(molecules, settings, EMT_TEACHER, "resources/molecules")
+    first, _ = plan(molecules, alone, EMT_TEACHER, "resources/molecules")
+    outcomes = [(job.smiles, job.split, job.seed, job.counts, job.partners) for job in jobs]
+    assert outcomes[: len(first)] == [(job.smiles, job.split, job.seed, job.counts, job.partners) for job in first]
+    drawn = jobs[len(first) :]
+    assert {job.split for job in drawn} == {"train"}
+    assert {json.loads(job.settings)["settings"]["relax_steps"] for job in drawn} == {3}
+    held_out = {job.smiles for job in first if job.split != "train"}
+    assert not held_out & {name for job in drawn for name in (job.smiles, *job.partners)}
+    for number in (1, 2):
+        own = base | {"split_seed": 11, "seed": 11 + number, "splits": ["train"], "benchmark_configurations": 0}
+        own |= {"larger": {"molecules": 0}, "relax_steps": 3, "molecules": 850, "configurations": 2000}
+        same, _ = plan(molecules, SamplingSettings.from_mapping(own), EMT_TEACHER, None)
+        assert [(j.smiles, j.seed, j.counts, j.partners) for j in same] == [
+            (j.smiles, j.seed, j.counts, j.partners)
+            for j in drawn
+            if json.loads(j.settings)["settings"]["seed"] == 11 + number
+        ]
+    assert sum(families.values()) > len({job.smiles for job in first})
+    assert "further" not in alone.to_mapping()
+    assert settings.to_mapping()["further"] == further

@@ -12,6 +12,8 @@ Every molecule is embedded, its conformers relaxed by a few teacher steps, and s
 A cluster takes its molecules from one split, and none is a benchmark molecule. What ``coverage`` in the settings adds to that
 (:mod:`mlff_distiller.data.coverage`) is always trained on, and may be: small molecules, their clusters, and liquids.
 
+``further`` in the settings adds draws of other molecules and geometries, each by a seed of its own, to train on alone.
+
 ``structures`` in the settings adds configurations of the user's own files (:mod:`mlff_distiller.data.structures`).
 """
 
@@ -131,6 +133,10 @@ def plan(
         UserError: ``settings.coverage`` asks for what cannot be made, or a file of ``settings.structures`` cannot be used.
     """
     jobs, families = _molecule_plan(molecules, settings, teacher, benchmark_directory, always)
+    for number in range(1, settings.further.draws + 1):
+        drawn, more = _molecule_plan(molecules, settings.of_draw(number), teacher, None, ())
+        jobs += drawn
+        families = dict((Counter(families) + Counter(more)).most_common())
     if files := settings.structures.files:
         found = structures.read_structures(files)
         if any(atoms.pbc.any() for atoms in found.values()):

@@ -37,6 +37,17 @@ class SmallMolecules(Settings):
     configurations: Count = Field(0, description="at least so many of every training molecule")
 
 
+class FurtherDraws(Settings):
+    """Draws of other molecules and other geometries, by one seed after the other, that are trained on alone."""
+
+    draws: Count = Field(0, description="how many")
+    molecules: Count = Field(6000, description="of each draw: those of the list, and others that are grown")
+    configurations: Annotated[int, Field(ge=1)] = Field(48000, description="of each draw, before `small`")
+    relax_steps: Count = Field(
+        6, description="of each conformer, by the teacher: the larger part of what sampling costs"
+    )
+
+
 class Shares(Settings):
     """How much of a molecule's configurations each way of sampling makes; only their ratios count."""
 
@@ -79,6 +90,10 @@ class SamplingSettings(Settings):
     benchmark_configurations: Count = Field(6, description="of each benchmark molecule")
     small: SmallMolecules = SmallMolecules()
     shares: Shares = Shares()
+    further: FurtherDraws = Field(
+        FurtherDraws(),
+        description="molecules and geometries to train on beyond those, drawn anew; the split is the same",
+    )
     mode_temperatures: Annotated[Items[Temperature], unit("K")] = Field(
         (150, 300, 600, 1000, 1500), min_length=1, description="of `normal_modes`, one drawn for each"
     )
@@ -99,6 +114,25 @@ class SamplingSettings(Settings):
         """The seed of the split by molecule."""
         return self.seed if self.split_seed is None else self.split_seed
 
+    def of_draw(self, number: int) -> "SamplingSettings":
+        """What the draw ``number`` (from 1) of ``further`` samples, as settings of its own."""
+        further = self.further
+        return self.model_copy(
+            update={
+                "seed": self.seed + number,
+                "split_seed": self.splits_by,
+                "splits": ("train",),
+                "molecules": further.molecules,
+                "configurations": further.configurations,
+                "relax_steps": further.relax_steps,
+                "larger": self.larger.model_copy(update={"molecules": 0}),
+                "benchmark_configurations": 0,
+                "coverage": Coverage(),
+                "structures": Structures(),
+                "further": FurtherDraws(),
+            }
+        )
+
     @model_validator(mode="after")
     def _check(self) -> "SamplingSettings":
         if not any(self.shares.to_mapping().values()):
@@ -107,7 +141,7 @@ class SamplingSettings(Settings):
             raise ValueError("fractions: val and test leave nothing to train on")
         if self.larger.molecules and self.larger.max_atoms <= self.max_atoms:
             raise ValueError(f"larger.max_atoms: {self.larger.max_atoms} is not more than max_atoms, {self.max_atoms}")
-        if not (self.molecules or self.coverage.wanted or self.structures.files):
+        if not (self.molecules or self.coverage.wanted or self.structures.files or self.further.draws):
             raise ValueError("nothing to sample: molecules is 0, and structures.files names no file")
         return self
 
@@ -126,6 +160,8 @@ class SamplingSettings(Settings):
             del found["structures"]
         if self.split_seed is None:
             del found["split_seed"]
+        if not self.further.draws:
+            del found["further"]
         return found
 
 
