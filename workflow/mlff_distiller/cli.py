@@ -5,6 +5,7 @@ import importlib
 import sys
 
 from mlff_distiller.utils.errors import UserError, nearest
+from mlff_distiller.utils.freed_memory import keep_freed_memory
 
 #: Sub-command -> (module with add_arguments and run, what it does).
 STAGES = {
@@ -75,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
                 module = importlib.import_module(f"mlff_distiller.{module_name}")
                 module.add_arguments(stage)
         args = parser.parse_args(argv)
+        keep_freed_memory()
         return module.run(args)
     except UserError as refused:
         error = refused

@@ -7,7 +7,6 @@ job, continues with the same command.
 """
 
 import argparse
-import ctypes
 import math
 import time
 from pathlib import Path
@@ -98,21 +97,6 @@ def pause_after(asked: float | None, left: float | None, spent: float = 0.0) -> 
     return min((limit for limit in (asked, by_the_job) if limit is not None), default=None)
 
 
-def keep_freed_memory() -> None:
-    """Tells the C library (glibc; no effect on others) to reuse large blocks of memory instead of returning them.
-
-    A step on the CPU allocates and frees hundreds of tensors of about 1 MB; new pages from the system for each of them
-    cost a tenth of its time.
-    """
-    trim_threshold, mmap_threshold, largest = -1, -3, 1 << 30
-    try:
-        library = ctypes.CDLL("libc.so.6")
-        library.mallopt(mmap_threshold, largest)
-        library.mallopt(trim_threshold, largest)
-    except (OSError, AttributeError):
-        pass
-
-
 def training_record(card: dict, progress: Progress) -> dict:
     """The record of a training: kind ``accuracy``, task ``training``, with the ``learning_curve``."""
     made = card["training"]
@@ -139,8 +123,6 @@ class Trainer:
         self.device = choose_device(settings.device)
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        if self.device.type == "cpu":
-            keep_freed_memory()
         self.state_path = state_path(checkpoint_dir, settings.fingerprint() | {"dataset": content_hash(dataset)})
         stored = load_state(self.state_path)
 
