@@ -114,7 +114,7 @@ def test_a_round_ends_in_a_student_that_learned_its_own_frames(fresh):
     assert exploring["student_sha256"] == sha256_of(folder / "rounds/0/student.safetensors")
     assert exploring["trajectories"]["number"] == explored["trajectories"] > 0
     # With up to 40 more, 80 and its own would be more than max_labels.
-    decided = json.loads((folder / "rounds/1/enough.json").read_text())
+    (decided,) = schema.read(folder / "rounds/1/enough.json")
     assert decided["round"] == 1
     assert decided["enough"].startswith(f"{len(sampled) + len(own)} labels and up to 40 of a further round")
     assert "round 1: the last one: " in done.stdout

@@ -23,8 +23,8 @@ from mlff_distiller.preflight import slurm, teacher_python
 from mlff_distiller.preflight.config_checks import check_config
 from mlff_distiller.training.round_limits import RoundLimits
 from mlff_distiller.utils.errors import UserError, nearest
-from mlff_distiller.utils.files import read_json, split_frame
-from mlff_distiller.records.schema import RESULTS, results_file
+from mlff_distiller.utils.files import split_frame
+from mlff_distiller.records.schema import RESULTS, read as read_records, results_file
 from mlff_distiller.records.vocabulary import BASELINE, WORK
 from mlff_distiller.variants.registry import FAMILIES, needs_torch_cluster
 
@@ -271,14 +271,20 @@ def check_records(task):
 def last_round():
     """The last round that is made: the first after which a limit is reached, else the most that were asked for."""
     for round in range(1, ROUNDS if ROUND_LIMITS else 0):
-        if read_json(checkpoints.decide_round.get(run=RUN, round=round).output[0])["enough"]:
+        (decided,) = read_records(checkpoints.decide_round.get(run=RUN, round=round).output[0])
+        if decided["enough"]:
             return round
     return ROUNDS
 
 
 def gains(wildcards):
-    """What each round gained."""
-    return expand("results/{run}/rounds/{round}/gain.json", run=RUN, round=range(1, last_round() + 1))
+    """What each round gained, and why there are no more."""
+    last = last_round()
+    limits = range(1, min(last, ROUNDS - 1) + 1) if ROUND_LIMITS else []
+    return [
+        *expand("results/{run}/rounds/{round}/gain.json", run=RUN, round=range(1, last + 1)),
+        *expand("results/{run}/rounds/{round}/enough.json", run=RUN, round=limits),
+    ]
 
 
 def student_before(wildcards):

@@ -77,6 +77,15 @@ def test_the_card_tells_what_each_round_gained(tmp_path):
     assert "| 2 | sampled | - | - | - -> - | - -> - | - | - (no frame of it) |" in card
     # They are not errors on a part of the dataset.
     assert "| None |" not in card
+    assert "No further round was made: as many as `student.rounds.number` asks for were." in card
+    ends = {"round": 2, "enough": "900 labels would be more than max_labels, 800", "n_labels": 850, "seconds": 750.0}
+    for n, fields in {1: {"round": 1, "enough": None, "n_labels": 800, "seconds": 400.0}, 2: ends}.items():
+        record = schema.record("accuracy", variant="student", task="round_limit", **fields)
+        paths.append(str(schema.write(tmp_path / f"enough{n}.json", [record])))
+    assert write_card(tmp_path, sha256, "--rounds", *paths) == 0
+    card = (tmp_path / "README.md").read_text()
+    assert "No further round was made: 900 labels would be more than max_labels, 800." in card
+    assert "| None |" not in card
     assert write_card(tmp_path, sha256) == 0
     assert "Its own frames" not in (tmp_path / "README.md").read_text()
 

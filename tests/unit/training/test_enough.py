@@ -9,7 +9,7 @@ from mlff_distiller.records import schema
 from mlff_distiller.training import enough
 from mlff_distiller.training.enough import why_enough
 from mlff_distiller.training.round_limits import RoundLimits
-from mlff_distiller.utils.files import read_json, write_json
+from mlff_distiller.utils.files import write_json
 from tests.conftest import run_stage
 
 MEASURED = {"error": 25.0, "labels": 900, "labels_of_next": 100, "minutes": 40.0, "minutes_of_next": 20.0}
@@ -63,5 +63,8 @@ def test_times_and_labels_are_those_of_the_records(tmp_path, capsys, longest, re
         settings=json.dumps({"enough_mev_per_a": 5.0, "max_labels": 420, "max_minutes": longest}),
         output=output,
     )
-    assert read_json(output) == {"round": 2, "enough": reason}
+    (decided,) = schema.read(output)
+    assert {name: decided[name] for name in ("round", "enough", "n_labels", "seconds")} == {
+        "round": 2, "enough": reason, "n_labels": 320, "seconds": 2400.0
+    }  # fmt: skip
     assert ("round 2: another one follows" in capsys.readouterr().out) == (reason is None)

@@ -16,7 +16,7 @@ from mlff_distiller.records.kinds.acceptance import (
     Vibration,
     Volume,
 )
-from mlff_distiller.records.kinds.accuracy import Accuracy, Round, Training
+from mlff_distiller.records.kinds.accuracy import Accuracy, Round, RoundLimit, Training
 from mlff_distiller.records.kinds.engine import InEngine
 from mlff_distiller.records.kinds.machine import Inputs, Preflight, TorchCluster
 from mlff_distiller.records.kinds.md import Nve, Pairs, Reference, Spectra, Thermostat, Timestep
@@ -48,7 +48,7 @@ CLASSES: dict[str, dict[str | None, type]] = {
         "pairs": Pairs,
         "reference": Reference,
     },
-    "accuracy": {None: Accuracy, "training": Training, "round": Round},
+    "accuracy": {None: Accuracy, "training": Training, "round": Round, "round_limit": RoundLimit},
     "acceptance": {
         "geometry": Geometry,
         "frequencies": Vibration,

@@ -57,13 +57,19 @@ class Run:
 
         A training's own estimate counts only where the accuracy stage did not run.
         """
-        found = [e for e in self.records if e["kind"] == "accuracy" and e["task"] != "round"]
+        found = [e for e in self.records if e["kind"] == "accuracy" and e["task"] not in ("round", "round_limit")]
         return [e for e in found if e["task"] != "training"] or found
 
     def rounds(self) -> list[Record]:
         """Errors before and after each round of labels on the student's own frames, in their order."""
         found = [e for e in self.records if e["kind"] == "accuracy" and e["task"] == "round"]
         return sorted(found, key=lambda e: e.get("round") or 0)
+
+    def why_rounds_ended(self) -> str | None:
+        """The limit by which no further round was begun; None where as many were made as the settings name."""
+        found = [e for e in self.records if e["kind"] == "accuracy" and e["task"] == "round_limit"]
+        last = max(found, key=lambda e: e["round"], default=None)
+        return None if last is None else last["enough"]
 
     def timings(self) -> list[Record]:
         """Benchmark records of the tasks that every variant is ranked by: one molecule at a time; none of the teacher."""

@@ -119,6 +119,7 @@ def page(
         "recipe": accuracy_table(Run(recipe)),
         "found": accuracy_table(Run(found)),
         "rounds": rounds_table(Run(rounds)),
+        "rounds_ended": Run(rounds).why_rounds_ended(),
         "acceptance": acceptance.context(Run(chemistry)),
         "tolerances": TOLERANCES,
         "by_element": {chemical_symbols[int(z)]: group for z, group in by_element.items()},

@@ -149,6 +149,7 @@ def context(
         "md_checks": tables.md_checks(run),
         "accuracy": tables.accuracy(run),
         "rounds": tables.rounds(run),
+        "rounds_ended": run.why_rounds_ended(),
         "acceptance": acceptance.context(run),
         "teacher": tables.teacher(run),
         "figures": [

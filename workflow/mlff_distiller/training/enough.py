@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlff_distiller.records import schema
 from mlff_distiller.training.round_limits import RoundLimits
-from mlff_distiller.utils.files import load_settings, read_json, write_json
+from mlff_distiller.utils.files import load_settings, read_json
 
 
 def why_enough(
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--settings", required=True, help="JSON text or file: enough_mev_per_a, max_labels, max_minutes"
     )
     parser.add_argument(
-        "--output", type=Path, required=True, help="JSON to write: round, and why it is the last or null"
+        "--output", type=Path, required=True, help="record to write (JSON): round, and why it is the last or null"
     )
 
 
@@ -62,15 +62,18 @@ def run(args: argparse.Namespace) -> int:
     """Decide, print and write."""
     explored = next(entry for entry in schema.read(args.gain) if entry["frames"] == "explored")
     ended = _time(args.gain)
+    labels = sum(int(read_json(card)["configurations"]) for card in args.labels)
+    minutes = _minutes(_time(args.begun), ended)
     reason = why_enough(
         RoundLimits.from_mapping(load_settings(args.settings)),
         explored.get("force_mae_mev_per_a"),
-        sum(int(read_json(card)["configurations"]) for card in args.labels),
+        labels,
         args.next_labels,
-        _minutes(_time(args.begun), ended),
+        minutes,
         _minutes(max(map(_time, args.before)), ended),
     )
-    write_json(args.output, {"round": explored["round"], "enough": reason or None})
+    decided = {"round": explored["round"], "enough": reason or None, "n_labels": labels, "seconds": 60 * minutes}
+    schema.write(args.output, [schema.record("accuracy", variant="student", task="round_limit", **decided)])
     print(f"round {explored['round']}: " + (f"the last one: {reason}" if reason else "another one follows"))
     return 0
 

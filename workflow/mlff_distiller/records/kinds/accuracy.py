@@ -172,6 +172,19 @@ class Before(TypedDict, total=False):
     """MAE of the energy."""
 
 
+class RoundLimit(Common, total=False):
+    """Whether another round of labels follows, by the limits of the settings."""
+
+    round: Count
+    """The round that had been made, from 1."""
+    enough: str | None
+    """The limit by which no further round is begun, in words; null: another one follows."""
+    n_labels: Count
+    """All labels so far, also those from before the rounds."""
+    seconds: Seconds
+    """Since the run's first check."""
+
+
 class Round(Errors, total=False):
     """A round of labels on frames of the student's own dynamics: errors after it, and before, on what was not trained on."""
 
