@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from mlff_distiller.data.always_trained import read_always_trained
 from mlff_distiller.data.dataset import METHODS, content_hash
 from mlff_distiller.data.geometry import (
     closest,
@@ -19,6 +20,7 @@ from mlff_distiller.data.geometry import (
     twist,
     vibrate,
 )
+from mlff_distiller.data.jobs import GroupJob
 from mlff_distiller.data.molecule_list import (
     ELEMENTS,
     benchmark_smiles,
@@ -411,3 +413,24 @@ def test_further_draws_are_of_other_seeds_and_trained_on_alone(molecules):
     assert sum(families.values()) > len({job.smiles for job in first})
     assert "further" not in alone.to_mapping()
     assert settings.to_mapping()["further"] == further
+
+
+def test_what_is_always_trained_on_goes_with_further_draws(molecules):
+    """Where the first draw is for validation and test alone."""
+    always = read_always_trained("resources/always_trained.csv")
+    given = {
+        "molecules": 60,
+        "configurations": 200,
+        "splits": ["val", "test"],
+        "coverage": {"molecules": 2, "clusters": 4},
+    }
+
+    def splits(**more):
+        settings = SamplingSettings.from_mapping(given | more)
+        jobs, _ = plan(molecules, settings, EMT_TEACHER, None, always)
+        return {
+            job.split for job in jobs if isinstance(job, GroupJob) or job.smiles in {e.molecule.smiles for e in always}
+        }
+
+    assert "train" not in splits()
+    assert "train" in splits(further={"draws": 1, "molecules": 3, "configurations": 9})

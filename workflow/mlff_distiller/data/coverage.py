@@ -81,7 +81,7 @@ def group_jobs(pool: Pool, settings: SamplingSettings, teacher: Mapping[str, Any
 def shared(n: int, settings: SamplingSettings) -> dict[str, int]:
     """How many of ``n`` configurations are trained on (none, where the settings make no training set), and measured."""
     measured = round(n * settings.coverage.held_out)
-    return {"train": n - measured if "train" in settings.splits else 0, "coverage": measured}
+    return {"train": n - measured if settings.trains else 0, "coverage": measured}
 
 
 def check_periodic(

@@ -84,7 +84,8 @@ class SamplingSettings(Settings):
     splits: UniqueItems[Literal["train", "val", "test"]] = Field(
         ("train", "val", "test"),
         min_length=1,
-        description="only these are made; `[test]` measures a student that is there already",
+        description="only these are made; `[test]` measures a student that is there already, `[val, test]` leaves what is "
+        "trained on to `further`",
     )
     larger: LargerMolecules = LargerMolecules()
     benchmark_configurations: Count = Field(6, description="of each benchmark molecule")
@@ -113,6 +114,11 @@ class SamplingSettings(Settings):
     def splits_by(self) -> int:
         """The seed of the split by molecule."""
         return self.seed if self.split_seed is None else self.split_seed
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything that is sampled is to be trained on."""
+        return "train" in self.splits or self.further.draws > 0
 
     def of_draw(self, number: int) -> "SamplingSettings":
         """What the draw ``number`` (from 1) of ``further`` samples, as settings of its own."""
