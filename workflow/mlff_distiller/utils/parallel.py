@@ -6,6 +6,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -183,12 +184,20 @@ def _compute(
 def _pool(workers: int) -> ProcessPoolExecutor:
     # spawn, not fork: a forked worker would inherit an OpenMP runtime that was started with other settings.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=_ignore_interrupts)
+    return ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=_begin)
 
 
-def _ignore_interrupts() -> None:
-    """Let a worker finish its part when the user presses Ctrl-C; the parent stops the pool."""
+def _begin() -> None:
+    """In a worker: let it finish its part when the user presses Ctrl-C, for the parent stops the pool; end it with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A worker waits for tasks for ever: the queue's other end is open in the workers, too.
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _one(function: Callable[[Any], dict[str, np.ndarray]], task: Any, path: Path) -> None:
