@@ -1,9 +1,7 @@
 """Any potential as an ASE calculator."""
 
-import math
 import threading
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
@@ -11,11 +9,10 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor
 
 from mlff_distiller.potentials.base import Potential
+from mlff_distiller.potentials.moving import MovingSystem
 from mlff_distiller.student.domain import INSIDE, Domain
 from mlff_distiller.student.last_layer import last_layer
-from mlff_distiller.systems.batch import Batch, Moving
 from mlff_distiller.systems.boxes import box_of
-from mlff_distiller.systems.distances import DistanceCheck
 from mlff_distiller.systems.stress import no_stress
 from mlff_distiller.utils.errors import UserError, nearest
 from mlff_distiller.utils.settings import refuse_unknown
@@ -32,19 +29,6 @@ WITHOUT_DOMAIN = (
     "the student's checkpoint does not say what it was trained on; `python -m mlff_distiller learn-domain` fits that to "
     "labels like those that it was trained on"
 )
-
-
-@dataclass(slots=True)
-class _Last:
-    """What the last call computed from elements, cell and periodicity."""
-
-    atoms: "Atoms"
-    moving: Moving
-    distances: DistanceCheck
-
-    @property
-    def batch(self) -> Batch:
-        return self.moving.batch
 
 
 class OutsideTraining(UserWarning):
@@ -90,7 +74,7 @@ class PotentialCalculator(Calculator):
         if warn and potential.domain is None:
             raise UserError(f"warn=True: {WITHOUT_DOMAIN}")
         self._calls = 0
-        self._last: _Last | None = None
+        self._last: MovingSystem | None = None
         self._turn = threading.RLock()
 
     def __getstate__(self):
@@ -149,46 +133,35 @@ class PotentialCalculator(Calculator):
         self.results = {}
         if last is not None and set(system_changes) <= {"positions"}:
             # Copying the atoms, as ASE does, takes as long as a small molecule's forces on a GPU.
-            last.atoms.positions[:] = atoms.positions
-            last.moving.move(last.atoms.positions)
+            last.move(atoms.positions)
         else:
-            self.limits.check_numbers(atoms.numbers)
-            own = atoms.copy()
-            batch = Batch.from_atoms([own], self.potential.device, self.potential.dtype, self.limits.allow)
-            last = _Last(own, Moving(batch, box_of(own)), DistanceCheck(own))
+            last = MovingSystem(self.potential, atoms)
         self.atoms = last.atoms
-        if self.limits.distances:
-            last.distances(last.atoms.positions)
+        more = {}
         if "stress" in properties:
             try:
-                energies, forces, stress = self.potential.with_stress(*last.batch)
+                energy, forces, stress = last.with_stress()
             except NotImplementedError as error:
                 raise PropertyNotImplementedError(str(error)) from None
-            stress = full_3x3_to_voigt_6_stress(stress[0].cpu().double().numpy())
+            more["stress"] = full_3x3_to_voigt_6_stress(stress)
         else:
-            energies, forces = self.potential.on_host(*last.batch)
-            stress = None
-        energy = float(energies)
-        if not math.isfinite(energy):
-            raise UserError(f"the energy is {energy} eV, not finite: {_nearest_pair(last)}")
+            energy, forces = last.energy_and_forces()
         self._last = last
-        self.results = {"energy": energy, "free_energy": energy, "forces": forces.cpu().double().numpy()}
-        if stress is not None:
-            self.results["stress"] = stress
+        self.results = {"energy": energy, "free_energy": energy, "forces": forces} | more
         if not set(UNCERTAINTIES).isdisjoint(properties):
             self._add_uncertainties(last)
         if self.warn and self._calls % LOOK_EVERY == 0:
             self._look(last)
         self._calls += 1
 
-    def _add_uncertainties(self, last: _Last) -> None:
+    def _add_uncertainties(self, last: MovingSystem) -> None:
         domain, features = self._features(last)
         self.results["energy_uncertainty"] = float(domain.energy_errors(features, last.batch.batch, 1)[0])
         self.results["force_uncertainties"] = domain.force_errors(
             domain.distances(features, last.batch.numbers)
         ).numpy()
 
-    def _look(self, last: _Last) -> None:
+    def _look(self, last: MovingSystem) -> None:
         """Warn, once, where an atom is unlike any trained."""
         domain, features = self._features(last)
         distances = domain.distances(features, last.batch.numbers)
@@ -205,16 +178,9 @@ class PotentialCalculator(Calculator):
             stacklevel=2,
         )
 
-    def _features(self, last: _Last) -> tuple[Domain, Tensor]:
+    def _features(self, last: MovingSystem) -> tuple[Domain, Tensor]:
         """The student's domain, and the values of its last layer for these atoms."""
         student = self.potential.student
         if student is None or student.domain is None:
             raise PropertyNotImplementedError(WITHOUT_DOMAIN)
         return student.domain, last_layer(student, *last.batch)
-
-
-def _nearest_pair(last: _Last) -> str:
-    found = last.distances.closest(last.atoms.positions)
-    if found is None:
-        return "no two atoms are close to each other; has the simulation blown up?"
-    return f"{last.distances.pair(*found[:2])} are {found[2]:.3f} A apart"

@@ -83,31 +83,3 @@ class Batch(NamedTuple):
             cell=cell,
             pbc=pbc,
         )
-
-
-class Moving:
-    """A batch of one system whose atoms move: its tensors stay the same, and so does what potentials know of them.
-
-    Args:
-        batch: of one system; its positions are written to.
-        box: of the system, None for a molecule.
-    """
-
-    def __init__(self, batch: Batch, box: Box | None):
-        self.batch, self.box = batch, box
-        positions = batch.positions
-        # Pinned memory is sent in a fraction of the time; what is on the host is written in place.
-        self._sent = torch.empty_like(positions, device="cpu", pin_memory=True) if positions.is_cuda else positions
-        self._written = self._sent.numpy()
-
-    def move(self, positions: np.ndarray) -> None:
-        """Move the atoms to ``positions`` [N, 3] A, wrapped or centered as :meth:`Batch.from_atoms` does.
-
-        What was computed from the batch must have been waited for.
-
-        Raises:
-            UserError: a position that is not finite, or an atom more than 1e4 A from the center.
-        """
-        self._written[:] = near_origin(positions, self.box)
-        if self._sent is not self.batch.positions:
-            self.batch.positions.copy_(self._sent, non_blocking=True)

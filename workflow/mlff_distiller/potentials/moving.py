@@ -1,0 +1,83 @@
+"""One system whose atoms move: its energy and forces again and again, as MD needs them, each time checked like the first."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlff_distiller.potentials.base import Potential
+from mlff_distiller.systems.batch import Batch
+from mlff_distiller.systems.boxes import box_of, near_origin
+from mlff_distiller.systems.distances import DistanceCheck
+from mlff_distiller.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+class MovingSystem:
+    """Energy and forces of one system wherever its atoms are moved to; elements, cell and periodicity stay.
+
+    Its tensors stay the same, too, and so does what the potential knows of them. For one thread at a time.
+
+    Args:
+        potential: any :class:`~mlff_distiller.potentials.base.Potential`; its ``limits`` say what is refused.
+        atoms: the system, which is copied.
+
+    Raises:
+        UserError: from here on, for atoms beyond the limits, invalid positions or cells, and energies that are not finite.
+    """
+
+    def __init__(self, potential: Potential, atoms: "Atoms"):
+        potential.limits.check_numbers(atoms.numbers)
+        self.potential, self.atoms, self.box = potential, atoms.copy(), box_of(atoms)
+        #: Of this system; its positions are written to.
+        self.batch = Batch.from_atoms([self.atoms], potential.device, potential.dtype, potential.limits.allow)
+        self.distances = DistanceCheck(self.atoms)
+        positions = self.batch.positions
+        # Pinned memory is sent in a fraction of the time; what is on the host is written in place.
+        self._sent = torch.empty_like(positions, device="cpu", pin_memory=True) if positions.is_cuda else positions
+        self._written = self._sent.numpy()
+
+    def move(self, positions: np.ndarray) -> None:
+        """Move the atoms to ``positions`` [N, 3] A."""
+        # What was computed before has been waited for: its results are on the host.
+        self.atoms.positions[:] = positions
+        self._written[:] = near_origin(self.atoms.positions, self.box)
+        if self._sent is not self.batch.positions:
+            self.batch.positions.copy_(self._sent, non_blocking=True)
+
+    def energy_and_forces(self) -> tuple[float, np.ndarray]:
+        """Energy in eV and forces [N, 3] in eV/A, float64."""
+        self._check_distances()
+        energies, forces = self.potential.on_host(*self.batch)
+        return self._finite(energies), forces.numpy().astype(np.float64)
+
+    def with_stress(self) -> tuple[float, np.ndarray, np.ndarray]:
+        """The same, and the stress [3, 3] in eV/A^3.
+
+        Raises:
+            NotImplementedError: the potential has none.
+        """
+        self._check_distances()
+        energies, forces, stresses = self.potential.with_stress(*self.batch)
+        energy = self._finite(energies)
+        return energy, forces.cpu().double().numpy(), stresses[0].cpu().double().numpy()
+
+    def _check_distances(self) -> None:
+        if self.potential.limits.distances:
+            self.distances(self.atoms.positions)
+
+    def _finite(self, energies: Tensor) -> float:
+        energy = float(energies)
+        if not math.isfinite(energy):
+            raise UserError(f"the energy is {energy} eV, not finite: {self._nearest_pair()}")
+        return energy
+
+    def _nearest_pair(self) -> str:
+        found = self.distances.closest(self.atoms.positions)
+        if found is None:
+            return "no two atoms are close to each other; has the simulation blown up?"
+        return f"{self.distances.pair(*found[:2])} are {found[2]:.3f} A apart"
