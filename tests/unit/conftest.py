@@ -30,6 +30,7 @@ def folder(document, tmp_path_factory):
     source = write_json(folder / "phase3_results.json", document)
     parser = argparse.ArgumentParser()
     write.add_arguments(parser)
-    line = ["--results", source, "--settings", json.dumps(SETTINGS), "--claims", LEDGER, "--output-dir", folder]
+    settings = SETTINGS | {"claims": str(LEDGER)}
+    line = ["--results", source, "--settings", json.dumps(settings), "--output-dir", folder]
     assert write.run(parser.parse_args([str(word) for word in line])) == 0
     return folder

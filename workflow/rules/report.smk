@@ -95,15 +95,15 @@ rule render_report:
         settings=settings(
             {
                 "run": RUN,
+                "claims": config["claims"],
                 "figures": FIGURES,
                 "gates": config["gates"],
                 "torch": {"version": config["torch"]["version"]},
             }
         ),
-        claims=lambda wildcards, input: option("claims", input.claims),
         folder=subpath(output.html, parent=True),
     shell:
-        "python -m mlff_distiller report --results {input.results:q} --settings {params.settings:q} {params.claims}"
+        "python -m mlff_distiller report --results {input.results:q} --settings {params.settings:q}"
         " --bundles {input.bundles:q} --figures {params.folder:q}/figures --output-dir {params.folder:q} > {log:q} 2>&1"
 
 

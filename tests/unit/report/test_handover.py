@@ -47,7 +47,7 @@ def test_each_kind_of_work_has_an_example_or_a_reason(tmp_path):
 
 def test_the_example_stands_in_the_report_as_it_is_run(tmp_path):
     found = bundles(tmp_path)
-    write({"provenance": EMPTY, "records": []}, {}, None, tmp_path / "report", bundles=found)
+    write({"provenance": EMPTY, "records": []}, {"figures": [], "bundles": found}, tmp_path / "report")
     text = (tmp_path / "report" / "PHASE3_REPORT.md").read_text()
     section = text.split("## Use the winner")[1].split("\n## ")[0]
     assert section.split("```python\n")[1].split("```")[0] == handed_over(found)[0]["example"]

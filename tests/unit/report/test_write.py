@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mlff_distiller.decisions import claims
 from mlff_distiller.records import collect
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.wording import spread
@@ -201,7 +200,7 @@ def test_week_1_sets_the_sources_table_beside_this_run(folder):
 
 def test_what_a_run_did_not_measure_has_no_empty_figure(document, folder, tmp_path):
     entries = [e for e in document["records"] if e["kind"] not in ("md", "accuracy")]
-    write.write({**document, "records": entries}, SETTINGS, None, tmp_path, folder / "figures")
+    write.write({**document, "records": entries}, SETTINGS, tmp_path, folder / "figures")
     text = (tmp_path / "PHASE3_REPORT.md").read_text()
     assert "nve_drift.png" not in text
     assert "nothing to show" not in text
@@ -328,7 +327,7 @@ def test_the_fastest_is_passed_over_when_its_md_failed(document):
 )
 def test_a_report_can_be_made_of_any_part_of_a_run(document, folder, tmp_path, kinds):
     part = {"provenance": document["provenance"], "records": [e for e in document["records"] if e["kind"] in kinds]}
-    written = write.write(part, SETTINGS, claims.load(LEDGER), tmp_path, folder / "figures")
+    written = write.write(part, SETTINGS | {"claims": LEDGER}, tmp_path, folder / "figures")
     assert [path.name for path in written] == [
         f"{document}.{form}" for document in write.DOCUMENTS for form in ("md", "html")
     ]
@@ -341,7 +340,7 @@ def test_reasons_cannot_break_the_page(document, folder, tmp_path):
     for entry in entries:
         if entry["status"] == "unavailable":
             entry["reason"] = nasty
-    write.write({**document, "records": entries}, SETTINGS, None, tmp_path, folder / "figures")
+    write.write({**document, "records": entries}, SETTINGS, tmp_path, folder / "figures")
     assert "No file of claims" in (tmp_path / "PHASE3_WEEK1.md").read_text()
     page = Page((tmp_path / "PHASE3_REPORT.html").read_text())
     assert "script" not in page.tags
@@ -353,7 +352,7 @@ def test_figures_that_exist_are_taken_as_they_are(document, folder, tmp_path):
     drawn = folder / "figures"
     before = {path: path.stat().st_mtime_ns for path in drawn.iterdir()}
     assert len(before) == 2 * len(draw.FIGURES)
-    write.write(document, SETTINGS, None, tmp_path, drawn)
+    write.write(document, SETTINGS, tmp_path, drawn)
     assert {path: path.stat().st_mtime_ns for path in drawn.iterdir()} == before
     text = (tmp_path / "PHASE3_REPORT.md").read_text()
     named = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
@@ -390,13 +389,15 @@ def test_show_decides_the_gates_by_the_settings_of_the_report(folder, tmp_path, 
     assert "Gate week 2" not in shown, "a gate of the default configuration that this run did not have"
     (published / write.SETTINGS).unlink()
     assert write.run(parser.parse_args(["show", str(published)])) == 0
-    assert "Gate week 2" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "Gate week 2" in shown.out
+    assert "settings.json: says nothing of gates, torch: as in" in shown.err
 
 
 def test_what_was_left_out_is_in_the_report(document, folder, tmp_path):
     entry = {"file": "benchmark/cpp/2.json", "reason": "not valid JSON; run the workflow again"}
     provenance = document["provenance"] | {"left_out": [entry]}
-    write.write({**document, "provenance": provenance}, SETTINGS, None, tmp_path, folder / "figures")
+    write.write({**document, "provenance": provenance}, SETTINGS, tmp_path, folder / "figures")
     gaps = (tmp_path / "PHASE3_REPORT.md").read_text().split("## What was not measured")[1]
     assert "Left out: benchmark/cpp/2.json: not valid JSON; run the workflow again" in gaps
 

@@ -1,73 +1,56 @@
 """Stage ``rerender``: writes the report of a finished run anew from its records, by the rules and in the words of today."""
 
-import shutil
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from mlff_distiller.decisions import claims
 from mlff_distiller.decisions.winners import choose, evidence
 from mlff_distiller.records import collect, schema
 from mlff_distiller.records.run import Run
 from mlff_distiller.records.schema import results_file
 from mlff_distiller.records.vocabulary import WORK
 from mlff_distiller.report import pdf, write
-from mlff_distiller.report.figures import draw
-from mlff_distiller.utils.files import CHECKOUT, load_settings
-
-CLAIMS = CHECKOUT / "config" / "claims.yaml"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Arguments of ``rerender``."""
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="results/<run> or a published run")
-    parser.add_argument(
-        "--claims", type=Path, default=CLAIMS, help="claims of another report to be judged (default %(default)s)"
-    )
 
 
 def run(arguments: Namespace) -> int:
-    """Rewrite figures and documents beside the records of each run; the records stay as they are."""
-    known_claims = claims.load(arguments.claims)
+    """Rewrite figures and documents beside the records of each run; records and settings stay as they are."""
     for folder in arguments.runs:
-        for path in rerender(results_file(folder), known_claims):
+        for path in rerender(results_file(folder)):
             print(path)
     return 0
 
 
-def rerender(results: Path, known_claims: dict[str, Any]) -> list[Path]:
-    """The documents of the run whose merged records are in ``results``, written beside them.
+def rerender(results: Path) -> list[Path]:
+    """The documents of the run whose merged records are in ``results``, made as the run made them and written beside them.
 
-    Figures that there are no more are left out, and those that are new are not added unless the run had the ladder. Its
-    bundles are told of as the records choose them today.
+    Raises:
+        UserError: records, settings or the run's file of claims are missing or damaged.
     """
     folder, document = results.parent, collect.read(results)
-    settings = load_settings(folder / write.SETTINGS) if (folder / write.SETTINGS).is_file() else {}
-    wanted = set(settings.get("figures", draw.FIGURES))
-    settings["figures"] = [
-        name for name in draw.FIGURES if name in wanted or (name == "ladder_all" and "ladder" in wanted)
-    ]
-    shutil.rmtree(folder / "figures", ignore_errors=True)
-    found = Run(document["records"])
-    bundles = {f"results/{settings.get('run', '<run>')}/deploy/{work}": _bundle(found, work) for work in WORK}
-    written = write.write(document, settings, known_claims, folder, bundles=bundles)
-    if not found.timings():
-        # Week 1 is about timings alone.
-        for path in [path for path in written if path.stem == "PHASE3_WEEK1"]:
-            path.with_suffix(".pdf").unlink(missing_ok=True)
-            path.unlink()
-            written.remove(path)
+    settings = write.settings_of(results, ("figures", "claims", "gates", "torch"))
+    if "bundles" not in settings:
+        print(f"{folder / write.SETTINGS}: says nothing of bundles: as the records choose them today", file=sys.stderr)
+        settings["bundles"] = bundles_of(Run(document["records"]), settings.get("run", "<run>"))
+    written = write.write(document, settings, folder, redraw=True)
     pdf.run(Namespace(documents=[path for path in written if path.suffix == ".md"]))
     return written
 
 
+def bundles_of(run: Run, name: str) -> dict[str, dict[str, Any]]:
+    """Folder -> record of the bundle of each kind of work, for a run called ``name`` that published none."""
+    return {f"results/{name}/deploy/{work}": _bundle(run, work) for work in WORK}
+
+
 def _bundle(run: Run, work: str) -> dict[str, Any]:
-    """What the record of a bundle says of the variant that the records choose for ``work``."""
     choice = choose(run, work)
     if choice.variant is None:
         return schema.record("deploy", task=work, status="unavailable", reason=choice.reason)
-    made = next(iter(run.of("compile", variant=choice.variant)), {})
-    kept = {key: made.get(key) for key in ("family", "options", "artifact", "target", "device")}
-    return schema.record(
-        "deploy", task=work, variant=choice.variant, **kept, threads=None, evidence=evidence(run, choice)
-    )
+    timed = run.of("benchmark", variant=choice.variant, task=WORK[work], status="ok")[0]
+    kept = {"device": timed["device"], "threads": timed.get("threads")}
+    return schema.record("deploy", task=work, variant=choice.variant, **kept, evidence=evidence(run, choice))

@@ -9,13 +9,17 @@ from mlff_distiller.records import schema
 from mlff_distiller.records.wording import WORK_TITLES
 from mlff_distiller.utils.errors import UserError
 
+#: What of a bundle's record is told.
+TOLD = ("task", "variant", "status", "reason", "device", "threads", "evidence")
+
 
 def read_bundles(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """Folder of a bundle -> its record, or one with the reason why it cannot be read."""
+    """Folder of a bundle -> what is told of its record, or the reason why it cannot be read."""
     found = {}
     for file in files:
         try:
-            (found[file.parent.as_posix()],) = schema.read(file)
+            (entry,) = schema.read(file)
+            found[file.parent.as_posix()] = {key: entry[key] for key in TOLD if key in entry}
         except (UserError, ValueError) as error:
             reason = f"its record cannot be read: {error}"
             found[file.parent.as_posix()] = {"status": "failed", "reason": reason}
@@ -23,7 +27,7 @@ def read_bundles(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
 
 
 def handed_over(bundles: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One entry per kind of work, from the records of its bundles by folder.
+    """One entry per kind of work, from the records of its bundles by folder, as :func:`read_bundles` returns them.
 
     Returns:
         ``work`` (its title) and ``folder``; for a bundle ``variant``, ``gain`` over eager in words, and ``example``, a complete

@@ -1,8 +1,10 @@
 """Stage ``report``: writes the merged records as Markdown and self-contained HTML, or prints a summary."""
 
 import os
+import shutil
+import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from mlff_distiller.report.terminal import show
 from mlff_distiller.utils.errors import UserError
 from mlff_distiller.utils.files import CHECKOUT, load_settings, write_json, write_text
 
-#: File beside a report with the settings that it was made with, so that `report show` decides the same gates.
+#: File beside a report with all that it was made with besides the records: `rerender` and `report show` go by it.
 SETTINGS = "settings.json"
 DEFAULT_CONFIGURATION = CHECKOUT / "config" / "config.yaml"
 #: The documents, each from the template of the same name.
@@ -37,9 +39,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, help="phase3_results.json")
     parser.add_argument(
         "--settings",
-        help="JSON text or a file: figures, gates, expected version of torch, name of the run (default of show: the run's own)",
+        help="JSON text or a file: run (its name), figures, claims (their file), gates, torch (default of show: the run's own)",
     )
-    parser.add_argument("--claims", type=Path, help="claims of another report to be judged (config/claims.yaml)")
     parser.add_argument("--figures", type=Path, help="folder of the figures; those missing are drawn into it "
                         "(default: figures/ in the output folder)")  # fmt: skip
     parser.add_argument("--bundles", type=Path, nargs="*", default=[], help="bundle.json of each kind of work")
@@ -54,62 +55,75 @@ def run(arguments: Namespace) -> int:
         if arguments.run is None:
             raise UserError("report show: name the run, such as `report show results/default`")
         file = results_file(arguments.run)
-        show(file, load_settings(arguments.settings) if arguments.settings else settings_of(file))
+        show(file, load_settings(arguments.settings) if arguments.settings else settings_of(file, ("gates", "torch")))
         return 0
     if arguments.results is None or arguments.output_dir is None:
         raise UserError("report: --results and --output-dir are needed (or: report show results/<run>)")
-    known_claims = claims.load(arguments.claims) if arguments.claims else None
-    written = write(
-        collect.read(arguments.results),
-        load_settings(arguments.settings or "{}"),
-        known_claims,
-        arguments.output_dir,
-        arguments.figures,
-        read_bundles(arguments.bundles),
-    )
+    settings = {
+        "figures": list(draw.FIGURES),
+        "claims": None,
+        "gates": {},
+        "torch": {},
+        "bundles": read_bundles(arguments.bundles),
+        **load_settings(arguments.settings or "{}"),
+    }
+    written = write(collect.read(arguments.results), settings, arguments.output_dir, arguments.figures)
+    write_json(arguments.output_dir / SETTINGS, settings)
     for path in written:
         print(path)
     return 0
 
 
-def settings_of(file: Path) -> dict[str, Any]:
-    """The settings of the report beside the merged results, else those of the default configuration."""
-    for path in (file.parent / SETTINGS, DEFAULT_CONFIGURATION):
-        if path.is_file():
-            return {key: value for key, value in load_settings(path).items() if key in ("gates", "torch")}
-    return {}
+def settings_of(file: Path, needed: Iterable[str]) -> dict[str, Any]:
+    """The settings of the report beside the merged results in ``file``.
+
+    What is ``needed`` and not among them, as in those of older versions, is that of the default configuration; a message says so.
+    """
+    path = file.parent / SETTINGS
+    found = load_settings(path) if path.is_file() else {}
+    if (missing := [key for key in needed if key not in found]) and DEFAULT_CONFIGURATION.is_file():
+        default = load_settings(DEFAULT_CONFIGURATION)
+        default["figures"] = default["report"]["figures"]
+        found |= {key: default[key] for key in missing}
+        print(f"{path}: says nothing of {', '.join(missing)}: as in {DEFAULT_CONFIGURATION}", file=sys.stderr)
+    return found
 
 
 def write(
     document: Mapping[str, Any],
     settings: Mapping[str, Any],
-    known_claims: Mapping[str, Any] | None,
     output: Path,
     figure_folder: Path | None = None,
-    bundles: Mapping[str, Mapping[str, Any]] | None = None,
+    redraw: bool = False,
 ) -> list[Path]:
     """Write the report of a merged document to the folder ``output``.
 
     Args:
-        settings: ``{"run": "default", "figures": [...], "gates": {...}, "torch": {"version": "2.5.1"}}``, all optional.
-        known_claims: as :func:`mlff_distiller.decisions.claims.load` returns them, or None.
-        figure_folder: holds ``<name>.png`` and ``<name>.svg``; missing ones are drawn. Default: ``output/figures``.
-        bundles: folder -> record of the bundle of each kind of work.
+        settings: ``{"run": "default", "figures": [...], "gates": {...}, "torch": {"version": "2.5.1"}, "claims": file,
+            "bundles": folder -> record of the bundle of each kind of work}``, all optional.
+        figure_folder: holds ``<name>.png`` and ``<name>.svg``; missing ones are drawn, also of figures that have nothing to show
+            in this run. Default: ``output/figures``.
+        redraw: remove the figures that are there first.
 
     Returns:
         The paths of the documents written.
+
+    Raises:
+        UserError: the file of claims is missing or damaged.
     """
     figure_folder = figure_folder or output / "figures"
+    known_claims = claims.load(settings["claims"]) if settings.get("claims") else None
     run = Run(document["records"], ledger=known_claims)
-    values = context(document, settings, known_claims)
-    for figure in values["figures"]:
-        wanted = [figure_folder / f"{figure['name']}.{suffix}" for suffix in ("png", "svg")]
+    if redraw:
+        shutil.rmtree(figure_folder, ignore_errors=True)
+    for name in wanted_figures(settings):
+        wanted = [figure_folder / f"{name}.{suffix}" for suffix in ("png", "svg")]
         if not all(path.is_file() for path in wanted):
-            drawn = draw.draw(figure["name"], run)
+            drawn = draw.draw(name, run)
             for path in wanted:
                 style.save(drawn, path)
-    write_json(output / SETTINGS, dict(settings))
-    values["bundles"] = handed_over(bundles or {})
+    values = context(document, settings, known_claims)
+    values["bundles"] = handed_over(settings.get("bundles") or {})
     values["winner"] = next((bundle for bundle in values["bundles"] if bundle["variant"]), None)
     values["figure_path"] = Path(os.path.relpath(figure_folder, output)).as_posix()
     written = []
@@ -120,14 +134,19 @@ def write(
     return written
 
 
+def wanted_figures(settings: Mapping[str, Any]) -> list[str]:
+    """Names of the figures that the settings ask for, all by default, in the order of the report; without those of old."""
+    wanted = settings.get("figures", draw.FIGURES)
+    return [name for name in draw.FIGURES if name in wanted]
+
+
 def context(
     document: Mapping[str, Any], settings: Mapping[str, Any], known_claims: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The values of the templates, from the merged document."""
     run, provenance = Run(document["records"], ledger=known_claims), document["provenance"]
     # Leave out figures without data: the section "What was not measured" lists them.
-    wanted = settings.get("figures", list(draw.FIGURES))
-    shown = [name for name in draw.FIGURES if name in wanted and captions.SENTENCES[name](run)]
+    shown = [name for name in wanted_figures(settings) if captions.SENTENCES[name](run)]
     return {
         "run": run,
         "provenance": provenance,
