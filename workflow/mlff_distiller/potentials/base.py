@@ -79,6 +79,12 @@ class Potential(ABC):
         size = energies.nbytes
         return raw[:size].view(energies.dtype), raw[size:].view(forces.dtype).view(forces.shape)
 
+    def program_on_host(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+    ) -> "HostProgram | None":
+        """What computes this one system again and again from positions on the host; None where :meth:`on_host` is as fast."""
+        return None
+
     def with_stress(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor, pbc: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -94,6 +100,16 @@ class Potential(ABC):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The potential's own neighbor search alone, for timing it (see :mod:`mlff_distiller.neighbors.search`)."""
         raise NotImplementedError(f"the neighbor search of {type(self).__name__} is part of its kernels")
+
+
+class HostProgram(Protocol):
+    """Energy and forces of one system, from positions on the host to results there. For one thread at a time."""
+
+    #: [N, 3] A, in the potential's dtype, on the CPU: written to by the caller.
+    positions: Tensor
+
+    def run(self) -> tuple[Tensor, Tensor]:
+        """Energy [1] eV and forces [N, 3] eV/A on the CPU, which the next run changes."""
 
 
 @runtime_checkable

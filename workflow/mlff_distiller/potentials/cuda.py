@@ -69,6 +69,20 @@ class DeviceProgram:
             self.program.launch()
 
 
+class MoleculeOnHost:
+    """A :class:`~mlff_distiller.potentials.base.HostProgram`: the kernel reads and writes the host's memory itself."""
+
+    def __init__(self, program: molecule.MoleculeProgram):
+        self.positions, self.program, self.device = program.positions, program, program.work.device
+
+    def run(self) -> tuple[Tensor, Tensor]:
+        """Energy [1] eV and forces [N, 3] eV/A."""
+        with made_current(self.device):
+            self.program.launch()
+            self.program.wait()
+        return self.program.results()
+
+
 class CudaPotential(Potential):
     """See :mod:`mlff_distiller.kernels.cuda`.
 
@@ -146,6 +160,24 @@ class CudaPotential(Potential):
         return self._run(
             numbers, positions, batch, cell, pbc, True, lambda program: program.results_on_host(), on_host=True
         )
+
+    def program_on_host(
+        self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
+    ) -> MoleculeOnHost | None:
+        """One launch without transfers, for a molecule so small that there is always room for its neighbors."""
+        with self.turn:
+            topology, cells = self.inputs(numbers, positions, batch, cell, pbc)
+            n_atoms = positions.shape[0]
+            if self.molecule is None or cells is not None or len(topology.sizes) > 1:
+                return None
+            if not 1 < n_atoms <= min(self.molecule.most_atoms, self.molecule.capacity + 1):
+                return None
+            with made_current(self.device), torch.inference_mode(False):
+                program = molecule.MoleculeProgram.from_host(self.molecule, self.molecule_weights, n_atoms)
+                program.work.hold(*topology.on_host, topology.sizes)
+                # Launches may come from other streams.
+                program.wait()
+            return MoleculeOnHost(program)
 
     def with_stress(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor, pbc: Tensor

@@ -33,26 +33,37 @@ class MovingSystem:
     def __init__(self, potential: Potential, atoms: "Atoms"):
         potential.limits.check_numbers(atoms.numbers)
         self.potential, self.atoms, self.box = potential, atoms.copy(), box_of(atoms)
-        #: Of this system; its positions are written to.
-        self.batch = Batch.from_atoms([self.atoms], potential.device, potential.dtype, potential.limits.allow)
+        self._batch = Batch.from_atoms([self.atoms], potential.device, potential.dtype, potential.limits.allow)
         self.distances = DistanceCheck(self.atoms)
-        positions = self.batch.positions
-        # Pinned memory is sent in a fraction of the time; what is on the host is written in place.
-        self._sent = torch.empty_like(positions, device="cpu", pin_memory=True) if positions.is_cuda else positions
-        self._written = self._sent.numpy()
+        self._program = potential.program_on_host(*self._batch)
+        self._sent = self._batch.positions
+        if self._program is not None:
+            self._sent = self._program.positions
+            self._sent.copy_(self._batch.positions)
+        elif self._sent.is_cuda:
+            # Pinned memory is sent in a fraction of the time.
+            self._sent = torch.empty_like(self._sent, device="cpu", pin_memory=True)
+        self._written, self._moved = self._sent.numpy(), False
+
+    @property
+    def batch(self) -> Batch:
+        """This system as the potential takes it."""
+        if self._moved:
+            self._batch.positions.copy_(self._sent, non_blocking=True)
+            self._moved = False
+        return self._batch
 
     def move(self, positions: np.ndarray) -> None:
         """Move the atoms to ``positions`` [N, 3] A."""
         # What was computed before has been waited for: its results are on the host.
         self.atoms.positions[:] = positions
         self._written[:] = near_origin(self.atoms.positions, self.box)
-        if self._sent is not self.batch.positions:
-            self.batch.positions.copy_(self._sent, non_blocking=True)
+        self._moved = self._sent is not self._batch.positions
 
     def energy_and_forces(self) -> tuple[float, np.ndarray]:
         """Energy in eV and forces [N, 3] in eV/A, float64."""
         self._check_distances()
-        energies, forces = self.potential.on_host(*self.batch)
+        energies, forces = self._program.run() if self._program else self.potential.on_host(*self.batch)
         return self._finite(energies), forces.numpy().astype(np.float64)
 
     def with_stress(self) -> tuple[float, np.ndarray, np.ndarray]:

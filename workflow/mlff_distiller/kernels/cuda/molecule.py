@@ -362,6 +362,13 @@ class MoleculeProgram:
         positions, forces = (torch.zeros([n_atoms, 3], dtype=torch.float32, device=work.device) for _ in range(2))
         return cls(work, positions, torch.zeros([n_systems], dtype=torch.float64, device=work.device), forces)
 
+    @classmethod
+    def from_host(cls, library: Library, packed: PackedWeights, n_atoms: int) -> "MoleculeProgram":
+        """The same for one molecule whose positions the host writes, and whose results it reads, in its own pinned memory."""
+        work = Workspace(library, packed, n_atoms, 1)
+        positions = torch.zeros_like(work.host_forces, pin_memory=work.device.type == "cuda")
+        return cls(work, positions, work.host_energies, work.host_forces, again=True)
+
     def launch(self, forces: bool = True) -> None:
         """Energies and, unless told otherwise, forces; on the current stream."""
         self.work.launch(self.positions, self.energies, self.forces if forces else None, self.again)
