@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.optimize import BFGS
 
@@ -275,6 +275,27 @@ def test_an_optimizer_that_falls_into_a_hole_ends_in_words(molecules):
     assert 0.68 < previous < 0.727
     calculator = StudentCalculator.from_checkpoint(SHIPPED, allow="distances")
     assert calculator.get_potential_energy(atoms) < 0
+
+
+#: What GFN2-xTB says of the bond between the first two atoms at 1.5, 2 and 2.5 A, eV above its start.
+PULLED = {
+    "HF": (2.15, 3.77, 4.59),
+    "HCl": (0.38, 2.11, 3.51),
+    "H2O": (2.34, 4.49, 5.67),
+    "CH4": (1.39, 3.52, 4.95),
+}
+
+
+@pytest.mark.parametrize("name", PULLED)
+def test_a_single_bond_that_is_pulled_apart_costs_what_the_teacher_says(name):
+    atoms = molecule(name)
+    atoms.calc = StudentCalculator.from_checkpoint(SHIPPED)
+    energies = [atoms.get_potential_energy()]
+    for distance in (1.5, 2.0, 2.5, 3.0):
+        atoms.set_distance(0, 1, distance, fix=0)
+        energies.append(atoms.get_potential_energy())
+    np.testing.assert_allclose(np.array(energies[1:4]) - energies[0], PULLED[name], rtol=0, atol=0.5)
+    assert (np.diff(energies) > 0).all()
 
 
 def test_no_atoms(calculator):

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 from ase import units
+from ase.build import molecule
 from ase.data import atomic_masses
+from ase.optimize import BFGS
 from scipy.spatial.transform import Rotation
 
 from mlff_distiller.acceptance.minima import compare_minima, optimise, rmsd
 from mlff_distiller.acceptance.vibrations import compare_frequencies, frequencies
+from mlff_distiller.calculator import StudentCalculator
 from tests.unit.acceptance.toys import Springs
 
 TRIANGLE = np.array([[0.0, 0, 0], [1.5, 0, 0], [0.75, 1.3, 0]])
@@ -54,6 +57,18 @@ def test_a_dent_shows_in_the_dependence_on_the_displacement():
     assert record["teacher_change_per_cm"] < 0.1
     assert record["frequency_error_per_cm"] > 0
     assert record["imaginary"] == 0
+
+
+def test_the_student_that_ships_has_no_dent_at_a_symmetric_minimum():
+    """At the middle of a tetrahedron some features vanish; their norm has to be smooth there."""
+    methane = molecule("CH4")
+    methane.calc = StudentCalculator.from_checkpoint("resources/student/student.safetensors", dtype="float64")
+    BFGS(methane, logfile=None).run(fmax=1e-4, steps=200)
+    found = [frequencies(methane.calc, methane.numbers, methane.positions, d) for d in (0.0005, 0.01, 0.05)]
+    assert len(found[0]) == 9
+    # Bends of T2 and of E; the curvature of the bond changes by some 10 1/cm within 0.05 A.
+    for changed in found[1:]:
+        np.testing.assert_allclose(changed, found[0], atol=15)
 
 
 def test_both_find_their_minimum_and_the_difference_is_told():

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase import Atoms
+from rdkit.Chem import AllChem
 
 from mlff_distiller.data import coverage
 from mlff_distiller.data.always_trained import outside_test, read_always_trained
@@ -277,6 +278,46 @@ def test_two_waters_are_joined_by_a_hydrogen_bond():
         distances.append(np.linalg.norm(pair.positions[0] - pair.positions[3]))
     assert 2.5 < np.median(distances) < 3.2
     assert pair.energy() < -0.1
+
+
+def test_a_partner_has_the_teachers_geometry_and_not_that_of_the_classical_force_field():
+    """MMFF94 puts the atoms of N2 1.46 A apart."""
+    from ase.calculators.emt import EMT as Toy
+
+    forces = {}
+    for steps in (0, 100):
+        partner = make_species("N#N", 1, steps, json.dumps(EMT))
+        atoms = Atoms(partner.numbers, partner.body, calculator=Toy())
+        forces[steps] = (atoms.get_distance(0, 1), np.abs(atoms.get_forces()).max())
+    assert forces[0][0] == pytest.approx(1.46, abs=0.01)
+    assert forces[0][1] > 1
+    assert forces[100][0] == pytest.approx(1.0, abs=0.02)
+    assert forces[100][1] < 0.03
+
+
+@pytest.mark.parametrize("smiles", ["O=[O+][O-]", "ClP(Cl)(Cl)(Cl)Cl"])
+def test_a_partner_for_which_mmff94_has_no_parameters(smiles):
+    """UFF gives geometry and modes, Gasteiger the charges, and where he has none, either, there are none."""
+    partner, mol = species_of(smiles), molecule_from_smiles(smiles)
+    assert not AllChem.MMFFHasAllMoleculeParams(mol)
+    AllChem.EmbedMolecule(mol, randomSeed=1)
+    mol.GetConformer().SetPositions(partner.body)
+    if "P" not in smiles:  # RDKit's UFF has no minimum for five bonds
+        assert np.abs(AllChem.UFFGetMoleculeForceField(mol).CalcGrad()).max() < 0.1  # kcal/mol/A
+    assert partner.charges.sum() == pytest.approx(0, abs=1e-9)
+    if "P" in smiles:
+        assert not partner.charges.any()
+    else:
+        # The middle gives, those around it take.
+        assert partner.charges[1] == partner.charges.max() > 0.1
+        assert np.delete(partner.charges, 1).max() < 0
+    moved = partner.vibrated(300.0, np.random.default_rng(0))
+    shapes = [np.linalg.norm(body[:, None] - body, axis=-1) for body in (partner.body, moved)]
+    assert 0.001 < np.abs(shapes[1] - shapes[0]).max() < 1
+    pair = arranged([species_of("O"), partner], np.random.default_rng(0))
+    assert np.isfinite(pair.energy())
+    apart = np.linalg.norm(pair.positions[:3, None] - pair.positions[None, 3:], axis=-1)
+    assert 1.5 < apart.min() < 5
 
 
 def test_a_turned_molecule_keeps_its_shape_and_a_frame_its_molecules():

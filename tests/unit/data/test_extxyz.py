@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.io import write
 
 from mlff_distiller import cli
-from mlff_distiller.data.dataset import write_dataset
+from mlff_distiller.data.dataset import content_hash, write_dataset
 from mlff_distiller.data.extxyz import read_extxyz
 from mlff_distiller.data.own_data_settings import OwnDataFractions, OwnDataSettings
 from mlff_distiller.data.read import read_dataset
@@ -177,6 +177,15 @@ def test_any_format_of_ase_is_read(tmp_path, name):
     found, plain = read_dataset(tmp_path / name), read_extxyz(tmp_path / "plain.extxyz")
     assert np.allclose(found.forces, plain.forces, atol=1e-6)
     assert np.allclose(found.energies, plain.energies)
+
+
+@pytest.mark.parametrize("name", ["labels", "labels.traj", "labels.xyz", "labels.dat", "odd name@2"])
+def test_hdf5_is_told_by_its_first_bytes_whatever_it_is_called(tmp_path, name):
+    write(tmp_path / "own.extxyz", emt_frames(4, names=TEN))
+    plain = read_extxyz(tmp_path / "own.extxyz")
+    write_dataset(tmp_path / "labels.h5", plain)
+    (tmp_path / name).write_bytes((tmp_path / "labels.h5").read_bytes())
+    assert content_hash(read_dataset(tmp_path / name)) == content_hash(plain)
 
 
 def test_what_is_no_dataset_is_not_to_be_deleted(tmp_path):

@@ -58,6 +58,25 @@ print(json.dumps([energy, shipped, float(abs(forces).max()), bent[1, 0], slope, 
     assert not torch_loaded
 
 
+@pytest.mark.parametrize(("threads", "stack"), [("1", "16K"), ("2", "64K"), ("2", "1G")])
+def test_the_stack_of_openmps_threads_changes_no_label(threads, stack):
+    """One thread, as labels are made, has the stack of the process and not this one; several have the one asked for."""
+    energy, shipped, largest = run_python(
+        """
+import json
+from mlff_distiller.systems.read import load_system
+from mlff_distiller.data.teacher import make_calculator, label
+atoms = load_system("penicillin_g", "resources/molecules")
+energy, forces = label(atoms, make_calculator())
+print(json.dumps([energy, atoms.info["teacher_energy_ev"], float(abs(forces).max())]))
+""",
+        OMP_NUM_THREADS=threads,
+        OMP_STACKSIZE=stack,
+    )
+    assert energy == pytest.approx(shipped, abs=1e-5)
+    assert largest <= 0.01
+
+
 def test_any_ase_calculator_can_teach():
     calculator = make_calculator(EMT)
     energy, forces = label(molecule("CO"), calculator)

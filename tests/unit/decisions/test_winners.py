@@ -17,11 +17,12 @@ def entries():
     return collect.merge(run_records(replicates=2))
 
 
-def batches(variant, speedups, **fields):
+def batches(variant, speedups, replicate=1, **fields):
     """Throughput records of a variant: batch -> speed-up, None where only the variant itself could be timed."""
     made = []
     for batch, speedup in speedups.items():
-        entry = benchmark(variant, "energy_forces", "caffeine", speedup or 1.0, batch=batch, n_atoms=24 * batch)
+        sizes = {"batch": batch, "n_atoms": 24 * batch}
+        entry = benchmark(variant, "energy_forces", "caffeine", speedup or 1.0, replicate=replicate, **sizes)
         if speedup is None:
             del entry["baseline_samples_ms"]
         made.append(entry | {"task": "throughput"} | fields)
@@ -92,6 +93,30 @@ def test_another_kind_of_work_may_have_another_winner():
     choice = choose(run, "many_molecules")
     assert choice.variant == "torch_compile_forces"
     assert evidence(run, choice)["largest_batch"] == 256
+
+
+@pytest.mark.parametrize("first", ["cpp", "torch_compile_forces"])
+@pytest.mark.parametrize("work", ["one_molecule", "many_molecules"])
+def test_of_two_that_no_interval_tells_apart_the_more_precise_is_handed_over(work, first):
+    """Whichever stands first in the records; one that is rough has to be faster beyond doubt."""
+
+    def chosen(of_rough):
+        made = []
+        for name in sorted(("cpp", "torch_compile_forces"), key=lambda name: name != first):
+            speedup = of_rough if name == "cpp" else 6.0
+            for replicate in range(3):
+                if work == "many_molecules":
+                    made += batches(name, {16: speedup, 256: speedup}, replicate)
+                else:
+                    made.append(benchmark(name, "energy_forces", "caffeine", speedup, replicate=replicate))
+            tolerance = 2.0 if name == "cpp" else 0.2
+            made += [equivalence(name, "caffeine", tolerance_mev_per_a=tolerance), md(name, "caffeine")]
+        return choose(Run(collect.merge(made)), work)
+
+    tie = chosen(6.1)
+    assert tie.variant == "torch_compile_forces"
+    assert tie.speedup.value == pytest.approx(6.0, rel=0.1)
+    assert chosen(30.0).variant == "cpp"
 
 
 def test_a_variant_that_was_timed_at_fewer_points_does_not_win_by_leaving_out_the_hard_ones():

@@ -191,6 +191,37 @@ def test_looks_once_at_what_stays_the_same(student, monkeypatch):
             check(*uncounted)
 
 
+WRITTEN_UNSEEN = {
+    "data": lambda tensor, place, value: tensor.data.__setitem__(place, value),
+    "numpy": lambda tensor, place, value: tensor.numpy().__setitem__(place, value),
+    "dlpack": lambda tensor, place, value: torch.from_dlpack(tensor).__setitem__(place, value),
+}
+
+
+@pytest.mark.parametrize("write", WRITTEN_UNSEEN.values(), ids=WRITTEN_UNSEEN)
+@pytest.mark.parametrize("name", COMPUTING)
+def test_a_new_tensor_is_looked_at_after_a_write_that_torch_does_not_see(make, name, write):
+    potential, batch = make(name), two_systems()
+    potential(*batch)
+    versions = [tensor._version for tensor in batch]
+    # A view of the same memory is a new tensor, too.
+    for field, place, value, anew in (
+        ("numbers", 0, 16, torch.Tensor.detach),
+        ("numbers", 3, 7, torch.Tensor.clone),
+        ("cell", (1, 0, 0), 3.0, torch.Tensor.detach),
+        ("cell", (0, 1, 1), 4.0, torch.Tensor.clone),
+    ):
+        write(getattr(batch, field), place, value)
+        batch = batch._replace(**{field: anew(getattr(batch, field))})
+        found, wanted = potential(*batch), make("eager")(*batch)
+        torch.testing.assert_close(found[0], wanted[0], rtol=0, atol=1e-3)
+        torch.testing.assert_close(found[1], wanted[1], rtol=0, atol=1e-4)
+    assert [tensor._version for tensor in batch] == versions
+    write(batch.numbers, 4, 0)
+    with pytest.raises(UserError, match=r"atom 4 .*has the atomic number 0"):
+        potential(*batch._replace(numbers=batch.numbers.clone()))
+
+
 def test_a_singular_cell_of_a_molecule_does_not_matter(make, student64):
     """Only systems that repeat need a cell, and only along the axes that do."""
     batch = two_systems()

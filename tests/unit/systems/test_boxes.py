@@ -87,6 +87,8 @@ def test_no_position_at_all(student, molecules, value):
         ([5, 5, 0.05], (1, 1, 1)),
         ([5, 5, 1e7], (1, 1, 1)),
         ([5, np.nan, 5], (1, 1, 1)),
+        ([np.inf, 5, 5], (1, 1, 1)),
+        ([5, 5, np.inf], (1, 1, 0)),
     ],
 )
 def test_a_cell_without_sense_is_refused_before_any_search(student, cell, pbc):

@@ -63,6 +63,23 @@ def test_a_temporary_cache_that_others_can_write_to_is_refused(homeless):
         user_cache()
 
 
+def test_a_temporary_cache_that_belongs_to_another_user_is_refused(homeless, monkeypatch):
+    """Closed to all but its owner, who is somebody else: whoever made it there first could have put programs into it."""
+    me = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: me + 1)
+    other = homeless.with_name(f"mlff-distiller-{me + 1}")
+    other.mkdir(mode=0o700)
+    with pytest.raises(UserError, match="not a folder of this user alone; set MLFF_DISTILLER_CACHE"):
+        user_cache()
+
+
+def test_a_temporary_cache_that_is_a_link_is_refused(homeless, tmp_path):
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    homeless.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="not a folder of this user alone"):
+        user_cache()
+
+
 def test_a_home_and_the_variables_come_first(tmp_path, monkeypatch, homeless):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert user_cache() == tmp_path / ".cache" / "mlff-distiller"

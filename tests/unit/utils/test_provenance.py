@@ -70,11 +70,12 @@ def test_is_cheap_and_loads_neither_torch_nor_the_teacher():
     assert time.process_time() - start < 0.1
 
 
-def test_thread_settings_are_those_in_force(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert provenance.collect()["threads"]["OMP_NUM_THREADS"] == "3"
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    assert provenance.collect()["threads"]["OMP_NUM_THREADS"] is None
+@pytest.mark.parametrize(("variable", "value"), [("OMP_NUM_THREADS", "3"), ("OMP_STACKSIZE", "64K")])
+def test_thread_settings_are_those_in_force(monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    assert provenance.collect()["threads"][variable] == value
+    monkeypatch.delenv(variable)
+    assert provenance.collect()["threads"][variable] is None
 
 
 @pytest.mark.parametrize(
