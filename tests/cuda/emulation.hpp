@@ -1,10 +1,13 @@
 // CUDA kernels on a CPU: every thread of a launch is a fiber, run in random order between barriers, some blocks slower.
 //
 // Slow and exact: what a kernel computes, and whether a barrier is missing (another order of threads then gives other
-// results; shared memory starts as NaN), not how fast it is. Include before the kernel, compiled with CUDA_EMULATION.
+// results; shared memory starts as NaN), not how fast it is. Include before all else, compiled with CUDA_EMULATION.
 #pragma once
 
-// The checked longjmp takes a jump to another stack for an error.
+// The checked longjmp takes a jump to another stack for an error. Which one it is, is settled by the first header of the system.
+#ifdef _FEATURES_H
+#error "emulation.hpp is to be included first"
+#endif
 #undef _FORTIFY_SOURCE
 
 #include <setjmp.h>

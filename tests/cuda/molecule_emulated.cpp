@@ -1,6 +1,4 @@
 // The kernel of molecule.cu as a library for the CPU.
-#include <algorithm>
-
 #include "emulation.hpp"
 
 #include "molecule.cu"

@@ -53,6 +53,11 @@ def chain(n_atoms, seed=0):
     return numbers.to("cuda"), positions.to("cuda"), torch.zeros([n_atoms], dtype=torch.int64, device="cuda")
 
 
+def assert_same(forces, others):
+    """But for the order in which a GPU adds what several threads give to one atom."""
+    assert (forces - others).abs().max() < 2e-6 * max(1.0, float(others.abs().max()))
+
+
 def digest(potential, calls):
     """Of the forces on three chains, each after so many calls."""
     seen = hashlib.sha256()
@@ -140,7 +145,7 @@ def test_a_size_that_was_first_asked_for_in_float64_is_right_in_float32(kind, on
         with pytest.raises(UserError, match=r"positions must be torch\.float32"):
             potential(numbers, positions.double(), batch)
     for _ in range(CALLS_BEFORE_CAPTURE + 1):
-        assert torch.equal(potential(numbers, positions, batch)[1], right)
+        assert_same(potential(numbers, positions, batch)[1], right)
 
 
 def test_copies_of_what_was_captured_answer_the_same(kind, on_card):
@@ -148,7 +153,7 @@ def test_copies_of_what_was_captured_answer_the_same(kind, on_card):
     for _ in range(CALLS_BEFORE_CAPTURE + 1):
         forces = potential(*given)[1].clone()
     for other in (copy.deepcopy(potential), pickle.loads(pickle.dumps(potential))):
-        assert torch.equal(other(*given)[1], forces)
+        assert_same(other(*given)[1], forces)
 
 
 def test_a_calculator_does_not_mind_the_default_device(kind, on_card, molecules):
@@ -164,7 +169,7 @@ def test_a_calculator_does_not_mind_the_default_device(kind, on_card, molecules)
             assert abs(atoms.get_forces() - forces[0]).max() < 1e-4
         finally:
             torch.set_default_device(None)
-    assert all(abs(found - forces[0]).max() < 1e-6 for found in forces)
+    assert all(abs(found - forces[0]).max() < 2e-5 for found in forces)
 
 
 @pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
