@@ -111,11 +111,11 @@ def test_bad_places_are_refused_and_good_ones_answered_again(potential, exact):
 
 
 def test_the_kernel_for_small_molecules_reads_the_host_itself(emulate):
-    """Not where it may lack room for neighbors, nor for what it does not serve."""
+    """But for what it does not serve."""
     potential = emulated(load_student(CHECKPOINT), emulate)
     batch = Batch.from_atoms([water()], potential.device, potential.dtype)
     assert potential.program_on_host(*batch) is not None
-    many = potential.molecule.capacity + 2
+    many = potential.molecule.most_atoms + 1
     large = Atoms(f"C{many}", np.arange(3.0 * many).reshape(-1, 3))
     pair = Batch.from_atoms([water(), water()], potential.device, potential.dtype)
     box = water()
@@ -123,3 +123,18 @@ def test_the_kernel_for_small_molecules_reads_the_host_itself(emulate):
     for other in (Batch.from_atoms([large], potential.device, potential.dtype), pair,
                   Batch.from_atoms([box], potential.device, potential.dtype)):  # fmt: skip
         assert potential.program_on_host(*other) is None
+
+
+def test_more_neighbors_than_it_has_room_for_are_left_to_the_other_kernels(emulate, exact):
+    potential, atoms = emulated(load_student(CHECKPOINT), emulate), water()
+    moving = MovingSystem(potential, atoms)
+    # The kernel says so where it has counted more.
+    moving._program.program.most.fill_(moving._program.program.capacity + 1)
+    energy, forces = moving.energy_and_forces()
+    assert moving._program is None
+    atoms.positions[0, 2] += 0.05
+    moving.move(atoms.positions)
+    right_energy, right_forces = expected(exact, atoms)
+    energy, forces = moving.energy_and_forces()
+    assert abs(energy - right_energy) < 2e-4
+    assert np.abs(forces - right_forces).max() < 5e-4

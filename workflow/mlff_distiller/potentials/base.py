@@ -108,8 +108,9 @@ class HostProgram(Protocol):
     #: [N, 3] A, in the potential's dtype, on the CPU: written to by the caller.
     positions: Tensor
 
-    def run(self) -> tuple[Tensor, Tensor]:
-        """Energy [1] eV and forces [N, 3] eV/A on the CPU, which the next run changes."""
+    def run(self) -> tuple[Tensor, Tensor] | None:
+        """Energy [1] eV and forces [N, 3] eV/A on the CPU, which the next run changes; None where an atom has more neighbors
+        than there is room for here."""
 
 
 @runtime_checkable

@@ -75,11 +75,14 @@ class MoleculeOnHost:
     def __init__(self, program: molecule.MoleculeProgram):
         self.positions, self.program, self.device = program.positions, program, program.work.device
 
-    def run(self) -> tuple[Tensor, Tensor]:
-        """Energy [1] eV and forces [N, 3] eV/A."""
+    def run(self) -> tuple[Tensor, Tensor] | None:
+        """Energy [1] eV and forces [N, 3] eV/A; None where an atom has too many neighbors."""
         with made_current(self.device):
             self.program.launch()
             self.program.wait()
+        if self.program.most_neighbors(waited=True) > self.program.capacity:
+            self.program.most.zero_()
+            return None
         return self.program.results()
 
 
@@ -164,13 +167,13 @@ class CudaPotential(Potential):
     def program_on_host(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> MoleculeOnHost | None:
-        """One launch without transfers, for a molecule so small that there is always room for its neighbors."""
+        """One launch without transfers, for a molecule that one launch takes."""
         with self.turn:
             topology, cells = self.inputs(numbers, positions, batch, cell, pbc)
             n_atoms = positions.shape[0]
             if self.molecule is None or cells is not None or len(topology.sizes) > 1:
                 return None
-            if not 1 < n_atoms <= min(self.molecule.most_atoms, self.molecule.capacity + 1):
+            if n_atoms > self.most_in_one_launch:
                 return None
             with made_current(self.device), torch.inference_mode(False):
                 program = molecule.MoleculeProgram.from_host(self.molecule, self.molecule_weights, n_atoms)

@@ -63,7 +63,10 @@ class MovingSystem:
     def energy_and_forces(self) -> tuple[float, np.ndarray]:
         """Energy in eV and forces [N, 3] in eV/A, float64."""
         self._check_distances()
-        energies, forces = self._program.run() if self._program else self.potential.on_host(*self.batch)
+        found = self._program.run() if self._program else None
+        if found is None:
+            self._program, found = None, self.potential.on_host(*self.batch)
+        energies, forces = found
         return self._finite(energies), forces.numpy().astype(np.float64)
 
     def with_stress(self) -> tuple[float, np.ndarray, np.ndarray]:
