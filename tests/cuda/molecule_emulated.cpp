@@ -22,9 +22,19 @@ extern "C" int molecule_read(const Reading* reading, void*) {
     return 1;
 }
 
-struct Ready {};
-extern "C" int molecule_prepare(const Arguments*, int, Ready** made) { return *made = new Ready, 0; }
-extern "C" int molecule_start(Ready*, const Arguments* args, int groups, void* seed) { return molecule_launch(args, groups, seed); }
+struct Ready {
+    const float* sent;
+    float* positions;
+    int length;
+};
+extern "C" int molecule_prepare(const Arguments* args, int, const void* sent, Ready** made) {
+    *made = new Ready{static_cast<const float*>(sent), const_cast<float*>(args->positions), 3 * args->n_atoms};
+    return 0;
+}
+extern "C" int molecule_start(Ready* ready, const Arguments* args, int groups, void* seed) {
+    if (ready->sent) std::copy_n(ready->sent, ready->length, ready->positions);
+    return molecule_launch(args, groups, seed);
+}
 extern "C" void molecule_forget(Ready* ready) { delete ready; }
 
 extern "C" const char* molecule_error(int) { return "emulated"; }

@@ -110,7 +110,7 @@ def test_bad_places_are_refused_and_good_ones_answered_again(potential, exact):
     assert abs(moving.energy_and_forces()[0] - expected(exact, atoms)[0]) < 2e-4
 
 
-def test_the_kernel_for_small_molecules_reads_the_host_itself(emulate):
+def test_a_small_molecule_is_one_launch_from_the_host(emulate):
     """But for what it does not serve."""
     potential = emulated(load_student(CHECKPOINT), emulate)
     batch = Batch.from_atoms([water()], potential.device, potential.dtype)

@@ -70,10 +70,10 @@ class DeviceProgram:
 
 
 class MoleculeOnHost:
-    """A :class:`~mlff_distiller.potentials.base.HostProgram`: the kernel reads and writes the host's memory itself."""
+    """A :class:`~mlff_distiller.potentials.base.HostProgram`: transfer and kernel are one launch, which writes to the host."""
 
-    def __init__(self, program: molecule.MoleculeProgram):
-        self.positions, self.program, self.device = program.positions, program, program.work.device
+    def __init__(self, program: molecule.MoleculeProgram, positions: Tensor):
+        self.positions, self.program, self.device = positions, program, program.work.device
 
     def run(self) -> tuple[Tensor, Tensor] | None:
         """Energy [1] eV and forces [N, 3] eV/A; None where an atom has too many neighbors."""
@@ -167,7 +167,7 @@ class CudaPotential(Potential):
     def program_on_host(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor | None = None, pbc: Tensor | None = None
     ) -> MoleculeOnHost | None:
-        """One launch without transfers, for a molecule that one launch takes."""
+        """Transfer and kernel as one launch, for a molecule that one launch takes."""
         with self.turn:
             topology, cells = self.inputs(numbers, positions, batch, cell, pbc)
             n_atoms = positions.shape[0]
@@ -180,7 +180,7 @@ class CudaPotential(Potential):
                 program.work.hold(*topology.on_host, topology.sizes)
                 # Launches may come from other streams.
                 program.wait()
-            return MoleculeOnHost(program)
+            return MoleculeOnHost(program, program.work.sent)
 
     def with_stress(
         self, numbers: Tensor, positions: Tensor, batch: Tensor, cell: Tensor, pbc: Tensor

@@ -79,7 +79,9 @@ class Library:
             handle.molecule_start,
             handle.molecule_forget,
         )
-        self._prepare.argtypes = [ctypes.POINTER(Arguments), ctypes.c_int, ctypes.POINTER(ctypes.c_void_p)]
+        self._prepare.argtypes = [
+            ctypes.POINTER(Arguments), ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p)
+        ]  # fmt: skip
         self._start.argtypes = [ctypes.c_void_p, *self._launch.argtypes]
         self._forget.argtypes = [ctypes.c_void_p]
         self.read = handle.molecule_read
@@ -111,11 +113,14 @@ class Library:
         """
         self._check(self._launch(ctypes.byref(arguments), groups, stream))
 
-    def prepared(self, arguments: Arguments, groups: int) -> Callable[[int, int], None]:
+    def prepared(self, arguments: Arguments, groups: int, sent: Tensor | None = None) -> Callable[[int, int], None]:
         """A function that starts the kernel as :meth:`launch` does, in less of the host's time: with what ``arguments`` say
-        then, for a number of groups and a stream. Not while a stream is being captured."""
+        then, for a number of groups and a stream. Not while a stream is being captured.
+
+        ``sent`` [N, 3] in pinned memory of the host: each time it is brought to the positions of ``arguments`` before."""
         ready = ctypes.c_void_p()
-        self._check(self._prepare(ctypes.byref(arguments), groups, ctypes.byref(ready)))
+        given = None if sent is None else sent.data_ptr()
+        self._check(self._prepare(ctypes.byref(arguments), groups, given, ctypes.byref(ready)))
         start, given, check = self._start, ctypes.byref(arguments), self._check
 
         def run(groups: int, stream: int) -> None:
@@ -265,6 +270,8 @@ class Workspace:
             **{name: tensor.data_ptr() for name, tensor in (tensors | {"most": self.most}).items()}
         )
         self.prepared: Callable[[int, int], None] | None = None
+        #: Where the host writes positions [N, 3] that each launch made ready is to bring to the device first; None: nowhere.
+        self.sent: Tensor | None = None
         self.parts: dict[int, tuple[int, int, int]] = {}
         self.resize(n_atoms, n_systems)
 
@@ -337,7 +344,7 @@ class Workspace:
             self.library.launch(given, self.groups, stream)
             return
         if self.prepared is None:
-            self.prepared = self.library.prepared(given, self.groups)
+            self.prepared = self.library.prepared(given, self.groups, self.sent)
         self.prepared(self.groups, stream)
 
     def _stream(self) -> int:
@@ -364,9 +371,11 @@ class MoleculeProgram:
 
     @classmethod
     def from_host(cls, library: Library, packed: PackedWeights, n_atoms: int) -> "MoleculeProgram":
-        """The same for one molecule whose positions the host writes, and whose results it reads, in its own pinned memory."""
+        """The same for one molecule whose positions the host writes to ``work.sent``, and whose results it reads in its own
+        pinned memory, too."""
         work = Workspace(library, packed, n_atoms, 1)
-        positions = torch.zeros_like(work.host_forces, pin_memory=work.device.type == "cuda")
+        positions = torch.zeros([n_atoms, 3], dtype=torch.float32, device=work.device)
+        work.sent = torch.zeros_like(work.host_forces, pin_memory=work.device.type == "cuda")
         return cls(work, positions, work.host_energies, work.host_forces, again=True)
 
     def launch(self, forces: bool = True) -> None:
