@@ -30,7 +30,7 @@ class TrainingChanges(Settings):
     warmup_steps: Count = Field(100, description="updates over which the learning rate rises from zero")
     optimizer: Literal["soap", "adamw"] = Field(
         "soap",
-        description="`soap` takes a fifth more time than `adamw` for an update on a GPU, hardly more on a CPU, and learns more in it",
+        description="an update by `soap` takes a fifth more time than by `adamw` on a GPU, hardly more on a CPU, and learns more",
     )
     weight_decay: NotNegative = Field(1e-3, description="decoupled, as in AdamW")
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="of the running mean of the weights")
