@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,5 +57,8 @@ def runs(process: int) -> bool:
     except ProcessLookupError:
         return False
     # Where nobody waits for it, a dead process keeps its number.
-    with open(f"/proc/{process}/stat", encoding="utf-8") as status:
-        return status.read().rpartition(")")[2].split()[0] != "Z"
+    try:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return not sys.platform.startswith("linux")
+    return status.rpartition(")")[2].split()[0] != "Z"

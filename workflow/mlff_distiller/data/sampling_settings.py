@@ -77,9 +77,7 @@ class SamplingSettings(Settings):
     )
     max_atoms: Annotated[int, Field(ge=3)] = Field(16, description="largest molecule of train, val and test")
     grown_max_atoms: Count = Field(30, description="largest of those that are grown, if less than `max_atoms`")
-    configurations: Annotated[int, Field(ge=1)] = Field(
-        900, description="of train, val and test together, before `small`"
-    )
+    configurations: Annotated[int, Field(ge=1)] = Field(900, description="of all `splits` together, before `small`")
     fractions: SplitFractions = SplitFractions()
     splits: UniqueItems[Literal["train", "val", "test"]] = Field(
         ("train", "val", "test"),
