@@ -128,6 +128,9 @@ def test_a_small_molecule_is_one_launch_from_the_host(emulate):
 def test_more_neighbors_than_it_has_room_for_are_left_to_the_other_kernels(emulate, exact):
     potential, atoms = emulated(load_student(CHECKPOINT), emulate), water()
     moving = MovingSystem(potential, atoms)
+    moving.energy_and_forces()
+    assert moving._program is None  # what never moves is worth no preparations
+    moving.move(atoms.positions)
     # The kernel says so where it has counted more.
     moving._program.program.most.fill_(moving._program.program.capacity + 1)
     energy, forces = moving.energy_and_forces()

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlff_distiller.potentials.base import Potential
+from mlff_distiller.potentials.base import HostProgram, Potential
 from mlff_distiller.systems.batch import Batch
 from mlff_distiller.systems.boxes import box_of, near_origin
 from mlff_distiller.systems.distances import DistanceCheck
@@ -35,30 +35,36 @@ class MovingSystem:
         self.potential, self.atoms, self.box = potential, atoms.copy(), box_of(atoms)
         self._batch = Batch.from_atoms([self.atoms], potential.device, potential.dtype, potential.limits.allow)
         self.distances = DistanceCheck(self.atoms)
-        self._program = potential.program_on_host(*self._batch)
-        self._sent = self._batch.positions
-        if self._program is not None:
-            self._sent = self._program.positions
-            self._sent.copy_(self._batch.positions)
-        elif self._sent.is_cuda:
-            # Pinned memory is sent in a fraction of the time.
-            self._sent = torch.empty_like(self._sent, device="cpu", pin_memory=True)
-        self._written, self._moved = self._sent.numpy(), False
+        self._program: HostProgram | None = None
+        #: Where positions are written, on the host; None before the first move, for many systems are computed once.
+        self._sent: Tensor | None = None
+        self._moved = False
 
     @property
     def batch(self) -> Batch:
         """This system as the potential takes it."""
-        if self._moved:
+        if self._moved and self._sent is not None:
             self._batch.positions.copy_(self._sent, non_blocking=True)
             self._moved = False
         return self._batch
 
     def move(self, positions: np.ndarray) -> None:
         """Move the atoms to ``positions`` [N, 3] A."""
+        if self._sent is None:
+            self._sent = self._place_on_host()
+            self._written = self._sent.numpy()
         # What was computed before has been waited for: its results are on the host.
+        self._written[:] = near_origin(positions, self.box)
         self.atoms.positions[:] = positions
-        self._written[:] = near_origin(self.atoms.positions, self.box)
         self._moved = self._sent is not self._batch.positions
+
+    def _place_on_host(self) -> Tensor:
+        self._program = self.potential.program_on_host(*self._batch)
+        if self._program is not None:
+            return self._program.positions
+        positions = self._batch.positions
+        # Pinned memory is sent in a fraction of the time.
+        return torch.empty_like(positions, device="cpu", pin_memory=True) if positions.is_cuda else positions
 
     def energy_and_forces(self) -> tuple[float, np.ndarray]:
         """Energy in eV and forces [N, 3] in eV/A, float64."""
