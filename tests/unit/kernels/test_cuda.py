@@ -235,7 +235,9 @@ def test_every_number_of_atoms_takes_a_path_that_has_room(emulate, student, monk
         assert library.shared_bytes(library.atoms_each + 1, 0) > library.shared_limit
     launched = []
     monkeypatch.setattr(
-        molecule.Library, "prepared", lambda library, arguments, groups: lambda groups, stream: launched.append("one")
+        molecule.Library,
+        "prepared",
+        lambda library, arguments, groups, sent: lambda groups, stream: launched.append("one"),
     )
     monkeypatch.setattr(
         neighbor_matrix.NeighborMatrixProgram, "launch", lambda program, forces=True: launched.append("rows")
