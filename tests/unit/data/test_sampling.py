@@ -388,9 +388,9 @@ def _numbers(smiles):
 
 
 def test_further_draws_are_of_other_seeds_and_trained_on_alone(molecules):
-    base = {"molecules": 900, "configurations": 3000, "seed": 11, "larger": {"molecules": 2}}
+    base = {"molecules": 90, "configurations": 300, "seed": 11, "larger": {"molecules": 2}}
     alone = SamplingSettings.from_mapping(base)
-    further = {"draws": 2, "molecules": 850, "configurations": 2000, "relax_steps": 3}
+    further = {"draws": 2, "molecules": 80, "configurations": 200, "relax_steps": 3}
     settings = SamplingSettings.from_mapping(base | {"further": further})
     jobs, families = plan(molecules, settings, EMT_TEACHER, "resources/molecules")
     first, _ = plan(molecules, alone, EMT_TEACHER, "resources/molecules")
@@ -403,7 +403,7 @@ def test_further_draws_are_of_other_seeds_and_trained_on_alone(molecules):
     assert not held_out & {name for job in drawn for name in (job.smiles, *job.partners)}
     for number in (1, 2):
         own = base | {"split_seed": 11, "seed": 11 + number, "splits": ["train"], "benchmark_configurations": 0}
-        own |= {"larger": {"molecules": 0}, "relax_steps": 3, "molecules": 850, "configurations": 2000}
+        own |= {"larger": {"molecules": 0}, "relax_steps": 3, "molecules": 80, "configurations": 200}
         same, _ = plan(molecules, SamplingSettings.from_mapping(own), EMT_TEACHER, None)
         assert [(j.smiles, j.seed, j.counts, j.partners) for j in same] == [
             (j.smiles, j.seed, j.counts, j.partners)
