@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from mlff_distiller.sources import ROOT
+from mlff_distiller.utils.files import CHECKOUT
 
-CHECKOUT = ROOT.parents[1]
 #: Two workers with tasks that take a minute; each writes its number first.
 STAGE = """
 import sys

@@ -38,14 +38,15 @@ class MovingSystem:
         self._program: HostProgram | None = None
         #: Where positions are written, on the host; None before the first move, for many systems are computed once.
         self._sent: Tensor | None = None
-        self._moved = False
+        #: The same, while the batch does not have them.
+        self._ahead: Tensor | None = None
 
     @property
     def batch(self) -> Batch:
         """This system as the potential takes it."""
-        if self._moved and self._sent is not None:
-            self._batch.positions.copy_(self._sent, non_blocking=True)
-            self._moved = False
+        if self._ahead is not None:
+            self._batch.positions.copy_(self._ahead, non_blocking=True)
+            self._ahead = None
         return self._batch
 
     def move(self, positions: np.ndarray) -> None:
@@ -56,7 +57,7 @@ class MovingSystem:
         # What was computed before has been waited for: its results are on the host.
         self._written[:] = near_origin(positions, self.box)
         self.atoms.positions[:] = positions
-        self._moved = self._sent is not self._batch.positions
+        self._ahead = None if self._sent is self._batch.positions else self._sent
 
     def _place_on_host(self) -> Tensor:
         self._program = self.potential.program_on_host(*self._batch)

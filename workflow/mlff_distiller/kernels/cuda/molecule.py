@@ -119,8 +119,8 @@ class Library:
 
         ``sent`` [N, 3] in pinned memory of the host: each time it is brought to the positions of ``arguments`` before."""
         ready = ctypes.c_void_p()
-        given = None if sent is None else sent.data_ptr()
-        self._check(self._prepare(ctypes.byref(arguments), groups, given, ctypes.byref(ready)))
+        address = None if sent is None else sent.data_ptr()
+        self._check(self._prepare(ctypes.byref(arguments), groups, address, ctypes.byref(ready)))
         start, given, check = self._start, ctypes.byref(arguments), self._check
 
         def run(groups: int, stream: int) -> None:
